@@ -1,0 +1,1 @@
+"""z/Architecture facts: PSW, address translation, facilities, instruction fields, EBCDIC."""

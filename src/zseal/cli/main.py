@@ -1,0 +1,80 @@
+"""Entry point of the ``zseal`` command: finds the command group, imports only that, and turns errors into one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from zseal import __version__
+from zseal.errors import ZsealError
+
+# name: (module, one line of help). A module offers ``app`` (a group of commands) or ``command`` (a single one).
+# Modules are imported only when their command is used, so that `zseal --help` stays fast.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("zseal.cli.demo", "Seal a Debian kernel, boot it protected, and show what protection means."),
+    "run": ("zseal.cli.run", "Boot an image as a protected guest on this computer."),
+    "guest": ("zseal.cli.guest", "Look at, pause, page and stop running guests."),
+    "machine": ("zseal.cli.machine", "Create and show software IBM Z machines."),
+    "image": ("zseal.cli.image", "Create, describe, test and verify Secure Execution boot images."),
+    "hostkey": ("zseal.cli.hostkey", "Verify and describe host-key documents; keep their certificates and CRLs."),
+    "domain": ("zseal.cli.domain", "Check, repair, convert, create and run libvirt domains."),
+    "host": ("zseal.cli.host", "Check whether a host is ready to run protected guests."),
+    "explain": ("zseal.cli.explain", "Explain a code or message of firmware, KVM or a bootloader."),
+    "inspect": ("zseal.cli.inspect", "Recognise a file and describe it."),
+}
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"zseal {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+) -> None:
+    """IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests anywhere."""
+
+
+def build_app(wanted: str | None) -> typer.Typer:
+    """Return the command tree with the command ``wanted`` loaded and the others as names with their help."""
+    root = typer.Typer(
+        name="zseal", rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+    root.callback()(_root)
+    for name, (module_name, text) in COMMANDS.items():
+        if name != wanted:
+            root.command(name, help=text)(lambda: None)
+            continue
+        module = importlib.import_module(module_name)
+        if hasattr(module, "app"):
+            root.add_typer(module.app, name=name, help=text)
+        else:
+            settings = getattr(module, "COMMAND_SETTINGS", {})
+            root.command(name, **settings)(module.command)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line ``arguments`` (default: this process's) and exit with its code.
+
+    0 is success, 1 a failure told in one line, 2 wrong usage, 130 an interrupt; some commands document more.
+    """
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = next((arg for arg in args if not arg.startswith("-")), None)
+    try:
+        build_app(wanted)(args, prog_name="zseal")
+    except ZsealError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader is gone: nothing more can be said, and Python's own flush at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

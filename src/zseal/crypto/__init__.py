@@ -1,0 +1,1 @@
+"""The few cryptographic constructions that the formats share."""

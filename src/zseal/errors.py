@@ -1,0 +1,49 @@
+"""The exception family of zseal: every error says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class ZsealError(Exception):
+    """Base of everything zseal raises on purpose.
+
+    ``message`` is one line for a person. ``where`` names the file or element at fault, ``hint`` says what to do;
+    both become part of that line. ``exit_code`` is what a command that ends with this error exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class UsageError(ZsealError):
+    """Options or arguments that do not fit together (exit code 2)."""
+
+    exit_code = 2
+
+
+class InputError(ZsealError):
+    """A file or value the user gave can't be read or used."""
+
+
+class FormatError(InputError):
+    """Bytes that are not a well-formed instance of the layout they should be."""
+
+
+class OutputError(ZsealError):
+    """An output can't be written, or exists and was not to be replaced."""
+
+
+class VerificationError(ZsealError):
+    """A signature, digest, certificate or authentication tag does not hold."""
+
+
+class MissingDependencyError(ZsealError):
+    """A program or optional package that this job needs is not installed."""

@@ -1,0 +1,1 @@
+"""Host-key documents: certificate chains, revocation lists, and software machines' own keys."""

@@ -1,0 +1,1 @@
+"""Boot images: build, read, verify and describe."""
