@@ -1,0 +1,40 @@
+"""Program interruptions: the codes used here and the exception that carries one."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ProgramCode(enum.IntEnum):
+    """Program-interruption codes (16 bits, z/Architecture Principles of Operation; 0x3c to 0x3f: secure storage)."""
+
+    OPERATION = 0x01
+    PRIVILEGED_OPERATION = 0x02
+    PROTECTION = 0x04
+    ADDRESSING = 0x05
+    SPECIFICATION = 0x06
+    SEGMENT_TRANSLATION = 0x10
+    PAGE_TRANSLATION = 0x11
+    TRANSLATION_SPECIFICATION = 0x12
+    ASCE_TYPE = 0x38
+    REGION_FIRST_TRANSLATION = 0x39
+    REGION_SECOND_TRANSLATION = 0x3A
+    REGION_THIRD_TRANSLATION = 0x3B
+    SECURE_PAGE_SIZE = 0x3C
+    SECURE_STORAGE_ACCESS = 0x3D
+    NON_SECURE_STORAGE_ACCESS = 0x3E
+    SECURE_STORAGE_VIOLATION = 0x3F
+
+
+class ProgramInterruption(Exception):  # noqa: N818 - the architecture's own word for it
+    """An instruction or access that ends in a program interruption of the CPU (or host) that issued it.
+
+    ``address`` is the failing byte address where there is one; ``teid`` is the translation-exception identification.
+    """
+
+    def __init__(self, code: ProgramCode, address: int | None = None, *, teid: int | None = None) -> None:
+        where = "" if address is None else f" at address {address:#x}"
+        super().__init__(f"program interruption {code:#06x} ({code.name.lower().replace('_', ' ')}){where}")
+        self.code = code
+        self.address = address
+        self.teid = teid
