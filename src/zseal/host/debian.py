@@ -1,0 +1,248 @@
+"""Debian's s390x packages, fetched with a private apt root into the user's cache.
+
+Nothing of the system's apt is touched. The mirror is the one this machine's own apt is configured with, the archive's
+signatures are checked with Debian's keyring, and what was fetched once is not fetched again.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zseal.errors import InputError, MissingDependencyError, ZsealError
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+OWN_FILES_HINT = "or give files of your own with --kernel and --ramdisk"
+
+Progress = Callable[[str, float], None]
+"""Called with what is being fetched and the share done, 0.0 to 1.0."""
+
+# linux-image-* depends on initramfs tools and the like; a kernel file and its modules come from these alone
+_KERNEL_PARTS = re.compile(r"linux-(image|binary|base|modules|image-unsigned)-\d[\w.+~-]*s390x$|linux-image-s390x$")
+_MAX_KERNEL_PACKAGES = 8
+
+
+class DebianError(ZsealError):
+    """Debian's archive can't be reached, verified, or lacks the package."""
+
+
+@dataclass(frozen=True)
+class KernelFiles:
+    """A Debian kernel: its ``release`` (as uname -r), the raw kernel image, its configuration and its modules."""
+
+    suite: str
+    release: str
+    kernel: Path
+    config: Path | None
+    modules: Path
+
+    def module(self, name: str) -> list[tuple[str, bytes]]:
+        """Return the module ``name`` and all it depends on, in load order, as (file name, content) pairs.
+
+        Raises InputError where the kernel has no such module.
+        """
+        loaded: dict[str, bytes] = {}
+        self._collect(name, loaded)
+        return [(f"{key}.ko", data) for key, data in loaded.items()]
+
+    def _collect(self, name: str, loaded: dict[str, bytes]) -> None:
+        if name in loaded:
+            return
+        found = next(self.modules.rglob(f"{name.replace('_', '[_-]')}.ko*"), None)
+        if found is None:
+            raise InputError(f"the kernel {self.release} has no module {name}", where=str(self.modules))
+        data = found.read_bytes()
+        if found.suffix == ".xz":
+            data = lzma.decompress(data)
+        depends = re.search(rb"\0depends=([^\0]*)\0", data)
+        for dependency in (depends.group(1).decode() if depends else "").split(","):
+            if dependency:
+                self._collect(dependency, loaded)
+        loaded[name] = data
+
+
+def cache_directory() -> Path:
+    """Return zseal's directory in the user's cache (``$XDG_CACHE_HOME``, default ``~/.cache``), creating it."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = base / "zseal"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+class DebianArchive:
+    """One suite (``trixie``, ``sid``) of Debian's s390x archive, with its private apt root below ``cache``."""
+
+    def __init__(self, suite: str, *, cache: Path | None = None, progress: Progress | None = None) -> None:
+        self.suite = suite
+        self._root = (cache or cache_directory()) / "debian" / suite
+        self._progress = progress or (lambda _what, _share: None)
+        self._updated = False
+
+    def kernel(self) -> KernelFiles:
+        """Return the suite's current default kernel, fetched now or before (about 52 MB to fetch, 60 MB on disk)."""
+        tree = self._tree("linux-image-s390x", self._kernel_packages)
+        image = next(iter(sorted(tree.glob("boot/vmlinuz-*")) or sorted(tree.rglob("vmlinuz*"))), None)
+        modules = next(iter(sorted([*tree.glob("usr/lib/modules/*"), *tree.glob("lib/modules/*")])), None)
+        if image is None or modules is None:
+            raise DebianError(f"the kernel packages of {self.suite} hold no kernel", hint=OWN_FILES_HINT)
+        config = next(iter(tree.rglob(f"config-{modules.name}")), None)
+        return KernelFiles(self.suite, modules.name, image, config, modules)
+
+    def busybox(self) -> Path:
+        """Return a statically linked s390x busybox, fetched now or before (about 1 MB)."""
+        tree = self._tree("busybox-static", lambda: ["busybox-static"])
+        for place in ("usr/bin/busybox", "bin/busybox"):
+            if (tree / place).is_file():
+                return tree / place
+        raise DebianError(f"busybox-static of {self.suite} holds no busybox", hint=OWN_FILES_HINT)
+
+    def _tree(self, name: str, packages: Callable[[], Iterable[str]]) -> Path:
+        """Return the directory that the packages were unpacked to; it exists only when it is complete."""
+        tree = self._root / name
+        if tree.is_dir():
+            return tree
+        self._root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as work_name:
+            work = Path(work_name)
+            self._update()
+            names = list(packages())
+            self._apt("apt-get", "download", *names, what=f"Debian {self.suite}: {name}", directory=work)
+            unpacked = work / "tree"
+            unpacked.mkdir()
+            debs = sorted(work.glob("*.deb"))
+            if len(debs) != len(names):
+                raise DebianError(f"apt fetched {len(debs)} of {len(names)} packages", where=f"Debian {self.suite}")
+            for deb in debs:
+                self._run(["dpkg-deb", "-x", str(deb), str(unpacked)], what=f"unpacking {deb.name}")
+            (unpacked / "zseal-packages.json").write_text(json.dumps([deb.name for deb in debs]) + "\n")
+            try:
+                unpacked.rename(tree)
+            except OSError:
+                # another process was first: its tree is as good as ours
+                if not tree.is_dir():
+                    raise
+        return tree
+
+    def _kernel_packages(self) -> list[str]:
+        """Follow the dependencies of linux-image-s390x to the packages that carry kernel and modules."""
+        wanted: list[str] = []
+        queue = ["linux-image-s390x"]
+        while queue and len(wanted) < _MAX_KERNEL_PACKAGES:
+            name = queue.pop(0)
+            if name in wanted:
+                continue
+            wanted.append(name)
+            shown = self._apt("apt-cache", "depends", "--important", "--no-recommends", "--no-suggests", name)
+            for dependency in re.findall(r"(?:Depends|PreDepends): <?([\w.+~-]+)", shown):
+                if _KERNEL_PARTS.match(dependency):
+                    queue.append(dependency)
+        return [name for name in wanted if name != "linux-image-s390x"]
+
+    def _update(self) -> None:
+        if self._updated:
+            return
+        for program in ("apt-get", "apt-cache", "dpkg-deb"):
+            if shutil.which(program) is None:
+                raise MissingDependencyError(f"{program} is needed to fetch Debian's packages", hint=OWN_FILES_HINT)
+        if not KEYRING.is_file():
+            raise MissingDependencyError(
+                "Debian's keyring is needed to check its signatures",
+                where=str(KEYRING),
+                hint=f"install the package debian-archive-keyring, {OWN_FILES_HINT}",
+            )
+        apt = self._root / "apt"
+        for part in ("lists/partial", "cache/archives/partial"):
+            (apt / part).mkdir(parents=True, exist_ok=True)
+        (apt / "status").touch()
+        (apt / "sources.list").write_text(
+            f"deb [arch=s390x signed-by={KEYRING}] {_own_mirror()} {self.suite} main\n", encoding="utf-8"
+        )
+        self._apt("apt-get", "update", what=f"Debian {self.suite}: package list")
+        self._updated = True
+
+    def _apt(self, program: str, *arguments: str, what: str | None = None, directory: Path | None = None) -> str:
+        apt = self._root / "apt"
+        options = {
+            "APT::Architecture": "s390x",
+            "APT::Architectures": "s390x",
+            "APT::Sandbox::User": "root",  # lists and debs lie in the user's own cache
+            "Dir::State": str(apt),
+            "Dir::State::Lists": str(apt / "lists"),
+            "Dir::State::status": str(apt / "status"),
+            "Dir::Cache": str(apt / "cache"),
+            "Dir::Etc::SourceList": str(apt / "sources.list"),
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+        }
+        command = [program, "-q", *(f"-o{key}={value}" for key, value in options.items()), *arguments]
+        if what is None:
+            return self._run(command, what=f"{program} {arguments[0]}")
+        reader, writer = os.pipe()
+        with os.fdopen(reader, encoding="utf-8", errors="replace") as status:
+            try:
+                process = subprocess.Popen(
+                    [*command, f"-oAPT::Status-Fd={writer}"],
+                    cwd=directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    pass_fds=[writer],
+                    env=_plain_environment(),
+                )
+            finally:
+                os.close(writer)
+            with process:
+                for line in status:
+                    fields = line.split(":")
+                    if fields[0] == "dlstatus" and len(fields) > 2:
+                        self._progress(what, min(1.0, float(fields[2]) / 100))
+                stderr = process.stderr.read() if process.stderr else ""
+        _check(process.returncode, stderr, what)
+        self._progress(what, 1.0)
+        return ""
+
+    @staticmethod
+    def _run(command: list[str], *, what: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, env=_plain_environment(), check=False)
+        _check(done.returncode, done.stderr, what)
+        return done.stdout
+
+
+def _plain_environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _check(status: int, stderr: str, what: str) -> None:
+    if status:
+        lines = [line for line in stderr.splitlines() if line.startswith("E: ")] or stderr.splitlines()
+        reason = lines[-1].removeprefix("E: ") if lines else f"exit code {status}"
+        raise DebianError(f"{what} failed: {reason}", hint=f"check this machine's apt sources, {OWN_FILES_HINT}")
+
+
+def _own_mirror() -> str:
+    """Return the address of the Debian mirror that this machine's own apt uses."""
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)"],
+        capture_output=True,
+        text=True,
+        env=_plain_environment(),
+        check=False,
+    )
+    mirrors = [line.split(" ") for line in done.stdout.splitlines()]
+    for mirror in mirrors:
+        # the security archive carries Label: Debian-Security and has no complete suites
+        if mirror[1:] == ["Debian", "Debian"]:
+            return mirror[0]
+    raise DebianError(
+        "this machine's apt knows no Debian mirror", hint=f"run apt-get update on a Debian machine, {OWN_FILES_HINT}"
+    )
