@@ -1,0 +1,53 @@
+"""How the documents of a software machine are named, so that they can never pass for those of an IBM Z machine."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+MARK = "zseal software machine (not hardware)"
+"""Part of the subject of every certificate a software machine issues."""
+
+# IBM Z signing keys are recognised by their subject alone: exactly these attributes, and an organizational unit that
+# ends with these words. The other rules decide whether the key is to be trusted.
+SIGNING_KEY_ORGANIZATION = "International Business Machines Corporation"
+SIGNING_KEY_UNIT_SUFFIX = "Key Signing Service"
+SIGNING_KEY_COUNTRY = "US"
+SIGNING_KEY_STATE = "New York"
+LOCALITY_OLD = "Poughkeepsie"
+LOCALITY_NEW = "Armonk"
+
+
+def software_name(machine: str, role: str) -> x509.Name:
+    """Return the subject of the certificate that has ``role`` (for example ``Root CA``) in the machine ``machine``."""
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, MARK),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, machine),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{MARK} {role}"),
+        ]
+    )
+
+
+def software_signing_key_name() -> x509.Name:
+    """Return the subject of a software machine's signing key.
+
+    pvverify and pvimg accept only IBM's own attributes here, apart from the beginning of the organizational unit: that
+    is where this name says that it is no hardware. What decides is the root, which nobody trusts without naming it.
+    """
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, SIGNING_KEY_COUNTRY),
+            x509.NameAttribute(NameOID.STATE_OR_PROVINCE_NAME, SIGNING_KEY_STATE),
+            # the locality that every release of the tools accepts
+            x509.NameAttribute(NameOID.LOCALITY_NAME, LOCALITY_OLD),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, SIGNING_KEY_ORGANIZATION),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"{MARK} {SIGNING_KEY_UNIT_SUFFIX}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, SIGNING_KEY_ORGANIZATION),
+        ]
+    )
+
+
+def names_software_machine(name: x509.Name) -> bool:
+    """Return whether ``name`` says that it belongs to a software machine."""
+    return any(isinstance(attribute.value, str) and MARK in attribute.value for attribute in name)
