@@ -1,0 +1,92 @@
+"""The two bootloaders that every boot image carries, as templates without their arguments.
+
+stage3a is the plaintext one that asks the hypervisor for protected mode; stage3b is the encrypted one that starts the
+kernel. Ours are built from ``boot/``; those of s390-tools work as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.resources
+from pathlib import Path
+
+from zseal.errors import InputError
+
+STAGE3A_ARGUMENTS_SIZE = 24
+"""Size in bytes of the arguments at the end of stage3a."""
+STAGE3B_ARGUMENTS_SIZE = 64
+"""Size in bytes of the arguments at the end of stage3b."""
+
+_STAGE3A = "stage3a.bin"
+_STAGE3B = ("stage3b_reloc.bin", "stage3b.bin")
+_MAX_SIZE = 1 << 20  # real ones have some 10 KiB; a wrong file must not be read whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootloaders:
+    """``stage3a`` and ``stage3b`` as raw binaries; the arguments at their ends are still to be filled in.
+
+    stage3a is loaded and linked at 0x10000. stage3b can be entered at its first byte at any page-aligned address. A blob
+    that has no room for more than its arguments raises InputError.
+    """
+
+    stage3a: bytes
+    stage3b: bytes
+
+    def __post_init__(self) -> None:
+        _check_size(self.stage3a, STAGE3A_ARGUMENTS_SIZE, "stage3a")
+        _check_size(self.stage3b, STAGE3B_ARGUMENTS_SIZE, "stage3b")
+
+    @classmethod
+    def default(cls) -> Bootloaders:
+        """Return the bootloaders that come with zseal."""
+        folder = importlib.resources.files("zseal.image") / "boot"
+        return cls(stage3a=(folder / _STAGE3A).read_bytes(), stage3b=(folder / "stage3b.bin").read_bytes())
+
+    @classmethod
+    def from_directory(cls, path: str | Path) -> Bootloaders:
+        """Return the bootloaders in the directory ``path``, as pvimg's hidden ``--x-bootloader-directory`` takes it.
+
+        Reads ``stage3a.bin`` and ``stage3b_reloc.bin``, or ``stage3b.bin`` where there is no relocatable one. Raises
+        InputError for files that are missing, unreadable, too small or too large.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InputError("not a directory", where=str(folder), hint=f"it has to hold {_STAGE3A} and {_STAGE3B[0]}")
+        stage3b = next((folder / name for name in _STAGE3B if (folder / name).exists()), folder / _STAGE3B[0])
+        return cls(
+            stage3a=_read(folder / _STAGE3A, STAGE3A_ARGUMENTS_SIZE), stage3b=_read(stage3b, STAGE3B_ARGUMENTS_SIZE)
+        )
+
+
+def identify(stage3a: bytes) -> str:
+    """Say whose bootloader ``stage3a`` is: ``"zseal"`` for ours, else ``"unknown"``.
+
+    Arguments that were filled in do not matter.
+    """
+    known = _without_arguments(Bootloaders.default().stage3a)
+    return "zseal" if _without_arguments(stage3a) == known else "unknown"
+
+
+def _without_arguments(stage3a: bytes) -> bytes:
+    return hashlib.sha256(stage3a[:-STAGE3A_ARGUMENTS_SIZE]).digest()
+
+
+def _read(path: Path, arguments_size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            blob = file.read(_MAX_SIZE + 1)
+    except OSError as error:
+        raise InputError(f"can't read the bootloader: {error.strerror}", where=str(path)) from error
+    _check_size(blob, arguments_size, str(path))
+    return blob
+
+
+def _check_size(blob: bytes, arguments_size: int, where: str) -> None:
+    if len(blob) <= arguments_size:
+        raise InputError(
+            f"not a bootloader: {len(blob)} bytes, but its arguments alone take {arguments_size}", where=where
+        )
+    if len(blob) > _MAX_SIZE:
+        raise InputError(f"not a bootloader: larger than {_MAX_SIZE} bytes", where=where)
