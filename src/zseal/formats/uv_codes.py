@@ -203,8 +203,8 @@ class SetParameters(Answer):
     )  # fmt: skip
     CUSTOMER_KEY = 0x0108, 0x000B, "the customer public key in the header is not a point on P-521", _TAMPERED
     BACKUP_KEY = (
-        0x0108, 0x0034, "only the backup host key matches, and the image does not allow backup keys",
-        "build the image with --enable-backup-keys, or for the machine's first host key",
+        0x0108, 0x0034, "no key slot matches the machine's host key or its backup host key",
+        "build the image with a host key document of this machine",
     )  # fmt: skip
     KEY_SLOT = 0x0108, None, "the key slot for this machine cannot be opened", _TAMPERED, False
     SECRET_FLAG = (

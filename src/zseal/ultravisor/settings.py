@@ -1,0 +1,63 @@
+"""What kind of machine a software ultravisor stands for: its sizes, limits and features, as QUI reports them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.formats.se_header import VERSION_1, PlainFlags, SecretFlags
+from zseal.formats.uv_codes import Command
+
+
+class Feature(enum.IntFlag):
+    """Feature indications (QUI); bit 0 is the most significant."""
+
+    MISC = 1 << (63 - 0)
+    """TEID bit 61 tells the truth; importing a frame that another guest shares takes it over."""
+    AIV = 1 << (63 - 1)
+    """Adapter-interruption virtualisation for protected guests."""
+    AP = 1 << (63 - 4)
+    """AP (crypto adapter) instructions may be allowed to guests."""
+    AP_INTERRUPTIONS = 1 << (63 - 5)
+    """AP interruptions may be allowed to guests."""
+    LARGE_FRAMES = 1 << (63 - 6)
+    """1 MiB frames can back guests."""
+
+
+# reserved bits 49, 51 and 63 are on in the mask a real machine reports
+_REPORTED_FLAGS = 1 << (63 - 49) | 1 << (63 - 51) | 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A machine's properties. Sizes are in bytes; the defaults follow what a z16 reports where that is public."""
+
+    uv_base_storage: int = 98 * MIB
+    """Donated once, at INIT_UV."""
+    conf_base_storage: int = MIB
+    """Donated per configuration, contiguous."""
+    conf_virtual_base: int = 0x10000
+    """Donated per configuration: the fixed part of its variable storage."""
+    conf_virtual_per_mib: int = 0x2000
+    """Donated per configuration and MiB of guest storage."""
+    cpu_storage: int = PAGE_SIZE
+    """Donated per CPU; also the size of its dump area."""
+    max_configurations: int = 8388607
+    max_guest_address: int = 0x800000000000
+    max_cpu_number: int = 256
+    features: Feature = Feature.MISC | Feature.LARGE_FRAMES
+    header_versions: tuple[int, ...] = (VERSION_1,)
+    plaintext_flags: int = PlainFlags.known() | _REPORTED_FLAGS
+    """Supported plaintext control flags of SE headers."""
+    secret_flags: int = SecretFlags.known()
+    """Supported secret control flags of SE headers."""
+    max_header_size: int = 8192
+    """Larger SE headers are not looked at, as in KVM."""
+    disabled_calls: frozenset[Command] = frozenset()
+    """Calls this machine does not have installed, to stand for older firmware."""
+
+    def variable_storage(self, guest_bytes: int) -> int:
+        """Return the bytes of variable storage a configuration with ``guest_bytes`` of storage donates."""
+        variable = self.conf_virtual_per_mib * (guest_bytes // MIB)
+        return -(-variable // PAGE_SIZE) * PAGE_SIZE + self.conf_virtual_base
