@@ -1,8 +1,8 @@
 """AES-256-XTS over many 4096-byte pages, each a data unit of its own tweak.
 
 A cipher object for every page costs more than the encryption itself. XTS is ECB between two XORs with a sequence of
-block tweaks: E(K2, tweak) times 1, x, x**2 … in GF(2**128). Those are computed for a run of pages at once by doubling
-(1, 2, 4 … blocks from the ones there), then one bulk AES-ECB call does the run.
+block tweaks: E(K2, tweak) times 1, x, x**2 … in GF(2**128). Those are computed for a run of pages at once (see
+``xts_tweaks``), then one bulk AES-ECB call does the run.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from zseal.crypto.xts_tweaks import BLOCKS, Words, fill_block_tweaks
 from zseal.errors import InputError
 from zseal.secret import Secret
 
 PAGE_SIZE = 4096
 TWEAK_SIZE = 16
 KEY_SIZE = 64
-_BLOCKS = PAGE_SIZE // 16
-# pages a pass: data and block tweaks stay in the second-level cache
-_RUN = 128
+# pages a pass: enough to make numpy's cost per call vanish, few enough to stay in the processor's caches
+_RUN = 256
+
+# below this, a cipher object a page is faster
+_FEW = 32
 
 Buffer = bytes | bytearray | memoryview
-Words = NDArray[np.uint64]
 
 
 def page_tweaks(prefix: int, offset: int, pages: int) -> bytes:
@@ -36,7 +38,11 @@ def page_tweaks(prefix: int, offset: int, pages: int) -> bytes:
 
 
 class XtsPages:
-    """AES-256-XTS under one 64-byte key (data key || tweak key). Not for use by several threads at once."""
+    """AES-256-XTS under one 64-byte key (data key || tweak key). Not for use by several threads at once.
+
+    All methods take whole pages, return a new bytearray, or fill ``out`` (of the same size) where that is given, and
+    raise ValueError for a broken page or a number of tweaks that does not match.
+    """
 
     def __init__(self, key: Secret) -> None:
         """Take the key; raises InputError for a wrong size or two equal halves, which XTS forbids."""
@@ -45,72 +51,75 @@ class XtsPages:
             raise InputError(f"an AES-256-XTS key has {KEY_SIZE} bytes, not {len(data)}")
         if data[:32] == data[32:]:
             raise InputError("the two halves of the AES-256-XTS key are equal")
+        self._key = algorithms.AES(data)
         # ECB is only the building block here: XTS is put around it below
         bulk = Cipher(algorithms.AES(data[:32]), modes.ECB())  # noqa: S305
         self._encryptor: CipherContext = bulk.encryptor()
         self._decryptor: CipherContext = bulk.decryptor()
         self._tweaker: CipherContext = Cipher(algorithms.AES(data[32:]), modes.ECB()).encryptor()  # noqa: S305
-        self._block_tweaks: Words = np.empty((_RUN, _BLOCKS, 2), dtype="<u8")
-        self._before: Words = np.empty((_RUN, _BLOCKS, 2), dtype="<u8")
-        # update_into wants room for one block more
-        self._after = np.empty(_RUN * PAGE_SIZE + 16, dtype=np.uint8)
+        self._buffers: tuple[Words, Words, NDArray[np.uint8]] | None = None
 
-    def encrypt_run(self, data: Buffer, prefix: int, offset: int) -> bytearray:
+    def encrypt_run(self, data: Buffer, prefix: int, offset: int, *, out: bytearray | None = None) -> bytearray:
         """Encrypt successive pages of a component from byte ``offset`` on; their tweaks are ``prefix`` || offset."""
-        return self.encrypt_pages(data, page_tweaks(prefix, offset, len(data) // PAGE_SIZE))
+        return self.encrypt_pages(data, page_tweaks(prefix, offset, len(data) // PAGE_SIZE), out=out)
 
-    def decrypt_run(self, data: Buffer, prefix: int, offset: int) -> bytearray:
+    def decrypt_run(self, data: Buffer, prefix: int, offset: int, *, out: bytearray | None = None) -> bytearray:
         """Undo :meth:`encrypt_run`."""
-        return self.decrypt_pages(data, page_tweaks(prefix, offset, len(data) // PAGE_SIZE))
+        return self.decrypt_pages(data, page_tweaks(prefix, offset, len(data) // PAGE_SIZE), out=out)
 
-    def encrypt_pages(self, data: Buffer, tweaks: Sequence[bytes] | Buffer) -> bytearray:
-        """Encrypt whole pages, each under its own 16-byte tweak (a sequence of them, or all of them joined).
+    def encrypt_pages(
+        self, data: Buffer, tweaks: Sequence[bytes] | Buffer, *, out: bytearray | None = None
+    ) -> bytearray:
+        """Encrypt pages, each under its own 16-byte tweak: a sequence of them, or all of them joined."""
+        return self._crypt(data, tweaks, out, encrypt=True)
 
-        Raises ValueError where ``data`` is not whole pages or the number of tweaks is another.
-        """
-        return self._crypt(self._encryptor, data, tweaks)
-
-    def decrypt_pages(self, data: Buffer, tweaks: Sequence[bytes] | Buffer) -> bytearray:
+    def decrypt_pages(
+        self, data: Buffer, tweaks: Sequence[bytes] | Buffer, *, out: bytearray | None = None
+    ) -> bytearray:
         """Undo :meth:`encrypt_pages`."""
-        return self._crypt(self._decryptor, data, tweaks)
+        return self._crypt(data, tweaks, out, encrypt=False)
 
-    def _crypt(self, cipher: CipherContext, data: Buffer, tweaks: Sequence[bytes] | Buffer) -> bytearray:
+    def _crypt(
+        self, data: Buffer, tweaks: Sequence[bytes] | Buffer, out: bytearray | None, *, encrypt: bool
+    ) -> bytearray:
         joined = tweaks if isinstance(tweaks, (bytes, bytearray, memoryview)) else b"".join(tweaks)
         pages, rest = divmod(len(data), PAGE_SIZE)
         if rest or len(joined) != pages * TWEAK_SIZE:
             raise ValueError(
                 f"{len(data)} bytes of data and {len(joined)} bytes of tweaks are not pages and their tweaks"
             )
-        result = bytearray(len(data))
-        source = np.frombuffer(data, dtype="<u8").reshape(pages, _BLOCKS, 2)
-        target = np.frombuffer(result, dtype="<u8").reshape(pages, _BLOCKS, 2)
-        first = np.frombuffer(self._tweaker.update(joined), dtype="<u8").reshape(pages, 2)
-        for start in range(0, pages, _RUN):
-            end = min(start + _RUN, pages)
-            block_tweaks = self._block_tweaks[: end - start]
-            before = self._before[: end - start]
-            _double(first[start:end], block_tweaks)
-            np.bitwise_xor(source[start:end], block_tweaks, out=before)
-            cipher.update_into(before.data.cast("B"), self._after.data)
-            after = self._after[: before.nbytes].view("<u8").reshape(before.shape)
-            np.bitwise_xor(after, block_tweaks, out=target[start:end])
+        result = bytearray(len(data)) if out is None else out
+        if len(result) != len(data):
+            raise ValueError(f"{len(data)} bytes do not fit a buffer of {len(result)}")
+        if pages < _FEW:
+            self._few_pages(memoryview(data), joined, memoryview(result), encrypt=encrypt)
+        else:
+            self._many_pages(data, joined, result, encrypt=encrypt)
         return result
 
+    def _few_pages(self, data: memoryview, tweaks: Buffer, result: memoryview, *, encrypt: bool) -> None:
+        for page in range(len(data) // PAGE_SIZE):
+            span = slice(page * PAGE_SIZE, (page + 1) * PAGE_SIZE)
+            cipher = Cipher(self._key, modes.XTS(bytes(tweaks[page * TWEAK_SIZE : (page + 1) * TWEAK_SIZE])))
+            result[span] = (cipher.encryptor() if encrypt else cipher.decryptor()).update(data[span])
 
-def _double(first: Words, block_tweaks: Words) -> None:
-    """Fill ``block_tweaks`` (pages, 256, 2) with ``first`` (pages, 2) times x**0 … x**255.
-
-    A tweak is a polynomial over GF(2), its byte 0 holding the lowest coefficients: as two little-endian words, low word
-    first, multiplying by x**n is a shift left, and what leaves the top comes back times x**7 + x**2 + x + 1.
-    """
-    block_tweaks[:, 0] = first
-    done = 1
-    while done < _BLOCKS:
-        step = min(done, 32)  # what leaves the top, times x**7, must fit a word: shift by at most 57 at once
-        low, high = block_tweaks[:, done - step : done, 0], block_tweaks[:, done - step : done, 1]
-        bits, rest = np.uint64(step), np.uint64(64 - step)
-        carry = high >> rest
-        new = block_tweaks[:, done : done + step]
-        new[..., 0] = low << bits ^ carry ^ carry << np.uint64(1) ^ carry << np.uint64(2) ^ carry << np.uint64(7)
-        new[..., 1] = high << bits | low >> rest
-        done += step
+    def _many_pages(self, data: Buffer, tweaks: Buffer, result: bytearray, *, encrypt: bool) -> None:
+        if self._buffers is None:
+            shape = (_RUN, BLOCKS, 2)
+            # update_into wants room for one block more
+            after = np.empty(_RUN * PAGE_SIZE + 16, dtype=np.uint8)
+            self._buffers = np.empty(shape, dtype="<u8"), np.empty(shape, dtype="<u8"), after
+        all_tweaks, all_before, after = self._buffers
+        cipher = self._encryptor if encrypt else self._decryptor
+        source = np.frombuffer(data, dtype="<u8").reshape(-1, BLOCKS, 2)
+        target = np.frombuffer(result, dtype="<u8").reshape(-1, BLOCKS, 2)
+        first = np.frombuffer(self._tweaker.update(tweaks), dtype="<u8").reshape(-1, 2)
+        for start in range(0, len(source), _RUN):
+            run = slice(start, start + _RUN)
+            pages = len(first[run])
+            block_tweaks, before = all_tweaks[:pages], all_before[:pages]
+            fill_block_tweaks(first[run], block_tweaks)
+            np.bitwise_xor(source[run], block_tweaks, out=before)
+            cipher.update_into(before.data.cast("B"), after.data)
+            crypted = after[: before.nbytes].view("<u8").reshape(before.shape)
+            np.bitwise_xor(crypted, block_tweaks, out=target[run])

@@ -27,7 +27,7 @@ def pages(count: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(4096 * count)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 127, 128, 129, 300])
+@pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 255, 256, 257, 300])
 def test_run_equals_openssl_page_by_page(count: int) -> None:
     data, offset = pages(count), 0x7000
     expected = b"".join(
@@ -40,7 +40,7 @@ def test_run_equals_openssl_page_by_page(count: int) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(key=st.binary(min_size=64, max_size=64), tweaks=st.lists(st.binary(min_size=16, max_size=16), max_size=5))
+@given(key=st.binary(min_size=64, max_size=64), tweaks=st.lists(st.binary(min_size=16, max_size=16), max_size=40))
 def test_any_key_and_tweaks_equal_openssl(key: bytes, tweaks: list[bytes]) -> None:
     if key[:32] == key[32:]:
         return
@@ -49,6 +49,16 @@ def test_any_key_and_tweaks_equal_openssl(key: bytes, tweaks: list[bytes]) -> No
     expected = [reference(data[4096 * i :][:4096], tweak, Secret(key)) for i, tweak in enumerate(tweaks)]
     assert xts.encrypt_pages(data, tweaks) == b"".join(expected)
     assert xts.decrypt_pages(b"".join(expected), b"".join(tweaks)) == data
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_output_goes_into_a_given_buffer(count: int) -> None:
+    data, out = pages(count), bytearray(4096 * count)
+    xts = XtsPages(KEY)
+    assert xts.encrypt_run(data, PREFIX, 0, out=out) is out
+    assert out == xts.encrypt_run(data, PREFIX, 0)
+    with pytest.raises(ValueError, match="buffer"):
+        xts.encrypt_run(data, PREFIX, 0, out=bytearray(4096))
 
 
 def test_tweaks_are_prefix_and_byte_offset() -> None:
