@@ -1,0 +1,107 @@
+"""``zseal host``: is this host ready, what does its ultravisor offer, and making libvirt forget old answers."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from zseal.host.readiness import HostSource
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+_TEXT_WIDTH = 110
+
+
+class Format(enum.StrEnum):
+    """Output formats."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+_Root = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="Read a tree written by zseal host capture instead of this host."),
+]
+_Form = Annotated[Format, typer.Option("--format", help="How to print it.")]
+
+
+def _source(root: Path | None) -> HostSource:
+    from zseal.host.readiness import CapturedHost, LiveHost
+
+    return LiveHost() if root is None else CapturedHost(root)
+
+
+def _width() -> int:
+    import shutil
+
+    return max(40, min(shutil.get_terminal_size((_TEXT_WIDTH, 24)).columns, _TEXT_WIDTH))
+
+
+@app.command()
+def check(
+    root: _Root = None,
+    form: _Form = Format.TEXT,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what every check means, and those not applicable.")
+    ] = False,
+) -> None:
+    """Check whether this host is ready to run protected guests: exit code 0 if it is, 1 if not."""
+    from zseal.host.readiness import check_host, to_json, to_text
+
+    report = check_host(_source(root))
+    typer.echo(to_json(report) if form is Format.JSON else to_text(report, verbose=verbose, width=_width()))
+    if not report.ready:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(root: _Root = None, form: _Form = Format.TEXT) -> None:
+    """Show what the ultravisor says about itself, as pvinfo does; exit code 1 where there is none."""
+    from zseal.errors import InputError
+    from zseal.host.hostinfo import read_host_info, to_json, to_text
+
+    values = read_host_info(_source(root))
+    if not values.present:
+        raise InputError(
+            "there is no /sys/firmware/uv: no ultravisor, or a kernel that does not know it",
+            where=str(root) if root else None,
+            hint="zseal host check tells what is missing",
+        )
+    typer.echo(to_json(values) if form is Format.JSON else to_text(values))
+
+
+@app.command()
+def capture(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; it must be new or empty.")],
+) -> None:
+    """Write what host check looks at to a folder, to be judged elsewhere; it holds no secrets or serial numbers."""
+    from zseal.host.readiness.capture import capture_host
+
+    files = capture_host(_source(None), directory)
+    typer.echo(f"{len(files)} files written to {directory}; look at them, then: zseal host check --root {directory}")
+
+
+@app.command("refresh-libvirt-cache")
+def refresh_libvirt_cache(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps as shell commands, do nothing.")] = False,
+    session: Annotated[
+        bool, typer.Option("--session", help="Your own daemon's cache (qemu:///session) instead of the system's.")
+    ] = False,
+) -> None:
+    """Stop libvirt's daemon, delete what it remembers of QEMU and the host, and start it again. Guests keep running."""
+    from zseal.host.capabilities_cache import Systemd, plan_session_refresh, plan_system_refresh, refresh
+
+    manager = Systemd()
+    plan = plan_session_refresh() if session else plan_system_refresh(manager)
+    if dry_run:
+        typer.echo("\n".join(plan.steps()) or f"# nothing to do: {plan.folder} holds no descriptions")
+        return
+    refresh(plan, manager)
+    typer.echo(f"{len(plan.files)} cached description(s) deleted from {plan.folder}")
+    if not plan.units and not session:
+        typer.echo("no libvirt daemon was running under systemd: one running otherwise has to be restarted by hand")

@@ -1,0 +1,29 @@
+"""Is this host ready to run protected guests? Facts from a live host or a captured tree, checks, and a report.
+
+Example::
+
+    from pathlib import Path
+    from zseal.host.readiness import CapturedHost, check_host
+
+    report = check_host(CapturedHost(Path("capture")))
+    print(report.ready, [result.id for result in report.results if result.status == "fail"])
+"""
+
+from zseal.host.readiness.checks import Status
+from zseal.host.readiness.facts import HostFacts, gather
+from zseal.host.readiness.report import CheckResult, Report, check_host, to_json, to_text
+from zseal.host.readiness.source import CapturedHost, HostSource, LiveHost
+
+__all__ = [
+    "CapturedHost",
+    "CheckResult",
+    "HostFacts",
+    "HostSource",
+    "LiveHost",
+    "Report",
+    "Status",
+    "check_host",
+    "gather",
+    "to_json",
+    "to_text",
+]

@@ -1,0 +1,96 @@
+"""The kernel command line, and ``prot_virt=`` as each program that reads it understands it.
+
+The kernel, libvirt and Kata Containers parse the parameter by three different rules. Only the kernel's verdict decides
+what the machine does; the others decide what those programs believe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+_PARAMETER = "prot_virt"
+_LIBVIRT_ON = ("y", "Y", "on", "ON", "oN", "On", "1")
+_KATA_ON = frozenset(("1", "on", "y", "yes"))
+_BLANKS = " \t\n\v\f\r\xa0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter: ``text`` as written, ``name`` and ``value`` without quotes, value None where there is no ``=``."""
+
+    text: str
+    name: str
+    value: str | None
+
+
+def split_command_line(line: str) -> tuple[Parameter, ...]:
+    """Split ``line`` as the kernel does (lib/cmdline.c, next_arg).
+
+    Blanks separate, double quotes protect blanks; a quote at the start of the parameter or of its value and one at its
+    end are removed.
+    """
+    found = []
+    position, end = 0, len(line)
+    while position < end:
+        if line[position] in _BLANKS:
+            position += 1
+            continue
+        start = position
+        in_quote = False
+        equals = None
+        while position < end and (in_quote or line[position] not in _BLANKS):
+            if line[position] == "=" and equals is None:
+                equals = position
+            if line[position] == '"':
+                in_quote = not in_quote
+            position += 1
+        text = line[start:position]
+        quoted = text.startswith('"')
+        name = text[1:] if quoted else text
+        value = None
+        if equals is not None:
+            name, value = line[start + quoted : equals], line[equals + 1 : position]
+            if value.startswith('"'):
+                value = value[1:].removesuffix('"')
+            elif quoted:
+                value = value.removesuffix('"')
+        elif quoted:
+            name = name.removesuffix('"')
+        found.append(Parameter(text, name, value))
+    return tuple(found)
+
+
+def _kernel_boolean(value: str | None) -> bool:
+    # the s390 boot code's own small copy of kstrtobool: looks at one or two characters, knows no t, f, e or d words
+    if not value:
+        return False
+    return value[0] in "yY1" or (value[0] in "oO" and value[1:2] in ("n", "N"))
+
+
+def kernel_enables(line: str) -> bool:
+    """Tell whether the kernel turns the ultravisor host on: any enabling occurrence wins, a later ``=0`` does not."""
+    return any(p.name == _PARAMETER and _kernel_boolean(p.value) for p in split_command_line(line))
+
+
+def libvirt_enables(line: str) -> bool:
+    """Tell whether libvirt believes so: it takes ``-`` for ``_`` in the name and compares prefixes of the value."""
+    return any(
+        p.name.replace("-", "_") == _PARAMETER and p.value is not None and p.value.startswith(_LIBVIRT_ON)
+        for p in split_command_line(line)
+    )
+
+
+def kata_enables(line: str) -> bool:
+    """Tell whether Kata Containers believes so: whole values only, and quotes are taken for a part of the value."""
+    for parameter in split_command_line(line):
+        name, equals, value = parameter.text.partition("=")
+        if equals and name == _PARAMETER and value.lower() in _KATA_ON:
+            return True
+    return False
+
+
+def spellings(line: str) -> tuple[str, ...]:
+    """Return every parameter of ``line`` that looks like an attempt at ``prot_virt``, as written."""
+    return tuple(
+        p.text for p in split_command_line(line) if p.name.lower().replace("-", "").replace("_", "") == "protvirt"
+    )

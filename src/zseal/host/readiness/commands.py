@@ -1,0 +1,61 @@
+"""The programs whose answers tell about a host: what is run, and under which name a capture keeps the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+_FILTERED_LOG_LINE = re.compile(r"prot_virt|protvirt|ultravisor|secure.storage|\bkvm[-: ]", re.IGNORECASE)
+
+
+def _only_relevant_log_lines(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if _FILTERED_LOG_LINE.search(line))
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One question asked of a host.
+
+    ``name`` is the file stem below ``commands/`` in a capture. ``programs`` are tried in order, the first installed
+    one is run with ``arguments``. ``log`` says that only lines about protected virtualization are kept of the output.
+    """
+
+    name: str
+    programs: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    log: bool = False
+
+    def clean(self, output: str) -> str:
+        """Return what is kept of ``output``."""
+        return _only_relevant_log_lines(output) if self.log else output
+
+
+# qemu-kvm and its libexec place are what the Red Hat family calls the s390x build on an s390x host
+QEMU_PROGRAMS = ("qemu-system-s390x", "/usr/libexec/qemu-kvm", "qemu-kvm")
+
+UNAME = Command("uname", ("uname",), ("-srvm",))
+KERNEL_LOG = Command("kernel-log", ("dmesg",), log=True)
+KERNEL_JOURNAL = Command("kernel-journal", ("journalctl",), ("-k", "-b", "--no-pager", "-o", "cat"), log=True)
+QEMU_VERSION = Command("qemu-version", QEMU_PROGRAMS, ("--version",))
+QEMU_OBJECTS = Command("qemu-objects", QEMU_PROGRAMS, ("-object", "help"))
+LIBVIRT_VERSION = Command("libvirt-version", ("virsh",), ("--version",))
+_PROTECTED_TARGET = ("--virttype", "kvm", "--arch", "s390x", "--machine", "s390-ccw-virtio")
+DOMAIN_CAPABILITIES = Command(
+    "domcapabilities", ("virsh",), ("--connect", "qemu:///system", "domcapabilities", *_PROTECTED_TARGET)
+)
+HOST_VALIDATE = Command("virt-host-validate", ("virt-host-validate",), ("qemu",))
+PVIMG_VERSION = Command("pvimg-version", ("pvimg",), ("--version",))
+GENPROTIMG_VERSION = Command("genprotimg-version", ("genprotimg",), ("--version",))
+
+ALL_COMMANDS = (
+    UNAME,
+    KERNEL_LOG,
+    KERNEL_JOURNAL,
+    QEMU_VERSION,
+    QEMU_OBJECTS,
+    LIBVIRT_VERSION,
+    DOMAIN_CAPABILITIES,
+    HOST_VALIDATE,
+    PVIMG_VERSION,
+    GENPROTIMG_VERSION,
+)
