@@ -1,15 +1,20 @@
-"""What the ultravisor's side needs to know of an engine: a stopped CPU, and the traps it stopped for.
+"""What the host's side and an engine need to know of each other.
 
-An engine executes guest instructions. It never decides policy: it reports a trap and applies the answer.
+An engine executes guest instructions. It never decides policy: it reports a trap to its listener, which completes the
+instruction on the stopped CPU, and goes on. Everything happens in one thread, that of the engine's event loop: while a
+listener's method runs, no CPU of the guest does.
 """
 
 from __future__ import annotations
 
+import abc
+import asyncio
 import dataclasses
 import enum
 from typing import Protocol
 
 from zseal.arch.psw import Psw
+from zseal.arch.storage import Storage
 
 
 class Cpu(Protocol):
@@ -39,8 +44,21 @@ class Cpu(Protocol):
     def cr(self, number: int) -> int:
         """Return control register ``number`` (0 to 15)."""
 
+    def set_cr(self, number: int, value: int) -> None:
+        """Set control register ``number``."""
+
     def ar(self, number: int) -> int:
         """Return access register ``number`` (0 to 15; 32 bits)."""
+
+    def set_ar(self, number: int, value: int) -> None:
+        """Set access register ``number``."""
+
+    def step(self) -> None:
+        """Execute the instruction at the PSW as the CPU itself does, without firmware; the registers change with it.
+
+        A program interruption that it causes is presented to the guest. Not for instructions that may enter the wait
+        state or reset the machine: answer those with :attr:`Answer.EXECUTE`.
+        """
 
 
 class TrapKind(enum.Enum):
@@ -73,3 +91,132 @@ class Trap:
         """The second register field: R3 of a DIAGNOSE (bits 12-15), R2 of a UVC (bits 28-31)."""
         byte = self.instruction[3] if self.kind is TrapKind.UVC else self.instruction[1]
         return byte & 15
+
+
+class Answer(enum.Enum):
+    """What an engine does with a CPU after its trap was handled."""
+
+    DONE = "done"
+    """The instruction is complete: registers and storage are as it leaves them."""
+    EXECUTE = "execute"
+    """The CPU is to execute the instruction itself, as if nothing had been in its way."""
+
+
+class Milestone(enum.Enum):
+    """Points of a boot that an engine sees, in their order."""
+
+    IMAGE_ENTRY = "image-entry"
+    """The first instruction of the boot image, unprotected. Comes again after each reset of the machine."""
+    KERNEL_ENTRY = "kernel-entry"
+    """The first instruction of the unpacked kernel (of its decompressor), protected."""
+    KERNEL_PROPER = "kernel-proper"
+    """The kernel left its decompressor and turned dynamic address translation on."""
+
+
+class StopKind(enum.Enum):
+    """Why a machine does not run any longer."""
+
+    POWEROFF = "poweroff"
+    PANIC = "panic"
+    """A CPU loaded a disabled wait PSW, or can't make progress: its program check handler interrupts itself."""
+    WATCHDOG = "watchdog"
+    CLOSED = "closed"
+    """The engine was closed, or told to quit, by its user."""
+    LOST = "lost"
+    """What executes the guest is gone or does not answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """The end of a machine; a panic comes with the ``cpu`` and the ``psw`` it stopped with where they are known."""
+
+    kind: StopKind
+    detail: str = ""
+    cpu: int | None = None
+    psw: Psw | None = None
+
+
+class Console(enum.Enum):
+    """The guest's output channels."""
+
+    TERMINAL = "terminal"
+    """The ASCII (VT220) console: ttysclp0, and what bootloaders write to."""
+    LINE_MODE = "line-mode"
+    """The line-mode console: the operating-system messages of a Hardware Management Console."""
+
+
+class EngineListener(Protocol):
+    """The host's side of an engine. Methods are called in the engine's thread and must not block."""
+
+    def trap(self, trap: Trap) -> Answer:
+        """Complete the instruction that ``trap`` stopped in front of, and advance the PSW behind it.
+
+        A ProgramInterruption that is raised is presented to the guest. Any other exception ends the machine.
+        """
+
+    def milestone(self, milestone: Milestone) -> None:
+        """Take note of where the boot is."""
+
+    def console(self, console: Console, data: bytes) -> None:
+        """Take what the guest has written."""
+
+    def reset(self) -> None:
+        """The machine is about to be reset and to load its image again: all protection ends, storage is cleared."""
+
+    def stopped(self, stop: Stop) -> None:
+        """Take note that the machine does not run any longer; called once. Its memory is there until ``close``."""
+
+    def failed(self, error: BaseException) -> None:
+        """Take an exception from ``trap`` (or from the engine itself) that ended the machine; ``stopped`` follows."""
+
+
+class Engine(abc.ABC):
+    """Something that executes one machine: start, run, pause, close. Not reusable."""
+
+    name: str
+    """The engine's name in reports."""
+
+    @property
+    @abc.abstractmethod
+    def memory(self) -> Storage:
+        """The machine's main storage, absolute addresses from 0; the same bytes that the CPUs see."""
+
+    @property
+    @abc.abstractmethod
+    def cpu_count(self) -> int:
+        """The number of CPUs."""
+
+    @abc.abstractmethod
+    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
+        """Create the machine, load its image and let it run; what happens then comes through ``listener``.
+
+        Called in the thread of ``loop``. Raises ZsealError where the machine can't be created.
+        """
+
+    @abc.abstractmethod
+    def protected(self, entry: Psw) -> None:
+        """Take note that the guest runs protected from now on, beginning at ``entry``; called while a trap is handled.
+
+        The caller has set the CPU's registers. The engine looks for the traps of a protected guest from then on, until
+        the machine is reset.
+        """
+
+    @abc.abstractmethod
+    def pause(self) -> None:
+        """Stop all CPUs; no effect where they are stopped."""
+
+    @abc.abstractmethod
+    def resume(self) -> None:
+        """Let the CPUs run again after ``pause``."""
+
+    @abc.abstractmethod
+    def write_console(self, data: bytes) -> None:
+        """Type ``data`` at the guest's ASCII console."""
+
+    @abc.abstractmethod
+    def quit(self) -> None:
+        """End the machine in an orderly way (its disks are written out); ``stopped`` is called when it has ended."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the machine now and give back all it used, its memory included; no effect the second time."""

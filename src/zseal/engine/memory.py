@@ -1,0 +1,88 @@
+"""Guest storage that two processes share without a name in any file system."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.errors import InputError
+
+
+class SharedMemory:
+    """Absolute storage (``zseal.arch.storage.Storage``) in an anonymous memory file, taken up as it is touched.
+
+    ``descriptor`` is the file for a process that is to map the same bytes; it is inheritable only where asked. The
+    memory is gone when the last process that maps it is.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size <= 0 or size % MIB:
+            raise InputError(f"a memory of {size} bytes is not a number of MiB")
+        self._size = size
+        self.descriptor = os.memfd_create("zseal-guest", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(self.descriptor, size)
+            self._map = mmap.mmap(self.descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except (OSError, OverflowError) as error:
+            os.close(self.descriptor)
+            raise InputError(f"this computer can't provide {size // MIB} MiB of guest memory: {error}") from error
+        self._view = memoryview(self._map)
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self._size
+
+    def _check(self, address: int, length: int) -> None:
+        if address < 0 or length < 0 or address + length > self._size:
+            raise ProgramInterruption(ProgramCode.ADDRESSING, max(address, 0))
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return a copy of ``length`` bytes."""
+        self._check(address, length)
+        return bytes(self._view[address : address + length])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store ``data``."""
+        self._check(address, len(data))
+        self._view[address : address + len(data)] = data
+
+    def view(self, address: int, length: int) -> memoryview:
+        """Return a writable view of ``length`` bytes; release it before ``close``."""
+        self._check(address, length)
+        return self._view[address : address + length]
+
+    def clear(self, address: int, length: int) -> None:
+        """Make ``length`` bytes zero, giving whole pages back to the host."""
+        self._check(address, length)
+        first = -(-address // PAGE_SIZE) * PAGE_SIZE
+        last = (address + length) // PAGE_SIZE * PAGE_SIZE
+        if first >= last:
+            self._view[address : address + length] = bytes(length)
+            return
+        self._view[address:first] = bytes(first - address)
+        self._view[last : address + length] = bytes(address + length - last)
+        self._map.madvise(mmap.MADV_REMOVE, first, last - first)
+
+    def used(self, start: int = 0) -> list[tuple[int, int]]:
+        """Return the (address, length) runs from ``start`` on that were ever written; all else reads as zeros."""
+        runs = []
+        at = start
+        while at < self._size:
+            try:
+                begin = os.lseek(self.descriptor, at, os.SEEK_DATA)
+            except OSError:
+                break  # ENXIO: nothing but a hole follows
+            at = os.lseek(self.descriptor, begin, os.SEEK_HOLE)
+            runs.append((begin, at - begin))
+        return runs
+
+    def close(self) -> None:
+        """Unmap the memory; no effect the second time. Raises BufferError while a view of it is held."""
+        if self._map.closed:
+            return
+        self._view.release()
+        self._map.close()
+        os.close(self.descriptor)

@@ -1,0 +1,118 @@
+"""From the description of a machine to QEMU's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from zseal.arch.storage import MIB
+from zseal.errors import UsageError
+
+CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
+_INCREMENTS = 1020  # storage increments that SCLP can name (MAX_STORAGE_INCREMENTS less the reserved ones, QEMU)
+
+
+def fixed_memory_size(size: int) -> int:
+    """Return ``size`` bytes as QEMU's s390-ccw machine can have it: rounded up to whole storage increments.
+
+    An increment is the smallest power of two from 1 MiB on of which 1020 cover the memory.
+    """
+    increment = MIB
+    while -(-size // increment) > _INCREMENTS:
+        increment *= 2
+    return -(-size // increment) * increment
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A block device of the guest: ``path`` of an image or device file in ``format`` (raw, qcow2, …).
+
+    ``iommu`` is the device's ``iommu_platform``: without it a protected guest refuses the device, as on hardware.
+    """
+
+    path: str
+    format: str = "raw"
+    read_only: bool = False
+    iommu: bool = True
+
+    def arguments(self, index: int) -> list[str]:
+        """Return the QEMU arguments of the disk number ``index``."""
+        node = {
+            "driver": self.format,
+            "node-name": f"disk{index}",
+            "read-only": self.read_only,
+            "file": {"driver": "file", "filename": self.path},
+        }
+        device = {
+            "driver": "virtio-blk-ccw",
+            "id": f"disk{index}-device",
+            "drive": f"disk{index}",
+            "iommu_platform": self.iommu,
+        }
+        return ["-blockdev", json.dumps(node), "-device", json.dumps(device)]
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineConfig:
+    """What QEMU is to build.
+
+    ``kernel`` and ``ramdisk`` are descriptors of the files QEMU loads at start (a boot image is a kernel to QEMU),
+    ``memory`` is in bytes, ``extra`` is passed to QEMU as it is.
+    """
+
+    kernel: int
+    memory: int
+    cpus: int = 1
+    ramdisk: int | None = None
+    cmdline: str | None = None
+    disks: Sequence[Disk] = ()
+    line_mode_console: bool = False
+    machine_type: str = "s390-ccw-virtio"
+    name: str = "zseal"
+    extra: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cpus <= CPU_LIMIT:
+            raise UsageError(f"a machine has 1 to {CPU_LIMIT} CPUs, not {self.cpus}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Descriptors:
+    """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub."""
+
+    memory: int
+    qmp: int
+    terminal: int
+    line_mode: int | None
+    gdb: int | None
+
+
+def arguments(config: MachineConfig, inherited: Descriptors) -> list[str]:
+    """Return QEMU's command line without the program's name; the machine is created stopped."""
+    memory = {
+        "qom-type": "memory-backend-file",
+        "id": "ram",
+        "mem-path": f"/proc/self/fd/{inherited.memory}",
+        "share": True,
+        "size": config.memory,
+    }
+    out = ["-nodefaults", "-no-user-config", "-display", "none", "-name", f"{config.name},debug-threads=on"]
+    out += ["-machine", f"{config.machine_type},memory-backend=ram", "-accel", "tcg", "-cpu", "max"]
+    out += ["-m", f"{config.memory // MIB}M", "-smp", str(config.cpus), "-object", json.dumps(memory), "-S"]
+    # The end of a guest leaves QEMU and its RAM there for a last look; a reset waits until protection is dropped.
+    out += ["-action", "reboot=shutdown,shutdown=pause,panic=pause,watchdog=pause"]
+    out += ["-chardev", f"socket,id=qmp,fd={inherited.qmp}", "-mon", "chardev=qmp,mode=control"]
+    if inherited.gdb is not None:
+        out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb}", "-gdb", "chardev:gdb"]
+    out += ["-chardev", f"socket,id=terminal,fd={inherited.terminal}", "-device", "sclpconsole,chardev=terminal"]
+    if inherited.line_mode is not None:
+        out += ["-chardev", f"socket,id=line,fd={inherited.line_mode}", "-device", "sclplmconsole,chardev=line"]
+    out += ["-kernel", f"/proc/self/fd/{config.kernel}"]
+    if config.ramdisk is not None:
+        out += ["-initrd", f"/proc/self/fd/{config.ramdisk}"]
+    if config.cmdline is not None:
+        out += ["-append", config.cmdline]
+    for index, disk in enumerate(config.disks):
+        out += disk.arguments(index)
+    return [*out, *config.extra]

@@ -1,0 +1,436 @@
+"""The QEMU engine: one thread's event loop, QEMU's stops in, answers out.
+
+Where others hook in:
+
+- ``Sites`` decides where the guest stops; an I/O audit adds DIAG 500 there, modules' sites are added with ``add_site``.
+- ``shortcut`` runs on after a completed UVC while QEMU stands still (run-ahead); it sees the same CPU and memory.
+- ``qmp`` gives control sockets and views what only QEMU knows (block devices, screendump).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from zseal.arch.dat import CpuMemory
+from zseal.arch.instructions import classify, storage_operand
+from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.psw import WAIT, Psw
+from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.interface import (
+    Answer,
+    Console,
+    Cpu,
+    Engine,
+    EngineListener,
+    Milestone,
+    Stop,
+    StopKind,
+    Trap,
+    TrapKind,
+)
+from zseal.engine.interruption import present
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
+from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
+from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.qmp import Qmp, QmpEvent
+from zseal.engine.qemu.sites import Sites, Stage
+
+Shortcut = Callable[[Cpu], None]
+"""Called after each completed UVC: may execute more of the guest's instructions on the CPU it is given."""
+
+_BREAKPOINT_KIND = 2
+
+
+class QemuEngine(Engine):
+    """Executes the machine that ``config`` describes.
+
+    ``entry`` is the address of the boot image's first instruction; None boots without any traps, as plain QEMU would.
+    """
+
+    name = "qemu"
+
+    def __init__(
+        self, config: MachineConfig, *, entry: int | None, program: str | None = None, shortcut: Shortcut | None = None
+    ) -> None:
+        self._config = config
+        self._program = program
+        self._memory = SharedMemory(config.memory)
+        self._sites = Sites(self._memory, entry) if entry is not None else None
+        self._shortcut = shortcut
+        self._armed: set[int] = set()
+        self._prefixes: dict[int, int] = {}
+        self._paused = False
+        self._quitting = False
+        self._finished = False
+        self._machine: QemuMachine | None = None
+        self._registers: RegisterFile | None = None
+        self._listener: EngineListener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._input = bytearray()
+        self.stops = 0
+
+    # --- what the host asks for ---
+
+    @property
+    def memory(self) -> SharedMemory:
+        """The guest's RAM."""
+        return self._memory
+
+    @property
+    def cpu_count(self) -> int:
+        """The number of CPUs."""
+        return self._config.cpus
+
+    @property
+    def version(self) -> str:
+        """QEMU's version; empty before the start."""
+        return ".".join(map(str, self._machine.qmp.version)) if self._machine else ""
+
+    @property
+    def pid(self) -> int | None:
+        """QEMU's process; None while there is none."""
+        return self._machine.process.pid if self._machine else None
+
+    @property
+    def qmp(self) -> Qmp:
+        """QEMU's control connection; events are read by the engine."""
+        return self._started().qmp
+
+    @property
+    def sites(self) -> Sites | None:
+        """Where the guest stops; None where it runs without traps."""
+        return self._sites
+
+    def _started(self) -> QemuMachine:
+        if self._machine is None:
+            raise EngineError("the machine is not started")
+        return self._machine
+
+    def _gdb(self) -> GdbRemote:
+        gdb = self._started().gdb
+        if gdb is None:
+            raise EngineError("this machine runs without traps")
+        return gdb
+
+    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
+        """Start QEMU and let the guest run."""
+        self._loop, self._listener = loop, listener
+        self._machine = QemuMachine(self._config, self._memory, traps=self._sites is not None, program=self._program)
+        loop.add_reader(self._machine.process.pidfd, self._on_process_end)
+        loop.add_reader(self._machine.qmp.fileno(), self._guarded, self._on_qmp)
+        for console, connection in self._machine.consoles.items():
+            loop.add_reader(connection.fileno(), self._on_console, console)
+        if self._machine.gdb is None:
+            self._machine.qmp.execute("cont")
+            return
+        self._registers = RegisterFile(self._machine.gdb.registers())
+        loop.add_reader(self._machine.gdb.fileno(), self._guarded, self._on_gdb)
+        self._continue()
+
+    def protected(self, entry: Psw) -> None:
+        """Look for a protected guest's traps from now on."""
+        if self._sites is not None:
+            self._sites.protected()
+
+    def pause(self) -> None:
+        """Stop all CPUs."""
+        if self._finished or self._paused:
+            return
+        self._paused = True
+        machine = self._started()
+        if machine.gdb is None:
+            machine.qmp.execute("stop")
+        elif machine.gdb.running:
+            machine.gdb.interrupt()
+            self._stopped(machine.gdb.wait())
+
+    def resume(self) -> None:
+        """Run on after a pause."""
+        if self._finished or not self._paused:
+            return
+        self._paused = False
+        if self._started().gdb is None:
+            self._started().qmp.execute("cont")
+        else:
+            self._continue()
+
+    def write_console(self, data: bytes) -> None:
+        """Type ``data``; what QEMU does not take at once follows as it does."""
+        self._input += data
+        self._write_input()
+
+    def _write_input(self) -> None:
+        if self._machine is None or self._loop is None or self._finished:
+            return
+        connection = self._machine.consoles[Console.TERMINAL]
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            del self._input[: connection.send(self._input)]
+        if self._input:
+            self._loop.add_writer(connection.fileno(), self._write_input)
+        else:
+            self._loop.remove_writer(connection.fileno())
+
+    def quit(self) -> None:
+        """Ask QEMU to write out its disks and end."""
+        self._quitting = True
+        if self._machine is not None:
+            self._machine.ask_to_quit()
+
+    def close(self) -> None:
+        """Kill QEMU and release guest RAM."""
+        self._finish(Stop(StopKind.CLOSED))
+        if self._machine is not None:
+            self._machine.close(self._release)
+            self._machine = None
+        self._memory.close()
+
+    def _release(self, descriptor: int) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(descriptor)
+            self._loop.remove_writer(descriptor)
+
+    # --- events of the loop ---
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run ``step``; whatever it raises ends the machine, never the loop."""
+        if self._finished:
+            self._quiet()
+            return
+        try:
+            step()
+        except EngineLostError as error:
+            # QEMU's own last event, or its exit status, says more than the connection that broke first.
+            self._lost(error.message)
+        except Exception as error:
+            if self._listener is not None:
+                self._listener.failed(error)
+            self._finish(Stop(StopKind.LOST, f"{type(error).__name__}: {error}"))
+
+    def _quiet(self) -> None:
+        """After the end: read no more, so that a readable descriptor does not keep the loop busy."""
+        if self._machine is not None:
+            for connection in (self._machine.qmp, self._machine.gdb):
+                if connection is not None and connection.fileno() >= 0:
+                    self._release(connection.fileno())
+
+    def _lost(self, reason: str) -> None:
+        machine = self._started()
+        status = machine.process.wait(2.0)
+        if status is not None and status < 0:
+            reason = f"QEMU was killed by signal {-status}"
+        elif status:
+            reason = f"QEMU ended with exit code {status}: {machine.process.last_message() or 'no message'}"
+        elif status == 0:
+            reason = "QEMU ended"
+        kind = StopKind.CLOSED if self._quitting and status == 0 else StopKind.LOST
+        self._finish(Stop(kind, reason))
+
+    def _finish(self, stop: Stop) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        self._drain_consoles()
+        self._quiet()
+        if self._listener is not None:
+            self._listener.stopped(stop)
+
+    def _on_process_end(self) -> None:
+        self._release(self._started().process.pidfd)
+        if not self._finished:
+            # What happened before the end is in the connections still.
+            self._guarded(self._on_qmp)
+        if not self._finished:
+            self._lost("QEMU ended")
+
+    def _on_console(self, console: Console) -> None:
+        connection = self._started().consoles[console]
+        try:
+            data = connection.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._release(connection.fileno())
+        elif self._listener is not None:
+            self._listener.console(console, data)
+
+    def _drain_consoles(self) -> None:
+        if self._machine is None or self._listener is None:
+            return
+        for console, connection in self._machine.consoles.items():
+            with contextlib.suppress(OSError):
+                while data := connection.recv(1 << 16):
+                    self._listener.console(console, data)
+
+    def _on_qmp(self) -> None:
+        for event in self._started().qmp.events():
+            self._event(event)
+
+    def _event(self, event: QmpEvent) -> None:
+        if event.name == "SHUTDOWN":
+            reason = event.text("reason")
+            if reason == "guest-reset":
+                self._reset()
+            elif reason == "guest-shutdown":
+                self._finish(Stop(StopKind.POWEROFF))
+            elif not self._quitting:
+                self._finish(Stop(StopKind.CLOSED, f"QEMU was told to end ({reason})"))
+        elif event.name == "GUEST_PANICKED":
+            self._finish(self._panic(event))
+        elif event.name == "WATCHDOG":
+            self._finish(Stop(StopKind.WATCHDOG, "the guest's watchdog expired"))
+
+    @staticmethod
+    def _panic(event: QmpEvent) -> Stop:
+        info = event.data.get("info")
+        if not isinstance(info, dict):
+            return Stop(StopKind.PANIC, "the guest stopped")
+        cpu, mask, address = (info.get(key) for key in ("core", "psw-mask", "psw-addr"))
+        psw = Psw(mask, address) if isinstance(mask, int) and isinstance(address, int) else None
+        return Stop(StopKind.PANIC, str(info.get("reason", "")), cpu if isinstance(cpu, int) else None, psw)
+
+    def _reset(self) -> None:
+        """The guest asked for a reset and stands still: drop protection, then let QEMU do it."""
+        if self._listener is not None:
+            self._listener.reset()
+        machine = self._started()
+        if machine.gdb is not None and machine.gdb.running:
+            machine.gdb.wait()
+        machine.qmp.execute("system_reset")
+        for event in machine.qmp.wait_for("RESET"):
+            self._event(event)
+        machine.qmp.execute("query-status")  # answered when QEMU's main loop has left the reset behind
+        if machine.gdb is None or self._sites is None:
+            machine.qmp.execute("cont")
+            return
+        self._sites.image()
+        if not self._paused:
+            self._continue()
+
+    def _on_gdb(self) -> None:
+        gdb = self._gdb()
+        reply = gdb.poll()
+        if reply is not None:
+            self._stopped(reply)
+
+    # --- stops ---
+
+    def _stopped(self, reply: StopReply) -> None:
+        """Handle one stop and go on, unless it is to last."""
+        if reply.signal not in (StopReply.TRAP, StopReply.INTERRUPT):
+            # The end of the guest, or its reset: QMP tells which.
+            self._on_qmp()
+            return
+        if reply.signal == StopReply.TRAP and reply.thread is not None:
+            self.stops += 1
+            commands = self._handle(reply.thread)
+            if commands is None:
+                return
+        else:
+            commands = []
+        if self._finished:
+            return
+        if self._paused:
+            self._gdb().command(*commands)
+        else:
+            self._continue(*commands)
+
+    def _continue(self, *commands: bytes) -> None:
+        self._gdb().resume(*commands, *self._rearm())
+
+    def _rearm(self) -> list[bytes]:
+        """Return the requests that make QEMU's breakpoints those of the current stage."""
+        wanted = set(self._sites) if self._sites is not None else set()
+        commands = [b"z0,%x,%d" % (address, _BREAKPOINT_KIND) for address in sorted(self._armed - wanted)]
+        commands += [b"Z0,%x,%d" % (address, _BREAKPOINT_KIND) for address in sorted(wanted - self._armed)]
+        self._armed = wanted
+        return commands
+
+    def _handle(self, thread: int) -> list[bytes] | None:
+        """Handle the CPU of ``thread`` at a breakpoint; returns what is to be sent with the resume.
+
+        None where there is nothing to resume: the machine stopped in another way, and that was handled.
+        """
+        sites, listener, registers = self._sites, self._listener, self._registers
+        if sites is None or listener is None or registers is None:
+            raise EngineError("QEMU stopped at a breakpoint that was never set")
+        cpu = QemuCpu(self._gdb(), registers, self._memory, thread, self._prefixes.get(thread, 0))
+        kind = sites.kind(cpu.psw.address)
+        if kind is TrapKind.IMAGE_ENTRY:
+            native = self._begin(sites, listener, cpu)
+        else:
+            native = self._complete(sites, listener, cpu, kind)
+        if native:
+            cpu.step()
+            stop = cpu.last_stop
+            if stop is not None and stop.signal != StopReply.TRAP:
+                self._stopped(stop)
+                return None
+        self._prefixes[thread] = cpu.known_prefix
+        psw = cpu.psw
+        if psw.mask & WAIT and psw.disabled_wait and not native:
+            # Set from outside, the wait bit does not stop QEMU's CPU: this is the end all the same.
+            self._finish(Stop(StopKind.PANIC, "disabled-wait", cpu.number, psw))
+            return None
+        return cpu.pending()
+
+    def _begin(self, sites: Sites, listener: EngineListener, cpu: QemuCpu) -> bool:
+        """The entry of the image or of the kernel; returns whether the CPU has to step over the place."""
+        if cpu.psw.dat:
+            return True  # a program that happens to have code at the same virtual address
+        address = cpu.psw.address
+        if sites.stage is Stage.IMAGE:
+            sites.image_entered(address)
+            listener.milestone(Milestone.IMAGE_ENTRY)
+        elif sites.stage is Stage.BOOTLOADER:
+            sites.kernel_entered(address)
+            listener.milestone(Milestone.KERNEL_ENTRY)
+        else:
+            return True
+        return False
+
+    def _complete(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, kind: TrapKind | None) -> bool:
+        """Let the listener complete a trapped instruction; returns whether the CPU has to execute it instead."""
+        try:
+            instruction = cpu.instruction()
+        except ProgramInterruption:
+            return True  # the CPU will find the same
+        pattern = classify(instruction)
+        if kind is None or pattern is None or pattern.value != kind.value:
+            return True  # other code at the same virtual address, or a stop that came late
+        if kind is TrapKind.LPSWE:
+            return self._load_psw(sites, listener, cpu, instruction)
+        try:
+            answer = listener.trap(Trap(kind, cpu, instruction))
+        except ProgramInterruption as error:
+            present(cpu, self._memory, error, len(instruction))
+            return False
+        if answer is Answer.EXECUTE:
+            return True
+        if kind is TrapKind.STFLE and sites.stage is Stage.KERNEL:
+            sites.drop_kind(TrapKind.STFLE)  # the kernel keeps the list: one look is all it takes
+        elif kind is TrapKind.UVC and self._shortcut is not None:
+            self._shortcut(cpu)
+        return False
+
+    def _load_psw(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, instruction: bytes) -> bool:
+        """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
+        operand = storage_operand(instruction, cpu.gr, cpu.psw)
+        try:
+            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, 16)
+        except ProgramInterruption:
+            return True
+        new = Psw(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big"))
+        if new.dat:
+            sites.kernel_proper(cpu.cr(13 if new.address_space.value == 3 else 1), new.address)
+            listener.milestone(Milestone.KERNEL_PROPER)
+            return False  # its breakpoint is gone: the CPU executes the LPSWE itself
+        if new.mask & WAIT:
+            sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
+            return False
+        return True

@@ -1,0 +1,29 @@
+"""Start a program that ends when its parent does: ``python launcher.py PARENT-PID PROGRAM ARGUMENT…``.
+
+Run as a script in a process of its own, because Linux ties the parent-death signal to a process that asks for it
+itself (prctl(2), PR_SET_PDEATHSIG), and code between fork and exec is not safe in a process with threads. If the
+ultravisor is gone, its guest must not go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Ask for SIGKILL at the parent's death, then become the program."""
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the parent process ended before its child began")
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.execvp(command[0], command)  # noqa: S606 - there is no shell, on purpose
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""A started QEMU with its connections: what the engine speaks through, and what it gives back at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from zseal.arch.storage import MIB
+from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.interface import Console
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments
+from zseal.engine.qemu.gdbremote import GdbRemote
+from zseal.engine.qemu.process import Channel, QemuProcess
+from zseal.engine.qemu.qmp import Qmp
+
+_QUIT_SECONDS = 5.0
+
+
+class QemuMachine:
+    """QEMU, created stopped. ``gdb`` is None where no traps were asked for.
+
+    Raises ZsealError where QEMU can't be started or refuses its arguments.
+    """
+
+    def __init__(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, program: str | None = None) -> None:
+        with contextlib.ExitStack() as undo:
+            qmp = undo.enter_context(contextlib.closing(Channel()))
+            terminal = undo.enter_context(contextlib.closing(Channel()))
+            line = undo.enter_context(contextlib.closing(Channel())) if config.line_mode_console else None
+            gdb = undo.enter_context(contextlib.closing(Channel())) if traps else None
+            given = Descriptors(
+                memory=memory.descriptor,
+                qmp=qmp.descriptor,
+                terminal=terminal.descriptor,
+                line_mode=line.descriptor if line else None,
+                gdb=gdb.descriptor if gdb else None,
+            )
+            inherit = [given.memory, given.qmp, given.terminal, config.kernel]
+            inherit += [number for number in (given.line_mode, given.gdb, config.ramdisk) if number is not None]
+            self.process = QemuProcess(arguments(config, given), inherit=inherit, program=program)
+            undo.callback(self.process.kill)
+            for channel in (qmp, terminal, line, gdb):
+                if channel is not None:
+                    channel.remote.close()  # or the end of QEMU would not be the end of the connection
+            self.qmp = Qmp(qmp.local)
+            self.gdb = GdbRemote(gdb.local) if gdb else None
+            self.consoles = {Console.TERMINAL: terminal.local}
+            if line is not None:
+                self.consoles[Console.LINE_MODE] = line.local
+            self._handshake(config)
+            undo.pop_all()
+
+    def _handshake(self, config: MachineConfig) -> None:
+        try:
+            self.qmp.handshake()
+            if self.gdb is not None:
+                self.gdb.handshake()
+        except EngineLostError as error:
+            self.process.wait(_QUIT_SECONDS)
+            reason = self.process.last_message()
+            if "memory" in reason and config.memory >= 1 << 30:
+                reason += f" (the guest is to have {config.memory // MIB} MiB)"
+            raise EngineError(f"QEMU did not start: {reason or error.message}") from error
+        for console in self.consoles.values():
+            console.setblocking(False)
+
+    def ask_to_quit(self) -> None:
+        """Let QEMU write out its disks and end; its end shows at the process."""
+        with contextlib.suppress(EngineError):
+            self.qmp.send("quit")
+
+    def close(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
+        """End QEMU now and close all connections; ``release`` is told each descriptor before it is closed."""
+        for connection in (self.qmp, self.gdb, *self.consoles.values()):
+            if connection is not None and connection.fileno() >= 0:
+                release(connection.fileno())
+                connection.close()
+        for descriptor in (self.process.pidfd, self.process.stderr_descriptor):
+            if descriptor >= 0:
+                release(descriptor)
+        self.process.kill()

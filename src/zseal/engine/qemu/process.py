@@ -1,0 +1,132 @@
+"""A QEMU process that leaves nothing behind: no socket, no RAM file and no temporary directory ever has a name.
+
+Everything that connects us to QEMU is an inherited descriptor: guest RAM is an anonymous memory file, the gdb stub,
+QMP and the consoles are socket pairs. QEMU is killed by the kernel when the thread that started it ends, however that
+happens, so start it in a thread that lives as long as the guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from zseal.engine.errors import EngineError
+from zseal.errors import MissingDependencyError
+
+PROGRAM = "qemu-system-s390x"
+_STDERR_LIMIT = 1 << 16
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+def find_program(program: str | None = None) -> str:
+    """Return the path of QEMU for s390x; raises MissingDependencyError where there is none."""
+    wanted = program or os.environ.get("ZSEAL_QEMU") or PROGRAM
+    found = shutil.which(wanted)
+    if found is None:
+        raise MissingDependencyError(
+            f"{wanted} is needed to run guests and is not installed",
+            hint="install QEMU for s390x (Debian: qemu-system-misc, Fedora: qemu-system-s390x)",
+        )
+    return found
+
+
+class Channel:
+    """A socket pair: QEMU inherits ``remote``, we keep ``local``."""
+
+    def __init__(self) -> None:
+        self.local, self.remote = socket.socketpair()
+
+    @property
+    def descriptor(self) -> int:
+        """QEMU's number of its end."""
+        return self.remote.fileno()
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.local.close()
+        self.remote.close()
+
+
+class QemuProcess:
+    """A started QEMU: ``pidfd`` becomes readable when it has ended."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        inherit: Sequence[int],
+        program: str | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        path = find_program(program)
+        self._stderr, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(stderr, True)
+        self._messages = bytearray()
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
+        try:
+            self._process = subprocess.Popen(
+                [*launcher, path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=list(inherit),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(self._stderr)
+            raise EngineError(f"cannot start QEMU: {error.strerror}", where=path) from error
+        finally:
+            os.close(stderr)
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+
+    @property
+    def stderr_descriptor(self) -> int:
+        """The descriptor that becomes readable when QEMU says something."""
+        return self._stderr
+
+    def messages(self) -> str:
+        """Return what QEMU has written to its standard output and error so far (the last 64 KiB of it)."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._stderr, 1 << 16):
+                self._messages += data
+                del self._messages[:-_STDERR_LIMIT]
+        return self._messages.decode("utf-8", "replace")
+
+    def last_message(self) -> str:
+        """Return QEMU's last line, without its own name in front."""
+        lines = [line.strip() for line in self.messages().splitlines() if line.strip()]
+        return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else ""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until QEMU has ended and return its exit status (negative: the signal), or None after ``timeout`` s."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def ended(self) -> bool:
+        """Whether QEMU has ended."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def kill(self) -> int:
+        """Kill QEMU, collect it and close what belongs to it; returns its exit status."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        status = self._process.wait()
+        self.messages()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            os.close(self._stderr)
+            self.pidfd = self._stderr = -1
+        return status
