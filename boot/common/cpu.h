@@ -25,6 +25,10 @@
 #define LC_SVC_NEW_PSW 0x1c0
 #define LC_PROGRAM_NEW_PSW 0x1d0
 
+/* external-interruption subclasses: bits of control register 0 */
+#define SUBCLASS_CLOCK_COMPARATOR 0x0800
+#define SUBCLASS_SERVICE_SIGNAL 0x0200
+
 #ifndef __ASSEMBLER__
 
 #include <stddef.h>
@@ -99,6 +103,9 @@ static inline void store_facilities(uint64_t *list, unsigned int count)
 
     asm volatile(".insn s,0xb2b00000,0(%1)" : "+d"(last) : "a"(list) : "cc", "memory");
 }
+
+/* Sleep, open for nothing but external interruptions of `subclass`, until one has come (wait.S). */
+void wait_external(uint64_t subclass);
 
 static inline int has_facility(const uint64_t *list, unsigned int bit)
 {

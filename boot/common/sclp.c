@@ -36,11 +36,11 @@ unsigned int sclp_call(uint32_t command, void *sccb)
     int cc;
 
     while ((cc = service_call(command, sccb)) == CC_BUSY)
-        wait_service_signal(); /* of whatever keeps the SCLP busy */
+        wait_external(SUBCLASS_SERVICE_SIGNAL); /* of whatever keeps the SCLP busy */
     if (cc != CC_STARTED)
         return 0;
     do /* a signal may also just announce that events are pending */
-        wait_service_signal();
+        wait_external(SUBCLASS_SERVICE_SIGNAL);
     while (header->response == 0);
     return header->response;
 }

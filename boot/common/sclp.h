@@ -25,7 +25,4 @@ void *sclp_sccb(unsigned int length);
 /* Run `command` to its end. Returns the response code, or 0 where there is no SCLP. */
 unsigned int sclp_call(uint32_t command, void *sccb);
 
-/* Wait, enabled for nothing but the service signal, until one has come (wait.S). */
-void wait_service_signal(void);
-
 #endif

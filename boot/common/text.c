@@ -19,3 +19,15 @@ void text_hex(struct text *text, uint64_t value, unsigned int digits)
         if (value >> shift || shift < 4 * (int)digits || shift == 0)
             text_char(text, "0123456789abcdef"[value >> shift & 15]);
 }
+
+void text_decimal(struct text *text, uint64_t value)
+{
+    char digits[20];
+    unsigned int count = 0;
+
+    do
+        digits[count++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (count)
+        text_char(text, digits[--count]);
+}

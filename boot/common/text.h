@@ -16,5 +16,6 @@ struct text {
 
 void text_string(struct text *text, const char *string);
 void text_hex(struct text *text, uint64_t value, unsigned int digits); /* at least `digits` digits, no prefix */
+void text_decimal(struct text *text, uint64_t value);
 
 #endif

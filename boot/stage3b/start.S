@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "cpu.h"
-#include "layout.h"
+#include "start.h"
 
 /*
  * The start PSW of the SE header names the first byte of this file, wherever its component lies. All code addresses are
@@ -9,27 +8,15 @@
         .section .start, "ax", @progbits
         .globl  _start
 _start:
-        llilh   %r15,STACK_TOP >> 16
-        aghi    %r15,-STACK_FRAME
-        larl    %r1,program_check
-        stg     %r1,LC_PROGRAM_NEW_PSW+8
-        larl    %r1,plain_mask
-        mvc     LC_PROGRAM_NEW_PSW(8),0(%r1)
+        set_stack
+        on_program_check program_check
         larl    %r2,_start
         larl    %r3,image_end
         brasl   %r14,stage3b
 
-        .balign 8
-plain_mask:
-        .quad   PSW_64BIT
-
-program_check:
-        lg      %r3,LC_PROGRAM_OLD_PSW+8
-        larl    %r1,stop_mask
-        stg     %r3,LC_PROGRAM_NEW_PSW+8
-        mvc     LC_PROGRAM_NEW_PSW(8),0(%r1)
-        lpswe   LC_PROGRAM_NEW_PSW      /* stop with the failing address as code */
-
-        .balign 8
-stop_mask:
-        .quad   PSW_WAIT + PSW_64BIT
+program_check:                          /* stop with the failing address as code */
+        llihh   %r1,PSW_WAIT >> 48
+        oihl    %r1,PSW_64BIT >> 32
+        oilh    %r1,(PSW_64BIT >> 16) & 0xffff
+        stg     %r1,LC_PROGRAM_OLD_PSW
+        lpswe   LC_PROGRAM_OLD_PSW

@@ -27,8 +27,8 @@ _MAX_SIZE = 1 << 20  # real ones have some 10 KiB; a wrong file must not be read
 class Bootloaders:
     """``stage3a`` and ``stage3b`` as raw binaries; the arguments at their ends are still to be filled in.
 
-    stage3a is loaded and linked at 0x10000. stage3b can be entered at its first byte at any page-aligned address. A blob
-    that has no room for more than its arguments raises InputError.
+    stage3a is loaded and linked at 0x10000. stage3b can be entered at its first byte at any page-aligned address. A
+    blob that has no room for more than its arguments raises InputError.
     """
 
     stage3a: bytes

@@ -1,0 +1,18 @@
+"""A tiny bare-metal s390x guest that stands in for a Linux kernel in tests and demonstrations.
+
+It does what the words of its kernel command line say (share pages, query the ultravisor, power off, …), each with a line
+on the console; docs/bootloaders.md lists the words. Built from ``boot/testguest``.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+
+
+def kernel() -> bytes:
+    """Return the guest as an s390x kernel image of some 90 KiB, as ``zseal image create --kernel`` takes it.
+
+    Raw binary, file offset = absolute address: entry at 0x10000, ``S390EP`` at 0x10008, room for a command line of 4096
+    bytes at 0x10480.
+    """
+    return (importlib.resources.files(__name__) / "testguest.bin").read_bytes()
