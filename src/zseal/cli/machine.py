@@ -118,8 +118,8 @@ def crl(
     ] = None,
 ) -> None:
     """Issue the machine's CRLs anew: to revoke a host key, or to see what an outdated CRL does."""
-    from zseal.hostkeys.certificates import load_first_certificate
+    from zseal.hostkeys.loading import load_first_certificate
     from zseal.hostkeys.machine import Machine
 
-    revoked = [load_first_certificate(path).x509 for path in revoke or ()]
+    revoked = [load_first_certificate(path).raw for path in revoke or ()]
     Machine.load(directory).reissue_crls(revoke=revoked, days=days)

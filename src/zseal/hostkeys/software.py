@@ -5,17 +5,16 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from zseal.hostkeys.names import (
+    LOCALITY_OLD,
+    SIGNING_KEY_COUNTRY,
+    SIGNING_KEY_ORGANIZATION,
+    SIGNING_KEY_STATE,
+    SIGNING_KEY_UNIT_SUFFIX,
+)
+
 MARK = "zseal software machine (not hardware)"
 """Part of the subject of every certificate a software machine issues."""
-
-# IBM Z signing keys are recognised by their subject alone: exactly these attributes, and an organizational unit that
-# ends with these words. The other rules decide whether the key is to be trusted.
-SIGNING_KEY_ORGANIZATION = "International Business Machines Corporation"
-SIGNING_KEY_UNIT_SUFFIX = "Key Signing Service"
-SIGNING_KEY_COUNTRY = "US"
-SIGNING_KEY_STATE = "New York"
-LOCALITY_OLD = "Poughkeepsie"
-LOCALITY_NEW = "Armonk"
 
 
 def software_name(machine: str, role: str) -> x509.Name:

@@ -1,0 +1,74 @@
+"""Host-key documents: the certificates that carry a machine's public host key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from zseal.crypto.keyexchange import CURVE, key_hash
+from zseal.errors import InputError
+from zseal.files import read_limited
+from zseal.hostkeys.certificates import Certificate
+from zseal.hostkeys.loading import MAX_FILE, parse_objects
+
+
+@dataclass(frozen=True)
+class HostKeyDocument:
+    """A host-key document: the first certificate of a file, which is ``source``.
+
+    ``unused`` is the number of certificates that follow it in that file; they take no part.
+    """
+
+    certificate: Certificate
+    source: str
+    unused: int = 0
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public host key; raises InputError unless it is one on P-521."""
+        key = self.certificate.key
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVE):
+            raise InputError(
+                f"the document holds {key_kind(self.certificate)}; a host key is one on secp521r1 (P-521)",
+                where=self.source,
+                hint="give the host-key document of the machine",
+            )
+        return key
+
+    @property
+    def key_hash(self) -> bytes:
+        """The 32 bytes (phkh) that name the host key in key slots; raises InputError unless it is one on P-521."""
+        return key_hash(self.public_key)
+
+
+def key_kind(certificate: Certificate) -> str:
+    """Return what kind of public key ``certificate`` holds, in words."""
+    key = certificate.key
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"a key on {key.curve.name}"
+    if key is None:
+        return "a key of an unknown kind"
+    kind = type(key).__name__.removesuffix("PublicKey").upper()
+    size = getattr(key, "key_size", None)
+    return f"an {kind} key" if size is None else f"an {kind} key of {size} bits"
+
+
+def parse_host_key_document(data: bytes, source: str) -> HostKeyDocument:
+    """Return the document in ``data``, PEM or DER; ``source`` names it in messages. Raises InputError without one."""
+    certificates = parse_objects(data, source).certificates
+    if not certificates:
+        raise InputError("no certificate in it", where=source, hint="give a host-key document in PEM or DER")
+    return HostKeyDocument(certificates[0], source, unused=len(certificates) - 1)
+
+
+def load_host_key_document(path: Path) -> HostKeyDocument:
+    """Return the document in the file ``path``: its first certificate, PEM or DER; raises InputError without one."""
+    return parse_host_key_document(read_limited(path, MAX_FILE, "host-key document"), str(path))
+
+
+def load_host_key_documents(paths: Iterable[Path]) -> list[HostKeyDocument]:
+    """Return the document in each of the files ``paths``; raises InputError for the first that has none."""
+    return [load_host_key_document(path) for path in paths]

@@ -1,0 +1,117 @@
+"""Fetches CRLs from the distribution points that certificates name."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from email.message import Message
+from typing import IO
+
+from zseal import __version__
+from zseal.errors import ZsealError
+from zseal.hostkeys.certificates import Certificate, Crl
+from zseal.hostkeys.loading import parse_objects
+
+Fetch = Callable[[str], bytes]
+"""Returns the body behind an address, or raises ZsealError or OSError."""
+
+SCHEMES = ("http://", "https://")
+TIMEOUT = 3.0  # seconds for one address, as pvverify allows
+MAX_SIZE = 16 << 20
+# certificates and documents of one run name a handful of addresses
+MAX_FETCHES = 64
+
+_CHUNK = 64 << 10
+
+
+class FetchError(ZsealError):
+    """An address from which no CRL could be had."""
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to http and https only."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the request to follow with; raises FetchError for another kind of address."""
+        if not newurl.lower().startswith(SCHEMES):
+            raise FetchError("redirected to an address that is neither http nor https", where=req.full_url)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # stub: HTTPMessage
+
+
+def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -> bytes:
+    """Return the body at the http or https address ``url``, whatever status it comes with.
+
+    The proxies of the environment are used. Raises FetchError where nothing comes within ``timeout`` seconds in all,
+    or more than ``max_size`` bytes.
+    """
+    if not url.lower().startswith(SCHEMES):
+        raise FetchError("neither an http nor an https address", where=url)
+    deadline = time.monotonic() + timeout
+    opener = urllib.request.build_opener(_HttpOnly)
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": f"zseal/{__version__}"})  # noqa: S310  checked above
+        try:
+            response = opener.open(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            # some servers send the list with an odd status; its signature tells whether it is one
+            response = error
+        with response:
+            return _read(response, url, deadline, max_size)
+    except urllib.error.URLError as error:
+        raise FetchError(f"cannot fetch: {error.reason}", where=url) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise FetchError(f"cannot fetch: {error or type(error).__name__}", where=url) from error
+
+
+def _read(response: IO[bytes], url: str, deadline: float, max_size: int) -> bytes:
+    body = bytearray()
+    # read1 returns what has arrived: a server that drips bytes can't hold the reader beyond the deadline
+    read = getattr(response, "read1", response.read)
+    while chunk := read(_CHUNK):
+        body += chunk
+        if len(body) > max_size:
+            raise FetchError(f"more than {max_size} bytes", where=url)
+        if time.monotonic() > deadline:
+            raise FetchError("it takes too long", where=url)
+    return bytes(body)
+
+
+class Downloader:
+    """Fetches the CRLs of certificates, each address once; ``problems`` collects what went wrong."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._seen: dict[str, tuple[Crl, ...]] = {}
+        self.problems: list[str] = []
+
+    def crls_for(self, certificate: Certificate) -> tuple[Crl, ...]:
+        """Return the CRLs behind the first distribution point of ``certificate`` that has any; none is no error."""
+        for url in certificate.distribution_points:
+            crls = self._crls_at(url)
+            if crls:
+                return crls
+        return ()
+
+    def _crls_at(self, url: str) -> tuple[Crl, ...]:
+        if url not in self._seen:
+            self._seen[url] = ()
+            try:
+                self._seen[url] = self._load(url)
+            except (ZsealError, OSError) as error:
+                self.problems.append(str(error))
+        return self._seen[url]
+
+    def _load(self, url: str) -> tuple[Crl, ...]:
+        if not url.lower().startswith(SCHEMES):
+            raise FetchError("not fetched: neither an http nor an https address", where=url)
+        if len(self._seen) > MAX_FETCHES:
+            raise FetchError(f"not fetched: more than {MAX_FETCHES} addresses", where=url)
+        crls = parse_objects(self._fetch(url), url).crls
+        if not crls:
+            raise FetchError("there is no CRL at this address", where=url)
+        return crls

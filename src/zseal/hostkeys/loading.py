@@ -1,0 +1,94 @@
+"""Reads certificates and CRLs from files and downloads: PEM with any number of them, or DER with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from zseal.errors import FormatError, InputError
+from zseal.files import read_limited
+from zseal.hostkeys.certificates import Certificate, Crl, parse_certificate, parse_crl
+from zseal.hostkeys.pem import CERTIFICATE_LABELS, CRL_LABELS, pem_blocks
+
+# the CRLs of large public CAs have a few MiB
+MAX_FILE = 16 << 20
+# no chain and no trust store has as many; without a limit a small file could keep a verification busy for minutes
+MAX_OBJECTS = 1000
+
+_Parsed = TypeVar("_Parsed")
+
+_PEM_MARK = b"-----BEGIN "
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The certificates and CRLs found in one or several places."""
+
+    certificates: tuple[Certificate, ...] = ()
+    crls: tuple[Crl, ...] = ()
+
+    def __add__(self, other: Objects) -> Objects:
+        return Objects(self.certificates + other.certificates, self.crls + other.crls)
+
+
+def parse_objects(data: bytes, source: str) -> Objects:
+    """Return all certificates and CRLs in ``data``, which may be none; raises FormatError where one is damaged."""
+    if _PEM_MARK not in data and data[:1] == b"\x30":
+        return _parse_der(data, source)
+    return Objects(
+        tuple(_parse_pem(data, CERTIFICATE_LABELS, parse_certificate, source)),
+        tuple(_parse_pem(data, CRL_LABELS, parse_crl, source)),
+    )
+
+
+def _parse_pem(
+    data: bytes, labels: Collection[str], parse: Callable[[bytes, str], _Parsed], source: str
+) -> Iterable[_Parsed]:
+    for count, der in enumerate(pem_blocks(data, labels, source)):
+        if count == MAX_OBJECTS:
+            raise FormatError(f"more than {MAX_OBJECTS} certificates or CRLs", where=source)
+        yield parse(der, source)
+
+
+def _parse_der(data: bytes, source: str) -> Objects:
+    try:
+        return Objects(certificates=(parse_certificate(data, source),))
+    except FormatError as as_certificate:
+        try:
+            return Objects(crls=(parse_crl(data, source),))
+        except FormatError:
+            raise as_certificate from None
+
+
+def load_objects(path: Path) -> Objects:
+    """Return all certificates and CRLs in the file ``path``, PEM or DER; raises InputError where there are none."""
+    objects = parse_objects(read_limited(path, MAX_FILE, "certificate file"), str(path))
+    if not objects.certificates and not objects.crls:
+        raise InputError("no certificate and no CRL in it", where=str(path), hint="give PEM or DER")
+    return objects
+
+
+def load_crls(path: Path) -> tuple[Crl, ...]:
+    """Return the CRLs in the file ``path``, PEM or DER; raises InputError where there are none."""
+    crls = parse_objects(read_limited(path, MAX_FILE, "CRL"), str(path)).crls
+    if not crls:
+        raise InputError("no CRL in it", where=str(path), hint="give a certificate revocation list in PEM or DER")
+    return crls
+
+
+def load_root(path: Path) -> Objects:
+    """Return the root certificates, and CRLs beside them, in the file ``path``; raises InputError without one."""
+    objects = parse_objects(read_limited(path, MAX_FILE, "root CA certificate"), str(path))
+    if not objects.certificates:
+        raise InputError("no certificate in it", where=str(path), hint="give the root CA certificate in PEM or DER")
+    return objects
+
+
+def load_first_certificate(path: Path) -> Certificate:
+    """Return the first certificate in the file ``path``, PEM or DER; raises InputError where there is none."""
+    certificates = parse_objects(read_limited(path, MAX_FILE, "certificate"), str(path)).certificates
+    if not certificates:
+        raise InputError("no certificate in it", where=str(path), hint="give one in PEM or DER")
+    return certificates[0]

@@ -1,0 +1,106 @@
+"""Names in certificates: how they are compared, and which one an IBM Z signing key has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+SIGNING_KEY_COUNTRY = "US"
+SIGNING_KEY_STATE = "New York"
+SIGNING_KEY_ORGANIZATION = "International Business Machines Corporation"
+SIGNING_KEY_UNIT_SUFFIX = "Key Signing Service"
+# IBM's certificates changed from the first to the second; revocation lists of the first stayed in use
+LOCALITY_OLD = "Poughkeepsie"
+LOCALITY_NEW = "Armonk"
+
+_SIGNING_KEY_ATTRIBUTES = 6
+# the order of the attributes in the issuer names of IBM's published revocation lists
+_CRL_ORDER = (
+    NameOID.COUNTRY_NAME,
+    NameOID.ORGANIZATION_NAME,
+    NameOID.ORGANIZATIONAL_UNIT_NAME,
+    NameOID.LOCALITY_NAME,
+    NameOID.STATE_OR_PROVINCE_NAME,
+    NameOID.COMMON_NAME,
+)
+
+CanonicalName = tuple[frozenset[tuple[str, str | bytes]], ...]
+"""A name as certificates are matched by: case and runs of white space don't count, the order of its parts does."""
+
+
+def canonical(name: x509.Name) -> CanonicalName:
+    """Return ``name`` in the form in which names are compared (as OpenSSL does)."""
+    return tuple(
+        frozenset((attribute.oid.dotted_string, _fold(attribute.value)) for attribute in rdn) for rdn in name.rdns
+    )
+
+
+def _fold(value: str | bytes) -> str | bytes:
+    if isinstance(value, bytes):
+        return value
+    # only ASCII letters lose their case, as in OpenSSL
+    return "".join(char.lower() if char.isascii() else char for char in " ".join(value.split()))
+
+
+def readable(name: x509.Name) -> str:
+    """Return ``name`` for people: its attributes in the order of the certificate."""
+    parts = (
+        f"{attribute.rfc4514_attribute_name}={_printable(attribute.value)}" for rdn in name.rdns for attribute in rdn
+    )
+    return ", ".join(parts) or "(empty name)"
+
+
+def _printable(value: str | bytes) -> str:
+    # names come from strangers: nothing in them may steer a terminal or break a line
+    text = value.hex() if isinstance(value, bytes) else value
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def _first(name: x509.Name, oid: x509.ObjectIdentifier) -> str | bytes | None:
+    return next((attribute.value for attribute in name.get_attributes_for_oid(oid)), None)
+
+
+def is_signing_key_name(name: x509.Name) -> bool:
+    """Return whether ``name`` is the subject of an IBM Z host key signing key, as s390-tools recognise it.
+
+    It has six attributes, compared exactly; the organizational unit needs only to end with "Key Signing Service".
+    This is no proof of anything: the certificate chain is.
+    """
+    unit = _first(name, NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return (
+        sum(1 for _ in name) == _SIGNING_KEY_ATTRIBUTES
+        and _first(name, NameOID.COUNTRY_NAME) == SIGNING_KEY_COUNTRY
+        and _first(name, NameOID.STATE_OR_PROVINCE_NAME) == SIGNING_KEY_STATE
+        and _first(name, NameOID.LOCALITY_NAME) in (LOCALITY_OLD, LOCALITY_NEW)
+        and _first(name, NameOID.ORGANIZATION_NAME) == SIGNING_KEY_ORGANIZATION
+        and _first(name, NameOID.COMMON_NAME) == SIGNING_KEY_ORGANIZATION
+        and isinstance(unit, str)
+        and unit.endswith(SIGNING_KEY_UNIT_SUFFIX)
+    )
+
+
+def crl_issuer_names(subject: x509.Name) -> Iterator[CanonicalName]:
+    """Yield the issuer names under which the CRL of the signing key ``subject`` may have been published.
+
+    The first under which there is a CRL counts. IBM's lists name another locality and another order of attributes
+    than the signing-key certificates do.
+    """
+    yield canonical(subject)
+    if _first(subject, NameOID.LOCALITY_NAME) == LOCALITY_NEW:
+        old = x509.Name([_with_old_locality(rdn) for rdn in subject.rdns])
+        yield canonical(old)
+        yield canonical(_in_crl_order(old))
+    yield canonical(_in_crl_order(subject))
+
+
+def _with_old_locality(rdn: x509.RelativeDistinguishedName) -> x509.RelativeDistinguishedName:
+    return x509.RelativeDistinguishedName(
+        x509.NameAttribute(NameOID.LOCALITY_NAME, LOCALITY_OLD) if attribute.oid == NameOID.LOCALITY_NAME else attribute
+        for attribute in rdn
+    )
+
+
+def _in_crl_order(name: x509.Name) -> x509.Name:
+    return x509.Name([name.get_attributes_for_oid(oid)[0] for oid in _CRL_ORDER])

@@ -1,0 +1,87 @@
+"""What host-key documents are verified against, gathered from files and bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from zseal.hostkeys.certificates import Certificate, Crl
+from zseal.hostkeys.document import HostKeyDocument
+from zseal.hostkeys.fetch import Fetch, fetch_url
+from zseal.hostkeys.loading import Objects, load_crls, load_objects, load_root
+from zseal.hostkeys.results import Report
+from zseal.hostkeys.verify import check_host_key_documents, verify_host_key_documents
+
+
+@dataclass(frozen=True)
+class TrustMaterial:
+    """Certificates, CRLs and trusted roots for a verification.
+
+    ``root_ca`` is None for the system's trusted roots. ``choose_signing_key`` allows several signing keys among the
+    certificates, of which each document is checked with the one that it names.
+    """
+
+    certificates: tuple[Certificate, ...]
+    crls: tuple[Crl, ...] = ()
+    root_ca: tuple[Certificate, ...] | None = None
+    choose_signing_key: bool = False
+
+    @classmethod
+    def load(
+        cls, *, certificates: Iterable[Path], crls: Iterable[Path] = (), root_ca: Path | None = None
+    ) -> TrustMaterial:
+        """Return what is in these files, each PEM (with any number of certificates and CRLs) or DER.
+
+        CRLs beside the certificates and beside the root count too. Raises InputError for a file that can't be read or
+        has nothing of the kind in it.
+        """
+        given = sum((load_objects(path) for path in certificates), Objects())
+        lists = tuple(crl for path in crls for crl in load_crls(path))
+        root = load_root(root_ca) if root_ca is not None else None
+        return cls(
+            certificates=given.certificates,
+            crls=lists + given.crls + (root.crls if root else ()),
+            root_ca=root.certificates if root else None,
+        )
+
+    def verify(
+        self,
+        documents: Sequence[HostKeyDocument],
+        *,
+        offline: bool = False,
+        fetch: Fetch = fetch_url,
+        now: datetime | None = None,
+    ) -> Report:
+        """Return the report on ``documents``; raises HostKeyVerificationError for the first that is refused."""
+        return verify_host_key_documents(
+            documents,
+            certificates=self.certificates,
+            crls=self.crls,
+            root_ca=self.root_ca,
+            offline=offline,
+            fetch=fetch,
+            now=now,
+            choose_signing_key=self.choose_signing_key,
+        )
+
+    def check(
+        self,
+        documents: Sequence[HostKeyDocument],
+        *,
+        offline: bool = False,
+        fetch: Fetch = fetch_url,
+        now: datetime | None = None,
+    ) -> Report:
+        """Return how every one of ``documents`` does, without raising for those that are refused."""
+        return check_host_key_documents(
+            documents,
+            certificates=self.certificates,
+            crls=self.crls,
+            root_ca=self.root_ca,
+            offline=offline,
+            fetch=fetch,
+            now=now,
+            choose_signing_key=self.choose_signing_key,
+        )

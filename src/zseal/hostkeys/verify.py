@@ -1,0 +1,292 @@
+"""Decides whether host-key documents are genuine, current and not revoked, as pvverify and pvimg of s390-tools do.
+
+Stricter than those: the key has to be on P-521, CRLs are fetched over http and https only and with a limit, a
+revocation counts whichever current CRL of the issuer tells of it, and a partial CRL does not count as proof that a
+document is not revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from zseal.crypto.keyexchange import CURVE
+from zseal.hostkeys.certificates import Certificate, Crl
+from zseal.hostkeys.chain import MIN_STRENGTH, validate_chain
+from zseal.hostkeys.document import HostKeyDocument, key_kind
+from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
+from zseal.hostkeys.names import crl_issuer_names, is_signing_key_name
+from zseal.hostkeys.results import Check, DocumentReport, Failure, Reason, Report, Rule, RuleError
+from zseal.hostkeys.truststore import system_roots
+
+
+def verify_host_key_documents(
+    documents: Sequence[HostKeyDocument],
+    *,
+    certificates: Sequence[Certificate],
+    crls: Sequence[Crl] = (),
+    root_ca: Sequence[Certificate] | None = None,
+    offline: bool = False,
+    fetch: Fetch = fetch_url,
+    now: datetime | None = None,
+    choose_signing_key: bool = False,
+) -> Report:
+    """Return the report on ``documents`` if every rule holds for all of them.
+
+    The parameters are those of :func:`check_host_key_documents`. Raises HostKeyVerificationError, a VerificationError,
+    for the first document that is refused.
+    """
+    report = check_host_key_documents(
+        documents,
+        certificates=certificates,
+        crls=crls,
+        root_ca=root_ca,
+        offline=offline,
+        fetch=fetch,
+        now=now,
+        choose_signing_key=choose_signing_key,
+    )
+    if report.failure is not None:
+        raise report.failure
+    return report
+
+
+def check_host_key_documents(
+    documents: Sequence[HostKeyDocument],
+    *,
+    certificates: Sequence[Certificate],
+    crls: Sequence[Crl] = (),
+    root_ca: Sequence[Certificate] | None = None,
+    offline: bool = False,
+    fetch: Fetch = fetch_url,
+    now: datetime | None = None,
+    choose_signing_key: bool = False,
+) -> Report:
+    """Return how every one of ``documents`` does, without raising for those that are refused.
+
+    ``certificates`` hold exactly one signing key and the intermediate CAs. ``root_ca`` are the trusted roots, by
+    default the system's. Unless ``offline``, CRLs are also fetched from the distribution points of the documents and
+    of ``certificates`` with ``fetch``, which gets an http or https address and returns the body. ``now`` is the time
+    to verify for (default: the clock's). With ``choose_signing_key`` several signing keys may be there, of which each
+    document is checked with the one that it names.
+    """
+    run = _Run(
+        certificates=certificates,
+        crls=tuple(crls),
+        trusted=system_roots() if root_ca is None else root_ca,
+        downloader=None if offline else Downloader(fetch),
+        now=(datetime.now(UTC) if now is None else now.astimezone(UTC)).replace(microsecond=0),
+        choose_signing_key=choose_signing_key,
+    )
+    return Report(tuple(run.check(document) for document in documents))
+
+
+class _Run:
+    """One verification: what was given, and what was already fetched and found for the documents before."""
+
+    def __init__(
+        self,
+        *,
+        certificates: Sequence[Certificate],
+        crls: tuple[Crl, ...],
+        trusted: Sequence[Certificate],
+        downloader: Downloader | None,
+        now: datetime,
+        choose_signing_key: bool,
+    ) -> None:
+        self._certificates = certificates
+        self._signing_keys = [item for item in certificates if is_signing_key_name(item.raw.subject)]
+        self._crls = crls
+        self._certificates_crls_fetched = False
+        self._trusted = trusted
+        self._downloader = downloader
+        self._now = now
+        self._choose = choose_signing_key
+        self._chains: dict[int, tuple[Certificate, ...] | RuleError] = {}
+
+    def check(self, document: HostKeyDocument) -> DocumentReport:
+        """Return how ``document`` does, up to the first rule that does not hold."""
+        checks: list[Check] = []
+        chain: tuple[Certificate, ...] = ()
+        failure: Failure | None = None
+        try:
+            # the key first: no network is needed to refuse another kind
+            checks += _check_key(document)
+            signing_key = self._signing_key(document)
+            checks.append(Check(Rule.SIGNING_KEY, True, f"{signing_key.subject_text} ({signing_key.source})"))
+            chain = self._chain(signing_key)
+            checks.append(Check(Rule.CHAIN, True, f"leads to the trusted root {chain[-1].subject_text}"))
+            checks += _check_issue(document, signing_key, self._now)
+            checks += self._check_revocation(document, signing_key)
+        except RuleError as error:
+            failure = error.failure
+            checks.append(Check(failure.rule, False, failure.message))
+        return DocumentReport(
+            document=document,
+            checks=tuple(checks),
+            chain=chain,
+            failure=failure,
+            warnings=_warnings(document, chain),
+            software=any(item.software for item in (document.certificate, *chain)),
+        )
+
+    def _signing_key(self, document: HostKeyDocument) -> Certificate:
+        if not self._signing_keys:
+            raise _failure(
+                Rule.SIGNING_KEY,
+                Reason.NO_SIGNING_KEY,
+                "none of the certificates given is an IBM Z signing key",
+                "give the certificate of the signing key with --cert",
+            )
+        if len(self._signing_keys) == 1:
+            return self._signing_keys[0]
+        if not self._choose:
+            sources = ", ".join(item.source for item in self._signing_keys)
+            raise _failure(
+                Rule.SIGNING_KEY,
+                Reason.SEVERAL_SIGNING_KEYS,
+                f"{len(self._signing_keys)} of the certificates given are IBM Z signing keys: {sources}",
+                "give exactly one, or keep them in a bundle (zseal hostkey bundle)",
+            )
+        authority = document.certificate.authority
+        fitting = [item for item in self._signing_keys if authority is None or authority.names(item)]
+        signers = [item for item in fitting if document.certificate.is_signed_by(item.key)]
+        # a renewed certificate has the same key: the one that lasts longest
+        return max(signers or fitting or self._signing_keys, key=lambda item: item.not_after)
+
+    def _chain(self, signing_key: Certificate) -> tuple[Certificate, ...]:
+        if self._downloader is not None and not self._certificates_crls_fetched:
+            self._certificates_crls_fetched = True
+            for certificate in self._certificates:
+                self._crls += self._downloader.crls_for(certificate)
+        # several documents share a chain: it is validated once
+        known = self._chains.get(id(signing_key))
+        if known is None:
+            try:
+                known = validate_chain(
+                    signing_key,
+                    trusted=self._trusted,
+                    untrusted=[item for item in self._certificates if item is not signing_key],
+                    crls=self._crls,
+                    now=self._now,
+                )
+            except RuleError as error:
+                known = error
+            self._chains[id(signing_key)] = known
+        if isinstance(known, RuleError):
+            raise known
+        return known
+
+    def _check_revocation(self, document: HostKeyDocument, signing_key: Certificate) -> list[Check]:
+        valid = [
+            crl
+            for crl in self._candidates(document.certificate, signing_key)
+            if crl.is_current(self._now) and crl.may_be_from(signing_key) and crl.is_signed_by(signing_key.key)
+        ]
+        for crl in valid:
+            if crl.lists(document.certificate):
+                raise _failure(
+                    Rule.REVOCATION,
+                    Reason.REVOKED,
+                    f"the host key was revoked ({crl.source})",
+                    "do not use it; ask for a new host-key document",
+                )
+        complete = [crl for crl in valid if crl.complete and not crl.unknown_critical]
+        if not complete:
+            tried = "".join(f"; {problem}" for problem in self._downloader.problems) if self._downloader else ""
+            raise _failure(
+                Rule.CRL,
+                Reason.NO_VALID_CRL,
+                f"no current, correctly signed CRL of the signing key{tried}",
+                "give it with --crl" + (", or drop --offline" if self._downloader is None else ""),
+            )
+        return [Check(Rule.CRL, True, f"{crl.source}, valid until {crl.next_update}") for crl in complete[:1]] + [
+            Check(Rule.REVOCATION, True, "not revoked")
+        ]
+
+    def _candidates(self, document: Certificate, signing_key: Certificate) -> tuple[Crl, ...]:
+        found: tuple[Crl, ...] = ()
+        for name in crl_issuer_names(signing_key.raw.subject):
+            found = tuple(crl for crl in self._crls if crl.issuer == name)
+            if found:
+                break
+        # whatever the document's own distribution point holds counts under any name: its signature decides
+        return found + (self._downloader.crls_for(document) if self._downloader is not None else ())
+
+
+def _failure(rule: Rule, reason: Reason, message: str, hint: str) -> RuleError:
+    return RuleError(Failure(rule, reason, message, hint))
+
+
+def _check_key(document: HostKeyDocument) -> list[Check]:
+    certificate = document.certificate
+    if certificate.strength < MIN_STRENGTH:
+        raise _failure(
+            Rule.KEY_STRENGTH,
+            Reason.WEAK_KEY,
+            f"{key_kind(certificate)} has {certificate.strength} bits of security, {MIN_STRENGTH} needed",
+            "give the host-key document of the machine",
+        )
+    key = certificate.key
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVE):
+        raise _failure(
+            Rule.KEY_TYPE,
+            Reason.WRONG_KEY_TYPE,
+            f"the document holds {key_kind(certificate)}; a host key is one on secp521r1 (P-521)",
+            "give the host-key document of the machine",
+        )
+    return [
+        Check(Rule.KEY_STRENGTH, True, f"{certificate.strength} bits of security"),
+        Check(Rule.KEY_TYPE, True, key_kind(certificate)),
+    ]
+
+
+def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datetime) -> list[Check]:
+    certificate = document.certificate
+    if now < certificate.not_before:
+        raise _failure(
+            Rule.VALIDITY,
+            Reason.NOT_YET_VALID,
+            f"the document is valid only from {certificate.not_before}",
+            "check this computer's clock",
+        )
+    if now >= certificate.not_after:
+        raise _failure(
+            Rule.VALIDITY,
+            Reason.EXPIRED,
+            f"the document expired on {certificate.not_after}",
+            "get the current host-key document of the machine",
+        )
+    if certificate.authority is not None and not certificate.authority.names(signing_key):
+        raise _failure(
+            Rule.AUTHORITY_KEY,
+            Reason.OTHER_SIGNING_KEY,
+            f"the document was issued by another signing key than {signing_key.source}",
+            "give the signing key certificate of the document's generation with --cert",
+        )
+    if not certificate.is_signed_by(signing_key.key):
+        raise _failure(
+            Rule.SIGNATURE,
+            Reason.BAD_SIGNATURE,
+            "the signature of the signing key on the document does not hold",
+            "do not use it; get the document again from a source you trust",
+        )
+    return [
+        Check(Rule.VALIDITY, True, f"until {certificate.not_after}"),
+        Check(Rule.AUTHORITY_KEY, True, "names the signing key" if certificate.authority else "names no key"),
+        Check(Rule.SIGNATURE, True, "made by the signing key"),
+    ]
+
+
+def _warnings(document: HostKeyDocument, chain: tuple[Certificate, ...]) -> tuple[str, ...]:
+    warnings = []
+    if document.unused:
+        warnings.append(f"only the first of {document.unused + 1} certificates in the file is used")
+    if chain:
+        subject = chain[0].raw.subject
+        names = {*crl_issuer_names(subject)}
+        if document.certificate.issuer not in names and not is_signing_key_name(document.certificate.raw.issuer):
+            warnings.append(f"the document names another issuer: {document.certificate.issuer_text}")
+    return tuple(warnings)
