@@ -1,0 +1,82 @@
+"""Digest and output of page runs, beside the encryption: a thread each, as both leave Python to itself meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from zseal.crypto.digests import DigestValues, ImageDigests
+
+CHUNK = 4 << 20
+"""Bytes a run: whole pages, large enough that a hand-over costs nothing."""
+_DEPTH = 4
+
+
+class PagePipeline:
+    """Lets the caller prepare one run of pages while earlier ones are digested and written.
+
+    ``buffer`` hands out buffers of CHUNK bytes in turn, each only once nothing works on its former content any more;
+    what a thread failed with is raised there, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._digests = ImageDigests()
+        self._buffers = [bytearray(CHUNK) for _ in range(_DEPTH)]
+        self._pending: list[list[Future[object]]] = [[] for _ in range(_DEPTH)]
+        self._turn = -1
+        self._digester = ThreadPoolExecutor(1, "zseal-digest")
+        self._writer = ThreadPoolExecutor(1, "zseal-write")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._digester.shutdown(cancel_futures=error is not None)
+        self._writer.shutdown(cancel_futures=error is not None)
+        if error is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        for futures in self._pending:
+            self._wait(futures)
+
+    @staticmethod
+    def _wait(futures: list[Future[object]]) -> None:
+        while futures:
+            futures.pop().result()
+
+    def buffer(self) -> bytearray:
+        """Return the next buffer; what is submitted until the next call works on it."""
+        self._turn = (self._turn + 1) % _DEPTH
+        self._wait(self._pending[self._turn])
+        return self._buffers[self._turn]
+
+    def digest(self, stored: bytearray | memoryview, address: int, prefix: int, offset: int) -> None:
+        """Add stored pages to the digests, see :meth:`ImageDigests.update_run`."""
+        self._submit(self._digester, lambda: self._digests.update_run(stored, address, prefix, offset))
+
+    def write(self, stream: BinaryIO, data: bytearray | memoryview) -> None:
+        """Append ``data`` to ``stream``."""
+        self._submit(self._writer, lambda: _write_all(stream, data))
+
+    def _submit(self, executor: ThreadPoolExecutor, job: Callable[[], object]) -> None:
+        self._pending[self._turn].append(executor.submit(job))
+
+    def values(self) -> DigestValues:
+        """Return the digests of everything submitted."""
+        self._settle()
+        return self._digests.values()
+
+    def drain(self) -> None:
+        """Wait until everything submitted is done."""
+        self._settle()
+
+
+def _write_all(stream: BinaryIO, data: bytearray | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) or 0 :]

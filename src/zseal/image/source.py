@@ -1,0 +1,121 @@
+"""Inputs of an image: files, bytes or file objects, read as streams in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeGuard
+
+from zseal.errors import InputError
+
+
+class Readable(Protocol):
+    """What is needed of a file object: ``read`` returns up to ``size`` bytes, none at the end."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read."""
+
+
+Source = str | os.PathLike[str] | bytes | Readable
+"""A path, the content itself, or a binary file object (which need not be seekable)."""
+
+
+class SourceStream:
+    """One input: ``what`` it is and ``where`` it comes from, for messages. Raises InputError where reading fails."""
+
+    def __init__(self, stream: Readable, what: str, where: str | None, size: int | None) -> None:
+        self._stream = stream
+        self._ahead = b""
+        self.what = what
+        self.where = where
+        self.size = size
+        """Bytes in all, None where only reading to the end tells."""
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            raise InputError(f"cannot read the {self.what}: {error.strerror or error}", where=self.where) from error
+
+    def peek(self, size: int) -> bytes:
+        """Return the next ``size`` bytes, fewer at the end, and leave them to be read."""
+        while len(self._ahead) < size:
+            part = self._read(size - len(self._ahead))
+            if not part:
+                break
+            self._ahead += part
+        return self._ahead[:size]
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` and return how many bytes that were: fewer than it has only at the end."""
+        done = min(len(buffer), len(self._ahead))
+        buffer[:done] = self._ahead[:done]
+        self._ahead = self._ahead[done:]
+        if isinstance(self._stream, io.FileIO):
+            try:
+                while done < len(buffer) and (count := self._stream.readinto(buffer[done:])):
+                    done += count
+            except OSError as error:
+                raise InputError(f"cannot read the {self.what}: {error.strerror or error}", where=self.where) from error
+            return done
+        while done < len(buffer):
+            part = self._read(len(buffer) - done)
+            if not part:
+                break
+            buffer[done : done + len(part)] = part
+            done += len(part)
+        return done
+
+
+def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Return whether ``source`` names a file."""
+    return isinstance(source, (str, os.PathLike))
+
+
+@contextlib.contextmanager
+def open_source(source: Source, what: str) -> Iterator[SourceStream]:
+    """Open an input; ``what`` names it in messages. File objects are left open. Raises InputError."""
+    if isinstance(source, bytes):
+        yield SourceStream(io.BytesIO(source), what, None, len(source))
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            # no buffer in between: whole chunks are read straight into the caller's
+            stream = path.open("rb", buffering=0)
+        except OSError as error:
+            raise InputError(f"cannot read the {what}: {error.strerror or error}", where=str(path)) from error
+        with stream:
+            status = os.fstat(stream.fileno())
+            yield SourceStream(stream, what, str(path), status.st_size if status.st_size else None)
+    else:
+        name = getattr(source, "name", None)
+        yield SourceStream(source, what, name if isinstance(name, str) else None, None)
+
+
+@contextlib.contextmanager
+def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[BinaryIO, str | None]]:
+    """Open an input that is read at several places; yields it and where it comes from. Raises InputError."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source), None
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            stream = path.open("rb")
+        except OSError as error:
+            raise InputError(f"cannot read the {what}: {error.strerror or error}", where=str(path)) from error
+        with stream:
+            yield _checked_seekable(stream, what, str(path)), str(path)
+    else:
+        name = getattr(source, "name", None)
+        where = name if isinstance(name, str) else None
+        yield _checked_seekable(source, what, where), where
+
+
+def _checked_seekable(stream: object, what: str, where: str | None) -> BinaryIO:
+    seekable = getattr(stream, "seekable", None)
+    if seekable is None or not seekable():
+        raise InputError(f"the {what} must be a file that can be read at any place, not a pipe", where=where)
+    return stream  # type: ignore[return-value]  # a file object with seek and read, as just asked

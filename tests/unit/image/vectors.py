@@ -1,0 +1,86 @@
+"""The published known answers, ready for use."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from zseal.crypto import keyexchange
+from zseal.formats.image_layout import ComponentKind
+from zseal.image.bootloaders import Bootloaders
+from zseal.image.keys import ImageKeys
+from zseal.secret import Secret
+
+VECTORS = Path(__file__).parents[2] / "vectors" / "se-image"
+
+
+def facts(name: str) -> dict[str, Any]:
+    return json.loads((VECTORS / f"{name}.json").read_text())  # type: ignore[no-any-return]
+
+
+def image(name: str) -> bytes:
+    data = gzip.decompress((VECTORS / f"{name}.img.gz").read_bytes())
+    known = facts(name)
+    digest = known.get("image_sha256") or known["derived"]["image_sha256"]
+    assert hashlib.sha256(data).hexdigest() == digest
+    return data
+
+
+INPUTS = facts("se-kat1")["inputs"]
+KERNEL = bytes.fromhex(INPUTS["kernel_hex"])
+RAMDISK = bytes.fromhex(INPUTS["ramdisk_hex"])
+COMMAND_LINE = bytes.fromhex(INPUTS["cmdline_component_hex"])
+BOOTLOADERS = Bootloaders(
+    stage3a=bytes((7 * i + 3) & 255 for i in range(4656 - 24)) + bytes(24),
+    stage3b=bytes((5 * i + 1) & 255 for i in range(300 - 64)) + bytes(64),
+)
+
+
+def private_key(pem: str) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(pem.encode(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+HOST_KEYS = (private_key(INPUTS["host_key_1_pem"]), private_key(INPUTS["host_key_2_pem"]))
+
+
+class KnownCustomerKey:
+    """Stands for a customer key whose private half the reference tool threw away: ECDH works from the other side."""
+
+    def __init__(self, coordinates: bytes) -> None:
+        self._public = keyexchange.public_key(coordinates)
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._public
+
+    def exchange(self, algorithm: ec.ECDH, peer: ec.EllipticCurvePublicKey) -> bytes:
+        host = next(key for key in HOST_KEYS if key.public_key() == peer)
+        return host.exchange(algorithm, self._public)
+
+
+def tweaks(prefixes: Mapping[str, str]) -> dict[ComponentKind, bytes]:
+    return {ComponentKind(name): bytes.fromhex(prefix)[2:] for name, prefix in prefixes.items()}
+
+
+def image_keys(name: str) -> ImageKeys:
+    """The random values of known answer ``name``."""
+    known = facts(name)
+    customer: Any = private_key(INPUTS["customer_private_key_pem"])
+    if name != "se-kat1":
+        customer = KnownCustomerKey(bytes.fromhex(known["cust_pub_key_hex"]))
+    return ImageKeys(
+        header_key=Secret(bytes.fromhex(INPUTS["hdr_key_hex"])),
+        image_key=Secret(bytes.fromhex(known.get("xts_hex") or INPUTS["image_xts_key_hex"])),
+        cck=Secret(bytes.fromhex(INPUTS["cck_hex"])),
+        customer_key=customer,
+        iv=bytes.fromhex(known.get("iv_hex") or INPUTS["hdr_iv_hex"]),
+        tweaks=tweaks(known.get("tweak_prefixes") or INPUTS["tweak_prefixes"]),
+    )
