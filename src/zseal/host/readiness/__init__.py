@@ -11,7 +11,7 @@ Example::
 
 from zseal.host.readiness.checks import Status
 from zseal.host.readiness.facts import HostFacts, gather
-from zseal.host.readiness.report import CheckResult, Report, check_host, to_json, to_text
+from zseal.host.readiness.report import CheckResult, Report, Verdict, check_host, to_json, to_text
 from zseal.host.readiness.source import CapturedHost, HostSource, LiveHost
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LiveHost",
     "Report",
     "Status",
+    "Verdict",
     "check_host",
     "gather",
     "to_json",

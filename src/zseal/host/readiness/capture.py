@@ -72,8 +72,15 @@ def _collect(source: HostSource) -> list[_Item]:
         text = source.text(path)
         if text is not None:
             items.append(_Item(path, mask(text)))
-    if source.names("/sys/firmware") == ():
+    firmware = source.names("/sys/firmware")
+    if firmware is not None:
+        # an empty folder is what a container shows, so what else is there must be seen to be there
         items.append(_Item("/sys/firmware/.keep", ""))
+        items += [
+            _Item(f"/sys/firmware/{name}/.keep", "")
+            for name in firmware
+            if name != "uv" and source.names(f"/sys/firmware/{name}") is not None
+        ]
     for folder in _FOLDERS:
         names = source.names(folder)
         if names is not None:
@@ -82,7 +89,10 @@ def _collect(source: HostSource) -> list[_Item]:
             text = source.text(f"{folder}/{name}")
             if text is not None:
                 items.append(_Item(f"{folder}/{name}", text))
-    for name in [n for n in source.names(LIBVIRT_CACHE) or () if n.endswith(".xml")][:MAX_CACHE_FILES]:
+    cached = source.names(LIBVIRT_CACHE)
+    if cached is not None:
+        items.append(_Item(f"{LIBVIRT_CACHE}/.keep", ""))
+    for name in [n for n in cached or () if n.endswith(".xml")][:MAX_CACHE_FILES]:
         text = source.text(f"{LIBVIRT_CACHE}/{name}")
         if text is not None and "<arch>s390x</arch>" in text:
             items.append(_Item(f"{LIBVIRT_CACHE}/{name}", text))

@@ -50,7 +50,7 @@ class HostFacts:
     cpu: CpuInfo | None
     system: SysInfo | None
     command_line: str | None
-    uv_directory: bool
+    uv_directory: bool | None
     firmware_masked: bool
     prot_virt_host: bool | None
     prot_virt_guest: bool | None
@@ -174,7 +174,8 @@ def gather(source: HostSource) -> HostFacts:
         cpu=None if cpuinfo is None else parse_cpuinfo(cpuinfo),
         system=None if sysinfo is None else parse_sysinfo(sysinfo),
         command_line=None if command_line is None else command_line.strip(),
-        uv_directory=source.names(UV) is not None,
+        # a capture without any of /sys says nothing about one folder of it
+        uv_directory=None if source.names("/sys") is None else source.names(UV) is not None,
         firmware_masked=source.names("/sys/firmware") == (),
         prot_virt_host=_boolean(source.text(f"{UV}/prot_virt_host")),
         prot_virt_guest=_boolean(source.text(f"{UV}/prot_virt_guest")),

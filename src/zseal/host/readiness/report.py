@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import textwrap
 
@@ -14,6 +15,18 @@ from zseal.host.readiness.source import HostSource
 # grows when a field changes its meaning; new fields do not change it
 JSON_VERSION = 1
 DOCUMENT = "docs/hosts.md"
+
+
+class Verdict(enum.StrEnum):
+    """The answer; its values are what ``--format json`` prints."""
+
+    READY = "ready"
+    NOT_READY = "not-ready"
+    UNKNOWN = "unknown"
+
+
+# any of these proves that the ultravisor works; without such a proof nothing failing is not good enough
+_PROOFS = ("prot-virt-host", "unpack")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +44,23 @@ class CheckResult:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """All verdicts on one host; it is ``ready`` when nothing fails."""
+    """All verdicts on one host."""
 
     facts: HostFacts
     results: tuple[CheckResult, ...]
 
     @property
+    def verdict(self) -> Verdict:
+        """Ready means: no check failed, and the kernel or QEMU confirmed that the ultravisor works."""
+        if self.count(Status.FAIL):
+            return Verdict.NOT_READY
+        proven = any(self.find(identifier).status is Status.PASS for identifier in _PROOFS)
+        return Verdict.READY if proven else Verdict.UNKNOWN
+
+    @property
     def ready(self) -> bool:
-        """Whether protected guests can run here: no check failed."""
-        return not self.count(Status.FAIL)
+        """Whether protected guests can run here."""
+        return self.verdict is Verdict.READY
 
     def count(self, status: Status) -> int:
         """Return how many checks ended with ``status``."""
@@ -80,7 +101,7 @@ def to_json(report: Report) -> str:
     return json.dumps(
         {
             "version": JSON_VERSION,
-            "ready": report.ready,
+            "verdict": report.verdict.value,
             "host": {
                 "architecture": facts.architecture,
                 "machine_type": facts.machine,
@@ -95,6 +116,11 @@ def to_json(report: Report) -> str:
 
 
 _MARKS = {Status.PASS: "pass", Status.WARN: "WARN", Status.FAIL: "FAIL", Status.NOT_APPLICABLE: "n/a "}
+_VERDICTS = {
+    Verdict.READY: "Ready to run protected guests",
+    Verdict.NOT_READY: "Not ready to run protected guests",
+    Verdict.UNKNOWN: "Not known whether this host is ready: nothing failed, but nothing proves the ultravisor works",
+}
 _INDENT = " " * 8
 
 
@@ -134,5 +160,4 @@ def to_text(report: Report, *, verbose: bool, width: int) -> str:
     failures, warnings = report.count(Status.FAIL), report.count(Status.WARN)
     skipped = report.count(Status.NOT_APPLICABLE)
     counts = f"{failures} failed, {warnings} warned, {report.count(Status.PASS)} passed, {skipped} not applicable"
-    verdict = "Ready to run protected guests" if report.ready else "Not ready to run protected guests"
-    return "\n".join([*lines, "", f"{verdict} ({counts})."])
+    return "\n".join([*lines, "", f"{_VERDICTS[report.verdict]} ({counts})."])

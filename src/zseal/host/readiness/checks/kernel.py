@@ -55,6 +55,8 @@ class UvDirectory(Check):
         """Judge the folder's existence."""
         if facts.uv_directory:
             return passed("present")
+        if facts.uv_directory is None:
+            return not_applicable("/sys was not looked at")
         if facts.firmware_masked:
             return warned(
                 "/sys/firmware is empty: this is a container, where every probe is blind",
@@ -135,6 +137,8 @@ class ProtVirtHost(Check):
         if facts.prot_virt_host is None:
             if facts.firmware_masked:
                 return not_applicable("/sys/firmware is masked in this container")
+            if facts.uv_directory is None:
+                return not_applicable("/sys was not looked at")
             return failed("there is no /sys/firmware/uv/prot_virt_host", "see uv-directory")
         return failed(f"prot_virt_host is 0: {self._reason(facts)}", self._fix(facts))
 

@@ -64,6 +64,9 @@ class QemuObject(Check):
             return passed(f"{_OBJECT} is built in")
         if not answer.stdout.strip():
             return not_applicable("QEMU did not list its objects")
+        version = find_version(facts.qemu.stdout) if facts.qemu else None
+        if version is not None and version < _QEMU_LAUNCH_SECURITY:
+            return not_applicable("it came with QEMU 6.0")
         return failed(f"{_OBJECT} is not in this build", "install the distribution's s390x build of QEMU, 6.0 or newer")
 
 
@@ -212,7 +215,7 @@ class CapabilitiesCache(Check):
     def _differences(facts: HostFacts, entry: CachedEmulator) -> list[str]:
         problems = []
         if has_facility(facts) is not None and facts.command_line is not None:
-            live = bool(has_facility(facts)) and facts.uv_directory and libvirt_enables(facts.command_line)
+            live = bool(has_facility(facts) and facts.uv_directory) and libvirt_enables(facts.command_line)
             if entry.secure_guest != live:
                 problems.append(
                     f"{entry.file} {'has' if entry.secure_guest else 'lacks'} libvirt's mark of a host for protected "
