@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
 from zseal.errors import FormatError
-from zseal.hostkeys.names import CanonicalName, canonical, readable
+from zseal.hostkeys.names import CanonicalName, canonical, label, readable
 from zseal.hostkeys.signatures import digest_is_weak, security_bits, signature_holds
 from zseal.hostkeys.software import names_software_machine
 
@@ -99,6 +99,11 @@ class Certificate:
     unknown_critical: tuple[str, ...]
 
     @property
+    def label(self) -> str:
+        """A short name for messages."""
+        return label(self.raw.subject)
+
+    @property
     def strength(self) -> int:
         """Bits of security of the public key."""
         return 0 if self.key is None else security_bits(self.key)
@@ -163,6 +168,11 @@ class Crl:
     unknown_critical: tuple[str, ...]
 
     @property
+    def label(self) -> str:
+        """A short name of the issuer for messages."""
+        return label(self.raw.issuer)
+
+    @property
     def software(self) -> bool:
         """Whether this belongs to a software machine."""
         return names_software_machine(self.raw.issuer)
@@ -189,6 +199,11 @@ class Crl:
     def pem(self) -> bytes:
         """Return the CRL in PEM."""
         return self.raw.public_bytes(Encoding.PEM)
+
+
+def when(moment: datetime) -> str:
+    """Return ``moment`` for messages: to the second, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def parse_certificate(der: bytes, source: str) -> Certificate:

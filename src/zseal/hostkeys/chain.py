@@ -11,7 +11,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from zseal.hostkeys.certificates import Certificate, Crl
+from zseal.hostkeys.certificates import Certificate, Crl, when
 from zseal.hostkeys.results import Failure, Reason, Rule, RuleError
 
 MIN_STRENGTH = 112  # bits of security: RSA 2048, EC 224
@@ -58,12 +58,12 @@ _HINT_OTHER = "get the current certificates from the machine's manufacturer"
 
 
 def _fail(code: ChainCode, level: int, certificate: Certificate, message: str, hint: str = _HINT_OTHER) -> RuleError:
-    role = "the signing key" if level == 0 else f"the CA certificate at level {level} of its chain"
+    role = "the signing key" if level == 0 else f"certificate {level} of the signing key's chain"
     return RuleError(
         Failure(
             Rule.CHAIN,
             Reason.CHAIN,
-            f"{role} ({certificate.subject_text}; from {certificate.source}) {message}",
+            f"{role} ({certificate.label}, {certificate.source}) {message}",
             hint,
             code=int(code),
             level=level,
@@ -236,7 +236,12 @@ def _check_revocation(
         (ChainCode.NO_CRL_SIGN, not issuer.may("crl_sign"), "its issuer's key may not sign CRLs", _HINT_OTHER),
         (ChainCode.CRL_SCOPE, not _in_scope(crl, certificate), "the CRL is not for this certificate", _HINT_CRL),
         (ChainCode.CRL_NOT_YET_VALID, crl.this_update > now, "the CRL begins in the future", "check this clock"),
-        (ChainCode.CRL_EXPIRED, end is not None and end <= now, f"the CRL ended on {end}", _HINT_CRL),
+        (
+            ChainCode.CRL_EXPIRED,
+            end is not None and end <= now,
+            f"the CRL ended on {when(end) if end else end}",
+            _HINT_CRL,
+        ),
         (ChainCode.CRL_SIGNATURE, not crl.is_signed_by(issuer.key), "the CRL's signature does not hold", _HINT_CRL),
         (
             ChainCode.CRL_UNKNOWN_CRITICAL,
@@ -261,14 +266,14 @@ def _check_signatures_and_dates(chain: Sequence[Certificate], now: datetime) -> 
     for level in range(len(chain) - 1, -1, -1):
         certificate, issuer = chain[level], chain[min(level + 1, len(chain) - 1)]
         if not certificate.is_signed_by(issuer.key):
-            raise _fail(ChainCode.CERTIFICATE_SIGNATURE, level, certificate, f"was not signed by {issuer.subject_text}")
+            raise _fail(ChainCode.CERTIFICATE_SIGNATURE, level, certificate, f"was not signed by {issuer.label}")
         if now < certificate.not_before:
             raise _fail(
                 ChainCode.NOT_YET_VALID,
                 level,
                 certificate,
-                f"is valid only from {certificate.not_before}",
+                f"is valid only from {when(certificate.not_before)}",
                 "check this computer's clock",
             )
         if now >= certificate.not_after:
-            raise _fail(ChainCode.EXPIRED, level, certificate, f"expired on {certificate.not_after}")
+            raise _fail(ChainCode.EXPIRED, level, certificate, f"expired on {when(certificate.not_after)}")

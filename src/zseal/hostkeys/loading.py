@@ -29,6 +29,11 @@ class Objects:
     certificates: tuple[Certificate, ...] = ()
     crls: tuple[Crl, ...] = ()
 
+    @property
+    def all(self) -> tuple[Certificate | Crl, ...]:
+        """The certificates and then the CRLs."""
+        return (*self.certificates, *self.crls)
+
     def __add__(self, other: Objects) -> Objects:
         return Objects(self.certificates + other.certificates, self.crls + other.crls)
 

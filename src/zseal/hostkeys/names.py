@@ -52,6 +52,14 @@ def readable(name: x509.Name) -> str:
     return ", ".join(parts) or "(empty name)"
 
 
+def label(name: x509.Name) -> str:
+    """Return what tells ``name`` from others: its common name, or the unit where that only repeats the organization."""
+    common = _first(name, NameOID.COMMON_NAME)
+    if common is not None and common == _first(name, NameOID.ORGANIZATION_NAME):
+        common = _first(name, NameOID.ORGANIZATIONAL_UNIT_NAME) or common
+    return readable(name) if common is None else _printable(common)
+
+
 def _printable(value: str | bytes) -> str:
     # names come from strangers: nothing in them may steer a terminal or break a line
     text = value.hex() if isinstance(value, bytes) else value

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from zseal.hostkeys.bundle import Bundle
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.document import HostKeyDocument
 from zseal.hostkeys.fetch import Fetch, fetch_url
@@ -30,20 +31,29 @@ class TrustMaterial:
 
     @classmethod
     def load(
-        cls, *, certificates: Iterable[Path], crls: Iterable[Path] = (), root_ca: Path | None = None
+        cls,
+        *,
+        certificates: Iterable[Path] = (),
+        crls: Iterable[Path] = (),
+        root_ca: Path | None = None,
+        bundle: Path | None = None,
     ) -> TrustMaterial:
         """Return what is in these files, each PEM (with any number of certificates and CRLs) or DER.
 
-        CRLs beside the certificates and beside the root count too. Raises InputError for a file that can't be read or
+        CRLs beside the certificates and beside the root count too. ``bundle`` is the directory of a bundle, whose
+        content is added; ``root_ca`` takes the place of its root. Raises InputError for a file that can't be read or
         has nothing of the kind in it.
         """
         given = sum((load_objects(path) for path in certificates), Objects())
         lists = tuple(crl for path in crls for crl in load_crls(path))
         root = load_root(root_ca) if root_ca is not None else None
+        kept = Bundle.load(bundle) if bundle is not None else None
+        trusted = root.certificates if root else (kept.root_ca if kept else ())
         return cls(
-            certificates=given.certificates,
-            crls=lists + given.crls + (root.crls if root else ()),
-            root_ca=root.certificates if root else None,
+            certificates=given.certificates + (kept.certificates if kept else ()),
+            crls=lists + given.crls + (root.crls if root else ()) + (kept.crls if kept else ()),
+            root_ca=trusted or None,
+            choose_signing_key=kept is not None,
         )
 
     def verify(
