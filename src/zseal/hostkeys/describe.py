@@ -66,11 +66,10 @@ def role_of(item: Certificate | Crl) -> Role:
 
 def validity_of(item: Certificate | Crl, *, days: float, now: datetime) -> Validity:
     """Return until when ``item`` holds; it is expiring if it ends within ``days`` after ``now``."""
-    crl = isinstance(item, Crl)
     begins, ends = (item.this_update, item.next_update) if isinstance(item, Crl) else (item.not_before, item.not_after)
     return Validity(
         role=role_of(item),
-        subject=item.issuer_text if crl else item.subject_text if isinstance(item, Certificate) else "",
+        subject=item.label,
         source=item.source,
         begins=begins,
         ends=ends,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.crypto.keyexchange import CURVE
-from zseal.hostkeys.certificates import Certificate, Crl
+from zseal.hostkeys.certificates import Certificate, Crl, when
 from zseal.hostkeys.chain import MIN_STRENGTH, validate_chain
 from zseal.hostkeys.document import HostKeyDocument, key_kind
 from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
@@ -115,9 +115,9 @@ class _Run:
             # the key first: no network is needed to refuse another kind
             checks += _check_key(document)
             signing_key = self._signing_key(document)
-            checks.append(Check(Rule.SIGNING_KEY, True, f"{signing_key.subject_text} ({signing_key.source})"))
+            checks.append(Check(Rule.SIGNING_KEY, True, f"{signing_key.label} ({signing_key.source})"))
             chain = self._chain(signing_key)
-            checks.append(Check(Rule.CHAIN, True, f"leads to the trusted root {chain[-1].subject_text}"))
+            checks.append(Check(Rule.CHAIN, True, f"leads to the trusted root {chain[-1].label}"))
             checks += _check_issue(document, signing_key, self._now)
             checks += self._check_revocation(document, signing_key)
         except RuleError as error:
@@ -202,9 +202,9 @@ class _Run:
                 f"no current, correctly signed CRL of the signing key{tried}",
                 "give it with --crl" + (", or drop --offline" if self._downloader is None else ""),
             )
-        return [Check(Rule.CRL, True, f"{crl.source}, valid until {crl.next_update}") for crl in complete[:1]] + [
-            Check(Rule.REVOCATION, True, "not revoked")
-        ]
+        best = max(complete, key=lambda crl: crl.this_update)
+        until = "" if best.next_update is None else f"valid until {when(best.next_update)} "
+        return [Check(Rule.CRL, True, f"{until}({best.source})"), Check(Rule.REVOCATION, True, "not revoked")]
 
     def _candidates(self, document: Certificate, signing_key: Certificate) -> tuple[Crl, ...]:
         found: tuple[Crl, ...] = ()
@@ -249,14 +249,14 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
         raise _failure(
             Rule.VALIDITY,
             Reason.NOT_YET_VALID,
-            f"the document is valid only from {certificate.not_before}",
+            f"the document is valid only from {when(certificate.not_before)}",
             "check this computer's clock",
         )
     if now >= certificate.not_after:
         raise _failure(
             Rule.VALIDITY,
             Reason.EXPIRED,
-            f"the document expired on {certificate.not_after}",
+            f"the document expired on {when(certificate.not_after)}",
             "get the current host-key document of the machine",
         )
     if certificate.authority is not None and not certificate.authority.names(signing_key):
@@ -274,7 +274,7 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
             "do not use it; get the document again from a source you trust",
         )
     return [
-        Check(Rule.VALIDITY, True, f"until {certificate.not_after}"),
+        Check(Rule.VALIDITY, True, f"until {when(certificate.not_after)}"),
         Check(Rule.AUTHORITY_KEY, True, "names the signing key" if certificate.authority else "names no key"),
         Check(Rule.SIGNATURE, True, "made by the signing key"),
     ]
