@@ -79,6 +79,9 @@ __attribute__((noreturn)) void power_off(void);
 #define SIGP_RESTART 0x06
 #define SIGP_SET_PREFIX 0x0d
 
+/* translation.c */
+void word_dat(const char *value);
+
 /* start.S */
 int diag308_try(uint64_t subcode, uint64_t address, uint64_t *response);
 void second_entry(void);

@@ -213,7 +213,8 @@ static void word_wait(const char *value)
 }
 
 const struct word machine_words[] = {
-    {"hello", word_hello},   {"say", word_say},   {"facility", word_facility}, {"diag", word_diag},
-    {"cpu", word_cpu},       {"nap", word_nap},   {"reboot", word_reboot},     {"poweroff", word_poweroff},
-    {"panic", word_panic},   {"loop", word_loop}, {"wait", word_wait},         {"", NULL},
+    {"hello", word_hello}, {"say", word_say},           {"facility", word_facility}, {"diag", word_diag},
+    {"dat", word_dat},     {"cpu", word_cpu},           {"nap", word_nap},           {"reboot", word_reboot},
+    {"panic", word_panic}, {"poweroff", word_poweroff}, {"loop", word_loop},         {"wait", word_wait},
+    {"", NULL},
 };

@@ -1,7 +1,7 @@
 """A tiny bare-metal s390x guest that stands in for a Linux kernel in tests and demonstrations.
 
-It does what the words of its kernel command line say (share pages, query the ultravisor, power off, …), each with a line
-on the console; docs/bootloaders.md lists the words. Built from ``boot/testguest``.
+It does what the words of its kernel command line say (share pages, query the ultravisor, power off, …), each with a
+line on the console; docs/bootloaders.md lists the words. Built from ``boot/testguest``.
 """
 
 from __future__ import annotations
