@@ -1,0 +1,110 @@
+"""Secure configurations (protected guests) and their CPUs: what the ultravisor remembers of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from zseal.arch.psw import Psw
+from zseal.crypto.digests import ImageDigests
+from zseal.crypto.xts import XtsPages
+from zseal.formats.uv_codes import CpuState
+from zseal.ultravisor.acceptance import AcceptedHeader
+from zseal.ultravisor.donations import Donation
+from zseal.ultravisor.securestorage import GuestStorage
+
+CR0_INITIAL = 0xE0
+CR14_INITIAL = 0xC2000000
+
+
+class ConfigurationState(enum.Enum):
+    """The phases of a configuration's life."""
+
+    CREATED = "created"
+    PARAMETERS = "parameters"
+    """The SE header is accepted."""
+    UNPACKING = "unpacking"
+    BROKEN = "broken"
+    """Header or image failed: it can only be destroyed."""
+    SECURE = "secure"
+    """The image is verified: CPUs may run."""
+    RESETTING = "resetting"
+    """The guest asked for a reset, which the host has to carry through."""
+
+
+@dataclasses.dataclass
+class Registers:
+    """The registers of a secure CPU, which the host never sees. Engines keep their own and leave these alone."""
+
+    psw: Psw = dataclasses.field(default_factory=lambda: Psw(0, 0))
+    general: list[int] = dataclasses.field(default_factory=lambda: [0] * 16)
+    access: list[int] = dataclasses.field(default_factory=lambda: [0] * 16)
+    control: list[int] = dataclasses.field(default_factory=lambda: [CR0_INITIAL, *[0] * 13, CR14_INITIAL, 0])
+    vector: list[bytes] = dataclasses.field(default_factory=lambda: [bytes(16)] * 32)
+    prefix: int = 0
+    floating_point_control: int = 0
+    tod_programmable: int = 0
+    cpu_timer: int = 0
+    clock_comparator: int = 0
+
+    def initial_reset(self) -> None:
+        """Initial CPU reset: PSW, prefix, control registers and clocks to their initial values."""
+        kept = (self.general, self.access, self.vector)
+        self.clear_reset()
+        self.general, self.access, self.vector = kept
+
+    def clear_reset(self) -> None:
+        """Clear reset: everything to its initial value, zero but for CR0 and CR14."""
+        fresh = Registers()
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(fresh, field.name))
+
+
+@dataclasses.dataclass
+class SecureCpu:
+    """One CPU of a configuration. ``state`` OPERATING_LOAD means that its next entry loads a PSW."""
+
+    handle: int
+    configuration: Configuration
+    number: int
+    donation: Donation
+    sie_block: int
+    state: CpuState = CpuState.STOPPED
+    registers: Registers = dataclasses.field(default_factory=Registers)
+    running: bool = False
+    """Whether it is inside SIE now."""
+
+
+@dataclasses.dataclass
+class Configuration:
+    """One protected guest, from CREATE_SEC_CONF to DESTROY_SEC_CONF."""
+
+    handle: int
+    guest: GuestStorage
+    asce: int
+    sca: int
+    uid: bytes
+    donation: Donation
+    state: ConfigurationState = ConfigurationState.CREATED
+    accepted: AcceptedHeader | None = None
+    digests: ImageDigests | None = None
+    image_cipher: XtsPages | None = None
+    cpus: dict[int, SecureCpu] = dataclasses.field(default_factory=dict)
+    """By CPU number."""
+    was_reset: bool = False
+    """The next CPU that loads takes its PSW from guest absolute 0 instead of the SE header."""
+    unshared: bool = False
+    """SET_UNSHARE_ALL was done and nothing ran since."""
+    dumping: bool = False
+    """A dump is in progress: no CPU runs, nothing is imported."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no CPU operates."""
+        return all(cpu.state in (CpuState.STOPPED, CpuState.CHECK_STOP) for cpu in self.cpus.values())
+
+    def wipe(self) -> None:
+        """Forget every key."""
+        if self.accepted is not None:
+            self.accepted.wipe()
+        self.accepted = self.digests = self.image_cipher = None

@@ -1,0 +1,82 @@
+"""Storage the host gives to the ultravisor for its own use: out of reach until it is given back, cleared."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
+from zseal.ultravisor.clearing import clear
+from zseal.ultravisor.tables import FrameState, FrameTable, Index, runs
+
+PREFIX_AREA = 8192
+
+
+class NotInStorage(Exception):  # noqa: N818 - a finding, turned into the answer of the call at hand
+    """Some of the storage offered does not exist."""
+
+
+class InUse(Exception):  # noqa: N818 - likewise
+    """Some of the storage offered is already donated, secure or shared, or is offered twice."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Donation:
+    """Frames given by one call."""
+
+    frames: Index
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return int(self.frames.size) * PAGE_SIZE
+
+
+def contiguous(address: int, length: int) -> Index:
+    """Return the frames of ``length`` bytes (rounded up) at page-aligned ``address``."""
+    first = address >> PAGE_SHIFT
+    return np.arange(first, first + -(-length // PAGE_SIZE), dtype=np.int64)
+
+
+def holds_prefix(frames: Index, prefixes: tuple[int, ...]) -> bool:
+    """Whether a prefix area (8 KiB each, by absolute address) has a frame among ``frames``."""
+    return any(bool(np.isin(contiguous(prefix, PREFIX_AREA), frames).any()) for prefix in prefixes)
+
+
+class DonationLedger:
+    """Who donated what. All or nothing: a refused donation leaves every frame as it was."""
+
+    def __init__(self, storage: Storage, frames: FrameTable) -> None:
+        self._storage = storage
+        self._frames = frames
+        self.total = 0
+        """Bytes donated at present."""
+
+    def check(self, frames: Index) -> None:
+        """Raise NotInStorage or InUse where ``frames`` could not be donated."""
+        if frames.size and (int(frames.min()) < 0 or int(frames.max()) >= self._frames.count):
+            raise NotInStorage
+        for _, frame, length in runs(frames, self._frames.count):
+            try:
+                self._storage.view(frame << PAGE_SHIFT, length << PAGE_SHIFT).release()
+            except ProgramInterruption:
+                raise NotInStorage from None
+        if np.any(self._frames.state[frames] != FrameState.NON_SECURE) or np.unique(frames).size != frames.size:
+            raise InUse
+
+    def donate(self, frames: Index, owner: int) -> Donation:
+        """Take ``frames`` from the host; raises as :meth:`check`."""
+        self.check(frames)
+        self._frames.take(frames, FrameState.DONATED, owner, 0)
+        donation = Donation(frames)
+        self.total += donation.size
+        return donation
+
+    def give_back(self, donation: Donation) -> None:
+        """Clear what was donated and let the host have it again."""
+        for _, frame, length in runs(donation.frames, self._frames.count):
+            clear(self._storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+        self._frames.release(donation.frames)
+        self.total -= donation.size

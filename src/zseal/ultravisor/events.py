@@ -1,0 +1,66 @@
+"""The ultravisor's event log: what happened, in order, without a secret in it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import time
+from collections.abc import Callable
+
+
+class Level(enum.IntEnum):
+    """How much an event matters."""
+
+    DEBUG = 10
+    """Every page that moves, every call."""
+    INFO = 20
+    """The life cycle of machine, configurations and CPUs."""
+    WARNING = 30
+    """A refused call."""
+    ERROR = 40
+    """A page that was tampered with, an image that failed verification."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One entry: its number in the log, seconds since the log began, level, what happened and to what."""
+
+    sequence: int
+    seconds: float
+    level: Level
+    name: str
+    details: dict[str, int | str]
+
+    def __str__(self) -> str:
+        details = " ".join(
+            f"{key}={value:#x}" if isinstance(value, int) else f"{key}={value}" for key, value in self.details.items()
+        )
+        return f"{self.seconds:10.6f} {self.level.name.lower():7} {self.name}" + (f" {details}" if details else "")
+
+
+class EventLog:
+    """Keeps the last ``capacity`` events of at least ``level``, and passes each on to ``listener``."""
+
+    def __init__(
+        self, *, level: Level = Level.INFO, capacity: int = 10_000, listener: Callable[[Event], None] | None = None
+    ) -> None:
+        self.level = level
+        self._events: collections.deque[Event] = collections.deque(maxlen=capacity)
+        self._listener = listener
+        self._start = time.monotonic()
+        self._count = 0
+
+    def add(self, level: Level, name: str, **details: int | str) -> None:
+        """Record an event."""
+        if level < self.level:
+            return
+        event = Event(self._count, time.monotonic() - self._start, level, name, details)
+        self._count += 1
+        self._events.append(event)
+        if self._listener is not None:
+            self._listener(event)
+
+    def events(self, *, level: Level = Level.DEBUG) -> list[Event]:
+        """Return the kept events of at least ``level``, oldest first."""
+        return [event for event in self._events if event.level >= level]

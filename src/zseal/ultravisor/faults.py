@@ -1,0 +1,50 @@
+"""Answers on demand: busy, partial completion or a refusal, to test what callers make of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from zseal.formats.uv_codes import Answer, Command
+
+BUSY = 2
+PARTIAL = 3
+
+
+@dataclasses.dataclass
+class Fault:
+    """What to answer to ``command`` instead of executing it: condition code 2 or 3, or a refusal.
+
+    It acts ``times`` times, after letting ``skip`` such calls through.
+    """
+
+    command: Command
+    outcome: int | Answer
+    times: int = 1
+    skip: int = 0
+
+
+class FaultPlan:
+    """The faults still to come."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Plan ``fault``; raises ValueError for a condition code other than 2 and 3."""
+        if isinstance(fault.outcome, int) and fault.outcome not in (BUSY, PARTIAL):
+            raise ValueError("only condition codes 2 (busy) and 3 (partial completion) can be injected")
+        self._faults.append(fault)
+
+    def take(self, command: Command) -> int | Answer | None:
+        """Return what the next call of ``command`` is to be answered with, if anything."""
+        for fault in self._faults:
+            if fault.command is not command:
+                continue
+            if fault.skip:
+                fault.skip -= 1
+                continue
+            fault.times -= 1
+            if fault.times <= 0:
+                self._faults.remove(fault)
+            return fault.outcome
+        return None

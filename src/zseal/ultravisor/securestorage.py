@@ -1,0 +1,372 @@
+"""Secure storage: which frame belongs to which page of which guest, and how pages enter and leave it.
+
+Everything works on runs of pages; a single UVC is a run of one. A run stops at the first page that fails, with those
+before it done and the failing one untouched, as if each page had been a call of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
+from zseal.crypto.digests import ImageDigests
+from zseal.crypto.xts import XtsPages
+from zseal.formats.uv_codes import Answer, PageCall
+from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
+from zseal.ultravisor.clearing import clear
+from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
+from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.tables import FrameState, FrameTable, Index, PageState, PageTable, runs
+
+CHUNK = 256
+"""Pages handled at once: 1 MiB of data."""
+
+
+class GuestStorage:
+    """One guest's part of secure storage, from the creation of its configuration to its end.
+
+    ``serial`` names the guest in the frame table, never used twice. ``origin`` is the first page that the address
+    space maps for the guest (main storage origin / 4096).
+    """
+
+    def __init__(self, serial: int, *, origin: int, pages: int, space: AddressSpace) -> None:
+        self.serial = serial
+        self.origin = origin
+        self.pages = PageTable(pages)
+        self.space = space
+        self.sealer = PageSealer()
+
+    def page(self, gaddr: int) -> int | None:
+        """Return the index of the page that guest address ``gaddr`` (origin included) begins, or None."""
+        index = (gaddr >> PAGE_SHIFT) - self.origin
+        return index if gaddr % PAGE_SIZE == 0 and 0 <= index < self.pages.count else None
+
+    def frame(self, page: int) -> int:
+        """Return the frame that the host maps at ``page``, or NO_FRAME."""
+        return self.space.resolve(self.origin + page)
+
+
+class SecureStorage:
+    """The frame table over one machine's storage, and the guests that hold frames of it."""
+
+    def __init__(self, storage: Storage, *, transfers_shared: bool) -> None:
+        """``transfers_shared``: importing a frame that another guest shares takes it over (feature MISC)."""
+        self.storage = storage
+        self.frames = FrameTable(storage.size)
+        self.guests: dict[int, GuestStorage] = {}
+        self.large: set[int] = set()
+        """1 MiB frames (by number) whose 256 pages were verified as one."""
+        self._transfers_shared = transfers_shared
+        self._orphans = PageSealer()
+        self._orphan_counter = 0
+
+    def attach(self, guest: GuestStorage) -> None:
+        """Let ``guest`` hold frames."""
+        self.guests[guest.serial] = guest
+
+    def detach(self, guest: GuestStorage) -> None:
+        """End ``guest``: its keys are gone; its frames stay secure until they are exported or destroyed."""
+        del self.guests[guest.serial]
+        guest.sealer.wipe()
+
+    def owner(self, frame: int) -> tuple[GuestStorage | None, int]:
+        """Return the living guest that a secure, shared or pinned frame belongs to, and the page it holds."""
+        return self.guests.get(int(self.frames.owner[frame])), int(self.frames.page[frame])
+
+    def _by_owner(self, frames: Index) -> Iterator[tuple[GuestStorage | None, Index]]:
+        """Split frames that are not non-secure by owner; None stands for a guest that is gone."""
+        owners = self.frames.owner[frames]
+        for serial in np.unique(owners).tolist():
+            yield self.guests.get(serial), frames[owners == serial]
+
+    def holds(self, guest: GuestStorage, page: int, frame: int) -> bool:
+        """Whether ``frame`` is where ``page`` of ``guest`` is resident."""
+        table = self.frames
+        return bool(
+            table.state[frame] >= FrameState.SECURE and table.owner[frame] == guest.serial and table.page[frame] == page
+        )
+
+    # ---------------------------------------------------------------- export
+
+    def export_run(self, first: int, count: int) -> None:
+        """Make ``count`` frames accessible to the host: private pages encrypted, shared ones as they are.
+
+        Non-secure and pinned frames stay as they are. Raises UvcRefusal for a donated frame and an exhausted counter.
+        """
+        state = self.frames.state[first : first + count]
+        donated = np.flatnonzero(state == FrameState.DONATED)
+        good = int(donated[0]) if donated.size else count
+        for at in range(first, first + good, CHUNK):
+            self._export_chunk(np.arange(at, min(at + CHUNK, first + good)), at - first)
+        if good < count:
+            raise UvcRefusal(PageCall.DONATED, done=good)
+
+    def _export_chunk(self, frames: Index, done: int) -> None:
+        table = self.frames
+        exhausted = self._exhausted(frames)
+        shared = frames[table.state[frames] == FrameState.SHARED]
+        secure = frames[table.state[frames] == FrameState.SECURE]
+        if exhausted is not None:
+            shared, secure = shared[shared < exhausted], secure[secure < exhausted]
+        self.retire_shared(shared)
+        for guest, part in self._by_owner(secure):
+            data, tags, counters = self._encrypted(guest, part, keep_tags=True)
+            self._scatter(part, data)
+            if guest is not None:
+                pages = table.page[part].astype(np.int64)
+                guest.pages.counter[pages] = counters
+                guest.pages.tag[pages] = np.frombuffer(tags, np.uint64).reshape(-1, 2)
+                guest.pages.state[pages] = PageState.EXPORTED
+            table.release(part)
+        self._split_large(frames)
+        if exhausted is not None:
+            raise UvcRefusal(PageCall.COUNTER, done=done + exhausted - int(frames[0]))
+
+    def _exhausted(self, frames: Index) -> int | None:
+        """Return the first secure frame whose page can't be exported once more."""
+        table = self.frames
+        for guest, part in self._by_owner(frames[table.state[frames] == FrameState.SECURE]):
+            if guest is not None:
+                over = part[guest.pages.counter[table.page[part]] >= COUNTER_LIMIT]
+                if over.size:
+                    return int(over[0])
+        return None
+
+    def _encrypted(
+        self, guest: GuestStorage | None, frames: Index, *, keep_tags: bool
+    ) -> tuple[bytearray, bytes, Counters]:
+        """Return ciphertext, tags and the counters used for secure frames of one owner."""
+        pages = self.frames.page[frames].astype(np.int64)
+        if guest is None:
+            # The guest is gone and its keys with it: what the host gets can't be opened by anyone.
+            counters = np.arange(self._orphan_counter + 1, self._orphan_counter + 1 + frames.size, dtype=np.uint64)
+            self._orphan_counter += frames.size
+            return self._orphans.encrypt(self.gather(frames), pages, counters), b"", counters
+        counters = guest.pages.counter[pages] + np.uint64(1)
+        if keep_tags:
+            data, tags = guest.sealer.seal(self.gather(frames), pages, counters)
+            return data, tags, counters
+        return guest.sealer.encrypt(self.gather(frames), pages, counters), b"", counters
+
+    def peek_run(self, first: int, count: int) -> bytearray:
+        """Return what exporting ``count`` secure frames would give the host, leaving the pages where they are.
+
+        The counters advance, so that no two results are alike. Raises UvcRefusal where one is exhausted.
+        """
+        result = bytearray(count * PAGE_SIZE)
+        frames = np.arange(first, first + count)
+        if self._exhausted(frames) is not None:
+            raise UvcRefusal(PageCall.COUNTER)
+        for guest, part in self._by_owner(frames):
+            data, _, counters = self._encrypted(guest, part, keep_tags=False)
+            if guest is not None:
+                guest.pages.counter[self.frames.page[part]] = counters
+            for at, frame, length in runs(part, CHUNK):
+                to = (frame - first) * PAGE_SIZE
+                result[to : to + length * PAGE_SIZE] = data[at * PAGE_SIZE : (at + length) * PAGE_SIZE]
+        return result
+
+    def retire_shared(self, frames: Index) -> None:
+        """Take shared (or pinned) frames from their guests: the pages are with the host, plain."""
+        for guest, part in self._by_owner(frames):
+            if guest is not None:
+                guest.pages.state[self.frames.page[part]] = PageState.SHARED_OUT
+        self.frames.release(frames)
+
+    # ---------------------------------------------------------------- import
+
+    def import_run(self, guest: GuestStorage, first: int, count: int) -> None:
+        """Make ``count`` pages from index ``first`` on resident in the frames the host has mapped there.
+
+        Pages never used are cleared, exported ones checked and decrypted, shared ones just taken back; resident ones
+        stay. Raises UvcRefusal.
+        """
+        for at in range(0, count, CHUNK):
+            size = min(CHUNK, count - at)
+            pages = np.arange(first + at, first + at + size)
+            frames = guest.space.resolve_run(guest.origin + first + at, size)
+            good, answer = self._importable(guest, pages, frames)
+            done, failure = self._import_chunk(guest, pages[:good], frames[:good])
+            answer = failure or answer
+            if answer is not None:
+                raise UvcRefusal(answer, done=at + done)
+
+    def _importable(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
+        """Return how many pages, from the first on, may be imported, and what hinders the next one."""
+        table = self.frames
+        mapped = (frames >= 0) & (frames < table.count)
+        inside = np.where(mapped, frames, 0)
+        state, owner = table.state[inside], table.owner[inside]
+        mine = (state >= FrameState.SECURE) & (owner == guest.serial) & (table.page[inside] == pages)
+        page_state = guest.pages.state[pages]
+        resident = (page_state == PageState.PRIVATE) | (page_state == PageState.SHARED)
+        takeable = state == FrameState.NON_SECURE
+        if self._transfers_shared:
+            takeable |= (state == FrameState.SHARED) & (owner != guest.serial)
+        reasons: list[tuple[NDArray[np.bool_], Answer]] = [
+            (~mapped, PageCall.NOT_MAPPED),
+            (state == FrameState.DONATED, PageCall.FRAME_DONATED),
+            (~mine & (~takeable | resident | ~_first_of_each(frames)), PageCall.OWNER),
+            (page_state == PageState.LOST, PageCall.LOST),
+        ]
+        good, answer = frames.size, None
+        for hit, reason in reasons:
+            found = np.flatnonzero(hit[:good])
+            if found.size:
+                good, answer = int(found[0]), reason
+        return good, answer
+
+    def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
+        """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
+        table, state = self.frames, guest.pages.state[pages]
+        done, answer = len(pages), None
+        exported = np.flatnonzero(state == PageState.EXPORTED)
+        try:
+            data = self.gather(frames[exported])  # a copy: the host can't change it between check and use
+        except ProgramInterruption:
+            return self._import_page_by_page(guest, pages, frames)
+        counters = guest.pages.counter[pages[exported]]
+        tags = guest.pages.tag[pages[exported]].tobytes()
+        authentic = guest.sealer.authentic(data, pages[exported], counters, tags) if exported.size else 0
+        if authentic < exported.size:
+            done, answer = int(exported[authentic]), PageCall.INTEGRITY
+            exported = exported[:authentic]
+        pages, frames, state = pages[:done], frames[:done], state[:done]
+        self.retire_shared(frames[(table.state[frames] == FrameState.SHARED) & (table.owner[frames] != guest.serial)])
+        if exported.size:
+            self._scatter(
+                frames[exported],
+                guest.sealer.decrypt(data[: len(exported) * PAGE_SIZE], pages[exported], counters[:authentic]),
+            )
+        unused = state == PageState.UNUSED
+        for _, frame, length in runs(frames[unused], CHUNK):
+            clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+        private = unused | (state == PageState.EXPORTED)
+        self._settle(guest, pages[private], frames[private], FrameState.SECURE)
+        back = state == PageState.SHARED_OUT
+        self._settle(guest, pages[back], frames[back], FrameState.SHARED)
+        return done, answer
+
+    def _import_page_by_page(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
+        """Import where the storage has a hole somewhere: a frame that does not exist counts as not mapped."""
+        for at in range(len(pages)):
+            try:
+                self.storage.view(int(frames[at]) << PAGE_SHIFT, PAGE_SIZE).release()
+            except ProgramInterruption:
+                return at, PageCall.NOT_MAPPED
+            done, answer = self._import_chunk(guest, pages[at : at + 1], frames[at : at + 1])
+            if not done:
+                return at, answer
+        return len(pages), None
+
+    def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: FrameState) -> None:
+        self.frames.take(frames, state, guest.serial, pages)
+        guest.pages.settle(pages, frames, PageState.SHARED if state is FrameState.SHARED else PageState.PRIVATE)
+
+    # ---------------------------------------------------------------- other transitions
+
+    def unpack_run(
+        self,
+        guest: GuestStorage,
+        gaddr: int,
+        count: int,
+        *,
+        prefix: int,
+        offset: int,
+        digests: ImageDigests,
+        cipher: XtsPages | None,
+    ) -> None:
+        """Take ``count`` pages of an image component: digest them as stored, decrypt them in place, make them private.
+
+        ``prefix`` and the byte ``offset`` make up the tweak of the first page; without ``cipher`` pages are taken as
+        they are. Raises UvcRefusal.
+        """
+        first = (gaddr >> PAGE_SHIFT) - guest.origin
+        for at in range(0, count, CHUNK):
+            size = min(CHUNK, count - at)
+            pages = np.arange(first + at, first + at + size)
+            frames = guest.space.resolve_run(guest.origin + first + at, size)
+            good, answer = self._importable(guest, pages, frames)
+            shift = at << PAGE_SHIFT
+            if good:
+                data = self.gather(frames[:good])
+                digests.update_run(data, gaddr + shift, prefix, offset + shift)
+                if cipher is not None:
+                    self._scatter(frames[:good], cipher.decrypt_run(data, prefix, offset + shift))
+                self._settle(guest, pages[:good], frames[:good], FrameState.SECURE)
+            if answer is not None:
+                raise UvcRefusal(answer, done=at + good)
+
+    def destroy_run(self, first: int, count: int) -> None:
+        """Clear ``count`` frames and give them to the host; what a living guest had in them is lost to it.
+
+        Non-secure frames stay as they are. A living guest's shared page merely loses its content. Raises UvcRefusal
+        for a donated frame, and for one that is pinned.
+        """
+        table = self.frames
+        frames = np.arange(first, first + count)
+        state = table.state[frames]
+        alive = np.isin(table.owner[frames], list(self.guests))
+        good, answer = count, None
+        for hit, reason in (
+            (state == FrameState.DONATED, PageCall.DONATED),
+            ((state == FrameState.PINNED) & alive, PageCall.PINNED),
+        ):
+            found = np.flatnonzero(hit[:good])
+            if found.size:
+                good, answer = int(found[0]), reason
+        frames = frames[:good][state[:good] != FrameState.NON_SECURE]
+        for guest, part in self._by_owner(frames):
+            if guest is not None:
+                secure = table.state[part] == FrameState.SECURE
+                guest.pages.state[table.page[part]] = np.where(secure, PageState.LOST, PageState.SHARED_OUT)
+        self._split_large(frames)
+        for _, frame, length in runs(frames, count):
+            clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+        table.release(frames)
+        if answer is not None:
+            raise UvcRefusal(answer, done=good)
+
+    def adopt(self, guest: GuestStorage, first: int, count: int) -> int:
+        """Import those of ``count`` pages that were never used and have an ordinary frame; return how many."""
+        adopted = 0
+        step = CHUNK * CHUNK
+        for at in range(first, first + count, step):
+            size = min(step, first + count - at)
+            pages = np.arange(at, at + size)
+            frames = guest.space.resolve_run(guest.origin + at, size)
+            inside = np.where((frames >= 0) & (frames < self.frames.count), frames, 0)
+            fit = (inside == frames) & (self.frames.state[inside] == FrameState.NON_SECURE)
+            fit &= guest.pages.state[pages] == PageState.UNUSED
+            fit &= _first_of_each(frames)
+            for _, frame, length in runs(frames[fit], step):
+                clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+            self._settle(guest, pages[fit], frames[fit], FrameState.SECURE)
+            adopted += int(np.count_nonzero(fit))
+        return adopted
+
+    def _split_large(self, frames: Index) -> None:
+        if self.large:
+            self.large.difference_update((frames // LARGE_PAGES).tolist())
+
+    def gather(self, frames: Index) -> bytes:
+        """Return a copy of the content of ``frames``, joined; raises ProgramInterruption(ADDRESSING)."""
+        return b"".join(
+            self.storage.read(frame << PAGE_SHIFT, length << PAGE_SHIFT) for _, frame, length in runs(frames, CHUNK)
+        )
+
+    def _scatter(self, frames: Index, data: bytearray) -> None:
+        view = memoryview(data)
+        for at, frame, length in runs(frames, CHUNK):
+            self.storage.write(frame << PAGE_SHIFT, view[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT])
+
+
+def _first_of_each(frames: Index) -> NDArray[np.bool_]:
+    """Return a mask of the frames that no earlier element names: a host may map two pages to one frame."""
+    mask = np.zeros(frames.size, bool)
+    mask[np.unique(frames, return_index=True)[1]] = True
+    return mask

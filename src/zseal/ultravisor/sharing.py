@@ -1,0 +1,87 @@
+"""Sharing: the guest decides which of its pages the host may see, the host pins those it is using."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.storage import PAGE_SHIFT
+from zseal.formats.uv_codes import PageCall
+from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.securestorage import GuestStorage, SecureStorage
+from zseal.ultravisor.tables import FrameState, PageState
+
+
+def _with_host(guest: GuestStorage, page: int) -> ProgramInterruption:
+    """The page is not resident: the host has to import it, then the guest issues its call again."""
+    gaddr = (guest.origin + page) << PAGE_SHIFT
+    return ProgramInterruption(ProgramCode.NON_SECURE_STORAGE_ACCESS, gaddr, teid=gaddr | 4)
+
+
+def share(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
+    """Let the host see and change ``page``, which keeps its content; return whether that is new.
+
+    An unused page is taken first, as zeros. Raises ProgramInterruption (3e) for one that the host has to import.
+    """
+    state = guest.pages.state[page]
+    if state in (PageState.SHARED, PageState.SHARED_OUT):
+        return False
+    if state == PageState.UNUSED:
+        try:
+            storage.import_run(guest, page, 1)
+        except UvcRefusal:
+            raise _with_host(guest, page) from None
+    elif state != PageState.PRIVATE:
+        raise _with_host(guest, page)
+    storage.frames.state[guest.pages.frame[page]] = FrameState.SHARED
+    guest.pages.state[page] = PageState.SHARED
+    return True
+
+
+def unshare(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
+    """Take ``page`` from the host's sight, its content kept; return False where the host has it pinned.
+
+    Raises ProgramInterruption (3e) for a shared page that the host has to import first.
+    """
+    state = guest.pages.state[page]
+    if state == PageState.SHARED_OUT:
+        raise _with_host(guest, page)
+    if state != PageState.SHARED:
+        return True
+    frame = guest.pages.frame[page]
+    if storage.frames.state[frame] == FrameState.PINNED:
+        return False
+    storage.frames.state[frame] = FrameState.SECURE
+    guest.pages.state[page] = PageState.PRIVATE
+    return True
+
+
+def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:
+    """Unshare every page, pins notwithstanding; return their number.
+
+    A shared page that is with the host has nothing to be trusted in it: it becomes unused, so reads as zeros.
+    """
+    table = guest.pages
+    shared = np.flatnonzero(table.state == PageState.SHARED)
+    storage.frames.state[table.frame[shared]] = FrameState.SECURE
+    table.state[shared] = PageState.PRIVATE
+    out = np.flatnonzero(table.state == PageState.SHARED_OUT)
+    table.state[out] = PageState.UNUSED
+    return int(shared.size + out.size)
+
+
+def pin(storage: SecureStorage, frame: int) -> None:
+    """Keep a shared frame shared until it is unpinned; raises UvcRefusal unless a living guest shares it."""
+    state = storage.frames.state[frame]
+    if state == FrameState.DONATED:
+        raise UvcRefusal(PageCall.DONATED)
+    if state not in (FrameState.SHARED, FrameState.PINNED) or storage.owner(frame)[0] is None:
+        raise UvcRefusal(PageCall.NOT_SHARED)
+    storage.frames.state[frame] = FrameState.PINNED
+
+
+def unpin(storage: SecureStorage, guest: GuestStorage, page: int) -> None:
+    """Undo :func:`pin` for the frame of ``page``; no effect where it is not pinned. Raises UvcRefusal."""
+    if guest.pages.state[page] != PageState.SHARED:
+        raise UvcRefusal(PageCall.NOT_SHARED)
+    storage.frames.state[guest.pages.frame[page]] = FrameState.SHARED

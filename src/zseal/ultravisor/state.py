@@ -1,0 +1,145 @@
+"""Everything one machine's ultravisor remembers, and how a call finds its way to it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import secrets
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
+from zseal.arch.storage import OperandMemory, Storage
+from zseal.crypto.keyexchange import MachineKeys
+from zseal.formats.layout import Layout
+from zseal.formats.uv_codes import Answer, Command, Issuer
+from zseal.formats.uv_codes import Generic as GenericAnswer
+from zseal.ultravisor.addressspace import AddressSpace
+from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
+from zseal.ultravisor.donations import Donation, DonationLedger
+from zseal.ultravisor.events import EventLog
+from zseal.ultravisor.faults import FaultPlan
+from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.securestorage import SecureStorage
+from zseal.ultravisor.settings import Feature, Settings
+
+BlockT = TypeVar("BlockT", bound=Layout)
+
+
+class HostMemory(OperandMemory, Protocol):
+    """Host storage as a UVC of the host sees it; donated storage is named by logical address, so it translates."""
+
+    def absolute(self, address: int, *, write: bool = False) -> int:
+        """Return the absolute address of the byte at logical ``address``; raises ProgramInterruption."""
+
+
+@dataclasses.dataclass
+class HostCpus:
+    """What INIT_UV and donations have to know of the host's own CPUs."""
+
+    prefixes: tuple[int, ...] = (0,)
+    """Absolute addresses of their prefix areas (8 KiB each), which can't be donated."""
+    others_stopped: bool = True
+    """Whether every CPU but the one issuing calls is stopped."""
+
+
+class Busy(Exception):  # noqa: N818 - condition code 2, not an error
+    """The call can't be done now; the control block stays as it is and the call is issued again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request(Generic[BlockT]):
+    """One UVC: its control block, the storage its logical addresses belong to, and the guest that issued it."""
+
+    uvcb: BlockT
+    memory: OperandMemory
+    host: HostMemory | None
+    caller: Configuration | None
+    length: int
+
+    @property
+    def guest(self) -> Configuration:
+        """The issuing guest of a guest call."""
+        assert self.caller is not None  # noqa: S101 - the dispatcher tells host and guest calls apart
+        return self.caller
+
+    @property
+    def host_memory(self) -> HostMemory:
+        """The issuing host's memory of a host call."""
+        assert self.host is not None  # noqa: S101 - likewise
+        return self.host
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """What a call that succeeds stores: output fields, or raw bytes behind the header; and its answer."""
+
+    fields: Mapping[str, int | bytes] = dataclasses.field(default_factory=dict)
+    raw: bytes = b""
+    answer: Answer = GenericAnswer.EXECUTED
+
+
+DONE = Reply()
+
+
+class MachineState:
+    """The ultravisor of one machine. Handlers of calls work on it; ``Ultravisor`` guards it with a lock."""
+
+    def __init__(self, storage: Storage, keys: MachineKeys, settings: Settings, log: EventLog) -> None:
+        self.storage = storage
+        self.keys = keys
+        self.settings = settings
+        self.log = log
+        self.host = HostCpus()
+        self.faults = FaultPlan()
+        self.spaces: dict[int, AddressSpace] = {}
+        self.calls: collections.Counter[Command] = collections.Counter()
+        self.refused: collections.Counter[Command] = collections.Counter()
+        self.installed: dict[Issuer, frozenset[Command]] = {}
+        self._serial = 0
+        self._handles: set[int] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, as after a machine reset: no configuration, no donation, every frame ordinary."""
+        self.secure = SecureStorage(self.storage, transfers_shared=Feature.MISC in self.settings.features)
+        self.ledger = DonationLedger(self.storage, self.secure.frames)
+        self.configurations: dict[int, Configuration] = {}
+        self.cpus: dict[int, SecureCpu] = {}
+        self.base: Donation | None = None
+
+    @property
+    def initialised(self) -> bool:
+        """Whether INIT_UV was done."""
+        return self.base is not None
+
+    def new_serial(self) -> int:
+        """Return a number for a configuration, never given before."""
+        self._serial += 1
+        return self._serial
+
+    def new_handle(self, kind: int) -> int:
+        """Return a random handle, never given before; its first byte tells ``kind`` for whoever reads a trace."""
+        while True:
+            handle = kind << 56 | secrets.randbits(56)
+            if handle not in self._handles:
+                self._handles.add(handle)
+                return handle
+
+    def configuration(self, handle: int, *states: ConfigurationState) -> Configuration:
+        """Return the configuration with ``handle``, which must be in one of ``states`` if any are given.
+
+        Raises UvcRefusal (rc 0020, 0003).
+        """
+        found = self.configurations.get(handle)
+        if found is None:
+            raise UvcRefusal(GenericAnswer.INVALID_CONFIGURATION)
+        if states and found.state not in states:
+            raise UvcRefusal(GenericAnswer.INVALID_STATE, detail=f"the configuration is {found.state.value}")
+        return found
+
+    def cpu(self, handle: int) -> SecureCpu:
+        """Return the CPU with ``handle``; raises UvcRefusal (rc 0021)."""
+        found = self.cpus.get(handle)
+        if found is None:
+            raise UvcRefusal(GenericAnswer.INVALID_CPU)
+        return found

@@ -1,0 +1,338 @@
+"""The software ultravisor of one machine: what hosts, guests, devices and engines talk to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE, OperandMemory, Storage
+from zseal.crypto.keyexchange import MachineKeys
+from zseal.formats.uv_codes import Issuer, PageCall
+from zseal.formats.uvcb import QuiUvcb
+from zseal.ultravisor import access, calls_configuration, calls_storage, sie
+from zseal.ultravisor.addressspace import AddressSpace
+from zseal.ultravisor.calls_machine import query_information
+from zseal.ultravisor.clearing import clear
+from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
+from zseal.ultravisor.dispatch import execute, installed
+from zseal.ultravisor.events import EventLog, Level
+from zseal.ultravisor.faults import FaultPlan
+from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.settings import Settings
+from zseal.ultravisor.snapshot import Snapshot, page_counts, take_snapshot
+from zseal.ultravisor.state import HostCpus, HostMemory, MachineState
+from zseal.ultravisor.tables import FrameState, PageState, runs
+
+Data = bytes | bytearray | memoryview
+
+
+class HostOperands:
+    """The host's storage as its CPUs see it with DAT off: logical addresses are absolute, secure storage is refused."""
+
+    def __init__(self, ultravisor: Ultravisor) -> None:
+        self._ultravisor = ultravisor
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return a copy of ``length`` bytes; raises ProgramInterruption."""
+        return self._ultravisor.host_read(address, length)
+
+    def write(self, address: int, data: Data) -> None:
+        """Store ``data``; raises ProgramInterruption."""
+        self._ultravisor.host_write(address, data)
+
+    def check(self, address: int, length: int, *, write: bool) -> None:
+        """Raise what an access would raise."""
+        self._ultravisor.host_check(address, length)
+
+    def absolute(self, address: int, *, write: bool = False) -> int:
+        """Return ``address``; raises ProgramInterruption where there is no storage."""
+        self._ultravisor.storage.view(address, 1).release()
+        return address
+
+
+class GuestOperands:
+    """A guest's storage as its CPUs see it with DAT off and prefix 0."""
+
+    def __init__(self, ultravisor: Ultravisor, handle: int) -> None:
+        self._ultravisor, self._handle = ultravisor, handle
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return a copy of ``length`` bytes; raises ProgramInterruption."""
+        return self._ultravisor.guest_read(self._handle, address, length)
+
+    def write(self, address: int, data: Data) -> None:
+        """Store ``data``; raises ProgramInterruption."""
+        self._ultravisor.guest_write(self._handle, address, data)
+
+    def check(self, address: int, length: int, *, write: bool) -> None:
+        """Raise what an access would raise."""
+        self._ultravisor.guest_read(self._handle, address, length)
+
+
+class Ultravisor:
+    """One machine's firmware over its host absolute ``storage``, with the private host ``keys``.
+
+    Every method may be called from any thread: calls take effect one after the other; runs of pages let others in
+    after each MiB. Guest addresses are guest absolute. Methods that take a configuration's handle raise UvcRefusal
+    (rc 0020) for one that does not exist.
+    """
+
+    def __init__(
+        self, storage: Storage, keys: MachineKeys, *, settings: Settings | None = None, log: EventLog | None = None
+    ) -> None:
+        self._lock = threading.RLock()
+        self._machine = MachineState(storage, keys, settings or Settings(), log or EventLog())
+        for issuer in (Issuer.HOST, Issuer.GUEST):
+            self._machine.installed[issuer] = installed(issuer, self._machine.settings.disabled_calls)
+
+    @property
+    def storage(self) -> Storage:
+        """The machine's storage, unprotected: for engines, which stand where the hardware stands."""
+        return self._machine.storage
+
+    @property
+    def settings(self) -> Settings:
+        """What kind of machine this is."""
+        return self._machine.settings
+
+    @property
+    def log(self) -> EventLog:
+        """What happened so far."""
+        return self._machine.log
+
+    @property
+    def host(self) -> HostCpus:
+        """What is known of the host's own CPUs; to be kept up to date by whoever models them."""
+        return self._machine.host
+
+    @property
+    def faults(self) -> FaultPlan:
+        """Answers to inject."""
+        return self._machine.faults
+
+    @property
+    def initialised(self) -> bool:
+        """Whether INIT_UV was done."""
+        return self._machine.initialised
+
+    # ---------------------------------------------------------------- calls
+
+    def host_call(self, address: int, memory: HostMemory | None = None) -> int:
+        """Execute a UVC of the host whose control block is at ``address`` of ``memory``; return the condition code.
+
+        Without ``memory`` addresses are absolute. Raises ProgramInterruption, for the caller.
+        """
+        memory = memory or HostOperands(self)
+        with self._lock:
+            return execute(self._machine, address, memory, host=memory)
+
+    def guest_call(self, handle: int, address: int, memory: OperandMemory | None = None) -> int:
+        """Execute a UVC of a guest, named by the handle of its configuration or of the CPU that issues it.
+
+        Without ``memory`` addresses are guest absolute. Returns the condition code; 2 means that the guest issues the
+        call again. Raises ProgramInterruption: 3e for the host, which imports the page and lets the guest try again,
+        anything else for the guest.
+        """
+        with self._lock:
+            configuration = self._guest(handle)
+            memory = memory or GuestOperands(self, configuration.handle)
+            return execute(self._machine, address, memory, caller=configuration)
+
+    def query(self, issuer: Issuer = Issuer.HOST) -> QuiUvcb:
+        """Return what QUI tells ``issuer``."""
+        with self._lock:
+            return query_information(self._machine, issuer)
+
+    def register_address_space(self, asce: int, space: AddressSpace) -> None:
+        """Make known what the host's tables under ``asce`` map, for CREATE_SEC_CONF to find."""
+        with self._lock:
+            self._machine.spaces[asce] = space
+
+    def forget_address_space(self, asce: int) -> None:
+        """Undo :meth:`register_address_space`; configurations created with it keep it."""
+        with self._lock:
+            self._machine.spaces.pop(asce, None)
+
+    def machine_reset(self) -> None:
+        """Load-normal reset of the whole machine: all secure and donated storage is cleared, everything forgotten."""
+        with self._lock:
+            machine = self._machine
+            table = machine.secure.frames
+            hidden = np.flatnonzero((table.state == FrameState.SECURE) | (table.state == FrameState.DONATED))
+            for _, frame, length in runs(hidden, table.count):
+                clear(machine.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+            for configuration in machine.configurations.values():
+                configuration.wipe()
+                machine.secure.detach(configuration.guest)
+            machine.forget()
+            machine.log.add(Level.INFO, "machine reset")
+
+    # ---------------------------------------------------------------- running guests
+
+    def _guest(self, handle: int) -> Configuration:
+        """The configuration that ``handle``, its own or that of one of its CPUs, stands for; it must be running."""
+        cpu = self._machine.cpus.get(handle)
+        handle = cpu.configuration.handle if cpu else handle
+        configuration = self._machine.configuration(handle)
+        if configuration.state is not ConfigurationState.SECURE:
+            raise sie.ValidityIntercept(sie.Validity.STATE)
+        return configuration
+
+    def enter(self, configuration: int, cpu: int) -> SecureCpu:
+        """Let the CPU with handle ``cpu`` run; raises ValidityIntercept."""
+        with self._lock:
+            return sie.enter(self._machine, configuration, cpu)
+
+    def leave(self, cpu: int) -> None:
+        """The CPU with handle ``cpu`` does not run any more."""
+        with self._lock:
+            sie.leave(self._machine, cpu)
+
+    def request_reset(self, handle: int) -> None:
+        """The guest asked for a reset (DIAGNOSE 308 subcode 0 or 1)."""
+        with self._lock:
+            sie.request_reset(self._machine, handle)
+
+    def configuration(self, handle: int) -> Configuration:
+        """Return the ultravisor's record of a configuration, for code that stands on the firmware's side."""
+        with self._lock:
+            return self._machine.configuration(handle)
+
+    # ---------------------------------------------------------------- runs of pages
+
+    def unpack_run(self, handle: int, gaddr: int, length: int, *, prefix: int, offset: int = 0) -> None:
+        """UNPACK_IMG for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""
+        for at, size in _pieces(length):
+            with self._lock, _counting(at):
+                calls_configuration.unpack_run(
+                    self._machine, handle, gaddr + at, size, prefix=prefix, offset=offset + at
+                )
+
+    def import_run(self, handle: int, gaddr: int, length: int) -> None:
+        """CONV_TO_SEC_STOR for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""
+        for at, size in _pieces(length):
+            with self._lock, _counting(at):
+                calls_storage.import_run(self._machine, handle, gaddr + at, size)
+
+    def export_run(self, address: int, length: int) -> None:
+        """CONV_FROM_SEC_STOR for each frame of ``length`` bytes; raises UvcRefusal, ``done`` counting those before."""
+        for at, size in _pieces(length):
+            with self._lock, _counting(at):
+                frame, count = self._frames(address + at, size)
+                self._machine.secure.export_run(frame, count)
+
+    def destroy_run(self, address: int, length: int) -> None:
+        """DESTR_SEC_STOR for each frame of ``length`` bytes; raises UvcRefusal, ``done`` counting those before."""
+        for at, size in _pieces(length):
+            with self._lock, _counting(at):
+                frame, count = self._frames(address + at, size)
+                self._machine.secure.destroy_run(frame, count)
+
+    def _frames(self, address: int, length: int) -> tuple[int, int]:
+        if length % PAGE_SIZE:
+            raise UvcRefusal(PageCall.OUTSIDE)
+        calls_storage.frame_of(self._machine, address + length - PAGE_SIZE)
+        return calls_storage.frame_of(self._machine, address), length >> PAGE_SHIFT
+
+    def adopt_all(self, handle: int) -> int:
+        """Make every page that was never used private, as zeros; return their number.
+
+        For engines in which a guest's first touch of a page can't be seen. Storage with a ``clear`` method of its own
+        is cleared through it, so that nothing is allocated.
+        """
+        with self._lock:
+            configuration = self._guest(handle)
+            return self._machine.secure.adopt(configuration.guest, 0, configuration.guest.pages.count)
+
+    # ---------------------------------------------------------------- accesses
+
+    def host_check(self, address: int, length: int) -> None:
+        """Raise what the host gets that touches ``length`` bytes at absolute ``address``: ProgramInterruption 5, 3d."""
+        with self._lock:
+            self.storage.view(address, length).release()
+            access.host_check(self._machine.secure, address, length)
+
+    def host_read(self, address: int, length: int) -> bytes:
+        """Return what the host reads; raises ProgramInterruption 3d for secure and donated storage."""
+        with self._lock:
+            access.host_check(self._machine.secure, address, length)
+            return self.storage.read(address, length)
+
+    def host_write(self, address: int, data: Data) -> None:
+        """Store for the host, all or nothing; raises ProgramInterruption 3d for secure and donated storage."""
+        with self._lock:
+            access.host_check(self._machine.secure, address, len(data))
+            self.storage.write(address, data)
+
+    def host_view(self, address: int, length: int, *, live: bool = False) -> bytes:
+        """Return what a host reads that makes storage accessible first, as Linux does.
+
+        Shared pages come as they are, private ones encrypted; they are exported by that, unless ``live`` is set: then
+        the guest keeps running on its plaintext and the host gets what an export would have given. Raises
+        ProgramInterruption 3d for donated storage.
+        """
+        return b"".join(self.host_view_pieces(address, length, live=live))
+
+    def host_view_pieces(self, address: int, length: int, *, live: bool = False) -> Iterator[bytes]:
+        """Yield what :meth:`host_view` returns in pieces of a MiB or less."""
+        for at, size in _pieces(length):
+            with self._lock:
+                piece = b"".join(access.host_view(self._machine.secure, address + at, size, live=live))
+            yield piece
+
+    def peek_export(self, address: int) -> bytes:
+        """Return the 4096 bytes that an export of the frame at ``address`` would give, leaving the page where it is."""
+        return self.host_view(address, PAGE_SIZE, live=True)
+
+    def guest_read(self, handle: int, address: int, length: int) -> bytes:
+        """Return what the guest reads; raises ProgramInterruption 5 for the guest, 11, 3c, 3e and 3f for its host."""
+        with self._lock:
+            return access.guest_read(self._machine.secure, self._guest(handle).guest, address, length)
+
+    def guest_write(self, handle: int, address: int, data: Data) -> None:
+        """Store for the guest, all or nothing; raises as :meth:`guest_read`."""
+        with self._lock:
+            access.guest_write(self._machine.secure, self._guest(handle).guest, address, data)
+
+    # ---------------------------------------------------------------- looking at it
+
+    def is_shared(self, handle: int, address: int, length: int) -> bool:
+        """Whether all ``length`` bytes at guest address ``address`` lie in pages the guest shares."""
+        with self._lock:
+            guest = self._machine.configuration(handle).guest
+            first, last = address >> PAGE_SHIFT, (address + max(length, 1) - 1) >> PAGE_SHIFT
+            if first < 0 or last >= guest.pages.count:
+                return False
+            state = guest.pages.state[first : last + 1]
+            return bool(np.all((state == PageState.SHARED) | (state == PageState.SHARED_OUT)))
+
+    def page_counts(self, handle: int) -> dict[str, int]:
+        """Return how many of the guest's pages are in each state."""
+        with self._lock:
+            return page_counts(self._machine, self._machine.configuration(handle))
+
+    def snapshot(self) -> Snapshot:
+        """Return the present state of everything that may be seen."""
+        with self._lock:
+            return take_snapshot(self._machine)
+
+
+class _counting:  # noqa: N801 - used like a function
+    """Add the pages of the pieces before to the count of a refusal."""
+
+    def __init__(self, offset: int) -> None:
+        self._before = offset >> PAGE_SHIFT
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UvcRefusal):
+            error.done += self._before
+
+
+def _pieces(length: int) -> Iterator[tuple[int, int]]:
+    """Cut ``length`` bytes into (offset, size) of a MiB or less."""
+    return ((at, min(MIB, length - at)) for at in range(0, length, MIB))
