@@ -31,7 +31,6 @@ from zseal.formats.image_layout import (
     STAGE3A_ENTRY,
     ComponentKind,
     Stage3aArguments,
-    Stage3bArguments,
     page_align,
 )
 from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
@@ -47,6 +46,7 @@ from zseal.formats.se_header import (
     SeHeader,
     header_size,
 )
+from zseal.image import stage3b
 from zseal.image.bootloaders import Bootloaders
 from zseal.image.checks import check_command_line, check_kernel, check_ramdisk, read_command_line
 from zseal.image.keys import ImageKeys
@@ -122,7 +122,7 @@ def build_image(
                 writer.add(ComponentKind.RAMDISK, ramdisk_stream)
             if command_line is not None:
                 writer.add_bytes(ComponentKind.CMDLINE, command_line)
-            writer.add_bytes(ComponentKind.STAGE3B, _render_stage3b(bootloaders.stage3b, writer.components))
+            writer.add_bytes(ComponentKind.STAGE3B, stage3b.render(bootloaders.stage3b, writer.components))
             digests = pipeline.values()
         components = tuple(writer.components)
         area = SecretArea(
@@ -237,22 +237,6 @@ class _ComponentWriter:
         self._done += count
         if self._progress:
             self._progress(self._done, self._total)
-
-
-def _render_stage3b(template: bytes, components: Sequence[Component]) -> bytes:
-    places = {component.kind: component for component in components}
-    kernel, ramdisk, cmdline = (
-        places.get(kind) for kind in (ComponentKind.KERNEL, ComponentKind.RAMDISK, ComponentKind.CMDLINE)
-    )
-    arguments = Stage3bArguments(
-        kernel_address=kernel.address if kernel else 0,
-        kernel_size=kernel.original_size or 0 if kernel else 0,
-        cmdline_address=cmdline.address if cmdline else 0,
-        cmdline_size=cmdline.original_size or 0 if cmdline else 0,
-        ramdisk_address=ramdisk.address if ramdisk else 0,
-        ramdisk_size=ramdisk.original_size or 0 if ramdisk else 0,
-    )
-    return template[: -Stage3bArguments.SIZE] + arguments.pack()
 
 
 def _fixed_part(keys: ImageKeys, flags: int, digests: DigestValues) -> FixedPart:

@@ -1,0 +1,193 @@
+"""Finds SE header and IPL parameter block: in a bare header, an image of either dialect, a file around an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from zseal.errors import FormatError, InputError
+from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, Stage3aArguments, page_align
+from zseal.formats.image_metadata import MAGIC as METADATA_MAGIC
+from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
+from zseal.formats.image_metadata import ImageMetadata
+from zseal.formats.ipib import MAX_LENGTH, Ipib
+from zseal.formats.se_header import MAGIC, MAX_HEADER_SIZE, SIZE_PREFIX, SeHeader, parse_header, read_header_size
+
+# pvimg looks for the header on 21 pages, the first included
+_PROBES = 21
+# stage3a has some 10 KiB: nobody's reaches further back from the header
+_MAX_STAGE3A = 1 << 20
+_WINDOW = 4 << 20
+# offsets found in a file may be any u64; no file is as long
+_MAX_OFFSET = 1 << 62
+# a file made to waste time holds the magic again and again: after so many false ones nobody looks on
+_MAX_CANDIDATES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where things were found; all offsets are in the file, ``base`` is that of the image's address 0."""
+
+    header: SeHeader
+    header_offset: int
+    metadata: ImageMetadata | None = None
+    ipib: Ipib | None = None
+    ipib_offset: int | None = None
+    stage3a_end: int | None = None
+    """File offset behind stage3a; None where its arguments were not found."""
+    base: int = 0
+
+
+def read_at(stream: BinaryIO, offset: int, size: int) -> bytes:
+    """Return up to ``size`` bytes at ``offset``: fewer at the end of the file. Raises InputError."""
+    if not 0 <= offset < _MAX_OFFSET:
+        return b""
+    try:
+        stream.seek(offset)
+        return stream.read(size)
+    except OSError as error:
+        raise InputError(f"cannot read the image: {error.strerror or error}") from error
+
+
+def file_size(stream: BinaryIO) -> int:
+    """Return the number of bytes in ``stream``."""
+    return stream.seek(0, os.SEEK_END)
+
+
+def locate(stream: BinaryIO) -> Place:
+    """Find the SE header in ``stream`` and, where an image is around it, the rest.
+
+    As pvimg does: with metadata at 0xc000 they decide; otherwise the header is looked for on the first 21 pages. Beyond
+    that, the whole file is searched, for it may be a disk or archive with an image somewhere in it.
+
+    Raises FormatError where there is no header, and HeaderError where the one found is damaged or unknown.
+    """
+    metadata = _metadata_at(stream, METADATA_OFFSET)
+    if metadata:
+        if read_at(stream, metadata.header_offset, len(MAGIC)) != MAGIC:
+            raise FormatError(f"the image's metadata name {metadata.header_offset:#x}, but no SE header is there")
+        return _complete(stream, metadata.header_offset, metadata, 0)
+    for offset in range(0, _PROBES * PAGE_SIZE, PAGE_SIZE):
+        if read_at(stream, offset, len(MAGIC)) == MAGIC:
+            return _complete(stream, offset, None, 0)
+    place = _search(stream)
+    if place is None:
+        raise FormatError("no SE header found: this is no Secure Execution image")
+    return place
+
+
+def suspected_header(stream: BinaryIO) -> bytes:
+    """Return the bytes that a machine would take for the SE header, whatever they are; empty where nothing says so.
+
+    For images whose header :func:`locate` refuses: the metadata say where it is, the IPL parameter block how long.
+    """
+    metadata = _metadata_at(stream, METADATA_OFFSET)
+    if metadata:
+        ipib = _ipib_at(stream, metadata.ipib_offset)
+        return _claimed(stream, metadata.header_offset, ipib.header.header_size if ipib else None)
+    for offset in range(0, _PROBES * PAGE_SIZE, PAGE_SIZE):
+        if read_at(stream, offset, len(MAGIC)) == MAGIC:
+            return _claimed(stream, offset, None)
+    return b""
+
+
+def _claimed(stream: BinaryIO, offset: int, size: int | None) -> bytes:
+    if size is None:
+        size = int.from_bytes(read_at(stream, offset, SIZE_PREFIX)[12:], "big")
+    return read_at(stream, offset, min(size, MAX_HEADER_SIZE))
+
+
+def _metadata_at(stream: BinaryIO, offset: int) -> ImageMetadata | None:
+    data = read_at(stream, offset, ImageMetadata.SIZE)
+    if len(data) < ImageMetadata.SIZE or not data.startswith(METADATA_MAGIC):
+        return None
+    return ImageMetadata.unpack(data)
+
+
+def _header_at(stream: BinaryIO, offset: int) -> SeHeader:
+    size = read_header_size(read_at(stream, offset, SIZE_PREFIX))
+    data = read_at(stream, offset, size)
+    if len(data) < size:
+        raise FormatError(f"the file ends {size - len(data)} bytes before its SE header does")
+    return parse_header(data)
+
+
+def _complete(stream: BinaryIO, offset: int, metadata: ImageMetadata | None, base: int) -> Place:
+    """Return the place of the header at ``offset`` with all that can be found around it.
+
+    With ``metadata`` the image is known to begin at ``base``; without, the IPL parameter block is where stage3a's
+    arguments say, or on the page before the header, and tells where the image begins.
+    """
+    header = _header_at(stream, offset)
+    end = _stage3a_end(stream, offset, header)
+    if metadata:
+        at = base + metadata.ipib_offset
+        return Place(header, offset, metadata, _ipib_at(stream, at), at, end, base)
+    candidates = [offset - PAGE_SIZE]
+    if end is not None:
+        start = end - Stage3aArguments.SIZE
+        candidates.insert(0, start + Stage3aArguments.unpack(read_at(stream, start, end - start)).ipib_offset)
+    for at in candidates:
+        ipib = _ipib_at(stream, at)
+        if ipib and ipib.header.header_size == header.size:
+            # genprotimg leaves the address open; its first component is on the page behind the header
+            address = ipib.header.header_address or ipib.components[0].address - page_align(header.size)
+            return Place(header, offset, None, ipib, at, end, max(0, offset - address))
+    return Place(header, offset, stage3a_end=end)
+
+
+def _ipib_at(stream: BinaryIO, offset: int) -> Ipib | None:
+    try:
+        return Ipib.parse(read_at(stream, offset, MAX_LENGTH))
+    except FormatError:
+        return None
+
+
+def _stage3a_end(stream: BinaryIO, header_offset: int, header: SeHeader) -> int | None:
+    """Return the file offset behind stage3a, whose last bytes say how far away this header is and how large."""
+    start = header_offset - min(header_offset // 8 * 8, _MAX_STAGE3A)
+    words = np.frombuffer(read_at(stream, start, header_offset - start), ">u8")
+    if len(words) * 8 < Stage3aArguments.SIZE:
+        return None
+    distances = np.arange(header_offset - start, 0, -8, dtype=np.uint64)
+    hits = np.flatnonzero((words[:-2] == distances[:-2]) & (words[1:-1] == header.size))
+    return start + 8 * int(hits[-1]) + Stage3aArguments.SIZE if len(hits) else None
+
+
+def _magics(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offsets of all magics of metadata and header, in ascending order, and which it is."""
+    overlap = len(MAGIC) - 1
+    for start in range(0, size, _WINDOW):
+        window = read_at(stream, start, _WINDOW + overlap)
+        found = heapq.merge(_find_all(window, MAGIC), _find_all(window, METADATA_MAGIC))
+        yield from ((start + at, magic) for at, magic in found)
+
+
+def _find_all(window: bytes, magic: bytes) -> Iterator[tuple[int, bytes]]:
+    at = window.find(magic)
+    while at >= 0:
+        yield at, magic
+        at = window.find(magic, at + 1)
+
+
+def _search(stream: BinaryIO) -> Place | None:
+    """Return the first image or bare header anywhere in the file."""
+    for candidates, (offset, magic) in enumerate(_magics(stream, file_size(stream))):
+        if candidates == _MAX_CANDIDATES:
+            break
+        base, metadata = 0, None
+        if magic == METADATA_MAGIC:
+            base, metadata = offset - METADATA_OFFSET, _metadata_at(stream, offset)
+            if base < 0 or metadata is None or metadata.header_offset < STAGE3A_ADDRESS:
+                continue
+            offset = base + metadata.header_offset
+        try:
+            return _complete(stream, offset, metadata, base)
+        except FormatError:
+            continue
+    return None

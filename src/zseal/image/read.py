@@ -1,0 +1,97 @@
+"""Reads an image without opening it: header, components, who built it. Nothing here needs a key."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from zseal.errors import FormatError
+from zseal.formats.image_layout import STAGE3A_ADDRESS, Dialect, classify_prefix
+from zseal.formats.ipib import Ipib
+from zseal.formats.se_header import SeHeader
+from zseal.image.bootloaders import identify
+from zseal.image.locate import file_size, locate, read_at
+from zseal.image.model import Component
+from zseal.image.source import Source, open_seekable
+
+_MAX_STAGE3A = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """A boot image, or as much of it as a file holds.
+
+    ``base`` is the file offset of the image's address 0, ``header_offset`` and ``ipib_offset`` are file offsets.
+    """
+
+    header: SeHeader
+    header_offset: int
+    base: int
+    ipib: Ipib | None
+    ipib_offset: int | None
+    components: tuple[Component, ...]
+    """In the order of the IPL parameter block; empty for a bare header."""
+    dialect: Dialect | None
+    """Whose order of components this is; None for a bare header or another's numbering."""
+    bootloader: str | None
+    """Whose stage3a this is: ``zseal``, ``unknown``, or None where none was found."""
+    stage3a_size: int | None
+    file_size: int
+    where: str | None
+    """The file, for messages."""
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes of the components the file lacks at its end."""
+        end = max((self.base + part.address + part.size for part in self.components), default=0)
+        return max(0, end - self.file_size)
+
+
+def read_image(source: Source | BinaryIO) -> Image:
+    """Describe the image in ``source``: a bare SE header, an image, or any file with an image in it.
+
+    ``source`` is a path, the content, or a seekable binary file object. Nothing is authenticated. Raises FormatError
+    where there is no well-formed SE header, InputError where the file can't be read.
+    """
+    with open_image(source) as (image, _):
+        return image
+
+
+@contextlib.contextmanager
+def open_image(source: Source | BinaryIO) -> Iterator[tuple[Image, BinaryIO]]:
+    """Yield what :func:`read_image` returns and the open file behind it."""
+    with open_seekable(source, "image") as (stream, where):
+        try:
+            image = _read(stream, where)
+        except FormatError as error:
+            if error.where is None:
+                error.where = where
+            raise
+        yield image, stream
+
+
+def _read(stream: BinaryIO, where: str | None) -> Image:
+    size = file_size(stream)
+    if not size:
+        raise FormatError("the file is empty")
+    place = locate(stream)
+    components = tuple(Component.from_ipib(listed) for listed in place.ipib.components) if place.ipib else ()
+    dialects = {known[1] if known else None for known in (classify_prefix(part.tweak_prefix) for part in components)}
+    stage3a = None
+    start = place.base + STAGE3A_ADDRESS
+    if place.stage3a_end is not None and start < place.stage3a_end <= start + _MAX_STAGE3A:
+        stage3a = read_at(stream, start, place.stage3a_end - start)
+    return Image(
+        header=place.header,
+        header_offset=place.header_offset,
+        base=place.base,
+        ipib=place.ipib,
+        ipib_offset=place.ipib_offset,
+        components=components,
+        dialect=dialects.pop() if len(dialects) == 1 else None,
+        bootloader=identify(stage3a) if stage3a else None,
+        stage3a_size=len(stage3a) if stage3a else None,
+        file_size=size,
+        where=where,
+    )

@@ -1,0 +1,233 @@
+"""Verifies an image as the ultravisor does when it is booted, without booting it, and extracts what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from zseal.crypto.digests import DigestValues
+from zseal.crypto.keyexchange import MachineKeys, key_hash
+from zseal.crypto.xts import XtsPages
+from zseal.errors import FormatError, InputError, OutputError
+from zseal.files import atomic_output
+from zseal.formats.image_layout import PAGE_SIZE, ComponentKind
+from zseal.formats.ipib import MAX_LENGTH, Ipib
+from zseal.formats.se_header import PlainFlags
+from zseal.image.locate import read_at, suspected_header
+from zseal.image.model import Component, Progress
+from zseal.image.pipeline import CHUNK, PagePipeline
+from zseal.image.read import Image, open_image
+from zseal.image.source import Source, open_seekable
+from zseal.image.stage3b import MAX_STAGE3B, find_arguments, with_sizes
+from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
+from zseal.ultravisor.refusal import UvcRefusal
+
+FILE_NAMES = {ComponentKind.KERNEL: "kernel", ComponentKind.RAMDISK: "ramdisk", ComponentKind.CMDLINE: "parmfile"}
+"""What extracted components are called."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """An image that the machine accepts."""
+
+    image: Image
+    accepted: AcceptedHeader
+    components: tuple[Component, ...]
+    """As in ``image``, with sizes before padding where the encrypted boot loader's arguments could be read."""
+    backup_key: bool
+    """Whether it was the machine's backup host key that opened the header."""
+    extracted: tuple[Path, ...]
+    """The files that were written."""
+
+
+def verify_image(
+    source: Source | BinaryIO,
+    keys: MachineKeys,
+    *,
+    extract: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Verification:
+    """Do with the image in ``source`` all that a machine with ``keys`` does before it starts a guest.
+
+    The header is opened and authenticated, the pages of all components are digested and compared with it. With
+    ``extract``, kernel, ramdisk and command line are decrypted into that directory (created where it is missing; files
+    get mode 0600 and replace others only with ``overwrite``), trimmed to their original sizes; nothing appears unless
+    every check holds. The NUL that ends a command line is not part of the extracted ``parmfile``.
+
+    Raises UvcRefusal with the rc and rrc of the failing check, FormatError where the file is no complete image,
+    InputError and OutputError where files can't be read or written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            image, stream = stack.enter_context(open_image(source))
+        except FormatError:
+            _refuse_header(source, keys)
+            raise
+        try:
+            return _verify(image, stream, keys, Path(extract) if extract is not None else None, overwrite, progress)
+        except UvcRefusal as refusal:
+            refusal.where = image.where
+            raise
+
+
+def _refuse_header(source: Source | BinaryIO, keys: MachineKeys) -> None:
+    """Raise what the ultravisor answers to a malformed header, if that is what is wrong with the image."""
+    with open_seekable(source, "image") as (stream, where):
+        suspected = suspected_header(stream)
+    if suspected:
+        try:
+            accept_header(suspected, keys)
+        except UvcRefusal as refusal:
+            refusal.where = where
+            raise
+
+
+def _verify(
+    image: Image, stream: BinaryIO, keys: MachineKeys, extract: Path | None, overwrite: bool, progress: Progress | None
+) -> Verification:
+    accepted = accept_header(image.header.pack(), keys)
+    _check_complete(image, stream)
+    _check_count(image, accepted)
+    xts = None if PlainFlags.NO_COMPONENT_ENCRYPTION in accepted.pcf else XtsPages(accepted.image_key)
+    components = _original_sizes(image, stream, accepted, xts)
+    with contextlib.ExitStack() as stack:
+        outputs, paths = {}, []
+        if extract is not None:
+            stack.enter_context(_directory(extract))
+            for component, path in _extracted_files(components, extract).items():
+                outputs[component.address] = stack.enter_context(atomic_output(path, overwrite=overwrite))
+                paths.append(path)
+        check_digests(accepted, _process(image, stream, components, xts, outputs, progress))
+    return Verification(
+        image=image,
+        accepted=accepted,
+        components=components,
+        backup_key=accepted.host_key_hash != key_hash(keys.host.public_key()),
+        extracted=tuple(paths),
+    )
+
+
+def _check_complete(image: Image, stream: BinaryIO) -> None:
+    """Raise FormatError where the list of components is missing or damaged, or the file ends too early."""
+    if image.ipib is None:
+        if image.ipib_offset is not None:
+            try:
+                Ipib.parse(read_at(stream, image.ipib_offset, MAX_LENGTH))
+            except FormatError as error:
+                raise FormatError(
+                    f"{error.message} (a hypervisor refuses it with diag 308 code 0x0402)", where=image.where
+                ) from error
+        raise FormatError(
+            "there is an SE header, but no IPL parameter block that lists an image's components",
+            where=image.where,
+            hint="give the whole image",
+        )
+    if missing := image.missing_bytes():
+        raise FormatError(
+            f"the image is cut off, or its component list was changed: {missing} bytes are missing at the end",
+            where=image.where,
+        )
+
+
+def _check_count(image: Image, accepted: AcceptedHeader) -> None:
+    """Refuse a wrong number of pages at once, which also bounds the work a hostile component list can cause."""
+    pages = sum(part.size for part in image.components) // PAGE_SIZE
+    if pages != accepted.digests.nep:
+        check_digests(accepted, DigestValues(pld=b"", ald=b"", tld=b"", nep=pages))
+
+
+def _original_sizes(
+    image: Image, stream: BinaryIO, accepted: AcceptedHeader, xts: XtsPages | None
+) -> tuple[Component, ...]:
+    loader = next(
+        (part for part in image.components if 0 <= accepted.psw.address - part.address < part.size),
+        image.components[-1],
+    )
+    if loader.size > MAX_STAGE3B:
+        return image.components
+    stored = read_at(stream, image.base + loader.address, loader.size)
+    plain = xts.decrypt_run(stored, loader.tweak_prefix, 0) if xts else stored
+    arguments = find_arguments(bytes(plain), image.components)
+    return with_sizes(image.components, arguments) if arguments else image.components
+
+
+@contextlib.contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """Create the directory ``path`` where it is missing, and remove it again if the block fails."""
+    try:
+        path.mkdir(mode=0o700)
+        created = True
+    except FileExistsError:
+        created = False
+        if not path.is_dir():
+            raise OutputError("not a directory", where=str(path)) from None
+    except OSError as error:
+        raise OutputError(f"cannot create the directory: {error.strerror}", where=str(path)) from error
+    try:
+        yield
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _extracted_files(components: tuple[Component, ...], directory: Path) -> dict[Component, Path]:
+    named = {part: directory / FILE_NAMES[part.kind] for part in components if part.kind in FILE_NAMES}
+    if not named or len(set(named.values())) < len(named):
+        raise InputError("cannot tell which component is the kernel: another tool's numbering and boot loader")
+    return named
+
+
+def _process(
+    image: Image,
+    stream: BinaryIO,
+    components: tuple[Component, ...],
+    xts: XtsPages | None,
+    outputs: dict[int, BinaryIO],
+    progress: Progress | None,
+) -> DigestValues:
+    """Digest all pages, and decrypt those of the components with an output, by address, into it."""
+    total, done = sum(part.size for part in components), 0
+    with PagePipeline() as pipeline:
+        for part in components:
+            output = outputs.get(part.address)
+            wanted = _file_size(part)
+            stream.seek(image.base + part.address)
+            for offset in range(0, part.size, CHUNK):
+                size = min(CHUNK, part.size - offset)
+                stored = memoryview(pipeline.buffer())[:size]
+                _read_exactly(stream, stored, image)
+                pipeline.digest(stored, part.address + offset, part.tweak_prefix, offset)
+                if output is not None and offset < wanted:
+                    plain: bytearray | memoryview = stored
+                    if xts:
+                        buffer = pipeline.buffer()
+                        plain = xts.decrypt_run(
+                            stored, part.tweak_prefix, offset, out=buffer if size == CHUNK else None
+                        )
+                    pipeline.write(output, memoryview(plain)[: wanted - offset])
+                done += size
+                if progress:
+                    progress(done, total)
+        return pipeline.values()
+
+
+def _file_size(part: Component) -> int:
+    if part.original_size is None:
+        return part.size
+    # the NUL belongs to the loader's contract, not to the text
+    return max(0, part.original_size - 1) if part.kind is ComponentKind.CMDLINE else part.original_size
+
+
+def _read_exactly(stream: BinaryIO, target: memoryview, image: Image) -> None:
+    try:
+        count = stream.readinto(target)  # type: ignore[attr-defined]  # all binary file objects have it
+    except OSError as error:
+        raise InputError(f"cannot read the image: {error.strerror or error}", where=image.where) from error
+    if count != len(target):
+        raise InputError("the image became shorter while it was read", where=image.where)
