@@ -27,7 +27,7 @@ from zseal.hostkeys.describe import Role, State, Validity, role_of, validity_of
 from zseal.hostkeys.document import HostKeyDocument, load_host_key_document
 from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
 from zseal.hostkeys.loading import Objects, load_crls, load_objects, load_root
-from zseal.hostkeys.names import is_signing_key_name, label
+from zseal.hostkeys.names import is_signing_key_name
 from zseal.hostkeys.truststore import system_roots
 
 DESCRIPTION = "bundle.json"
@@ -218,7 +218,7 @@ class Bundle:
         content: list[Certificate | Crl] = [item.certificate for item in self.host_key_documents]
         content += [*self.certificates, *self.root_ca, *self.crls]
         items = [validity_of(item, days=days, now=now) for item in content]
-        names = {label(item.raw.issuer) for item in self.certificates if not self._has_crl_for(item)}
+        names = {item.issuer_label for item in self.certificates if not self._has_crl_for(item)}
         names |= {key.label for key in self.signing_keys if not any(crl.is_signed_by(key.key) for crl in self.crls)}
         missing = [Validity(Role.CRL, name, str(self.directory), None, None, State.MISSING) for name in sorted(names)]
         return items + missing

@@ -104,6 +104,11 @@ class Certificate:
         return label(self.raw.subject)
 
     @property
+    def issuer_label(self) -> str:
+        """A short name of the issuer for messages."""
+        return label(self.raw.issuer)
+
+    @property
     def strength(self) -> int:
         """Bits of security of the public key."""
         return 0 if self.key is None else security_bits(self.key)

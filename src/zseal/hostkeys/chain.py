@@ -137,9 +137,9 @@ def _build(
         issuer = issuer or _find_issuer(current, rest, now)
         if issuer is None:
             code = ChainCode.NO_ISSUER_ABOVE_TRUSTED if from_trusted else ChainCode.NO_ISSUER
-            message = f"has no known issuer (it names {current.issuer_text})"
+            message = f"has no known issuer (it names {current.issuer_label})"
             if from_trusted:
-                message = f"is trusted but is no root, and its issuer is not known (it names {current.issuer_text})"
+                message = f"is trusted but is no root, and its issuer is not known (it names {current.issuer_label})"
             raise _fail(code, level, current, message, _HINT_ISSUER)
         from_trusted = found_trusted
         chain.append(issuer)
@@ -224,7 +224,7 @@ def _check_revocation(
     ]
     if not candidates:
         raise _fail(
-            ChainCode.NO_CRL, level, certificate, f"can't be checked: no CRL of {certificate.issuer_text}", _HINT_CRL
+            ChainCode.NO_CRL, level, certificate, f"can't be checked: no CRL of {certificate.issuer_label}", _HINT_CRL
         )
     # the first of the best: OpenSSL looks at one list only
     crl = max(

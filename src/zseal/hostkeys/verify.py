@@ -153,8 +153,11 @@ class _Run:
         authority = document.certificate.authority
         fitting = [item for item in self._signing_keys if authority is None or authority.names(item)]
         signers = [item for item in fitting if document.certificate.is_signed_by(item.key)]
-        # a renewed certificate has the same key: the one that lasts longest
-        return max(signers or fitting or self._signing_keys, key=lambda item: item.not_after)
+        # a renewed certificate has the same key: one that is valid now, and of those the one that lasts longest
+        return max(
+            signers or fitting or self._signing_keys,
+            key=lambda item: (item.not_before <= self._now < item.not_after, item.not_after),
+        )
 
     def _chain(self, signing_key: Certificate) -> tuple[Certificate, ...]:
         if self._downloader is not None and not self._certificates_crls_fetched:
