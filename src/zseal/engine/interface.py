@@ -121,7 +121,7 @@ class StopKind(enum.Enum):
     """A CPU loaded a disabled wait PSW, or can't make progress: its program check handler interrupts itself."""
     WATCHDOG = "watchdog"
     CLOSED = "closed"
-    """The engine was closed, or told to quit, by its user."""
+    """The engine was told to end, or closed, by its user."""
     LOST = "lost"
     """What executes the guest is gone or does not answer."""
 
@@ -187,6 +187,10 @@ class Engine(abc.ABC):
         """The number of CPUs."""
 
     @abc.abstractmethod
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return what the engine counts about itself, for reports."""
+
+    @abc.abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
         """Create the machine, load its image and let it run; what happens then comes through ``listener``.
 
@@ -214,8 +218,11 @@ class Engine(abc.ABC):
         """Type ``data`` at the guest's ASCII console."""
 
     @abc.abstractmethod
-    def quit(self) -> None:
-        """End the machine in an orderly way (its disks are written out); ``stopped`` is called when it has ended."""
+    def end(self) -> None:
+        """End the machine in an orderly way: its disks are written out. Waits a few seconds at most.
+
+        ``memory`` is there until ``close``. ``stopped`` is called where that did not happen before.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

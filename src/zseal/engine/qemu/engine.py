@@ -64,7 +64,6 @@ class QemuEngine(Engine):
         self._armed: set[int] = set()
         self._prefixes: dict[int, int] = {}
         self._paused = False
-        self._quitting = False
         self._finished = False
         self._machine: QemuMachine | None = None
         self._registers: RegisterFile | None = None
@@ -85,14 +84,18 @@ class QemuEngine(Engine):
         """The number of CPUs."""
         return self._config.cpus
 
-    @property
-    def version(self) -> str:
-        """QEMU's version; empty before the start."""
-        return ".".join(map(str, self._machine.qmp.version)) if self._machine else ""
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return QEMU's version, the stops at breakpoints and the round trips to the gdb stub."""
+        machine = self._machine
+        return {
+            "version": ".".join(map(str, machine.qmp.version)) if machine else "",
+            "stops": self.stops,
+            "round_trips": machine.gdb.round_trips if machine and machine.gdb else 0,
+        }
 
     @property
     def pid(self) -> int | None:
-        """QEMU's process; None while there is none."""
+        """QEMU's process; None before the start."""
         return self._machine.process.pid if self._machine else None
 
     @property
@@ -174,18 +177,17 @@ class QemuEngine(Engine):
         else:
             self._loop.remove_writer(connection.fileno())
 
-    def quit(self) -> None:
-        """Ask QEMU to write out its disks and end."""
-        self._quitting = True
+    def end(self) -> None:
+        """Let QEMU write out its disks and end; kill it where it does not in time."""
+        self._finish(Stop(StopKind.CLOSED))
         if self._machine is not None:
-            self._machine.ask_to_quit()
+            self._machine.end(self._release)
 
     def close(self) -> None:
         """Kill QEMU and release guest RAM."""
         self._finish(Stop(StopKind.CLOSED))
         if self._machine is not None:
             self._machine.close(self._release)
-            self._machine = None
         self._memory.close()
 
     def _release(self, descriptor: int) -> None:
@@ -226,8 +228,7 @@ class QemuEngine(Engine):
             reason = f"QEMU ended with exit code {status}: {machine.process.last_message() or 'no message'}"
         elif status == 0:
             reason = "QEMU ended"
-        kind = StopKind.CLOSED if self._quitting and status == 0 else StopKind.LOST
-        self._finish(Stop(kind, reason))
+        self._finish(Stop(StopKind.LOST, reason))
 
     def _finish(self, stop: Stop) -> None:
         if self._finished:
@@ -278,7 +279,7 @@ class QemuEngine(Engine):
                 self._reset()
             elif reason == "guest-shutdown":
                 self._finish(Stop(StopKind.POWEROFF))
-            elif not self._quitting:
+            else:
                 self._finish(Stop(StopKind.CLOSED, f"QEMU was told to end ({reason})"))
         elif event.name == "GUEST_PANICKED":
             self._finish(self._panic(event))
@@ -387,11 +388,10 @@ class QemuEngine(Engine):
         if sites.stage is Stage.IMAGE:
             sites.image_entered(address)
             listener.milestone(Milestone.IMAGE_ENTRY)
-        elif sites.stage is Stage.BOOTLOADER:
+        else:
+            # Also the next kernel of a kexec or kdump, which comes the same way.
             sites.kernel_entered(address)
             listener.milestone(Milestone.KERNEL_ENTRY)
-        else:
-            return True
         return False
 
     def _complete(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, kind: TrapKind | None) -> bool:

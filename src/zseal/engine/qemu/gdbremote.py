@@ -89,6 +89,8 @@ class GdbRemote:
         self._readable.register(connection, select.POLLIN)
         self._buffer = bytearray()
         self._thread: int | None = None
+        self._acknowledge = True
+        self._owed = 0  # packets received and not acknowledged: that travels in front of what is sent next
         self.running = False
         self.round_trips = 0
 
@@ -125,6 +127,7 @@ class GdbRemote:
                 if len(self._buffer) > REPLY_LIMIT:
                     raise EngineError("the gdb stub sent an endless packet")
                 return None
+            self._owed += self._acknowledge
             payload = bytes(self._buffer[start + 1 : end])
             checksum = bytes(self._buffer[end + 1 : end + 3])
             del self._buffer[: end + 3]
@@ -137,17 +140,21 @@ class GdbRemote:
             self._receive()
         return packet
 
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(b"+" * self._owed + data)
+        except TimeoutError as error:
+            raise EngineLostError(f"QEMU's gdb stub took nothing for {REPLY_SECONDS:.0f} s") from error
+        except OSError as error:
+            raise EngineLostError("QEMU closed its gdb stub") from error
+        self._owed = 0
+
     def requests(self, payloads: Sequence[bytes]) -> list[bytes]:
         """Send all ``payloads`` at once and return their replies in order."""
         if self.running:
             raise EngineError("the machine runs: it must be stopped before the gdb stub can be asked")
         self.round_trips += 1
-        try:
-            self._socket.sendall(b"".join(frame(payload) for payload in payloads))
-        except TimeoutError as error:
-            raise EngineLostError(f"QEMU's gdb stub took nothing for {REPLY_SECONDS:.0f} s") from error
-        except OSError as error:
-            raise EngineLostError("QEMU closed its gdb stub") from error
+        self._send(b"".join(frame(payload) for payload in payloads))
         return [self._reply() for _ in payloads]
 
     def request(self, payload: bytes) -> bytes:
@@ -165,20 +172,14 @@ class GdbRemote:
     # --- start ---
 
     def handshake(self) -> None:
-        """Agree on features and on a connection without acknowledgements; leaves the machine stopped."""
+        """Agree on features; leaves the machine stopped."""
         supported = self.request(b"qSupported:xmlRegisters=s390;hwbreak+;swbreak+")
-        self._socket.sendall(b"+")
         if b"qXfer:features:read+" not in supported:
             raise EngineError("this QEMU's gdb stub has no register description", hint="use QEMU 7.2 or newer")
-        if b"QStartNoAckMode+" in supported or self._no_ack_works():
-            return
-        raise EngineError("this QEMU's gdb stub insists on acknowledgements", hint="use QEMU 7.2 or newer")
-
-    def _no_ack_works(self) -> bool:
-        # QEMU offers the mode without announcing it.
-        works = self.request(b"QStartNoAckMode") == b"OK"
-        self._socket.sendall(b"+")
-        return works
+        # Some QEMU versions have no such mode: acknowledgements cost next to nothing either way.
+        if self.request(b"QStartNoAckMode") == b"OK":
+            self._send(b"")
+            self._acknowledge = False
 
     def _document(self, name: str) -> bytes:
         parts = []
@@ -271,10 +272,7 @@ class GdbRemote:
         if self.running:
             raise EngineError("the machine runs already")
         self.round_trips += 1
-        try:
-            self._socket.sendall(payload)
-        except OSError as error:
-            raise EngineLostError("QEMU closed its gdb stub") from error
+        self._send(payload)
         for command in commands:
             reply = self._reply()
             if reply != b"OK":
@@ -283,10 +281,7 @@ class GdbRemote:
 
     def interrupt(self) -> None:
         """Ask a running machine to stop; the stop reply follows."""
-        try:
-            self._socket.sendall(b"\x03")
-        except OSError as error:
-            raise EngineLostError("QEMU closed its gdb stub") from error
+        self._send(b"\x03")
 
     def poll(self) -> StopReply | None:
         """Return the stop reply if it has come, without waiting."""

@@ -17,6 +17,10 @@ from zseal.engine.qemu.qmp import Qmp
 _QUIT_SECONDS = 5.0
 
 
+def _ignore(_descriptor: int) -> None:
+    """Nobody watches the descriptors."""
+
+
 class QemuMachine:
     """QEMU, created stopped. ``gdb`` is None where no traps were asked for.
 
@@ -38,6 +42,7 @@ class QemuMachine:
             )
             inherit = [given.memory, given.qmp, given.terminal, config.kernel]
             inherit += [number for number in (given.line_mode, given.gdb, config.ramdisk) if number is not None]
+            self._closed = False
             self.process = QemuProcess(arguments(config, given), inherit=inherit, program=program)
             undo.callback(self.process.kill)
             for channel in (qmp, terminal, line, gdb):
@@ -65,18 +70,22 @@ class QemuMachine:
         for console in self.consoles.values():
             console.setblocking(False)
 
-    def ask_to_quit(self) -> None:
-        """Let QEMU write out its disks and end; its end shows at the process."""
-        with contextlib.suppress(EngineError):
-            self.qmp.send("quit")
+    def end(self, release: Callable[[int], None] = _ignore) -> None:
+        """Let QEMU write out its disks and end, then close; a few seconds at most."""
+        if not self._closed:
+            with contextlib.suppress(EngineError):
+                self.qmp.send("quit")
+            self.process.wait(_QUIT_SECONDS)
+        self.close(release)
 
-    def close(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
+    def close(self, release: Callable[[int], None] = _ignore) -> None:
         """End QEMU now and close all connections; ``release`` is told each descriptor before it is closed."""
+        if self._closed:
+            return
+        self._closed = True
         for connection in (self.qmp, self.gdb, *self.consoles.values()):
-            if connection is not None and connection.fileno() >= 0:
+            if connection is not None:
                 release(connection.fileno())
                 connection.close()
-        for descriptor in (self.process.pidfd, self.process.stderr_descriptor):
-            if descriptor >= 0:
-                release(descriptor)
+        release(self.process.pidfd)
         self.process.kill()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.engine.errors import EngineError
@@ -63,7 +62,6 @@ class QemuProcess:
         *,
         inherit: Sequence[int],
         program: str | None = None,
-        ended: Callable[[], None] | None = None,
     ) -> None:
         path = find_program(program)
         self._stderr, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -87,14 +85,9 @@ class QemuProcess:
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
-    @property
-    def stderr_descriptor(self) -> int:
-        """The descriptor that becomes readable when QEMU says something."""
-        return self._stderr
-
     def messages(self) -> str:
         """Return what QEMU has written to its standard output and error so far (the last 64 KiB of it)."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError, OSError):
             while data := os.read(self._stderr, 1 << 16):
                 self._messages += data
                 del self._messages[:-_STDERR_LIMIT]
@@ -111,12 +104,6 @@ class QemuProcess:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
-
-    def ended(self) -> bool:
-        """Whether QEMU has ended."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(0))
 
     def kill(self) -> int:
         """Kill QEMU, collect it and close what belongs to it; returns its exit status."""

@@ -1,0 +1,261 @@
+"""Run a boot image as a protected guest: the class behind ``zseal run``, for programs and tests.
+
+::
+
+    with Guest(Path("linux.img"), machine=Machine.load(Path("my-machine")), memory=1 << 30) as guest:
+        for event in guest.events():
+            if isinstance(event, ConsoleOutput):
+                sys.stdout.buffer.write(event.data)
+    print(guest.result.outcome, guest.report["ultravisor"]["pages"])
+
+A guest lives in a thread of its own with an event loop; QEMU ends when that thread does, so also when this process is
+killed. A control socket, an audit of input/output or a live view run in that loop: see :meth:`Guest.in_loop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+from zseal.crypto.keyexchange import MachineKeys
+from zseal.engine.errors import EngineError
+from zseal.engine.qemu.commandline import Disk, MachineConfig, fixed_memory_size
+from zseal.engine.qemu.engine import QemuEngine
+from zseal.errors import InputError
+from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Result
+from zseal.host.guest_image import inspect_image
+from zseal.host.guest_session import Session
+from zseal.host.guest_thread import GuestThread
+from zseal.host.report import Json
+from zseal.host.view import Host
+from zseal.host.vmm import Vmm
+from zseal.hostkeys.machine import Machine
+
+DEFAULT_MEMORY = 1 << 30
+_T = TypeVar("_T")
+
+
+class Guest:
+    """One run of ``image`` on ``machine``; a context manager that starts it and, at the end, ends it in any case.
+
+    ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds. ``qemu`` is the program to use,
+    ``qemu_arguments`` are given to it as they are. Raises ZsealError where the image can't be run: it is none, the
+    memory is too little for it, QEMU is missing or does not start.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        *,
+        machine: Machine,
+        memory: int = DEFAULT_MEMORY,
+        cpus: int = 1,
+        disks: Sequence[Disk] = (),
+        line_mode_console: bool = False,
+        timeout: float | None = None,
+        qemu: str | None = None,
+        qemu_arguments: Sequence[str] = (),
+    ) -> None:
+        with contextlib.ExitStack() as files:
+            boot = inspect_image(image)
+            files.callback(boot.close)
+            config = MachineConfig(
+                kernel=boot.descriptor,
+                memory=fixed_memory_size(memory),
+                cpus=cpus,
+                disks=tuple(disks),
+                line_mode_console=line_mode_console,
+                extra=tuple(qemu_arguments),
+            )
+            boot.check_memory(config.memory)
+            subject: dict[str, Json] = {"image": str(image), "image_bytes": boot.size, "machine": machine.name}
+            self._prepare(config, subject, files, entry=boot.entry, keys=machine.keys, timeout=timeout, qemu=qemu)
+
+    @classmethod
+    def plain(
+        cls,
+        kernel: Path,
+        *,
+        ramdisk: Path | None = None,
+        cmdline: str = "",
+        memory: int = DEFAULT_MEMORY,
+        cpus: int = 1,
+        disks: Sequence[Disk] = (),
+        timeout: float | None = None,
+        qemu: str | None = None,
+        qemu_arguments: Sequence[str] = (),
+    ) -> Self:
+        """Return a guest that boots ``kernel`` without any protection, as QEMU alone does: to compare with."""
+        self = cls.__new__(cls)
+        with contextlib.ExitStack() as files:
+            config = MachineConfig(
+                kernel=_open(kernel, "kernel", files),
+                ramdisk=None if ramdisk is None else _open(ramdisk, "ramdisk", files),
+                cmdline=cmdline,
+                memory=fixed_memory_size(memory),
+                cpus=cpus,
+                disks=tuple(disks),
+                extra=tuple(qemu_arguments),
+            )
+            subject: dict[str, Json] = {"kernel": str(kernel)}
+            self._prepare(config, subject, files, entry=None, keys=None, timeout=timeout, qemu=qemu)
+        return self
+
+    def _prepare(
+        self,
+        config: MachineConfig,
+        subject: dict[str, Json],
+        files: contextlib.ExitStack,
+        *,
+        entry: int | None,
+        keys: MachineKeys | None,
+        timeout: float | None,
+        qemu: str | None,
+    ) -> None:
+        self._timeout = timeout
+        self._stream = EventStream()
+        self._engine = QemuEngine(config, entry=entry, program=qemu)
+        self._vmm = None if keys is None else Vmm(self._engine.memory, config.cpus, keys)
+        subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
+        self._session = Session(self._engine, self._vmm, self._stream, subject)
+        self._thread = GuestThread("zseal-guest")
+        self._files = files.pop_all()
+        self._started = self._closed = False
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Create the machine and let the guest run."""
+        if self._started:
+            raise EngineError("a guest can't be started twice")
+        self._started = True
+        try:
+            self._thread.start()
+            self._thread.call(lambda: self._session.start(self._thread.loop, self._timeout))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """End the guest if it runs, and give back all it used; no effect the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._started:
+                with contextlib.suppress(EngineError):
+                    self._thread.call(self._release)
+            else:
+                self._release()
+        finally:
+            self._thread.close()
+            self._files.close()
+
+    def _release(self) -> None:
+        self._session.end(Result(Outcome.STOPPED, "the guest was stopped"))
+        if self._vmm is not None:
+            self._vmm.close()
+        self._engine.close()
+
+    # --- what happens ---
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """Yield what happens, from the start on, until the guest has ended (or nothing happened for ``timeout`` s)."""
+        return self._stream.read(timeout)
+
+    async def events_async(self) -> AsyncIterator[Event]:
+        """Yield what happens, for a program with an event loop of its own."""
+        reader = self._stream.read()
+        while (event := await asyncio.to_thread(next, reader, None)) is not None:
+            yield event
+
+    def wait(self, timeout: float | None = None) -> Result | None:
+        """Wait until the guest has ended and return how, or None after ``timeout`` s."""
+        return self._stream.wait_for_end(timeout)
+
+    def wait_for_output(self, text: str, timeout: float = 60.0) -> str:
+        """Return what the guest has written up to and including ``text``; raises EngineError where it never does."""
+        written = bytearray()
+        for event in self._stream.read_until(timeout):
+            if isinstance(event, ConsoleOutput):
+                written += event.data
+                if (at := written.find(text.encode())) >= 0:
+                    return written[: at + len(text.encode())].decode("utf-8", "replace")
+            elif isinstance(event, Ended):
+                raise EngineError(f"the guest ended before it wrote {text!r}: {event.result.message}")
+        raise EngineError(f"the guest did not write {text!r} within {timeout:g} s")
+
+    @property
+    def result(self) -> Result | None:
+        """How the run ended; None while it has not."""
+        return self._session.result
+
+    @property
+    def report(self) -> dict[str, Json]:
+        """The account of the run, empty while it has not ended; docs/run.md has the keys."""
+        return self._session.report
+
+    @property
+    def protected(self) -> bool:
+        """Whether the guest runs protected now."""
+        return self._vmm is not None and self._vmm.protected
+
+    # --- what can be done ---
+
+    def write_console(self, data: bytes) -> None:
+        """Type ``data`` at the guest's console."""
+        self._thread.call(lambda: self._engine.write_console(data))
+
+    def pause(self) -> None:
+        """Stop the guest's CPUs."""
+        self._thread.call(self._engine.pause)
+
+    def resume(self) -> None:
+        """Let them run again."""
+        self._thread.call(self._engine.resume)
+
+    def stop(self, result: Result | None = None) -> None:
+        """End the guest in an orderly way for its disks, not for what runs in it; ``result`` says why."""
+        reason = result or Result(Outcome.STOPPED, "the guest was stopped")
+        self._thread.call(lambda: self._session.end(reason))
+
+    @property
+    def host(self) -> Host:
+        """The host's view of the guest's memory, also after its end until ``close``."""
+        return Host(self._engine.memory, self._vmm)
+
+    def in_loop(self, function: Callable[[], _T]) -> _T:
+        """Run ``function`` in the guest's thread, where no trap is being handled, and return what it returns."""
+        return self._thread.call(function)
+
+    @property
+    def session(self) -> Session:
+        """Engine, firmware and hypervisor of this run, for extensions: touch them in the guest's loop only."""
+        return self._session
+
+
+def _open(path: Path, what: str, files: contextlib.ExitStack) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"cannot read the {what}: {error.strerror}", where=str(path)) from error
+    files.callback(os.close, descriptor)
+    return descriptor

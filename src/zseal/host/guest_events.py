@@ -1,0 +1,162 @@
+"""What happens to a guest, as typed events, and how a run ends."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+from zseal.arch.psw import Psw
+from zseal.engine.interface import Console, Milestone
+from zseal.host.vmm import Refusal
+
+EVENT_LIMIT = 100_000
+"""Events kept for a reader that does not keep up; the oldest go first."""
+
+
+class Outcome(enum.Enum):
+    """How a run ended; ``exit_code`` is that of ``zseal run``."""
+
+    exit_code: int
+
+    def __new__(cls, value: str, exit_code: int) -> Outcome:
+        """Attach the exit code to the name."""
+        member = object.__new__(cls)
+        member._value_ = value
+        member.exit_code = exit_code
+        return member
+
+    POWEROFF = "poweroff", 0
+    FAILED = "failed", 1
+    """zseal itself failed while the guest ran."""
+    PANIC = "panic", 3
+    REFUSED = "refused", 4
+    """The ultravisor refused the image; its bootloader said so and stopped."""
+    TIMEOUT = "timeout", 5
+    LOST = "lost", 6
+    """QEMU ended or was killed by somebody else."""
+    WATCHDOG = "watchdog", 7
+    STOPPED = "stopped", 130
+    """Ended by its user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The end of a run in one line (``message``); a panic with the ``cpu`` and ``psw`` it ended with."""
+
+    outcome: Outcome
+    message: str
+    cpu: int | None = None
+    psw: Psw | None = None
+    refusal: Refusal | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that happened ``seconds`` after the start."""
+
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Started(Event):
+    """The machine was created; its CPUs are about to run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reached(Event):
+    """The boot came to a milestone."""
+
+    milestone: Milestone
+
+
+@dataclasses.dataclass(frozen=True)
+class Protected(Event):
+    """The image was verified: the guest runs protected from now on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StartRefused(Event):
+    """The ultravisor refused to protect the guest; it is told, and decides what to do."""
+
+    refusal: Refusal
+
+
+@dataclasses.dataclass(frozen=True)
+class Reset(Event):
+    """The machine is reset and boots its image again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsoleOutput(Event):
+    """The guest wrote ``data``."""
+
+    console: Console
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended(Event):
+    """The run is over."""
+
+    result: Result
+
+
+class EventStream:
+    """Events from the guest's thread to any number of readers; each sees all of them from the first one kept on."""
+
+    def __init__(self) -> None:
+        self._events: collections.deque[Event] = collections.deque(maxlen=EVENT_LIMIT)
+        self._count = 0
+        self._end: Ended | None = None
+        self._changed = threading.Condition()
+        self._began = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self._began
+
+    def add(self, event: Event) -> None:
+        """Append ``event`` and wake the readers."""
+        with self._changed:
+            self._events.append(event)
+            self._count += 1
+            if isinstance(event, Ended):
+                self._end = event
+            self._changed.notify_all()
+
+    def read(self, timeout: float | None = None) -> Iterator[Event]:
+        """Yield events until the end of the run; stops early where none comes for ``timeout`` s."""
+        position = 0
+        while True:
+            new, position = self._next(position, timeout)
+            yield from new
+            if not new or isinstance(new[-1], Ended):
+                return
+
+    def read_until(self, timeout: float) -> Iterator[Event]:
+        """Yield events until the end of the run or for ``timeout`` s in all."""
+        position = 0
+        limit = time.monotonic() + timeout
+        while (left := limit - time.monotonic()) > 0:
+            new, position = self._next(position, left)
+            yield from new
+            if not new or isinstance(new[-1], Ended):
+                return
+
+    def _next(self, position: int, timeout: float | None) -> tuple[list[Event], int]:
+        """Wait for events behind ``position``; return them, none after ``timeout`` s, and the new position."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count > position, timeout)
+            kept = self._count - len(self._events)
+            return list(itertools.islice(self._events, max(0, position - kept), None)), self._count
+
+    def wait_for_end(self, timeout: float | None) -> Result | None:
+        """Wait for the end of the run, ``timeout`` s at most; return its result."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._end is not None, timeout)
+            return self._end.result if self._end is not None else None

@@ -1,0 +1,71 @@
+"""What has to be known of a boot image before QEMU gets it: that it is one, where it begins, what room it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from zseal.arch.storage import MIB
+from zseal.errors import FormatError, InputError
+from zseal.image.read import Image, read_image
+
+_ENTRY_MASK = 0x7FFFFFFF  # address part of a short PSW
+_KERNEL_ENTRY = 0x10000
+
+
+@dataclasses.dataclass(frozen=True)
+class BootImage:
+    """An image opened for reading: ``descriptor`` stays the same file whatever happens to its name."""
+
+    path: Path
+    descriptor: int
+    size: int
+    entry: int
+    image: Image
+
+    @property
+    def end(self) -> int:
+        """The end of the highest address that the image occupies."""
+        return max([self.size, *(part.address + part.size for part in self.image.components)])
+
+    def check_memory(self, memory: int) -> None:
+        """Raise InputError where a guest with ``memory`` bytes can't even hold the image."""
+        if memory < self.end:
+            raise InputError(
+                f"the guest's {memory // MIB} MiB of memory are too little for an image of {-(-self.end // MIB)} MiB",
+                where=str(self.path),
+                hint="give it more with --memory",
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+
+def inspect_image(path: Path) -> BootImage:
+    """Open the boot image ``path``; raises InputError or FormatError where it can't be run, and why."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"cannot read the image: {error.strerror}", where=str(path)) from error
+    try:
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            image = read_image(stream)
+            entry = int.from_bytes(os.pread(descriptor, 4, 4), "big") & _ENTRY_MASK
+        size = os.fstat(descriptor).st_size
+        if image.ipib is None or image.base:
+            what = "holds an SE header without an image" if image.ipib is None else "only contains a boot image"
+            raise FormatError(f"the file {what}: it can't be booted", hint="give the image as it was built")
+        if image.missing_bytes():
+            raise FormatError(f"the image is cut off: {image.missing_bytes()} bytes are missing at its end")
+        if entry >= size:
+            raise FormatError(f"the image says that it begins at {entry:#x}, behind its end")
+    except (FormatError, InputError) as error:
+        os.close(descriptor)
+        error.where = error.where or str(path)
+        raise
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return BootImage(path, descriptor, size, entry or _KERNEL_ENTRY, image)

@@ -1,0 +1,143 @@
+"""One run of a guest, in the thread of its event loop: engine, firmware and hypervisor put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from zseal.arch.interruption import ProgramInterruption
+from zseal.engine.interface import Answer, Console, Engine, Milestone, Stop, StopKind, Trap
+from zseal.errors import ZsealError
+from zseal.host.firmware import Firmware
+from zseal.host.guest_events import (
+    ConsoleOutput,
+    Ended,
+    Event,
+    EventStream,
+    Outcome,
+    Protected,
+    Reached,
+    Reset,
+    Result,
+    Started,
+    StartRefused,
+)
+from zseal.host.report import Json, Report
+from zseal.host.vmm import Vmm
+
+_FIRMWARE_WAIT_CODES = range(0x4500, 0x4700)
+"""Disabled-wait addresses of the bootloaders of Secure Execution images (stage3b 0x45.., stage3a 0x46..)."""
+
+_OUTCOMES = {
+    StopKind.POWEROFF: (Outcome.POWEROFF, "the guest powered off"),
+    StopKind.WATCHDOG: (Outcome.WATCHDOG, "the guest's watchdog expired"),
+    StopKind.CLOSED: (Outcome.STOPPED, "the guest was stopped"),
+    StopKind.LOST: (Outcome.LOST, "the guest is lost"),
+}
+
+
+class Session:
+    """Listens to ``engine`` (``zseal.engine.interface.EngineListener``) and says what happens in ``events``.
+
+    ``vmm`` None is an ordinary guest. All methods are for the thread of the loop; ``result`` is set at the end.
+    """
+
+    def __init__(self, engine: Engine, vmm: Vmm | None, events: EventStream, subject: dict[str, Json]) -> None:
+        self._engine = engine
+        self._vmm = vmm
+        self._events = events
+        self._report = Report(subject)
+        self._firmware = Firmware(engine, vmm) if vmm is not None else None
+        self._wanted: Result | None = None
+        self._failure: BaseException | None = None
+        self.result: Result | None = None
+        self.report: dict[str, Json] = {}
+        self.at_end: list[Callable[[], None]] = []
+        """Called when the guest has stopped, while its memory and pages are still what they were."""
+
+    def start(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
+        """Start the engine; after ``timeout`` s the guest is ended."""
+        self._add(Started(self._events.seconds()))
+        self._engine.start(loop, self)
+        if timeout is not None:
+            late = Result(Outcome.TIMEOUT, f"the guest did not end within {timeout:g} s")
+            loop.call_later(timeout, self.end, late)
+
+    def end(self, result: Result) -> None:
+        """End the run with ``result``, in an orderly way; no effect where it has ended."""
+        if self.result is None:
+            self._wanted = self._wanted or result
+            self._engine.end()
+
+    def _add(self, event: Event) -> None:
+        self._report.add(event)
+        self._events.add(event)
+
+    # --- EngineListener ---
+
+    def trap(self, trap: Trap) -> Answer:
+        """Let the firmware complete the instruction."""
+        if self._firmware is None or self._vmm is None:
+            return Answer.EXECUTE
+        before, refusal = self._vmm.protected, self._vmm.refusal
+        answer = self._firmware.trap(trap)
+        if self._vmm.protected != before:
+            self._add(Protected(self._events.seconds()))
+        if self._vmm.refusal is not None and self._vmm.refusal is not refusal:
+            self._add(StartRefused(self._events.seconds(), self._vmm.refusal))
+        return answer
+
+    def milestone(self, milestone: Milestone) -> None:
+        """Note where the boot is."""
+        self._add(Reached(self._events.seconds(), milestone))
+
+    def console(self, console: Console, data: bytes) -> None:
+        """Pass on what the guest wrote."""
+        self._events.add(ConsoleOutput(self._events.seconds(), console, data))
+
+    def reset(self) -> None:
+        """End protection before the machine is reset."""
+        if self._vmm is not None and self._firmware is not None:
+            self._vmm.destroy()
+            self._vmm.refusal = None
+            self._firmware.reset()
+        self._add(Reset(self._events.seconds()))
+
+    def failed(self, error: BaseException) -> None:
+        """Keep what went wrong on our side."""
+        self._failure = error
+
+    def stopped(self, stop: Stop) -> None:
+        """Sum up and close the run."""
+        self.result = self._judge(stop)
+        try:
+            for step in self.at_end:
+                step()
+        except (ZsealError, ProgramInterruption) as error:
+            self.result = Result(Outcome.FAILED, str(error))
+        self.report = self._report.finish(self.result, self._events.seconds(), self._engine, self._vmm)
+        self._events.add(Ended(self._events.seconds(), self.result))
+
+    def _judge(self, stop: Stop) -> Result:
+        if self._failure is not None:
+            error = self._failure
+            text = str(error) if isinstance(error, ZsealError) else f"{type(error).__name__}: {error}"
+            return Result(Outcome.FAILED, f"zseal could not go on with the guest: {text}")
+        if self._wanted is not None:
+            return self._wanted
+        if stop.kind is StopKind.PANIC:
+            return self._panic(stop)
+        outcome, message = _OUTCOMES[stop.kind]
+        return Result(outcome, f"{message}: {stop.detail}" if stop.detail else message, stop.cpu, stop.psw)
+
+    def _panic(self, stop: Stop) -> Result:
+        refusal = self._vmm.refusal if self._vmm is not None else None
+        place = f"disabled wait at {stop.psw.address:#x}" if stop.psw is not None else stop.detail or "no reason given"
+        if self._vmm is not None and not self._vmm.protected:
+            if refusal is not None:
+                return Result(Outcome.REFUSED, refusal.message, stop.cpu, stop.psw, refusal)
+            if stop.psw is not None and stop.psw.address in _FIRMWARE_WAIT_CODES:
+                reason = self._firmware.complaint if self._firmware is not None else ""
+                text = f"the image's bootloader gave up before it could be opened ({place})"
+                return Result(Outcome.REFUSED, f"{text}: {reason}" if reason else text, stop.cpu, stop.psw)
+        return Result(Outcome.PANIC, f"the guest stopped for good: {place}", stop.cpu, stop.psw)

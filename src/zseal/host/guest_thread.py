@@ -1,0 +1,76 @@
+"""The thread a guest lives in: its event loop, and the way in and out of it for other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from zseal.engine.errors import EngineError
+
+_T = TypeVar("_T")
+_STOP_SECONDS = 30.0
+
+
+class GuestThread:
+    """A thread with an event loop, from ``start`` to ``close``.
+
+    QEMU is tied to this thread: when it ends, for whatever reason, the kernel ends QEMU.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._closed = False
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that all of the guest's work is done in."""
+        return self._loop
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Run ``function`` in the guest's thread, return what it returns and raise what it raises.
+
+        Raises EngineError where the thread has ended.
+        """
+        if threading.current_thread() is self._thread:
+            return function()
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as error:
+                    future.set_exception(error)
+
+        try:
+            self._loop.call_soon_threadsafe(run)
+        except RuntimeError as error:
+            raise EngineError("the guest was closed") from error
+        return future.result()
+
+    def close(self) -> None:
+        """End the loop and the thread; no effect the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_STOP_SECONDS)
