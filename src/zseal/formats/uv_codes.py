@@ -27,7 +27,7 @@ class Command(enum.IntEnum):
     issuer: Issuer
     title: str
 
-    def __new__(cls, code: int, bit: int, issuer: Issuer, title: str) -> Command:
+    def __new__(cls, code: int, bit: int = 0, issuer: Issuer = Issuer.BOTH, title: str = "") -> Command:
         """Attach list bit, issuer and title to the code."""
         member = int.__new__(cls, code)
         member._value_ = code

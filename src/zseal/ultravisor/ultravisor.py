@@ -298,15 +298,24 @@ class Ultravisor:
 
     # ---------------------------------------------------------------- looking at it
 
-    def is_shared(self, handle: int, address: int, length: int) -> bool:
-        """Whether all ``length`` bytes at guest address ``address`` lie in pages the guest shares."""
+    def first_unshared(self, handle: int, address: int, length: int) -> int | None:
+        """Return the first of ``length`` bytes at guest address ``address`` outside shared pages; None: all are shared.
+
+        What lies outside the guest's storage counts as not shared.
+        """
         with self._lock:
             guest = self._machine.configuration(handle).guest
             first, last = address >> PAGE_SHIFT, (address + max(length, 1) - 1) >> PAGE_SHIFT
-            if first < 0 or last >= guest.pages.count:
-                return False
+            if not 0 <= first < guest.pages.count:
+                return address
             state = guest.pages.state[first : last + 1]
-            return bool(np.all((state == PageState.SHARED) | (state == PageState.SHARED_OUT)))
+            private = np.flatnonzero((state != PageState.SHARED) & (state != PageState.SHARED_OUT))
+            page = first + (int(private[0]) if private.size else state.size)
+            return None if page > last else max(address, page << PAGE_SHIFT)
+
+    def is_shared(self, handle: int, address: int, length: int) -> bool:
+        """Whether all ``length`` bytes at guest address ``address`` lie in pages the guest shares."""
+        return self.first_unshared(handle, address, length) is None
 
     def page_counts(self, handle: int) -> dict[str, int]:
         """Return how many of the guest's pages are in each state."""
