@@ -1,0 +1,14 @@
+"""All families, in the order in which their readings are shown."""
+
+from zseal.explain.families import boot, exits, interruptions, messages, ultravisor
+from zseal.explain.families.interface import Family, Number, Reading, Scope
+
+ALL_FAMILIES: tuple[Family, ...] = (
+    *boot.FAMILIES,
+    *ultravisor.FAMILIES,
+    *interruptions.FAMILIES,
+    *messages.FAMILIES,
+    *exits.FAMILIES,
+)
+
+__all__ = ["ALL_FAMILIES", "Family", "Number", "Reading", "Scope"]

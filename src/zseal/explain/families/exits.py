@@ -1,0 +1,78 @@
+"""Exit codes of ``zseal run``, which tell how the guest ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zseal.explain.families.interface import Family, Number, Reading, Scope
+
+_SOURCE = "zseal run"
+# by the value of zseal.host.guest_events.Outcome: meaning, cause, remedy
+OUTCOMES: dict[str, tuple[str, str, str]] = {
+    "poweroff": ("the guest shut itself down", "no error", "nothing to do"),
+    "failed": (
+        "zseal itself failed, before or while the guest ran",
+        "an unusable input or a missing program; the line on stderr says which",
+        "do what that line says",
+    ),
+    "panic": (
+        "the guest stopped in a disabled wait: a kernel panic, or its bootloader gave up",
+        "look at the last lines of its console",
+        "explain those lines: zseal explain 'LINE'",
+    ),
+    "refused": (
+        "the ultravisor refused the image; its bootloader said so and stopped",
+        "the image is not built for this machine's host key, or was changed",
+        "zseal image test IMAGE -k DOCUMENT, zseal image verify IMAGE, and zseal explain with the codes told",
+    ),
+    "timeout": (
+        "the time given with --timeout was over",
+        "the guest took longer, or waits for something",
+        "look at the console; give more time",
+    ),
+    "lost": (
+        "QEMU ended or was killed by somebody else",
+        "too little memory on this computer, a faulty QEMU, or a signal",
+        "look at QEMU's own messages on stderr and into the system's log",
+    ),
+    "watchdog": ("the guest's watchdog expired", "the guest hung", "look at its console"),
+    "stopped": ("stopped by its user (Ctrl-C, or zseal guest stop)", "no error", "nothing to do"),
+}
+_USAGE = Reading(
+    "exit code 2",
+    "USAGE",
+    "zseal",
+    "the command line was wrong",
+    "an option or argument that does not exist or does not fit",
+    "zseal COMMAND --help",
+)
+
+
+def _readings() -> dict[int, Reading]:
+    # imported late: the run's own module brings the ultravisor with it
+    from zseal.host.guest_events import Outcome
+
+    found = {2: _USAGE}
+    for outcome in Outcome:
+        if outcome.value in OUTCOMES:
+            code = outcome.exit_code
+            found[code] = Reading(f"exit code {code}", outcome.name, _SOURCE, *OUTCOMES[outcome.value])
+    return dict(sorted(found.items()))
+
+
+class ExitCodes(Family):
+    """Exit codes, read as such only where the question says so: the numbers are too small to mean nothing else."""
+
+    def number(self, question: Number, scope: Scope) -> Sequence[Reading]:
+        """Read the number as an exit code (decimal, as shells print it)."""
+        if question.hint != "exit":
+            return ()
+        reading = _readings().get(question.value)
+        return [] if reading is None else [reading]
+
+    def all(self) -> Iterable[Reading]:
+        """Return every exit code."""
+        return _readings().values()
+
+
+FAMILIES: tuple[Family, ...] = (ExitCodes(),)
