@@ -1,0 +1,214 @@
+"""Which devices of a domain are virtio devices on s390x, explicit or added by libvirt, and which are covered.
+
+A virtio device is covered when its (first) ``<driver>`` child says ``iommu='on'``: QEMU then gives it
+``iommu_platform=on``, and a protected guest accepts it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+
+from zseal.domain.document import Element
+
+DISKS_PER_SCSI_CONTROLLER = 15
+"""How many disks libvirt puts on one virtual SCSI controller when it chooses the addresses itself."""
+
+_DISK_BUS = {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
+
+
+def disk_bus(disk: Element) -> str:
+    """The bus of a disk: stated, or as libvirt derives it from the target's name."""
+    target = disk.find("target")
+    if target is None:
+        return ""
+    name = re.match(r"(x?[a-z]d|ubd)", target.get("dev"))
+    return target.get("bus") or _DISK_BUS.get(name[1] if name else "", "")
+
+
+def disk_index(disk: Element) -> int:
+    """The number behind a disk's target name: ``sda`` is 0, ``sdaa`` 26."""
+    target = disk.find("target")
+    letters = re.fullmatch(r"(?:[shfv]d|xvd)([a-z]{1,4})\d*", target.get("dev") if target is not None else "")
+    index = 0
+    for letter in letters[1] if letters else "a":
+        index = index * 26 + ord(letter) - ord("a") + 1
+    return index - 1
+
+
+def model_of(device: Element) -> str:
+    """The device's model, from its ``model`` attribute or its ``<model type=…>`` (or ``<model name=…>``) child."""
+    model = device.find("model")
+    return device.get("model") or (model.get("type") if model is not None else "")
+
+
+def virtio_or_default(device: Element) -> bool:
+    """Whether the model is a virtio one or not stated, where libvirt's default on s390x is virtio."""
+    model = model_of(device)
+    return not model or model.startswith("virtio")
+
+
+def _named(device: Element, child: str, *attributes: str) -> str:
+    element = device.find(child)
+    return next((element.get(name) for name in attributes if element is not None and element.get(name)), "?")
+
+
+@dataclasses.dataclass(frozen=True)
+class VirtioKind:
+    """A kind of virtio device: its element, the lint rule for an uncovered one, and how to tell and name one."""
+
+    tag: str
+    rule: str
+    noun: str
+    is_virtio: Callable[[Element], bool]
+    name: Callable[[Element], str]
+    driver_first: bool = False
+    iommu_since: tuple[int, ...] = (3, 5, 0)
+
+    def describe(self, device: Element) -> str:
+        """A name for messages, such as ``disk vda``."""
+        return f"{self.noun} {self.name(device)}".strip()
+
+
+def _filesystem(device: Element) -> bool:
+    return device.get("type", "mount") in ("mount", "template", "file", "block", "ram", "bind", "volume")
+
+
+KINDS = (
+    VirtioKind("disk", "PV201", "disk", lambda d: disk_bus(d) == "virtio", lambda d: _named(d, "target", "dev"), True),
+    VirtioKind(
+        "interface", "PV202", "interface", lambda d: d.get("type") != "hostdev" and virtio_or_default(d),
+        lambda d: _named(d, "mac", "address") if d.find("mac") else _named(d, "source", "network", "bridge", "dev"),
+    ),
+    VirtioKind(
+        "controller", "PV203", "SCSI controller", lambda d: d.get("type") == "scsi" and virtio_or_default(d),
+        lambda d: d.get("index", "0"),
+    ),
+    VirtioKind(
+        "controller", "PV205", "virtio-serial controller", lambda d: d.get("type") == "virtio-serial",
+        lambda d: d.get("index", "0"),
+    ),
+    VirtioKind("rng", "PV207", "random number generator", virtio_or_default, lambda _: ""),
+    VirtioKind("memballoon", "PV208", "memory balloon", virtio_or_default, lambda _: ""),
+    VirtioKind("vsock", "PV209", "vsock", virtio_or_default, lambda _: "", iommu_since=(7, 1, 0)),
+    VirtioKind("filesystem", "PV210", "filesystem", _filesystem, lambda d: _named(d, "target", "dir"), True),
+    VirtioKind(
+        "input", "PV211", "input device",
+        lambda d: d.get("bus", "virtio") == "virtio" and d.get("type") != "evdev", lambda d: d.get("type"),
+    ),
+    VirtioKind("video", "PV212", "video device", virtio_or_default, lambda _: "", True),
+    VirtioKind("crypto", "PV213", "crypto device", virtio_or_default, lambda _: "", iommu_since=(9, 0, 1)),
+    VirtioKind("sound", "PV214", "sound device", lambda d: d.get("model") == "virtio", lambda _: "",
+               iommu_since=(9, 0, 1)),
+)  # fmt: skip
+"""Every kind of device that the iommu attribute can cover."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VirtioDevice:
+    """A virtio device that the XML spells out."""
+
+    kind: VirtioKind
+    element: Element
+
+    @property
+    def driver(self) -> Element | None:
+        """The one driver element that libvirt reads."""
+        return self.element.find("driver")
+
+    @property
+    def iommu(self) -> str:
+        """The value of the iommu attribute where it counts, or ``""``."""
+        return self.driver.get("iommu") if self.driver is not None else ""
+
+    @property
+    def covered(self) -> bool:
+        """Whether the device has ``iommu='on'``."""
+        return self.iommu == "on"
+
+    def __str__(self) -> str:
+        return self.kind.describe(self.element)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImplicitDevice:
+    """A virtio device that libvirt adds because of ``cause``; ``fragment`` is it written out and covered."""
+
+    rule: str
+    noun: str
+    cause: Element
+    fragment: str
+
+
+def virtio_devices(devices: Element) -> Iterator[VirtioDevice]:
+    """Yield the virtio devices below ``<devices>``, in document order."""
+    for element in devices.children:
+        for kind in KINDS:
+            if element.tag == kind.tag and kind.is_virtio(element):
+                yield VirtioDevice(kind, element)
+                break
+
+
+def controller_fragment(kind: str, index: int, *, covered: bool = True) -> str:
+    """A controller of ``kind`` (scsi or virtio-serial) written out."""
+    model = " model='virtio-scsi'" if kind == "scsi" else ""
+    start = f"<controller type='{kind}' index='{index}'{model}"
+    return f"{start}>\n  <driver iommu='on'/>\n</controller>" if covered else f"{start}/>"
+
+
+VIDEO_FRAGMENT = "<video>\n  <driver iommu='on'/>\n  <model type='virtio'/>\n</video>"
+
+
+def _number(text: str, default: int = 0) -> int:
+    try:
+        return int(text, 0) if len(text) < 12 else default
+    except ValueError:
+        return default
+
+
+def _address(device: Element, kind: str) -> Element | None:
+    return next((a for a in device.all("address") if a.get("type") == kind), None)
+
+
+def _scsi_users(devices: Element) -> Iterator[tuple[int, Element]]:
+    for device in devices.children:
+        if device.tag == "disk" and disk_bus(device) == "scsi":
+            address = _address(device, "drive")
+            default = disk_index(device) // DISKS_PER_SCSI_CONTROLLER
+            yield (_number(address.get("controller")) if address is not None else default), device
+        elif device.tag == "hostdev" and device.get("type") == "scsi":
+            address = _address(device, "drive")
+            yield (_number(address.get("controller")) if address is not None else 0), device
+
+
+def _serial_users(devices: Element, explicit: set[int]) -> Iterator[tuple[int, Element]]:
+    for device in devices.all("channel", "console", "serial", "smartcard", "redirdev"):
+        target = device.find("target")
+        if target is None or target.get("type") != "virtio":
+            continue
+        address = _address(device, "virtio-serial")
+        # without an address libvirt takes a free port of any controller there is
+        yield (_number(address.get("controller")) if address is not None else min(explicit, default=0)), device
+
+
+def implicit_devices(devices: Element) -> Iterator[ImplicitDevice]:
+    """Yield the uncovered virtio devices that libvirt adds to what is written (the balloon, PV301, left out)."""
+    controllers: dict[str, set[int]] = {"scsi": set(), "virtio-serial": set()}
+    for controller in devices.all("controller"):
+        if controller.get("type") in controllers:
+            controllers[controller.get("type")].add(_number(controller.get("index", "0")))
+    users = {
+        "scsi": ("PV204", "SCSI controller", list(_scsi_users(devices))),
+        "virtio-serial": (
+            "PV206", "virtio-serial controller", list(_serial_users(devices, controllers["virtio-serial"])),
+        ),
+    }  # fmt: skip
+    for kind, (rule, noun, used) in users.items():
+        for index, cause in used:
+            if index not in controllers[kind]:
+                controllers[kind].add(index)
+                yield ImplicitDevice(rule, f"{noun} {index}", cause, controller_fragment(kind, index))
+    graphics = next(devices.all("graphics"), None)
+    if graphics is not None and devices.find("video") is None:
+        yield ImplicitDevice("PV217", "video device", graphics, VIDEO_FRAGMENT)

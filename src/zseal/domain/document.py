@@ -1,0 +1,320 @@
+"""Domain XML as a tree that knows where everything stands in the source text.
+
+Read with expat, hardened: document type declarations (and with them entities and anything external) are refused, size,
+nesting and the number of elements are bounded. Offsets are bytes in the UTF-8 form of the text; lines and columns for
+people count from 1, columns in characters.
+"""
+
+from __future__ import annotations
+
+import bisect
+import codecs
+import dataclasses
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from xml.parsers import expat
+
+from zseal.errors import FormatError, InputError
+from zseal.files import read_limited
+
+MAX_SIZE = 16 * 1024 * 1024
+"""Largest document read, in bytes; libvirt's own largest domains have some hundred KiB."""
+MAX_DEPTH = 100
+"""Deepest nesting; the deepest element of libvirt's schema stands at 12."""
+MAX_ELEMENTS = 100_000
+
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+"""The namespace of ``qemu:commandline``; its elements carry the tag ``{namespace}name``."""
+
+_START_TAG = re.compile(rb"""<[^<>"']*(?:"[^"]*"[^<>"']*|'[^']*'[^<>"']*)*>""")
+_ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
+_DECLARED_ENCODING = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_ENCODINGS = {"utf-8", "ascii", "iso8859-1", "utf-16", "utf-8-sig"}
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Position:
+    """A place in a text: line and column from 1, the column in characters."""
+
+    line: int
+    column: int
+
+
+@dataclasses.dataclass(frozen=True)
+class AttributeSpan:
+    """Where an attribute stands: ``start`` includes the blanks before it, ``value`` is inside its quotes."""
+
+    start: int
+    end: int
+    name_start: int
+    value_start: int
+    quote: str
+
+
+class Element:
+    """One element with its attributes, children and offsets. ``tag`` is the plain name, or ``{namespace}name``."""
+
+    __slots__ = ("attributes", "children", "close", "data", "name", "parent", "start", "tag", "text")
+
+    def __init__(
+        self, data: bytes, name: str, tag: str, attributes: dict[str, str], parent: Element | None, start: int
+    ) -> None:
+        self.data = data
+        self.name = name
+        self.tag = tag
+        self.attributes = attributes
+        self.parent = parent
+        self.children: list[Element] = []
+        self.text = ""
+        self.start = start
+        self.close = start  # where expat reports the end: the end tag's "<", or behind the ">" of an empty-element tag
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the value of attribute ``name``, or ``default``."""
+        return self.attributes.get(name, default)
+
+    def find(self, *path: str) -> Element | None:
+        """Return the first element down the ``path`` of child tags, or None."""
+        element: Element | None = self
+        for tag in path:
+            element = next((child for child in element.children if child.tag == tag), None) if element else None
+        return element
+
+    def all(self, *tags: str) -> Iterator[Element]:
+        """Yield the children with one of ``tags``, in document order."""
+        return (child for child in self.children if child.tag in tags)
+
+    def walk(self) -> Iterator[Element]:
+        """Yield this element and everything below it, in document order."""
+        stack = [self]
+        while stack:
+            element = stack.pop()
+            yield element
+            stack.extend(reversed(element.children))
+
+    @property
+    def value(self) -> str:
+        """The element's own text without surrounding blanks."""
+        return self.text.strip()
+
+    @property
+    def open_end(self) -> int:
+        """The offset behind the ``>`` of the start tag."""
+        match = _START_TAG.match(self.data, self.start)
+        if match is None:  # expat accepted the tag, so it has an end
+            raise FormatError(f"no end of the start tag of {self.name}")
+        return match.end()
+
+    @property
+    def empty_tag(self) -> bool:
+        """Whether it is written as one tag, ``<x/>``."""
+        return self.data[self.open_end - 2 : self.open_end] == b"/>"
+
+    @property
+    def end(self) -> int:
+        """The offset behind the whole element."""
+        return self.open_end if self.empty_tag else self.data.index(b">", self.close) + 1
+
+    def attribute_spans(self) -> dict[str, AttributeSpan]:
+        """Return where each attribute stands, in order."""
+        spans = {}
+        offset = self.start + 1 + len(self.name.encode())
+        while match := _ATTRIBUTE.match(self.data, offset):
+            spans[match[1].decode()] = AttributeSpan(
+                match.start(), match.end(), match.start(1), match.start(2) + 1, chr(match[2][0])
+            )
+            offset = match.end()
+        return spans
+
+    @property
+    def path(self) -> str:
+        """An XPath of the element, such as ``/domain/devices/disk[2]``; a position only where there are several."""
+        parts: list[str] = []
+        element: Element | None = self
+        while element is not None:
+            part = element.name
+            if element.parent is not None:
+                same = [child for child in element.parent.children if child.name == element.name]
+                if len(same) > 1:
+                    part += f"[{next(i for i, child in enumerate(same, 1) if child is element)}]"
+            parts.append(part)
+            element = element.parent
+        return "/" + "/".join(reversed(parts))
+
+
+class NotWellFormedError(FormatError):
+    """XML that does not parse: expat's reason, where, and the elements that were open there (outermost first)."""
+
+    def __init__(self, reason: str, offset: int, open_elements: tuple[Element, ...]) -> None:
+        super().__init__(f"the XML is not well-formed: {reason}")
+        self.reason = reason
+        self.offset = offset
+        self.open_elements = open_elements
+
+
+class LineIndex:
+    """Turns byte offsets of a UTF-8 text into positions."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._starts = [0, *(match.end() for match in re.finditer(rb"\n", data))]
+
+    def position(self, offset: int) -> Position:
+        """Return the line and column of the byte ``offset``."""
+        line = bisect.bisect_right(self._starts, offset) - 1
+        prefix = self._data[self._starts[line] : offset]
+        return Position(line + 1, len(prefix.decode("utf-8", "replace")) + 1)
+
+
+class Document:
+    """A parsed domain XML: its name for messages, its UTF-8 text and its root element."""
+
+    def __init__(self, name: str, data: bytes, encoding: str = "utf-8") -> None:
+        self.name = name
+        self.data = data
+        self.encoding = encoding
+        self.root = _parse(data)
+
+    @cached_property
+    def lines(self) -> LineIndex:
+        """The line index of the text."""
+        return LineIndex(self.data)
+
+    def position(self, offset: int) -> Position:
+        """Return the line and column of a byte offset."""
+        return self.lines.position(offset)
+
+    @cached_property
+    def newline(self) -> str:
+        """The line ends the text uses."""
+        return "\r\n" if b"\r\n" in self.data else "\n"
+
+    @cached_property
+    def indent_unit(self) -> str:
+        """The indentation of one level, as the root's first child shows it; two blanks where nothing does."""
+        for child in self.root.children:
+            line_start = self.data.rfind(b"\n", 0, child.start) + 1
+            blanks = self.data[line_start : child.start]
+            if line_start and blanks and not blanks.strip():
+                return blanks.decode()
+        return "  "
+
+
+def decode(name: str, raw: bytes) -> tuple[bytes, str]:
+    """Return ``raw`` as UTF-8 without byte order mark, and the encoding it was in, for writing it back.
+
+    Raises InputError where it is larger than MAX_SIZE or not text of an encoding that domain XML uses.
+    """
+    if len(raw) > MAX_SIZE:
+        raise InputError(f"too large for a domain XML: more than {MAX_SIZE} bytes", where=name)
+    encoding = next((encoding for bom, encoding in _BOMS if raw.startswith(bom)), None)
+    if encoding is None:
+        declared = _DECLARED_ENCODING.match(raw)
+        label = declared[1].decode() if declared else "utf-8"
+        try:
+            encoding = codecs.lookup(label).name
+        except LookupError:
+            encoding = label
+    if encoding not in _ENCODINGS:
+        raise InputError(f"the XML is in the encoding {encoding!r}", where=name, hint="save it as UTF-8")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeError as error:
+        raise InputError(f"the file is not {encoding} text", where=name, hint="save it as UTF-8") from error
+    return text.encode(), encoding
+
+
+def encode(data: bytes, encoding: str) -> bytes:
+    """Return UTF-8 ``data`` in the ``encoding`` that :func:`decode` reported."""
+    return data if encoding in ("utf-8", "ascii") else data.decode().encode(encoding, "xmlcharrefreplace")
+
+
+def read_document_bytes(path: Path) -> bytes:
+    """Return the raw content of the domain XML file ``path``; raises InputError as :func:`read_limited` does.
+
+    Only regular files and pipes are read: a device would never end.
+    """
+    if path.exists() and not (path.is_file() or path.is_fifo()):
+        raise InputError("not a file", where=str(path))
+    return read_limited(path, MAX_SIZE, "domain XML")
+
+
+class _Reader:
+    """The expat handlers that build the tree."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.parser = expat.ParserCreate("utf-8")
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._finish
+        self.parser.CharacterDataHandler = self._text
+        self.parser.StartDoctypeDeclHandler = self._doctype
+        self.stack: list[Element] = []
+        self.root: Element | None = None
+        self.count = 0
+
+    def _doctype(self, *_: object) -> None:
+        raise FormatError(
+            "the XML has a document type declaration, which domain XML never needs and hostile XML uses",
+            hint="remove the <!DOCTYPE …> part",
+        )
+
+    def _tag(self, name: str, attributes: dict[str, str]) -> str:
+        prefix, colon, local = name.rpartition(":")
+        key = f"xmlns:{prefix}" if colon else "xmlns"
+        uri = attributes.get(key)
+        for element in reversed(self.stack):
+            if uri is not None:
+                break
+            uri = element.attributes.get(key)
+        if colon and not uri:
+            raise NotWellFormedError(
+                f"the prefix {prefix!r} is used without its xmlns:{prefix} declaration",
+                self.parser.CurrentByteIndex,
+                tuple(self.stack),
+            )
+        return f"{{{uri}}}{local}" if uri else name
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self.count += 1
+        if len(self.stack) >= MAX_DEPTH:
+            raise FormatError(f"the XML is nested deeper than {MAX_DEPTH} elements, no domain is")
+        if self.count > MAX_ELEMENTS:
+            raise FormatError(f"the XML has more than {MAX_ELEMENTS} elements, no domain has")
+        parent = self.stack[-1] if self.stack else None
+        tag = name if ":" not in name and "xmlns" not in attributes and self._plain else self._tag(name, attributes)
+        element = Element(self.data, name, tag, attributes, parent, self.parser.CurrentByteIndex)
+        if parent is None:
+            self.root = element
+        else:
+            parent.children.append(element)
+        self.stack.append(element)
+
+    @property
+    def _plain(self) -> bool:
+        return self.root is None or "xmlns" not in self.root.attributes
+
+    def _finish(self, _name: str) -> None:
+        self.stack.pop().close = self.parser.CurrentByteIndex
+
+    def _text(self, text: str) -> None:
+        if self.stack:
+            self.stack[-1].text += text
+
+    def run(self) -> Element:
+        try:
+            self.parser.Parse(self.data, True)
+        except expat.ExpatError as error:
+            offset = max(self.parser.ErrorByteIndex, 0)
+            raise NotWellFormedError(expat.ErrorString(error.code), offset, tuple(self.stack)) from None
+        if self.root is None:  # expat reports an empty document itself
+            raise NotWellFormedError("no element found", 0, ())
+        return self.root
+
+
+def _parse(data: bytes) -> Element:
+    return _Reader(data).run()

@@ -1,0 +1,83 @@
+"""What is known of the host a domain is meant for: from domain capabilities, a captured file tree, or a connection."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from zseal.domain.versions import Version
+from zseal.files import read_limited
+from zseal.host.readiness.cpuinfo import ULTRAVISOR_FACILITY
+from zseal.host.readiness.facts import UV, find_version, gather
+from zseal.host.readiness.libvirt_xml import MAX_XML_BYTES, DomainCapabilities, parse_domain_capabilities
+from zseal.host.readiness.source import CapturedHost, HostSource, LiveHost
+
+
+@dataclasses.dataclass(frozen=True)
+class HostFacts:
+    """The facts that rules ask for; None means "not known", never "no"."""
+
+    capabilities: DomainCapabilities | None = None
+    facility: bool | None = None
+    uv_directory: bool | None = None
+    firmware_masked: bool = False
+    prot_virt_host: bool | None = None
+    command_line: str | None = None
+    max_cpus: int | None = None
+    max_address: int | None = None
+    libvirt: Version | None = None
+    qemu: Version | None = None
+    passthrough_networks: frozenset[str] = frozenset()
+
+
+def _number(text: str | None, base: int) -> int | None:
+    try:
+        return int((text or "").strip()[:20], base)
+    except ValueError:
+        return None
+
+
+def _version(text: str | None) -> Version | None:
+    version = find_version(text or "")
+    return (version.major, version.minor, version.patch) if version else None
+
+
+def from_capabilities(data: bytes) -> HostFacts:
+    """The facts in a ``virsh domcapabilities`` document; raises FormatError where it is none."""
+    return HostFacts(capabilities=parse_domain_capabilities(data))
+
+
+def from_capabilities_file(path: Path) -> HostFacts:
+    """As :func:`from_capabilities`, of a file; raises InputError where it can't be read."""
+    return from_capabilities(read_limited(path, MAX_XML_BYTES, "domain capabilities document"))
+
+
+def from_host(root: Path | None) -> HostFacts:
+    """The facts of this computer, or of the captured tree ``root`` (see ``zseal host capture``)."""
+    source: HostSource = LiveHost() if root is None else CapturedHost(root)
+    facts = gather(source)
+    facilities = facts.cpu.facilities if facts.cpu is not None else None
+    return HostFacts(
+        capabilities=facts.domain_capabilities,
+        facility=None if facilities is None else ULTRAVISOR_FACILITY in facilities,
+        uv_directory=facts.uv_directory,
+        firmware_masked=facts.firmware_masked,
+        prot_virt_host=facts.prot_virt_host,
+        command_line=facts.command_line,
+        max_cpus=_number(source.text(f"{UV}/query/max_cpus"), 10),
+        max_address=_number(source.text(f"{UV}/query/max_address"), 16),
+        libvirt=_version(facts.libvirt.stdout if facts.libvirt and facts.libvirt.ok else None),
+        qemu=_version(facts.qemu.stdout if facts.qemu and facts.qemu.ok else None),
+    )
+
+
+def merge(first: HostFacts | None, second: HostFacts) -> HostFacts:
+    """Both together; what ``second`` knows wins."""
+    if first is None:
+        return second
+    known = {
+        field.name: value
+        for field in dataclasses.fields(HostFacts)
+        if (value := getattr(second, field.name)) not in (None, False, frozenset())
+    }
+    return dataclasses.replace(first, **known)

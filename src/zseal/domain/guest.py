@@ -1,0 +1,133 @@
+"""What goes into the guest: the sealed image, the kernel, its parameters, and the host keys of the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from zseal.domain.document import LineIndex, Position
+from zseal.domain.kernel import KernelSupport, kernel_support
+from zseal.domain.parameters import SLOT_SIZE, Parameter, Swiotlb, find_swiotlb, parse_parameters
+from zseal.errors import InputError
+from zseal.files import read_limited
+
+MAX_PARAMETERS = 64 << 10
+"""Largest parameter file, in bytes; the longest command line a kernel takes is far below."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFacts:
+    """A boot image: whether it is sealed, the hashes of the host keys it is sealed for, and the memory it takes.
+
+    ``end`` is the first byte of guest memory behind the image, which is loaded at address 0.
+    """
+
+    name: str
+    sealed: bool
+    key_hashes: frozenset[bytes]
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterFile:
+    """A guest's kernel parameters and where each stands."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters, in order."""
+        return parse_parameters(self.text)
+
+    @cached_property
+    def swiotlb(self) -> Swiotlb | None:
+        """The deciding ``swiotlb=``."""
+        return find_swiotlb(self.parameters)
+
+    def position(self, parameter: Parameter | None) -> Position:
+        """Where a parameter stands; the beginning of the file for None."""
+        if parameter is None:
+            return Position(1, 1)
+        offset = len(self.text[: parameter.offset].encode())
+        return LineIndex(self.text.encode()).position(offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class HostKey:
+    """A host-key document's name and the SHA-256 hash of its key, as key slots hold it."""
+
+    name: str
+    digest: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestInputs:
+    """Everything given about the inside of the guest."""
+
+    image: ImageFacts | None = None
+    kernel: KernelSupport | None = None
+    parameters: ParameterFile | None = None
+    host_keys: tuple[HostKey, ...] = ()
+
+    @property
+    def pool(self) -> int | None:
+        """The size in bytes of the bounce-buffer pool, where the parameters are known."""
+        if self.parameters is None:
+            return None
+        swiotlb = self.parameters.swiotlb
+        slots = swiotlb.effective_slots() if swiotlb is not None else None
+        return (slots or 32768) * SLOT_SIZE
+
+
+def read_parameters(path: Path) -> ParameterFile:
+    """Read a parameter file; raises InputError where it can't be read or is no text."""
+    data = read_limited(path, MAX_PARAMETERS, "parameter file")
+    try:
+        return ParameterFile(str(path), data.decode())
+    except UnicodeDecodeError as error:
+        raise InputError("the parameter file is not UTF-8 text", where=str(path)) from error
+
+
+def read_guest_inputs(
+    *,
+    image: Path | None = None,
+    kernel: Path | None = None,
+    kernel_config: Path | None = None,
+    parmfile: Path | None = None,
+    host_keys: Sequence[Path] = (),
+) -> GuestInputs | None:
+    """Read what was given; None where nothing was. Raises InputError for what can't be read."""
+    if image is None and kernel is None and parmfile is None and not host_keys:
+        return None
+    return GuestInputs(
+        image=read_image(image) if image is not None else None,
+        kernel=kernel_support(kernel, kernel_config) if kernel is not None else None,
+        parameters=read_parameters(parmfile) if parmfile is not None else None,
+        host_keys=tuple(read_host_key(path) for path in host_keys),
+    )
+
+
+def read_host_key(path: Path) -> HostKey:
+    """Read a host-key document for the hash of its key. Its signature is not judged; ``zseal hostkey verify`` does."""
+    from zseal.hostkeys.document import load_host_key_document
+
+    return HostKey(str(path), load_host_key_document(path).key_hash)
+
+
+def read_image(path: Path) -> ImageFacts:
+    """Read what can be told of a boot image without any key; a plain kernel is an image that is not sealed."""
+    raise NotImplementedError
+
+
+def local_image_state(name: str) -> bool | None:
+    """Whether the file that a domain names is sealed; None where there is no such regular file to read here."""
+    path = Path(name)
+    try:
+        if not path.is_absolute() or not path.is_file():
+            return None
+        return read_image(path).sealed
+    except (InputError, OSError):
+        return None

@@ -1,0 +1,195 @@
+"""Check a domain against all rules.
+
+A clean result does not mean that a guest runs protected: XML only permits the switch. What was checked is the rules;
+proof is the guest's own flag (/sys/firmware/uv/prot_virt_guest) or an attestation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+
+from zseal.domain.document import Document, Element, NotWellFormedError, Position, decode
+from zseal.domain.edits import Change
+from zseal.domain.facts import HostFacts
+from zseal.domain.guest import GuestInputs
+from zseal.domain.model import Domain, Style
+from zseal.domain.repair import Diagnosis, Repaired, repair
+from zseal.domain.rules import RULES
+from zseal.domain.rules.interface import CaughtBy, Context, Rule, Severity
+from zseal.domain.schema import installed_schema
+from zseal.domain.versions import Target
+from zseal.errors import UsageError
+
+PROOF = (
+    "XML only permits the switch to protected mode: proof is the guest's own flag "
+    "(/sys/firmware/uv/prot_virt_guest is 1) or an attestation."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A rule that does not hold, and where."""
+
+    rule: Rule
+    severity: Severity
+    message: str
+    file: str
+    position: Position
+    element: str
+    """An XPath of the element; empty for a place outside the domain."""
+    change: Change = dataclasses.field(default=Change(), repr=False, compare=False)
+
+    @property
+    def fixable(self) -> bool:
+        """Whether there is a change that repairs it."""
+        return bool(self.change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The findings in one file. ``skipped`` names the rules for which nothing was given to check."""
+
+    file: str
+    style: Style | None
+    findings: tuple[Finding, ...]
+    checked: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def count(self, severity: Severity) -> int:
+        """How many findings have this severity."""
+        return sum(finding.severity is severity for finding in self.findings)
+
+    def fails(self, *, strict: bool = False) -> bool:
+        """Whether the file has findings that count: errors and warnings, advice too when ``strict``."""
+        return any(strict or finding.severity is not Severity.ADVICE for finding in self.findings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to check for, and with which rules."""
+
+    target: Target = dataclasses.field(default_factory=Target)
+    host: HostFacts | None = None
+    guest: GuestInputs | None = None
+    select: frozenset[str] = frozenset()
+    ignore: frozenset[str] = frozenset()
+    schema: bool = True
+    local_files: bool = True
+
+    def wants(self, rule_id: str) -> bool:
+        """Whether the rule is to be reported."""
+        selected = not self.select or any(rule_id.startswith(prefix) for prefix in self.select)
+        return selected and not any(rule_id.startswith(prefix) for prefix in self.ignore)
+
+
+def check_rule_ids(texts: Collection[str]) -> frozenset[str]:
+    """Return rule ids or beginnings of them (``PV6``) in capital letters; raises UsageError for one that fits none."""
+    ids = frozenset(text.strip().upper() for text in texts if text.strip())
+    for wanted in ids:
+        if not any(rule_id.startswith(wanted) for rule_id in RULES):
+            raise UsageError(f"there is no rule {wanted}", hint="zseal domain rules lists them")
+    return ids
+
+
+def lint_bytes(name: str, raw: bytes, settings: Settings = Settings()) -> Report:
+    """Check the domain XML ``raw``, called ``name`` in messages.
+
+    XML that is not well-formed is a finding (PV001); where its slips can be repaired, the repaired text is checked too,
+    and positions are those in the text as it is. Raises InputError or FormatError for what is not text, is too large,
+    or is hostile.
+    """
+    data, encoding = decode(name, raw)
+    try:
+        return lint_document(Document(name, data, encoding), settings)
+    except NotWellFormedError as error:
+        result = repair(name, data, error)
+        report = lint_document(Document(name, result.data, encoding), settings) if result.complete else None
+        return _with_diagnoses(name, result, report, settings)
+
+
+def _with_diagnoses(name: str, result: Repaired, report: Report | None, settings: Settings) -> Report:
+    rule = RULES["PV001"]
+    found = [
+        Finding(rule, rule.severity, diagnosis.message, name, diagnosis.position, diagnosis.element)
+        for diagnosis in result.diagnoses
+        if settings.wants(rule.id)
+    ]
+    if report is None:
+        return Report(name, None, tuple(found), (rule.id,), tuple(i for i in RULES if i != rule.id))
+    moved = (
+        dataclasses.replace(f, position=result.original(f.position)) if f.file == name else f for f in report.findings
+    )
+    return dataclasses.replace(report, findings=(*found, *moved))
+
+
+def lint_document(document: Document, settings: Settings = Settings()) -> Report:
+    """Check a parsed domain."""
+    domain = Domain(document)
+    target = settings.target
+    if settings.host is not None:
+        target = Target(target.libvirt or settings.host.libvirt, target.qemu or settings.host.qemu)
+    ctx = Context(document, domain, target, settings.host, settings.guest, settings.local_files)
+    if document.root.tag != "domain":
+        wrong_root = tuple(_run(RULES["PV002"], ctx))
+        return Report(document.name, None, wrong_root, ("PV001", "PV002"), tuple(i for i in RULES if i > "PV002"))
+    schema = installed_schema() if settings.schema else None
+    findings: list[Finding] = []
+    skipped = [] if schema is not None else ["PV003"]
+    for rule in RULES.values():
+        if not settings.wants(rule.id) or not _possible(rule, ctx):
+            skipped.append(rule.id)
+            continue
+        findings += _run(rule, ctx)
+    if schema is not None and settings.wants("PV003"):
+        findings += _validate(ctx, findings)
+    findings.sort(key=lambda finding: (finding.file != document.name, finding.position, finding.rule.id))
+    checked = tuple(rule_id for rule_id in RULES if rule_id not in skipped)
+    return Report(document.name, domain.style, tuple(findings), checked, tuple(dict.fromkeys(skipped)))
+
+
+def _possible(rule: Rule, ctx: Context) -> bool:
+    """Whether what the rule needs besides the XML is there."""
+    if rule.id.startswith("PV8") or rule.id == "PV309":
+        versions = rule.id in ("PV803", "PV804") and ctx.target != Target()
+        return ctx.host is not None or versions
+    if rule.id.startswith("PV9"):
+        guest = ctx.guest
+        if guest is None:
+            return False
+        needed = {"PV911": guest.image, "PV912": guest.image and guest.host_keys, "PV913": guest.kernel}
+        return bool(needed.get(rule.id, guest.parameters))
+    return True
+
+
+def _run(rule: Rule, ctx: Context) -> Iterator[Finding]:
+    for hit in rule.check(ctx):
+        severity = hit.severity or rule.severity
+        if hit.place is not None:
+            yield Finding(rule, severity, hit.message, hit.place[0], hit.place[1], "")
+        else:
+            element = hit.element or ctx.root
+            position = ctx.document.position(element.start)
+            yield Finding(rule, severity, hit.message, ctx.document.name, position, element.path, hit.change)
+
+
+def _validate(ctx: Context, findings: list[Finding]) -> Iterator[Finding]:
+    """Apply PV003: the schema's objection, unless another rule already explains it."""
+    schema = installed_schema()
+    if schema is None or any(CaughtBy.SCHEMA in finding.rule.caught_by for finding in findings):
+        return
+    error = schema.validate(ctx.document)
+    if error is not None:
+        rule = RULES["PV003"]
+        element = _element_on(ctx.root, ctx.document, error.line)
+        message = f"schema violation: {error.message}"
+        position = ctx.document.position(element.start)
+        yield Finding(rule, rule.severity, message, ctx.document.name, position, element.path)
+
+
+def _element_on(root: Element, document: Document, line: int) -> Element:
+    """The first element that starts on a line, or else the root."""
+    return next((e for e in root.walk() if document.position(e.start).line == line), root)
+
+
+__all__ = ["PROOF", "Diagnosis", "Finding", "Report", "Settings", "check_rule_ids", "lint_bytes", "lint_document"]

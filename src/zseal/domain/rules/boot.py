@@ -1,0 +1,190 @@
+"""Rules about what the guest boots: PV501 to PV508."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zseal.domain.document import Element
+from zseal.domain.edits import Change, remove_attributes, remove_element, remove_elements
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
+
+TABLE = Table()
+
+BOOT_TAGS = ("disk", "interface", "hostdev", "redirdev")
+_OS_DEVICES = {"hd": "disk", "cdrom": "cdrom", "network": "interface", "fd": "floppy"}
+
+
+def _kind(device: Element) -> str:
+    """What a bootable device is: disk, cdrom, floppy, interface, hostdev, …"""
+    if device.tag != "disk":
+        return device.tag
+    kind = device.get("device", "disk")
+    return "disk" if kind == "lun" else kind
+
+
+def ordered_devices(ctx: Context) -> list[Element]:
+    """The devices with a boot order of their own, first to last."""
+    orders = []
+    for device in ctx.domain.devices.all(*BOOT_TAGS):
+        boot = device.find("boot")
+        order = boot.get("order") if boot is not None else ""
+        if order.isdecimal() and len(order) < 10:
+            orders.append((int(order), device))
+    return [device for _, device in sorted(orders, key=lambda pair: pair[0])]
+
+
+def _os_boot(ctx: Context) -> list[Element]:
+    return list(ctx.domain.os.all("boot")) if ctx.domain.os is not None else []
+
+
+def boot_kinds(ctx: Context) -> list[str]:
+    """The kinds of device the guest tries to boot from, in order, as libvirt understands the domain."""
+    ordered = ordered_devices(ctx)
+    if ordered:
+        return [_kind(device) for device in ordered]
+    kinds = [_OS_DEVICES.get(boot.get("dev"), "") for boot in _os_boot(ctx)] or ["disk"]  # libvirt's default is hd
+    there = {_kind(device) for device in ctx.domain.devices.all(*BOOT_TAGS)}
+    return [kind for kind in kinds if kind in there]
+
+
+def _with_kernel(tag: str, ctx: Context) -> Element | None:
+    element = ctx.root.find("os", tag)
+    return element if ctx.domain.kernel is not None and element is not None and element.value else None
+
+
+@TABLE.rule(
+    "PV501", Severity.WARNING, "an initrd beside the image",
+    why="A Secure Execution image holds its ramdisk, encrypted; that is what the kernel uses.",
+    effect="QEMU loads the initrd into memory and nobody looks at it.",
+    remedy="Remove <initrd>; build the ramdisk into the image (zseal image create --ramdisk).",
+    safety=Safety.SAFE,
+    example="<os>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  <kernel>/images/se.img</kernel>\n"
+    "  <initrd>/images/initrd</initrd>\n</os>",
+)  # fmt: skip
+def _initrd(ctx: Context) -> Iterator[Hit]:
+    element = _with_kernel("initrd", ctx)
+    if element is not None:
+        yield Hit(element, "the initrd is ignored; it must be inside the image", remove_element(element))
+
+
+@TABLE.rule(
+    "PV502", Severity.WARNING, "a kernel command line beside the image",
+    why="A Secure Execution image holds its kernel parameters, encrypted; the host can't add any.",
+    effect="The parameters (often swiotlb= or root=) are missing in the guest without a message.",
+    remedy="Remove <cmdline>; put the parameters into the image (zseal image create --parmfile).",
+    safety=Safety.SAFE,
+    example="<os>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  <kernel>/images/se.img</kernel>\n"
+    "  <cmdline>swiotlb=262144</cmdline>\n</os>",
+)  # fmt: skip
+def _command_line(ctx: Context) -> Iterator[Hit]:
+    element = _with_kernel("cmdline", ctx)
+    if element is not None:
+        yield Hit(element, "the command line is ignored; parameters live in the image", remove_element(element))
+
+
+@TABLE.rule(
+    "PV503", Severity.ERROR, "UEFI firmware",
+    why="s390x has no UEFI: QEMU's own s390-ccw boot loader starts the guest.",
+    effect="libvirt finds no firmware for s390x and does not start the guest.",
+    remedy="Remove firmware=, <loader>, <nvram> and <firmware>.",
+    safety=Safety.SAFE,
+    example="<os firmware='efi'>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n</os>",
+)  # fmt: skip
+def _firmware(ctx: Context) -> Iterator[Hit]:
+    os = ctx.domain.os
+    if os is not None:
+        elements = list(os.all("loader", "nvram", "firmware"))
+        attributes = remove_attributes(os, "firmware")
+        if elements or attributes:
+            place = os if attributes else elements[0]
+            yield Hit(place, "there is no UEFI on s390x", Change([*attributes, *remove_elements(elements)]))
+
+
+@TABLE.rule(
+    "PV504", Severity.ADVICE, "a boot order of device classes",
+    why="<boot dev=…> in the os element names classes of devices; a boot order on the device names the one meant.",
+    effect="With several disks the guest may boot another, perhaps one that is not encrypted.",
+    remedy="Remove <boot dev=…> and write <boot order='1'/> in the device.",
+    safety=Safety.ASK,
+    example="<os>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  <boot dev='hd'/>\n</os>",
+)  # fmt: skip
+def _os_order(ctx: Context) -> Iterator[Hit]:
+    boots = _os_boot(ctx)
+    if boots:
+        change = [*remove_elements(boots)]
+        wanted = {_OS_DEVICES.get(boot.get("dev"), ""): order for order, boot in enumerate(boots, 1)}
+        taken = {device for device in ctx.domain.devices.children if device.find("boot") is not None}
+        for device in ctx.domain.devices.all(*BOOT_TAGS):
+            order = wanted.pop(_kind(device), None)
+            if order is not None and not taken and device.children:
+                change += ctx.insert(device, f"<boot order='{order}'/>", after=device.children[-1])
+        yield Hit(boots[0], "prefer a boot order on the device", Change(change))
+
+
+@TABLE.rule(
+    "PV505", Severity.WARNING, "nothing to boot",
+    why="There is neither a kernel nor a device in the boot order.",
+    effect="The guest's firmware stops: no bootable device.",
+    remedy="Add a disk, or give the image as <kernel>.",
+    example="<domain type='kvm'>\n  <os>\n    <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  </os>\n"
+    "  <devices>\n    <memballoon model='none'/>\n  </devices>\n</domain>",
+)  # fmt: skip
+def _nothing(ctx: Context) -> Iterator[Hit]:
+    if ctx.domain.kernel is None and not boot_kinds(ctx):
+        yield Hit(ctx.root.find("devices") or ctx.root, "nothing to boot: no kernel, and no disk in the boot order")
+
+
+@TABLE.rule(
+    "PV506", Severity.ADVICE, "a loadparm selects the boot entry",
+    why="A disk can hold several boot entries, plain kernels among them.",
+    effect="The wrong entry boots, unprotected, and nobody says so.",
+    remedy="Make sure that it is the encrypted entry, and remove the plain ones from the disk's boot menu.",
+    example="<disk type='file' device='disk'>\n  <source file='/images/a.qcow2'/>\n"
+    "  <target dev='vda' bus='virtio'/>\n  <boot order='1' loadparm='2'/>\n</disk>",
+)  # fmt: skip
+def _loadparm(ctx: Context) -> Iterator[Hit]:
+    for device in ctx.domain.devices.all(*BOOT_TAGS):
+        boot = device.find("boot")
+        if boot is not None and boot.get("loadparm"):
+            message = f"loadparm {boot.get('loadparm')!r} selects a boot entry; make sure it is the encrypted one"
+            yield Hit(boot, message)
+
+
+@TABLE.rule(
+    "PV507", Severity.WARNING, "the kernel is no Secure Execution image",
+    why="Only an image built for Secure Execution can switch to protected mode; a plain kernel runs without "
+    "protection.",
+    effect="The guest boots and works, unprotected: /sys/firmware/uv/prot_virt_guest is 0.",
+    remedy="Build the image with zseal image create and name it here.",
+    needs="the kernel file that the domain names, or --image", caught_by=CaughtBy.NOBODY,
+)  # fmt: skip
+def _plain_kernel(ctx: Context) -> Iterator[Hit]:
+    from zseal.domain.guest import local_image_state
+
+    if ctx.guest is not None and ctx.guest.image is not None:
+        if not ctx.guest.image.sealed:
+            yield Hit(ctx.domain.kernel, f"{ctx.guest.image.name} is no Secure Execution image")
+    elif ctx.local_files and ctx.domain.kernel is not None and local_image_state(ctx.domain.kernel.value) is False:
+        yield Hit(ctx.domain.kernel, f"{ctx.domain.kernel.value} is no Secure Execution image")
+
+
+@TABLE.rule(
+    "PV508", Severity.WARNING, "a CD-ROM or the network boots first",
+    why="Installation media and network images are not encrypted for this guest.",
+    effect="The guest boots them, unprotected, whenever they are there.",
+    remedy="Put the encrypted disk first, or remove the boot order from the other device.",
+    safety=Safety.ASK,
+    example="<disk type='file' device='cdrom'>\n  <source file='/images/a.iso'/>\n  <target dev='sdb' bus='scsi'/>\n"
+    "  <boot order='1'/>\n</disk>",
+)  # fmt: skip
+def _unencrypted_first(ctx: Context) -> Iterator[Hit]:
+    if ctx.domain.kernel is not None or boot_kinds(ctx)[:1] not in (["cdrom"], ["interface"], ["floppy"]):
+        return
+    ordered = ordered_devices(ctx)
+    if ordered:
+        boot = ordered[0].find("boot")
+        others = [device for device in ordered[1:] if _kind(device) == "disk"]
+        change = remove_element(boot) if boot is not None and others else Change()
+        yield Hit(boot, f"the {_kind(ordered[0])} boots first, and what it holds is not encrypted", change)
+    else:
+        yield Hit(_os_boot(ctx)[0], f"the {boot_kinds(ctx)[0]} boots first, and what it holds is not encrypted")

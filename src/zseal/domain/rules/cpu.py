@@ -1,0 +1,155 @@
+"""Rules about processors: PV401 to PV407."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zseal.domain.document import Element
+from zseal.domain.edits import Change, replace_element, set_attributes, set_text
+from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+
+TABLE = Table()
+
+HOST_MODEL = "<cpu mode='host-model'/>"
+UNPACK = "<feature policy='require' name='unpack'/>"
+MAX_VCPUS = 247
+"""What fits the one SCLP block of 4 KiB that a protected guest reads its configuration from."""
+
+OLD_MODELS = (
+    "z900", "z900.2", "z900.3", "z990", "z990.2", "z990.3", "z990.4", "z990.5", "z890", "z890.2", "z890.3", "z9EC",
+    "z9EC.2", "z9EC.3", "z9BC", "z9BC.2", "z10EC", "z10EC.2", "z10EC.3", "z10BC", "z10BC.2", "z196", "z196.2", "z114",
+    "zEC12", "zEC12.2", "zBC12", "z13", "z13.2", "z13s", "z14", "z14.2", "z14ZR1",
+)  # fmt: skip
+
+
+def custom_model(cpu: Element | None) -> Element | None:
+    """The model of a custom CPU (the mode libvirt assumes where a model is given), else None."""
+    return cpu.find("model") if cpu is not None and cpu.get("mode", "custom") == "custom" else None
+
+
+def _feature(cpu: Element, name: str) -> Element | None:
+    return next((feature for feature in cpu.all("feature") if feature.get("name") == name), None)
+
+
+@TABLE.rule(
+    "PV401", Severity.ERROR, "a custom CPU model without unpack",
+    why="The switch is the unpack facility (161). No named CPU model contains it, so a custom model has to require it.",
+    effect="With launchSecurity QEMU ends: 'CPU model does not support Protected Virtualization'. In the iommu style "
+    "the "
+    "image's bootloader stops: 'Secure unpack facility is not available'.",
+    remedy=f"Add {UNPACK} to the cpu element, or use {HOST_MODEL}.",
+    safety=Safety.SAFE, example="<cpu mode='custom' match='exact'>\n  <model fallback='forbid'>gen15a</model>\n</cpu>",
+)  # fmt: skip
+def _no_unpack(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    model = custom_model(cpu)
+    if cpu is not None and model is not None and _feature(cpu, "unpack") is None:
+        yield Hit(cpu, f"the CPU model {model.value} can't switch to protected mode", ctx.insert(cpu, UNPACK))
+
+
+@TABLE.rule(
+    "PV402", Severity.ERROR, "unpack is not required",
+    why="disable and forbid take the unpack facility away, and optional leaves it to chance.",
+    effect="As without the feature: the guest can't switch to protected mode.",
+    remedy="Write policy='require', or drop the feature element with host-model.",
+    safety=Safety.SAFE, example="<cpu mode='host-model'>\n  <feature policy='disable' name='unpack'/>\n</cpu>",
+)  # fmt: skip
+def _unpack_policy(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    feature = _feature(cpu, "unpack") if cpu is not None else None
+    if feature is not None and feature.get("policy", "require") not in ("require", "force"):
+        message = f"unpack must be required, its policy is {feature.get('policy')}"
+        yield Hit(feature, message, set_attributes(feature, policy="require"))
+
+
+@TABLE.rule(
+    "PV403", Severity.ERROR, "a CPU model older than Secure Execution",
+    why="Secure Execution came with z15 and LinuxONE III, the model gen15a; older models can't have unpack.",
+    effect="QEMU refuses the CPU model.",
+    remedy=f"Use {HOST_MODEL}, or gen15a or newer with unpack.",
+    safety=Safety.ASK,
+    example="<cpu mode='custom' match='exact'>\n  <model fallback='forbid'>z14</model>\n"
+    "  <feature policy='require' name='unpack'/>\n</cpu>",
+)  # fmt: skip
+def _old_model(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    model = custom_model(cpu)
+    if cpu is not None and model is not None and model.value.removesuffix("-base") in OLD_MODELS:
+        change = replace_element(ctx.document, cpu, HOST_MODEL) if _only_model(cpu) else Change()
+        yield Hit(model, f"the CPU model {model.value} predates Secure Execution", change)
+
+
+def _only_model(cpu: Element) -> bool:
+    """Whether host-model can take the element's place without losing topology, NUMA cells or other features."""
+    return all(child.tag == "model" or child.get("name") == "unpack" for child in cpu.children)
+
+
+@TABLE.rule(
+    "PV404", Severity.ADVICE, "the CPU model is left to libvirt",
+    why="libvirt inserts host-model on s390x with KVM, and that contains unpack where the host offers it.",
+    effect="None with KVM; with other tools and other hosts the default differs.",
+    remedy=f"Add {HOST_MODEL}.",
+    safety=Safety.SAFE, example="<domain type='kvm'>\n  <name>guest</name>\n</domain>",
+)  # fmt: skip
+def _no_cpu(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    if cpu is None:
+        anchor = next((e for tag in ("features", "os") if (e := ctx.root.find(tag)) is not None), None)
+        yield Hit(ctx.root, "state the CPU model: host-model", ctx.insert(ctx.root, HOST_MODEL, after=anchor))
+    elif not cpu.get("mode") and cpu.find("model") is None:
+        yield Hit(cpu, "state the CPU model: host-model", set_attributes(cpu, mode="host-model"))
+
+
+@TABLE.rule(
+    "PV405", Severity.WARNING, "another CPU model may take the place of this one",
+    why="With fallback='allow', libvirt's default, a host without the model gets the nearest one that it has.",
+    effect="The guest may start without the unpack facility.",
+    remedy="Write fallback='forbid'.",
+    safety=Safety.SAFE,
+    example=f"<cpu mode='custom' match='exact'>\n  <model fallback='allow'>gen15a</model>\n  {UNPACK}\n</cpu>",
+)  # fmt: skip
+def _fallback(ctx: Context) -> Iterator[Hit]:
+    model = custom_model(ctx.root.find("cpu"))
+    if model is not None and model.get("fallback") == "allow":
+        yield Hit(model, "the fallback may lose unpack", set_attributes(model, fallback="forbid"))
+
+
+@TABLE.rule(
+    "PV406", Severity.ERROR, "too many virtual processors",
+    why=f"A protected guest reads its configuration through one block of 4 KiB, which has room for {MAX_VCPUS} "
+    "processors.",
+    effect=f"QEMU 10 ends: 'Protected VMs support a maximum of {MAX_VCPUS} CPUs'; older ones fail later.",
+    remedy=f"At most {MAX_VCPUS} in <vcpu>, those not yet plugged included.",
+    safety=Safety.ASK, example="<vcpu current='4'>248</vcpu>",
+)  # fmt: skip
+def _vcpus(ctx: Context) -> Iterator[Hit]:
+    element = ctx.root.find("vcpu")
+    if element is not None and ctx.domain.vcpus is not None and ctx.domain.vcpus > MAX_VCPUS:
+        change = [*set_text(element, str(MAX_VCPUS))]
+        current = element.get("current")
+        if current.isdecimal() and len(current) < 10 and int(current) > MAX_VCPUS:
+            change += set_attributes(element, current=str(MAX_VCPUS))
+        yield Hit(element, f"{ctx.domain.vcpus} virtual processors; at most {MAX_VCPUS} are possible", Change(change))
+
+
+@TABLE.rule(
+    "PV407", Severity.WARNING, "AP passthrough without appv and appvi",
+    why="Crypto adapters in a protected guest need the CPU features appv and appvi, which host-model contains where "
+    "the "
+    "host has them.",
+    effect="The guest sees no AP devices.",
+    remedy=f"Require appv and appvi, or use {HOST_MODEL}.",
+    safety=Safety.ASK,
+    example="<domain type='kvm'>\n  <cpu mode='custom' match='exact'>\n    <model fallback='forbid'>gen16a</model>\n"
+    f"    {UNPACK}\n  </cpu>\n  <devices>\n    <hostdev mode='subsystem' type='mdev' model='vfio-ap'/>\n  </devices>\n"
+    "</domain>",
+)  # fmt: skip
+def _ap_features(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    if cpu is None or custom_model(cpu) is None:
+        return
+    if any(device.get("model") == "vfio-ap" for device in ctx.domain.devices.all("hostdev")):
+        missing = [name for name in ("appv", "appvi") if _feature(cpu, name) is None]
+        if missing:
+            features = "\n".join(f"<feature policy='require' name='{name}'/>" for name in missing)
+            yield Hit(cpu, f"AP devices in protected guests need {' and '.join(missing)}", ctx.insert(cpu, features))

@@ -1,0 +1,119 @@
+"""Rules about the document and the machine it asks for: PV001 to PV007."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from zseal.domain.edits import insert_child, set_attributes
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table, nothing
+
+TABLE = Table()
+
+MACHINE = "s390-ccw-virtio"
+OLDEST_MACHINE = (5, 2)
+
+TABLE.rule(
+    "PV001", Severity.ERROR, "the XML is not well-formed",
+    why="libvirt reads XML, and XML with an element left open or an attribute without quotes is not XML. The sample "
+    "domains on libvirt's own page about protected virtualization leave the disk's <driver …> open.",
+    effect="virsh define, virsh create and virt-xml-validate refuse the file with a tag mismatch, often lines later.",
+    remedy="Close the element where the message says; zseal domain fix repairs the common slips.",
+    safety=Safety.ASK, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
+    example="<disk type='file' device='disk'>\n  <driver name='qemu' type='qcow2'>\n  <source file='/images/a.qcow2'/>"
+    "\n  <target dev='vda' bus='virtio'/>\n</disk>",
+)(nothing)  # fmt: skip
+
+
+@TABLE.rule(
+    "PV002", Severity.ERROR, "the root element is not a domain",
+    why="Only a libvirt <domain> describes a guest; networks, pools, snapshots and saved states are other documents.",
+    effect="libvirt refuses to define it.",
+    remedy="Give the output of virsh dumpxml --inactive, or the file under /etc/libvirt/qemu.",
+    caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT, example="<network/>",
+)  # fmt: skip
+def _root(ctx: Context) -> Iterator[Hit]:
+    if ctx.root.tag != "domain":
+        yield Hit(ctx.root, f"expected a libvirt domain, found {ctx.root.name}")
+
+
+TABLE.rule(
+    "PV003", Severity.WARNING, "libvirt's schema does not accept the document",
+    why="libvirt drops elements and attributes it doesn't know without a word, so what was meant by them is lost.",
+    effect="The domain may be defined, without what the misplaced or misspelt part asked for.",
+    remedy="Compare the element with libvirt's documentation of the domain format.",
+    caught_by=CaughtBy.SCHEMA, example="<domain type='kvm'>\n  <nmae>guest</nmae>\n</domain>",
+    needs="libvirt's RNG schema (package libvirt0 or libvirt-common)",
+)(nothing)  # fmt: skip
+
+
+@TABLE.rule(
+    "PV004", Severity.ERROR, "the domain type is not kvm",
+    why="Protected guests run under the ultravisor, which only KVM hands them to. QEMU's own emulation has no unpack "
+    "facility.",
+    effect="The image's bootloader stops with 'Secure unpack facility is not available'.",
+    remedy="Write type='kvm' in the domain element.",
+    safety=Safety.SAFE, example="<domain type='qemu'/>",
+)  # fmt: skip
+def _type(ctx: Context) -> Iterator[Hit]:
+    if ctx.root.get("type") != "kvm":
+        found = ctx.root.get("type")
+        is_now = f"it is {found!r}" if found else "it is not stated"
+        yield Hit(
+            ctx.root, f"protected guests need the domain type kvm; {is_now}", set_attributes(ctx.root, type="kvm")
+        )
+
+
+@TABLE.rule(
+    "PV005", Severity.ERROR, "the architecture is not s390x",
+    why="Secure Execution exists on IBM Z and LinuxONE only. Without arch= libvirt takes the host's architecture.",
+    effect="libvirt looks for another emulator, or starts a guest that can't run the image.",
+    remedy="Write arch='s390x' in the os type element.",
+    safety=Safety.SAFE, example="<os>\n  <type arch='x86_64'>hvm</type>\n</os>",
+)  # fmt: skip
+def _architecture(ctx: Context) -> Iterator[Hit]:
+    kind = ctx.root.find("os", "type")
+    if kind is None:
+        parent = ctx.domain.os
+        text = f"<type arch='s390x' machine='{MACHINE}'>hvm</type>"
+        change = (
+            ctx.insert(parent, text, first=True)
+            if parent is not None
+            else insert_child(ctx.document, ctx.root, f"<os>\n  {text}\n</os>")
+        )
+        yield Hit(parent or ctx.root, "the os type is missing; the architecture must be s390x", change)
+    elif kind.get("arch") != "s390x":
+        found = kind.get("arch")
+        message = f"the architecture must be s390x, it is {found}" if found else "state the architecture, s390x"
+        yield Hit(kind, message, set_attributes(kind, arch="s390x"), None if found else Severity.WARNING)
+
+
+@TABLE.rule(
+    "PV006", Severity.ERROR, "the machine type is not s390-ccw-virtio",
+    why="s390-ccw-virtio is the only machine type QEMU has for s390x; other names belong to other architectures.",
+    effect="libvirt refuses the domain for this emulator.",
+    remedy=f"Write machine='{MACHINE}' in the os type element.",
+    safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
+    example="<os>\n  <type arch='s390x' machine='q35'>hvm</type>\n</os>",
+)  # fmt: skip
+def _machine(ctx: Context) -> Iterator[Hit]:
+    kind = ctx.root.find("os", "type")
+    machine = kind.get("machine") if kind is not None else ""
+    if kind is not None and machine and not machine.startswith(MACHINE):
+        change = set_attributes(kind, machine=MACHINE)
+        yield Hit(kind, f"the machine type must be {MACHINE}, it is {machine}", change)
+
+
+@TABLE.rule(
+    "PV007", Severity.ADVICE, "an old machine type",
+    why="A versioned machine type pins the device defaults of that QEMU release.",
+    effect="The guest keeps defaults from before protected guests were supported well.",
+    remedy=f"Use machine='{MACHINE}', or a version from {OLDEST_MACHINE[0]}.{OLDEST_MACHINE[1]} on.",
+    safety=Safety.ASK, example=f"<os>\n  <type arch='s390x' machine='{MACHINE}-3.0'>hvm</type>\n</os>",
+)  # fmt: skip
+def _old_machine(ctx: Context) -> Iterator[Hit]:
+    kind = ctx.root.find("os", "type")
+    match = re.fullmatch(MACHINE + r"-(\d{1,3})\.(\d{1,3})(?:\.\d+)?", kind.get("machine") if kind is not None else "")
+    if kind is not None and match and (int(match[1]), int(match[2])) < OLDEST_MACHINE:
+        change = set_attributes(kind, machine=MACHINE)
+        yield Hit(kind, f"the machine type {kind.get('machine')} pins old defaults", change)

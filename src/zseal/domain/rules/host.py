@@ -1,0 +1,188 @@
+"""Rules that compare the domain with a host: PV801 to PV809. They need facts about it, or a target version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zseal.domain.facts import HostFacts
+from zseal.domain.model import Style
+from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.domain.versions import (
+    ASYNC_TEARDOWN,
+    IOMMU_ATTRIBUTE,
+    LAUNCH_SECURITY_LIBVIRT,
+    LAUNCH_SECURITY_QEMU,
+    show,
+)
+from zseal.host.readiness.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings
+
+TABLE = Table()
+
+_FACTS = "host facts (--host, --host-root or --capabilities)"
+_HOST_CHECK = "Run zseal host check on the host; it names the step that is missing."
+
+
+def _uses_launch_security(ctx: Context) -> bool:
+    return ctx.domain.style is Style.LAUNCH_SECURITY
+
+
+@TABLE.rule(
+    "PV801", Severity.ERROR, "libvirt does not offer s390-pv on the host",
+    why="libvirt lets a domain with launchSecurity start only if QEMU has the object and the host kernel runs with the "
+    "ultravisor.",
+    effect="'S390 PV launch security is not supported by this host or kernel' (or: with this QEMU binary).",
+    remedy=_HOST_CHECK, needs=_FACTS,
+)  # fmt: skip
+def _not_offered(ctx: Context) -> Iterator[Hit]:
+    capabilities = ctx.host.capabilities if ctx.host is not None else None
+    if capabilities is not None and _uses_launch_security(ctx) and capabilities.s390_pv is False:
+        if capabilities.unpack:
+            reason = "the host offers unpack, so /sys/firmware is masked there or QEMU is old; the iommu style can work"
+        else:
+            reason = "the host is not set up for protected guests, or libvirt's capabilities cache is stale"
+        yield Hit(ctx.domain.launch_security[0], f"libvirt does not offer s390-pv on this host: {reason}")
+
+
+@TABLE.rule(
+    "PV802", Severity.ERROR, "the host's CPU model has no unpack",
+    why="QEMU adds the unpack facility to the host model only where KVM can run protected guests.",
+    effect="QEMU ends with 'CPU model does not support Protected Virtualization', or the image's bootloader stops.",
+    remedy=_HOST_CHECK, needs=_FACTS,
+)  # fmt: skip
+def _no_unpack(ctx: Context) -> Iterator[Hit]:
+    capabilities = ctx.host.capabilities if ctx.host is not None else None
+    if capabilities is not None and not capabilities.unpack:
+        cpu = ctx.root.find("cpu")
+        yield Hit(cpu if cpu is not None else ctx.root, "the host does not offer the CPU feature unpack")
+
+
+@TABLE.rule(
+    "PV803", Severity.ERROR, "libvirt is too old for the domain",
+    why=f"launchSecurity s390-pv came with libvirt {show(LAUNCH_SECURITY_LIBVIRT)}, iommu on drivers with "
+    f"{show(IOMMU_ATTRIBUTE)}, on vsock with 7.1.0, async-teardown with {show(ASYNC_TEARDOWN)}.",
+    effect="libvirt refuses the domain, or drops the element and starts the guest without it.",
+    remedy="Upgrade libvirt, or zseal domain convert --style iommu.",
+    safety=Safety.ASK, needs="a target (--target libvirt-VERSION) or host facts",
+)  # fmt: skip
+def _libvirt(ctx: Context) -> Iterator[Hit]:
+    version = ctx.target.libvirt
+    if version is None:
+        return
+    have = f"libvirt {show(version)}"
+    if _uses_launch_security(ctx):
+        if version < LAUNCH_SECURITY_LIBVIRT:
+            message = f"{have} does not know launchSecurity s390-pv: convert to the iommu style or upgrade"
+            yield Hit(ctx.domain.launch_security[0], message)
+    else:
+        for device in ctx.domain.virtio:
+            if device.covered and version < device.kind.iommu_since:
+                message = f"{have} does not know iommu='on' for a {device.kind.tag}"
+                yield Hit(device.driver, f"{message}, {show(device.kind.iommu_since)} does")
+    feature = ctx.root.find("features", "async-teardown")
+    if feature is not None and version < ASYNC_TEARDOWN:
+        yield Hit(feature, f"{have} does not know async-teardown, {show(ASYNC_TEARDOWN)} does")
+
+
+@TABLE.rule(
+    "PV804", Severity.ERROR, "QEMU is too old for launchSecurity",
+    why=f"The object s390-pv-guest came with QEMU {show(LAUNCH_SECURITY_QEMU)}.",
+    effect="libvirt refuses the domain: not supported with this QEMU binary.",
+    remedy="Upgrade QEMU, or zseal domain convert --style iommu.",
+    safety=Safety.ASK, needs="a target (--target qemu-VERSION) or host facts",
+)  # fmt: skip
+def _qemu(ctx: Context) -> Iterator[Hit]:
+    if _uses_launch_security(ctx) and ctx.target.qemu is not None and ctx.target.qemu < LAUNCH_SECURITY_QEMU:
+        message = f"QEMU {show(ctx.target.qemu)} has no s390-pv-guest: convert to the iommu style or upgrade"
+        yield Hit(ctx.domain.launch_security[0], message)
+
+
+@TABLE.rule(
+    "PV805", Severity.WARNING, "libvirt and the kernel disagree about the host",
+    why="libvirt looks at the kernel's command line, QEMU asks KVM. They disagree where the ultravisor's "
+    "initialisation "
+    "failed, or where libvirt answers from a cache of before the reboot.",
+    effect="Domains are refused though the host is ready, or accepted though it is not.",
+    remedy="If prot_virt_host is 1: zseal host refresh-libvirt-cache. If it is 0: look for 'prot_virt' in the kernel "
+    "log.",
+    needs=_FACTS,
+)  # fmt: skip
+def _disagree(ctx: Context) -> Iterator[Hit]:
+    host = ctx.host
+    if host is None or host.capabilities is None:
+        return
+    if host.capabilities.s390_pv and not host.capabilities.unpack:
+        message = (
+            "libvirt says s390-pv but the host model has no unpack: the ultravisor failed to start, or a stale cache"
+        )
+        yield Hit(ctx.root, message)
+    elif host.prot_virt_host and host.capabilities.s390_pv is False:
+        yield Hit(ctx.root, "the kernel can host protected guests but libvirt says no: stale capabilities cache")
+
+
+@TABLE.rule(
+    "PV806", Severity.ERROR, "the host can't run protected guests",
+    why="A host needs facility 158, a kernel with ultravisor support, prot_virt=1, and an ultravisor that started.",
+    effect="The guest does not start, or its bootloader stops: 'Secure unpack facility is not available'.",
+    remedy=_HOST_CHECK, needs=_FACTS,
+)  # fmt: skip
+def _not_ready(ctx: Context) -> Iterator[Hit]:
+    host = ctx.host
+    if host is None or host.firmware_masked:
+        return
+    message = _missing(host)
+    if message:
+        yield Hit(ctx.root, message)
+
+
+def _missing(host: HostFacts) -> str:
+    """The first thing that is missing, in the order in which it has to be put right."""
+    if host.facility is False:
+        return "the machine does not offer facility 158: older than z15 or LinuxONE III, a nested guest, or not enabled"
+    if host.facility and host.uv_directory is False:
+        return "the host kernel has no ultravisor support: /sys/firmware/uv is missing"
+    if host.facility and host.command_line is not None and not kernel_enables(host.command_line):
+        return "the host kernel runs without prot_virt=1"
+    if host.prot_virt_host is False:
+        return "prot_virt_host is 0: the ultravisor did not start on this host"
+    return ""
+
+
+@TABLE.rule(
+    "PV807", Severity.WARNING, "a spelling of prot_virt= that programs read differently",
+    why="The kernel, libvirt and Kata Containers each parse the parameter in their own way; only the kernel's counts.",
+    effect="One of them believes that the host is ready when it is not, or the other way round.",
+    remedy="Write prot_virt=1 on the host kernel's command line, and run zipl.",
+    needs=_FACTS,
+)  # fmt: skip
+def _spelling(ctx: Context) -> Iterator[Hit]:
+    line = ctx.host.command_line if ctx.host is not None else None
+    if line is None:
+        return
+    verdicts = {"the kernel": kernel_enables(line), "libvirt": libvirt_enables(line), "Kata": kata_enables(line)}
+    if len(set(verdicts.values())) > 1:
+        told = ", ".join(f"{who}: {'on' if on else 'off'}" for who, on in verdicts.items())
+        yield Hit(ctx.root, f"{' '.join(spellings(line)) or 'prot_virt'} is understood differently ({told})")
+
+
+@TABLE.rule(
+    "PV808", Severity.ERROR, "more processors than the ultravisor allows",
+    why="The ultravisor supports the number of processors in /sys/firmware/uv/query/max_cpus.",
+    effect="The switch to protected mode fails.",
+    remedy="Give the guest fewer processors.", needs=_FACTS,
+)  # fmt: skip
+def _processors(ctx: Context) -> Iterator[Hit]:
+    limit = ctx.host.max_cpus if ctx.host is not None else None
+    if limit is not None and ctx.domain.vcpus is not None and ctx.domain.vcpus > limit:
+        message = f"{ctx.domain.vcpus} virtual processors, the ultravisor allows {limit}"
+        yield Hit(ctx.root.find("vcpu") or ctx.root, message)
+
+
+@TABLE.rule(
+    "PV809", Severity.WARNING, "the host was looked at from a container",
+    why="Unprivileged containers see an empty /sys/firmware, so every check of the ultravisor says no there.",
+    effect="libvirt in the container refuses launchSecurity: 'not supported by this host or kernel'.",
+    remedy="Run the check on the host; in such a container use the iommu style.", needs=_FACTS,
+)  # fmt: skip
+def _container(ctx: Context) -> Iterator[Hit]:
+    if ctx.host is not None and ctx.host.firmware_masked:
+        yield Hit(ctx.root, "/sys/firmware is empty, so these probes are blind: this is a container")

@@ -1,0 +1,115 @@
+"""Rules about events in the guest's life, and about what bypasses these rules: PV701 to PV706."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zseal.domain.document import QEMU_NAMESPACE, Element
+from zseal.domain.edits import Change, set_attributes, set_text
+from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+
+TABLE = Table()
+
+_NO_DUMP = (
+    "The host sees the guest's memory encrypted. A dump that can be decrypted needs z16 or newer, an image built with "
+    "dumping enabled, and virsh dump --memory-only."
+)
+
+
+@TABLE.rule(
+    "PV701", Severity.WARNING, "the watchdog dumps the guest",
+    why=_NO_DUMP, effect="The dump fails, or holds encrypted pages only.", remedy="Write action='reset'.",
+    safety=Safety.ASK, example="<watchdog model='diag288' action='dump'/>",
+)  # fmt: skip
+def _watchdog(ctx: Context) -> Iterator[Hit]:
+    for device in ctx.domain.devices.all("watchdog"):
+        if device.get("action") == "dump":
+            change = set_attributes(device, action="reset")
+            yield Hit(device, "a dump made by the host's watchdog is not usable", change)
+
+
+@TABLE.rule(
+    "PV702", Severity.WARNING, "a core dump when the guest crashes",
+    why=_NO_DUMP, effect="The dump fails, or holds encrypted pages only.", remedy="Write destroy, or use kdump inside.",
+    safety=Safety.ASK, example="<on_crash>coredump-destroy</on_crash>",
+)  # fmt: skip
+def _on_crash(ctx: Context) -> Iterator[Hit]:
+    element = ctx.root.find("on_crash")
+    if element is not None and element.value.startswith("coredump"):
+        yield Hit(element, f"the dump of {element.value} is not usable", set_text(element, "destroy"))
+
+
+@TABLE.rule(
+    "PV703", Severity.ADVICE, "guest memory in core dumps of QEMU",
+    why="QEMU's own core dump would hold the guest's memory as the host sees it, encrypted.",
+    effect="Large dumps without use.",
+    remedy="Write dumpCore='off'.",
+    safety=Safety.SAFE, example="<memory dumpCore='on' unit='GiB'>4</memory>",
+)  # fmt: skip
+def _dump_core(ctx: Context) -> Iterator[Hit]:
+    memory = ctx.root.find("memory")
+    if memory is not None and memory.get("dumpCore") == "on":
+        yield Hit(memory, "QEMU's core dump would hold only encrypted pages", set_attributes(memory, dumpCore="off"))
+
+
+@TABLE.rule(
+    "PV704", Severity.WARNING, "async-teardown with memory allocated at once",
+    why="With async-teardown the old memory is still there while the guest starts again.",
+    effect="A restart needs the guest's memory twice; the host may run out of it.",
+    remedy="Remove <allocation mode='immediate'/>, or async-teardown.",
+    safety=Safety.ASK,
+    example="<domain type='kvm'>\n  <memoryBacking>\n    <allocation mode='immediate'/>\n  </memoryBacking>\n"
+    "  <features>\n    <async-teardown enabled='yes'/>\n  </features>\n</domain>",
+)  # fmt: skip
+def _teardown(ctx: Context) -> Iterator[Hit]:
+    feature = ctx.root.find("features", "async-teardown")
+    allocation = ctx.root.find("memoryBacking", "allocation")
+    immediate = allocation is not None and allocation.get("mode") == "immediate"
+    if feature is not None and allocation is not None and feature.get("enabled", "yes") == "yes" and immediate:
+        change = set_attributes(allocation, mode="ondemand")
+        yield Hit(allocation, "with async-teardown the host can run out of memory at a restart", change)
+
+
+@TABLE.rule(
+    "PV705", Severity.ADVICE, "suspend is enabled",
+    why="The host can't save the memory of a protected guest, and QEMU blocks migration, save and snapshots.",
+    effect="A suspend request fails.",
+    remedy="Write enabled='no'.",
+    safety=Safety.ASK, example="<pm>\n  <suspend-to-disk enabled='yes'/>\n</pm>",
+)  # fmt: skip
+def _suspend(ctx: Context) -> Iterator[Hit]:
+    pm = ctx.root.find("pm")
+    for element in pm.all("suspend-to-mem", "suspend-to-disk") if pm is not None else ():
+        if element.get("enabled") == "yes":
+            change = set_attributes(element, enabled="no")
+            yield Hit(element, "the memory of a protected guest can't be saved by the host", change)
+
+
+_BYPASSING = ("-object", "-m", "-machine", "-M", "-global", "-cpu", "-accel", "-device", "-set")
+_WORDS = ("iommu_platform", "confidential-guest-support", "s390-pv-guest")
+
+
+@TABLE.rule(
+    "PV706", Severity.WARNING, "hand-written QEMU arguments",
+    why="Arguments in <qemu:commandline> go to QEMU as they are, and can undo what the rest of the domain says.",
+    effect="These checks do not see what QEMU is given.",
+    remedy="Say it with libvirt's own elements.",
+    safety=Safety.NONE,
+    example=f"<qemu:commandline xmlns:qemu='{QEMU_NAMESPACE}'>\n  <qemu:arg value='-global'/>\n"
+    "  <qemu:arg value='virtio-net-ccw.iommu_platform=off'/>\n</qemu:commandline>",
+)  # fmt: skip
+def _arguments(ctx: Context) -> Iterator[Hit]:
+    for section in ctx.root.all(f"{{{QEMU_NAMESPACE}}}commandline", f"{{{QEMU_NAMESPACE}}}override"):
+        if section.tag.endswith("}override"):
+            yield Hit(section, "overridden device properties bypass these checks")
+            continue
+        offending = next((argument for argument in section.children if _bypasses(argument)), None)
+        if offending is not None:
+            message = f"the QEMU argument {offending.get('value')[:60]!r} bypasses these checks"
+            yield Hit(offending, message, Change())
+
+
+def _bypasses(argument: Element) -> bool:
+    value = argument.get("value")
+    option = "-" + value.lstrip("-") if value.startswith("-") else value
+    return option in _BYPASSING or any(word in value for word in _WORDS)

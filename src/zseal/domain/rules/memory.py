@@ -1,0 +1,197 @@
+"""Rules about memory: PV301 to PV309."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zseal.domain.document import Element
+from zseal.domain.edits import remove_element, remove_elements, replace_element, set_attributes
+from zseal.domain.model import Style, size_in_bytes
+from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.domain.versions import ASYNC_TEARDOWN
+
+TABLE = Table()
+
+NO_BALLOON = "<memballoon model='none'/>"
+GIB = 1 << 30
+MIB = 1 << 20
+LARGE_GUEST = 64 * GIB
+ASSUMED_POOL = 512 * MIB
+WORKING_MEMORY = GIB
+
+
+def show_size(size: int) -> str:
+    """A number of bytes for people, in the largest binary unit that keeps it readable."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size} bytes"
+
+
+def block_after(ctx: Context) -> Element | None:
+    """The child of the domain behind which memory elements stand best."""
+    return next((e for tag in ("currentMemory", "memory", "name") if (e := ctx.root.find(tag)) is not None), None)
+
+
+@TABLE.rule(
+    "PV301", Severity.ERROR, "no memballoon element",
+    why="libvirt adds a virtio memory balloon to every domain that doesn't mention one. QEMU disables the discarding "
+    "of "
+    "memory at the switch, so a balloon can't work.",
+    effect="Inflating the balloon takes memory from the guest and gives none to the host.",
+    remedy=f"Add {NO_BALLOON} to the devices.",
+    safety=Safety.SAFE, example="<devices/>",
+)  # fmt: skip
+def _no_balloon_element(ctx: Context) -> Iterator[Hit]:
+    devices = ctx.root.find("devices")
+    if devices is None:
+        change = ctx.insert(ctx.root, f"<devices>\n  {NO_BALLOON}\n</devices>", after=ctx.domain.os)
+        yield Hit(ctx.root, "there are no devices, and libvirt will add a memory balloon", change)
+    elif devices.find("memballoon") is None:
+        yield Hit(devices, "libvirt adds a memory balloon when none is mentioned", ctx.insert(devices, NO_BALLOON))
+
+
+@TABLE.rule(
+    "PV302", Severity.ERROR, "a memory balloon",
+    why="The host can't take single pages back from a protected guest: QEMU disables the discarding of memory at the "
+    "switch.",
+    effect="Inflating the balloon takes memory from the guest and gives none to the host.",
+    remedy=f"Write {NO_BALLOON}.",
+    safety=Safety.SAFE, example="<memballoon model='virtio'>\n  <driver iommu='on'/>\n</memballoon>",
+)  # fmt: skip
+def _balloon(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.domain.devices.all("memballoon"):
+        if element.get("model") != "none":
+            yield Hit(
+                element, "ballooning does not work for protected guests",
+                replace_element(ctx.document, element, NO_BALLOON),
+            )  # fmt: skip
+
+
+@TABLE.rule(
+    "PV303", Severity.ERROR, "huge pages",
+    why="The ultravisor secures memory in pages of 4 KiB; KVM refuses memory backed by huge pages at the switch.",
+    effect="The guest stops at the switch: 'Protected VMs can currently not be backed with huge pages' in QEMU's log, "
+    "'Protected boot has failed: 0xa02' on the console.",
+    remedy="Remove <hugepages>.",
+    safety=Safety.SAFE, example="<memoryBacking>\n  <hugepages/>\n</memoryBacking>",
+)  # fmt: skip
+def _huge_pages(ctx: Context) -> Iterator[Hit]:
+    element = ctx.root.find("memoryBacking", "hugepages")
+    if element is not None:
+        parent = element.parent
+        alone = parent is not None and len(parent.children) == 1
+        change = remove_element(parent if alone and parent is not None else element)
+        yield Hit(element, "huge page backing is refused at the switch to protected mode", change)
+
+
+@TABLE.rule(
+    "PV304", Severity.ERROR, "memory hotplug",
+    why="Protected guests have the memory they start with.",
+    effect="'protected VMs: cannot disable RAM discard' in QEMU's log, and the switch fails.",
+    remedy="Remove maxMemory and the memory devices, and give the guest its full size in <memory>.",
+    safety=Safety.ASK, example="<maxMemory slots='1' unit='GiB'>8</maxMemory>",
+)  # fmt: skip
+def _hotplug(ctx: Context) -> Iterator[Hit]:
+    elements = [*ctx.root.all("maxMemory"), *ctx.domain.devices.all("memory")]
+    if elements:
+        what = " and ".join(sorted({"maxMemory" if e.tag == "maxMemory" else "memory devices" for e in elements}))
+        yield Hit(elements[0], f"memory hotplug is not available: {what}", remove_elements(elements))
+
+
+@TABLE.rule(
+    "PV305", Severity.WARNING, "currentMemory differs from memory",
+    why="Only a balloon can bring a guest from its maximum to another size, and there is none.",
+    effect="The guest has all of its memory from the start, whatever currentMemory says.",
+    remedy="Give both the same size.",
+    safety=Safety.SAFE, example="<currentMemory unit='GiB'>2</currentMemory>",
+)  # fmt: skip
+def _current(ctx: Context) -> Iterator[Hit]:
+    current, memory = ctx.root.find("currentMemory"), ctx.root.find("memory")
+    size = size_in_bytes(current)
+    if (
+        current is not None
+        and memory is not None
+        and None not in (size, ctx.domain.memory)
+        and size != ctx.domain.memory
+    ):
+        unit = f" unit='{memory.get('unit')}'" if memory.get("unit") else ""
+        change = replace_element(ctx.document, current, f"<currentMemory{unit}>{memory.value}</currentMemory>")
+        message = (
+            f"{show_size(size or 0)} instead of {show_size(ctx.domain.memory or 0)} is reachable only by ballooning"
+        )
+        yield Hit(current, message, change)
+
+
+@TABLE.rule(
+    "PV306", Severity.WARNING, "little memory for the guest",
+    why="All I/O of a protected guest goes through bounce buffers. The usual swiotlb=262144 is 512 MiB of its memory.",
+    effect="The guest runs out of memory, or its kernel shrinks the buffers and I/O gets slow.",
+    remedy="Give the guest at least 1.5 GiB, or a smaller swiotlb in the image's parameters.",
+    example="<memory unit='MiB'>512</memory>",
+)  # fmt: skip
+def _little(ctx: Context) -> Iterator[Hit]:
+    pool = ASSUMED_POOL
+    basis = f"an assumed pool of {show_size(pool)}"
+    if ctx.guest is not None and ctx.guest.pool is not None:
+        pool = ctx.guest.pool
+        basis = f"the image's pool of {show_size(pool)}"
+    if ctx.domain.memory is not None and ctx.domain.memory < pool + WORKING_MEMORY:
+        message = f"{show_size(ctx.domain.memory)} leaves little beside bounce buffers ({basis})"
+        yield Hit(ctx.root.find("memory"), message)
+
+
+@TABLE.rule(
+    "PV307", Severity.ADVICE, "page merging is not off",
+    why="Pages of a protected guest are encrypted when the host sees them, so no two are alike. launchSecurity turns "
+    "the "
+    "merging off by itself, the iommu style does not.",
+    effect="The host's KSM spends time on memory that it can never merge.",
+    remedy="Add <memoryBacking><nosharepages/></memoryBacking>.",
+    safety=Safety.SAFE, example="<memoryBacking/>",
+)  # fmt: skip
+def _sharing(ctx: Context) -> Iterator[Hit]:
+    backing = ctx.root.find("memoryBacking")
+    if ctx.domain.style is Style.IOMMU and (backing is None or backing.find("nosharepages") is None):
+        if backing is not None:
+            change = ctx.insert(backing, "<nosharepages/>")
+        else:
+            fragment = "<memoryBacking>\n  <nosharepages/>\n</memoryBacking>"
+            change = ctx.insert(ctx.root, fragment, after=block_after(ctx), first=block_after(ctx) is None)
+        yield Hit(backing if backing is not None else ctx.root, "page merging can't help and costs time", change)
+
+
+@TABLE.rule(
+    "PV308", Severity.ADVICE, "a large guest without async-teardown",
+    why="The memory of a protected guest is cleared page by page when it ends.",
+    effect="Shutdown and reboot take minutes.",
+    remedy="Add <async-teardown enabled='yes'/> to the features (libvirt 9.6.0 or newer).",
+    safety=Safety.ASK, example="<memory unit='GiB'>256</memory>",
+)  # fmt: skip
+def _teardown(ctx: Context) -> Iterator[Hit]:
+    large = ctx.domain.memory is not None and ctx.domain.memory >= LARGE_GUEST
+    feature = ctx.root.find("features", "async-teardown")
+    if large and ctx.target.libvirt_has(ASYNC_TEARDOWN) and (feature is None or feature.get("enabled") == "no"):
+        features = ctx.root.find("features")
+        fragment = "<async-teardown enabled='yes'/>"
+        if feature is not None:
+            change = set_attributes(feature, enabled="yes")
+        elif features is not None:
+            change = ctx.insert(features, fragment)
+        else:
+            change = ctx.insert(ctx.root, f"<features>\n  {fragment}\n</features>", after=ctx.domain.os)
+        yield Hit(ctx.root.find("memory"), "the shutdown will be slow without async-teardown", change)
+
+
+@TABLE.rule(
+    "PV309", Severity.ERROR, "more memory than the ultravisor allows",
+    why="The ultravisor supports guest addresses up to the limit in /sys/firmware/uv/query/max_address.",
+    effect="The switch to protected mode fails.",
+    remedy="Give the guest less memory.",
+    needs="host facts",
+)  # fmt: skip
+def _limit(ctx: Context) -> Iterator[Hit]:
+    limit = ctx.host.max_address if ctx.host is not None else None
+    if limit is not None and ctx.domain.memory is not None and ctx.domain.memory - 1 > limit:
+        message = f"{show_size(ctx.domain.memory)} ends above the ultravisor's highest guest address {limit:#x}"
+        yield Hit(ctx.root.find("memory"), message)

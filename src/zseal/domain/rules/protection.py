@@ -1,0 +1,225 @@
+"""Rules about what makes a domain ready for protected mode at all: PV101 to PV112."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zseal.domain.document import Element
+from zseal.domain.edits import (
+    Change,
+    remove_attributes,
+    remove_element,
+    remove_elements,
+    replace_element,
+    set_attributes,
+    unwrap_to_start,
+)
+from zseal.domain.model import S390_PV, Style
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
+from zseal.domain.versions import LAUNCH_SECURITY_LIBVIRT
+
+TABLE = Table()
+
+LAUNCH_SECURITY = f"<launchSecurity type='{S390_PV}'/>"
+OTHER_PLATFORMS = {"sev": "AMD", "sev-snp": "AMD", "tdx": "Intel"}
+
+
+def add_launch_security(ctx: Context) -> Change:
+    """Append the element as last child of the domain, before any qemu: elements."""
+    plain = [child for child in ctx.root.children if ":" not in child.name]
+    return ctx.insert(ctx.root, LAUNCH_SECURITY, after=plain[-1] if plain else None, first=not plain)
+
+
+def drop_iommu(driver: Element, name: str = "iommu") -> Change:
+    """Take the iommu attribute off a driver, and the driver with it where nothing else is left of it."""
+    if set(driver.attributes) == {name} and not driver.children:
+        return remove_element(driver)
+    return remove_attributes(driver, name)
+
+
+@TABLE.rule(
+    "PV101", Severity.ERROR, "nothing prepares the domain for protected mode",
+    why="A guest can switch to protected mode only if QEMU knows beforehand: through launchSecurity, or through "
+    "iommu='on' on every virtio device.",
+    effect="The guest switches and then refuses its devices ('device must provide VIRTIO_F_ACCESS_PLATFORM'): no root "
+    "disk, no network. An image that is not encrypted runs, unprotected.",
+    remedy=f"Add {LAUNCH_SECURITY} to the domain (libvirt 7.6.0 or newer).",
+    safety=Safety.SAFE, example="<domain type='kvm'>\n  <name>guest</name>\n</domain>",
+)  # fmt: skip
+def _unprotected(ctx: Context) -> Iterator[Hit]:
+    if not ctx.domain.launch_security and ctx.domain.style is Style.NONE:
+        misplaced = any(element.tag == "launchSecurity" for element in ctx.root.walk())
+        change = Change() if misplaced else add_launch_security(ctx)  # moving it, PV111, is the repair then
+        yield Hit(ctx.root, "nothing in this domain prepares it for protected mode", change)
+
+
+@TABLE.rule(
+    "PV102", Severity.ERROR, "launch security of another platform",
+    why="sev and sev-snp belong to AMD, tdx to Intel. On s390x the type is s390-pv, and it has no settings.",
+    effect="libvirt refuses the domain: the emulator does not support it.",
+    remedy=f"Write {LAUNCH_SECURITY}.",
+    safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
+    example="<launchSecurity type='sev'>\n  <policy>0x3</policy>\n</launchSecurity>",
+)  # fmt: skip
+def _other_platform(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.domain.launch_security:
+        kind = element.get("type")
+        if kind in OTHER_PLATFORMS:
+            message = f"launch security type {kind} belongs to another platform ({OTHER_PLATFORMS[kind]})"
+            yield Hit(element, message, replace_element(ctx.document, element, LAUNCH_SECURITY))
+
+
+@TABLE.rule(
+    "PV103", Severity.ERROR, "unknown launch security type",
+    why="libvirt knows the type as s390-pv, with a hyphen.",
+    effect="libvirt refuses the domain: invalid value for attribute type.",
+    remedy="Write type='s390-pv'.",
+    safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT, example="<launchSecurity type='s390_pv'/>",
+)  # fmt: skip
+def _unknown_type(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.domain.launch_security:
+        kind = element.get("type")
+        if kind and kind != S390_PV and kind not in OTHER_PLATFORMS:
+            change = set_attributes(element, type=S390_PV)
+            yield Hit(element, f"unknown launch security type {kind!r}, did you mean {S390_PV}?", change)
+
+
+@TABLE.rule(
+    "PV104", Severity.ERROR, "launchSecurity without a type",
+    why="The element says nothing without its type.",
+    effect="libvirt refuses the domain: missing required attribute type.",
+    remedy="Write type='s390-pv'.",
+    safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT, example="<launchSecurity/>",
+)  # fmt: skip
+def _no_type(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.domain.launch_security:
+        if not element.get("type"):
+            yield Hit(element, f"launchSecurity needs type='{S390_PV}'", set_attributes(element, type=S390_PV))
+
+
+@TABLE.rule(
+    "PV105", Severity.WARNING, "ignored content in launchSecurity",
+    why="s390-pv has no settings: no policy, no certificates. What decides is in the encrypted image.",
+    effect="libvirt ignores the content and drops it when it writes the domain back.",
+    remedy="Remove everything but the type.",
+    safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
+    example="<launchSecurity type='s390-pv'>\n  <policy>0x1</policy>\n</launchSecurity>",
+)  # fmt: skip
+def _content(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.domain.launch_security:
+        extra = [name for name in element.attributes if name != "type"]
+        if element.get("type") == S390_PV and (element.children or extra):
+            names = ", ".join([*(child.name for child in element.children), *extra])
+            change = Change([*remove_attributes(element, *extra), *unwrap_to_start(element)])
+            yield Hit(element, f"launchSecurity {S390_PV} has no settings, {names} is ignored", change)
+
+
+@TABLE.rule(
+    "PV106", Severity.ERROR, "more than one launchSecurity",
+    why="A domain has one kind of launch security.",
+    effect="libvirt uses the first and drops the others.",
+    remedy=f"Keep one {LAUNCH_SECURITY}.",
+    safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
+    example="<domain type='kvm'>\n  <launchSecurity type='s390-pv'/>\n  <launchSecurity type='s390-pv'/>\n</domain>",
+)  # fmt: skip
+def _several(ctx: Context) -> Iterator[Hit]:
+    elements = ctx.domain.launch_security
+    if len(elements) > 1:
+        kept = next((e for e in elements if e.get("type") == S390_PV), elements[0])
+        change = remove_elements([element for element in elements if element is not kept])
+        yield Hit(elements[1], f"{len(elements)} launchSecurity elements; only the first is used", change)
+
+
+@TABLE.rule(
+    "PV107", Severity.ADVICE, "iommu attributes beside launchSecurity",
+    why="With launchSecurity QEMU turns iommu_platform on for every virtio device by itself.",
+    effect="None; but whoever reads the domain must wonder whether the devices without the attribute work.",
+    remedy="Remove iommu='on'.",
+    safety=Safety.SAFE,
+    example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
+)  # fmt: skip
+def _redundant(ctx: Context) -> Iterator[Hit]:
+    if ctx.domain.style is Style.LAUNCH_SECURITY:
+        for device in ctx.domain.virtio:
+            if device.covered and device.driver is not None:
+                change = drop_iommu(device.driver)
+                yield Hit(device.driver, f"launchSecurity makes iommu='on' on {device} redundant", change)
+
+
+@TABLE.rule(
+    "PV108", Severity.ERROR, "iommu='off' beside launchSecurity",
+    why="launchSecurity only changes QEMU's default; an explicit off wins over it.",
+    effect="The guest refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'.",
+    remedy="Remove iommu='off'.",
+    safety=Safety.SAFE,
+    example="<disk type='file'>\n  <driver name='qemu' iommu='off'/>\n  <target dev='vdb'/>\n</disk>",
+)  # fmt: skip
+def _off(ctx: Context) -> Iterator[Hit]:
+    if ctx.domain.style is Style.LAUNCH_SECURITY:
+        for device in ctx.domain.virtio:
+            if device.iommu == "off" and device.driver is not None:
+                message = f"iommu='off' overrides the default that {device} needs; the guest will refuse it"
+                yield Hit(device.driver, message, drop_iommu(device.driver))
+
+
+@TABLE.rule(
+    "PV109", Severity.ADVICE, "the older iommu style",
+    why="From libvirt 7.6.0 on launchSecurity covers all virtio devices, those that libvirt adds and those that are "
+    "hot-plugged too, and lets libvirt and QEMU check the host before the start.",
+    effect="None now; the next device that is added without iommu='on' will not work.",
+    remedy="zseal domain convert --style launch-security.",
+    safety=Safety.ASK, example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
+)  # fmt: skip
+def _older_style(ctx: Context) -> Iterator[Hit]:
+    if ctx.domain.style is Style.IOMMU and ctx.target.libvirt_has(LAUNCH_SECURITY_LIBVIRT):
+        first = ctx.domain.iommu_elements[0]
+        yield Hit(first, "launchSecurity would cover all devices, including those libvirt adds by itself")
+
+
+@TABLE.rule(
+    "PV110", Severity.ERROR, "a virtual IOMMU device",
+    why="An <iommu> device emulates an IOMMU for the guest. It has nothing to do with iommu='on', and s390x has none.",
+    effect="libvirt refuses the domain.",
+    remedy="Remove the <iommu> device.",
+    safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT, example="<iommu model='virtio'/>",
+)  # fmt: skip
+def _iommu_device(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.domain.devices.all("iommu"):
+        message = "a virtual IOMMU device is unrelated to iommu='on' and does not exist on s390x"
+        yield Hit(element, message, remove_element(element))
+
+
+@TABLE.rule(
+    "PV111", Severity.ERROR, "launchSecurity in the wrong place",
+    why="libvirt looks for launchSecurity directly below <domain> only.",
+    effect="libvirt defines the domain and drops the element: QEMU starts without it.",
+    remedy="Move the element to the end of the domain.",
+    safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
+    example="<domain type='kvm'>\n  <devices>\n    <launchSecurity type='s390-pv'/>\n  </devices>\n</domain>",
+)  # fmt: skip
+def _misplaced(ctx: Context) -> Iterator[Hit]:
+    for element in ctx.root.walk():
+        if element.tag == "launchSecurity" and element.parent is not ctx.root and element is not ctx.root:
+            change = [*remove_element(element)]
+            if not ctx.domain.launch_security:
+                change += add_launch_security(ctx)
+            where = element.parent.name if element.parent else "?"
+            message = f"launchSecurity inside {where}: libvirt drops it silently and the guest can't switch"
+            yield Hit(element, message, Change(change))
+
+
+@TABLE.rule(
+    "PV112", Severity.WARNING, "only some virtio devices are covered",
+    why="In the iommu style each virtio device needs the attribute, those that libvirt adds by itself too.",
+    effect="The covered devices work, the others are missing in the guest.",
+    remedy="Give every virtio device iommu='on' (the other findings name them), or convert to launchSecurity.",
+    safety=Safety.SAFE,
+    example="<interface type='network'>\n  <source network='default'/>\n  <model type='virtio'/>\n</interface>",
+)  # fmt: skip
+def _mixed(ctx: Context) -> Iterator[Hit]:
+    devices = ctx.domain.virtio
+    covered = sum(device.covered for device in devices)
+    total = len(devices) + len(ctx.domain.implicit)
+    if ctx.domain.style is Style.IOMMU and 0 < covered < total:
+        # repaired by the rule of each device
+        yield Hit(ctx.root.find("devices"), f"{covered} of {total} virtio devices are covered by iommu='on'")
