@@ -44,11 +44,11 @@ class PlainMachine:
         ended = subprocess.run(
             [
                 *(QEMU, "-machine", "accel=tcg", "-m", "128", "-nodefaults", "-display", "none"),
-                *("-no-reboot", "-action", "panic=shutdown"),
+                *("-S", "-no-reboot", "-action", "panic=shutdown"),
                 *("-chardev", f"file,id=console,path={output}", "-device", f"{console},chardev=console"),
                 *("-qmp", "stdio", "-kernel", str(kernel), *options),
             ],
-            input='{"execute": "qmp_capabilities"}\n',
+            input='{"execute": "qmp_capabilities"}\n{"execute": "cont"}\n',  # events are sent from here on
             capture_output=True,
             text=True,
             check=False,
