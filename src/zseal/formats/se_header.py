@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Self
 
 from zseal.errors import FormatError
 from zseal.formats.key_slot import PUBLIC_KEY_SIZE, KeySlot
@@ -34,8 +35,23 @@ TAG_SIZE = 16
 DIGEST_SIZE = 64
 
 
-class PlainFlags(enum.IntFlag):
+class _FlagWord(enum.IntFlag):
+    """A 64-bit word of flags that keeps bits without a name, also when it is inverted."""
+
+    def _complement(self) -> Self:
+        return type(self)(self.value ^ (1 << 64) - 1)
+
+    @classmethod
+    def known(cls) -> Self:
+        """Return all flags that have a meaning."""
+        return cls(sum(cls))
+
+
+class PlainFlags(_FlagWord):
     """Plaintext control flags (pcf); bit 0 is the most significant."""
+
+    # IntFlag's own covers no higher bit than the flags below; enum looks for it in the class itself
+    __invert__ = _FlagWord._complement
 
     DUMP = 1 << (63 - 34)
     NO_COMPONENT_ENCRYPTION = 1 << (63 - 35)
@@ -45,25 +61,18 @@ class PlainFlags(enum.IntFlag):
     PCKMO_HMAC = 1 << (63 - 59)
     BACKUP_KEYS = 1 << (63 - 62)
 
-    @classmethod
-    def known(cls) -> PlainFlags:
-        """Return all flags that have a meaning."""
-        return cls(sum(cls))
-
 
 PCKMO = PlainFlags.PCKMO_DEA | PlainFlags.PCKMO_AES | PlainFlags.PCKMO_ECC
 
 
-class SecretFlags(enum.IntFlag):
+class SecretFlags(_FlagWord):
     """Secret control flags (scf), in the encrypted area; bit 0 is the most significant."""
+
+    # IntFlag's own covers no higher bit than the flags below; enum looks for it in the class itself
+    __invert__ = _FlagWord._complement
 
     CCK_EXTENSION_SECRET = 1 << (63 - 1)
     CCK_UPDATE = 1 << (63 - 2)
-
-    @classmethod
-    def known(cls) -> SecretFlags:
-        """Return all flags that have a meaning."""
-        return cls(sum(cls))
 
 
 class HeaderFault(enum.Enum):

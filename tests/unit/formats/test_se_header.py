@@ -136,3 +136,8 @@ def test_optional_items_are_refused() -> None:
 def test_flag_values() -> None:
     assert PlainFlags.known() == 0x300000F2
     assert SecretFlags.known() == 0x6000000000000000
+
+
+def test_inverted_flags_cover_the_whole_word() -> None:
+    assert ~PlainFlags.DUMP == (1 << 64) - 1 - PlainFlags.DUMP
+    assert PlainFlags(1 << 40) & ~PlainFlags.known() == 1 << 40

@@ -84,3 +84,11 @@ def image_keys(name: str) -> ImageKeys:
         iv=bytes.fromhex(known.get("iv_hex") or INPUTS["hdr_iv_hex"]),
         tweaks=tweaks(known.get("tweak_prefixes") or INPUTS["tweak_prefixes"]),
     )
+
+
+def fake_kernel(size: int = 0x12345, max_command_line: int = 4096) -> bytes:
+    """Bytes that pass for an s390x kernel."""
+    data = bytearray((index * 7) & 0xFF for index in range(size))
+    data[0x10008:0x1000E] = b"S390EP"
+    data[0x10430:0x10438] = max_command_line.to_bytes(8, "big")
+    return bytes(data)
