@@ -58,6 +58,8 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -
         try:
             response = opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
+            if error.code // 100 == 3:
+                raise FetchError(f"a redirection is not followed: {error.reason}", where=url) from error
             # some servers send the list with an odd status; its signature tells whether it is one
             response = error
         with response:
@@ -78,6 +80,8 @@ def _read(response: IO[bytes], url: str, deadline: float, max_size: int) -> byte
             raise FetchError(f"more than {max_size} bytes", where=url)
         if time.monotonic() > deadline:
             raise FetchError("it takes too long", where=url)
+    if getattr(response, "length", 0):
+        raise FetchError("cannot fetch: the connection ended early", where=url)
     return bytes(body)
 
 
