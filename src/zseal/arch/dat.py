@@ -69,6 +69,10 @@ class Registers(Protocol):
         """Return access register ``number``."""
 
 
+Translations = dict[int | None, dict[tuple[int, bool], int]]
+"""Pages already translated, by ASCE (None: real addresses), then by page number and whether for a store."""
+
+
 def real_to_absolute(address: int, prefix: int) -> int:
     """Apply prefixing: real 0 to 0x1fff and the 8 KiB at ``prefix`` trade places. The same step undoes itself."""
     area = address & ~(PREFIX_AREA_SIZE - 1)
@@ -83,12 +87,15 @@ def _entry(storage: Storage, address: int) -> int:
     return int.from_bytes(storage.read(address, 8), "big")
 
 
-def translate(storage: Storage, asce: int, virtual: int, *, write: bool = False, prefix: int = 0) -> int:
+def translate(
+    storage: Storage, asce: int, virtual: int, *, write: bool = False, execute: bool = False, prefix: int = 0
+) -> int:
     """Translate 64-bit ``virtual`` under the address-space-control element ``asce``; return the absolute address.
 
     Raises ProgramInterruption with the code the CPU would present: ASCE type, region-first, -second and -third,
-    segment and page translation, translation specification, addressing (a table outside storage) and, where
-    ``write`` is set, protection. The resulting address is not checked against the storage's size.
+    segment and page translation, translation specification, addressing (a table outside storage) and protection:
+    for a store (``write``) DAT protection, for an instruction fetch (``execute``) instruction-execution protection.
+    The resulting address is not checked against the storage's size.
     """
     if asce & ASCE_REAL_SPACE:
         return real_to_absolute(virtual, prefix)
@@ -96,7 +103,7 @@ def translate(storage: Storage, asce: int, virtual: int, *, write: bool = False,
     if virtual >> _LEVEL_SHIFT[level] > 0x7FF:
         raise ProgramInterruption(ProgramCode.ASCE_TYPE, virtual)
     origin, first, last = asce & ORIGIN, 0, asce & LENGTH_MASK
-    protected = 0
+    protected, executable = 0, True
     while True:
         index = virtual >> _LEVEL_SHIFT[level] & 0x7FF
         if not first <= index >> 9 <= last:
@@ -112,6 +119,7 @@ def translate(storage: Storage, asce: int, virtual: int, *, write: bool = False,
         if level <= _REGION_THIRD and entry & FRAME:
             inside = _FRAME_MASK[level]
             real = entry & ~inside & ADDRESS_MASK | virtual & inside
+            executable = not entry & EXECUTION_PROTECTED
             break
         if level == _SEGMENT:
             page = _entry(storage, (entry & PAGE_TABLE_ORIGIN) + (virtual >> 12 & 0xFF) * 8)
@@ -121,10 +129,11 @@ def translate(storage: Storage, asce: int, virtual: int, *, write: bool = False,
                 raise ProgramInterruption(ProgramCode.TRANSLATION_SPECIFICATION, virtual)
             protected |= page & PROTECTED
             real = page & ORIGIN | virtual & 0xFFF
+            executable = not page & EXECUTION_PROTECTED
             break
         origin, first, last = entry & ORIGIN, entry >> 6 & 3, entry & LENGTH_MASK
         level -= 1
-    if write and protected:
+    if (write and protected) or (execute and not executable):
         raise ProgramInterruption(ProgramCode.PROTECTION, virtual)
     return real_to_absolute(real, prefix)
 
@@ -241,7 +250,8 @@ class CpuMemory:
     DAT off: addresses are real. DAT on: they belong to ``space``; HOME (CR13) is where a UVC's operands are. With
     ``space`` None they belong to the space that the PSW names for ordinary operands; in access-register mode that is
     the primary space for an access-list-entry token (ALET) of 0 and the secondary one for 1, taken from the access
-    register ``base``. Translations are kept for the life of the object, like a TLB: make a new one at each stop.
+    register ``base``. Translations are kept for the life of the object, like a TLB: make a new one at each stop. A CPU
+    that runs ahead without a stop lends its own in the attribute ``translations``.
     """
 
     def __init__(
@@ -257,7 +267,8 @@ class CpuMemory:
             self._asce = self._control_element(cpu, base)
             # A private space (and a real space designated as one) is exempt from low-address protection.
             self._low_protection = self._low_protection and not self._asce & ASCE_PRIVATE_SPACE
-        self._known: dict[tuple[int, bool], int] = {}
+        translations: Translations = getattr(cpu, "translations", None) or {}
+        self._known = translations.setdefault(self._asce, {})
 
     def _control_element(self, cpu: Registers, base: int) -> int:
         if self._space is AddressSpace.ACCESS_REGISTER:

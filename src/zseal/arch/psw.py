@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
+from typing import NamedTuple
 
 DAT = 1 << (63 - 5)
 IO = 1 << (63 - 6)
@@ -29,8 +29,7 @@ class AddressSpace(enum.IntEnum):
     HOME = 3  # CR13
 
 
-@dataclasses.dataclass(frozen=True)
-class Psw:
+class Psw(NamedTuple):
     """A 128-bit PSW: 64-bit ``mask`` and 64-bit instruction ``address``."""
 
     mask: int

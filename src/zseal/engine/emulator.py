@@ -1,0 +1,259 @@
+"""One s390x CPU on Unicorn Engine over a machine's memory: registers in batches, translation by our own page walk.
+
+Unicorn (PyPI ``unicorn``) is an optional package: it is imported when the first :class:`Emulator` is made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import enum
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.storage import PAGE_SIZE, Storage
+from zseal.engine.errors import EngineError
+from zseal.errors import MissingDependencyError
+
+PSW_MASK, PSW_ADDRESS = 16, 17
+"""Places of the PSW behind the sixteen general registers in :attr:`Emulator.registers`."""
+_BATCH = 18
+_MASK64 = (1 << 64) - 1
+_HINT = "pip install 'zseal[fast]'"
+
+
+class Access(enum.Enum):
+    """What a page is translated for."""
+
+    READ = "read"
+    WRITE = "write"
+    FETCH = "fetch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """An access that could not be translated: its page address and the interruption it is to end in."""
+
+    access: Access
+    interruption: ProgramInterruption
+
+
+def unicorn_available() -> bool:
+    """Whether an Emulator can be made on this computer."""
+    try:
+        _load()
+    except MissingDependencyError:
+        return False
+    return True
+
+
+def _load() -> Any:  # the package has no types
+    try:
+        import unicorn
+        from unicorn import s390x_const, unicorn_const
+        from unicorn.unicorn_py3.unicorn import uclib
+    except ImportError as error:
+        raise MissingDependencyError("the package 'unicorn' is not installed", hint=_HINT) from error
+    except Exception as error:  # the binding raises its own kinds where the shared library can't be loaded
+        raise MissingDependencyError(f"the package 'unicorn' can't be used: {error}", hint=_HINT) from error
+    return unicorn, unicorn_const, s390x_const, uclib
+
+
+class EmulatorClient(Protocol):
+    """What an Emulator asks while it runs. Exceptions end the run and come out of it, unless said otherwise."""
+
+    def translate(self, address: int, access: Access) -> int:
+        """Return the absolute address of a page, or raise ProgramInterruption, which ends the run as a fault.
+
+        Asked once for a page and kind of access, until :meth:`Emulator.forget_translations`.
+        """
+
+    def program_check(self) -> bool:
+        """Complete an instruction that Unicorn does not (an unknown operation, say).
+
+        The registers are up to date; where this returns true the CPU goes on at the PSW in them.
+        """
+
+    def block(self, address: int, size: int) -> bool:
+        """Whether a block of code may be executed, before its first time; the run ends in front of it where not.
+
+        Not asked for the block that a run begins with. An instruction that Unicorn does not know is not counted in.
+        """
+
+
+class Emulator:
+    """A CPU over ``memory`` that runs until something happens that Unicorn leaves to its client."""
+
+    def __init__(self, memory: Storage) -> None:
+        unicorn, self._const, names, library = _load()
+        self._error_type = unicorn.UcError
+        self._client: EmulatorClient = _Nobody()
+        self._raised: BaseException | None = None
+        self.fault: Fault | None = None
+        self.stopped_block: int | None = None
+        # Unicorn works on the machine's own bytes; the view keeps them mapped as long as this object lives.
+        self._view = memory.view(0, memory.size)
+        self._anchor = (ctypes.c_char * memory.size).from_buffer(self._view)
+        uc = self._uc = unicorn.Uc(unicorn.UC_ARCH_S390X, unicorn.UC_MODE_BIG_ENDIAN)
+        uc.mem_map_ptr(0, memory.size, self._const.UC_PROT_ALL, ctypes.addressof(self._anchor))
+        uc.ctl_set_tlb_mode(self._const.UC_TLB_VIRTUAL)
+        uc.ctl_exits_enabled(True)  # with none set: no address ends a run
+        uc.hook_add(self._const.UC_HOOK_TLB_FILL, self._fill)
+        uc.hook_add(self._const.UC_HOOK_INTR, self._interrupt)
+        uc.hook_add(self._const.UC_HOOK_EDGE_GENERATED, self._edge)
+        self._accesses = {
+            self._const.UC_MEM_READ: (Access.READ, self._const.UC_PROT_READ),
+            self._const.UC_MEM_WRITE: (Access.WRITE, self._const.UC_PROT_READ | self._const.UC_PROT_WRITE),
+            self._const.UC_MEM_FETCH: (Access.FETCH, self._const.UC_PROT_READ | self._const.UC_PROT_EXEC),
+        }
+        # The binding's own batch calls build their arguments anew each time, at 30 us a call; these are built once.
+        self.registers = (ctypes.c_uint64 * _BATCH)()
+        self._access_values = (ctypes.c_uint32 * 16)()
+        self._handle = ctypes.c_void_p(uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
+        functions = ctypes.CDLL(library._name)  # the same library, without the binding's checks of every argument
+        self._read_batch = functions.uc_reg_read_batch
+        self._write_batch = functions.uc_reg_write_batch
+        general = [names.UC_S390X_REG_R0 + i for i in range(16)] + [names.UC_S390X_REG_PSWM, names.UC_S390X_REG_PC]
+        self._all = _Batch(general, self.registers, 8)
+        self._psw = _Batch(general[PSW_MASK:], self.registers, 8, first=PSW_MASK)
+        self._general = _Batch(general[:PSW_MASK], self.registers, 8)
+        self._access = _Batch([names.UC_S390X_REG_A0 + i for i in range(16)], self._access_values, 4)
+
+    # --- registers ---
+
+    def load(self) -> None:
+        """Refresh :attr:`registers` (sixteen general registers, PSW mask, PSW address) from the CPU."""
+        self._read_batch(self._handle, self._all.names, self._all.pointers, self._all.count)
+
+    def store_psw(self) -> None:
+        """Give the CPU the PSW in :attr:`registers`; inside a callback it goes on there."""
+        self._write_batch(self._handle, self._psw.names, self._psw.pointers, self._psw.count)
+
+    def store_general(self) -> None:
+        """Give the CPU the general registers in :attr:`registers`."""
+        self._write_batch(self._handle, self._general.names, self._general.pointers, self._general.count)
+
+    def access_registers(self) -> list[int]:
+        """Return the sixteen access registers."""
+        self._read_batch(self._handle, self._access.names, self._access.pointers, self._access.count)
+        return list(self._access_values)
+
+    def set_access_registers(self, values: Iterable[int]) -> None:
+        """Set the sixteen access registers."""
+        self._access_values[:] = list(values)
+        self._write_batch(self._handle, self._access.names, self._access.pointers, self._access.count)
+
+    # --- execution ---
+
+    def run(self, client: EmulatorClient, *, instructions: int = 0) -> None:
+        """Execute from the PSW in :attr:`registers`, which the caller has stored, and refresh them at the end.
+
+        Ends where ``client`` ends it, at an access that can't be translated (:attr:`fault` says which; the PSW points
+        at the instruction), in front of a refused block (:attr:`stopped_block`), or after ``instructions`` (0: without
+        end). An exception that the client raised comes out here, the registers being those in front of the instruction
+        it was called for.
+        """
+        self._begin(client)
+        start = self.registers[PSW_ADDRESS]
+        try:
+            self._uc.emu_start(start, 0, count=instructions)
+        except self._error_type as error:
+            if self.fault is None and self._raised is None:
+                self._raised = EngineError(f"Unicorn can't go on from guest address {start:#x}: {error}")
+        self.load()
+        if self.stopped_block is not None:
+            self.registers[PSW_ADDRESS] = self.stopped_block
+        self._client = _Nobody()
+        raised = self._taken()
+        if raised is not None:
+            raise raised
+
+    def _begin(self, client: EmulatorClient) -> None:
+        self.fault = self.stopped_block = self._raised = None
+        self._client = client
+
+    def _taken(self) -> BaseException | None:
+        raised, self._raised = self._raised, None
+        return raised
+
+    def stop(self) -> None:
+        """End :meth:`run` after the callback that calls this."""
+        self._uc.emu_stop()
+
+    def forget_translations(self) -> None:
+        """Empty the TLB: every page is translated anew when it is used."""
+        self._uc.ctl(self._const.UC_CTL_TLB_FLUSH, self._const.UC_CTL_IO_WRITE)
+
+    def forget_code(self) -> None:
+        """Throw away translated code: what was stored behind Unicorn's back is seen."""
+        self._uc.ctl_flush_tb()
+
+    def close(self) -> None:
+        """Give the memory back; the object can't be used any longer, and a second time has no effect."""
+        if not hasattr(self, "_uc"):
+            return
+        # The hooks hold the binding's object and this one in a circle; without them it is closed at once.
+        self._uc._callbacks.clear()
+        del self._uc, self._anchor
+        self._view.release()
+
+    # --- callbacks; what they raise must not pass through C ---
+
+    def _fill(self, _uc: object, address: int, kind: int, result: Any, _data: object = None) -> bool:
+        access, permissions = self._accesses[kind]
+        try:
+            result.paddr = self._client.translate(address, access) & ~(PAGE_SIZE - 1)
+            result.perms = permissions
+        except ProgramInterruption as interruption:
+            self.fault = Fault(access, interruption)
+            return False
+        except BaseException as error:
+            self._raised = error
+            return False
+        return True
+
+    def _interrupt(self, uc: Any, _number: int, _data: object) -> None:
+        try:
+            self.load()
+            if self._client.program_check():
+                return
+        except BaseException as error:
+            self._raised = error
+        uc.emu_stop()
+
+    def _edge(self, uc: Any, current: Any, _previous: Any, _data: object) -> None:
+        if self.stopped_block is not None:
+            return
+        try:
+            if self._client.block(current.pc & _MASK64, current.size):
+                return
+        except BaseException as error:
+            self._raised = error
+        self.stopped_block = current.pc & _MASK64
+        uc.emu_stop()
+
+
+class _Nobody:
+    """The client of a CPU that does not run."""
+
+    def translate(self, address: int, access: Access) -> int:
+        raise ProgramInterruption(ProgramCode.ADDRESSING, address)
+
+    def program_check(self) -> bool:
+        return False
+
+    def block(self, address: int, size: int) -> bool:
+        return False
+
+
+class _Batch:
+    """The arguments of a batch call: register names, pointers to the places of their values, their number."""
+
+    def __init__(self, names: list[int], values: Any, size: int, *, first: int = 0) -> None:
+        base = ctypes.addressof(values) + first * size
+        self._names = (ctypes.c_int * len(names))(*names)
+        self._pointers = (ctypes.c_void_p * len(names))(*[base + size * i for i in range(len(names))])
+        self.names = ctypes.c_void_p(ctypes.addressof(self._names))
+        self.pointers = ctypes.c_void_p(ctypes.addressof(self._pointers))
+        self.count = ctypes.c_int(len(names))

@@ -1,0 +1,450 @@
+"""Run-ahead leaves a CPU exactly where it would be, and stops in front of what it can't do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from zseal.arch.dat import CpuMemory
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.psw import Psw
+from zseal.arch.storage import MIB
+from zseal.engine import runahead
+from zseal.engine.interface import Trap, TrapKind
+from zseal.engine.memory import SharedMemory
+from zseal.engine.runahead import End, RunAhead, Stretch
+
+CODE = 0x100000
+CALLER = 0x110000
+STACK = 0x30F000
+PREFIX = 0x8000
+BAD_PAGE = 0x3F0000  # not mapped
+READ_ONLY = 0x3F1000
+HOME = 0x0400C00180000000
+PRIMARY = 0x0400000180000000
+REAL = 0x0000000180000000
+
+# A loop as Linux's set_memory_decrypted() is one: r2 = first address, r3 = number of pages, a stack protector whose
+# canary lies at offset 40 behind a0:a1, and a subroutine that builds the control block on the stack.
+LOOP = bytes.fromhex(
+    "eb6ff0300024"  # stmg  %r6,%r15,48(%r15)
+    "b9040082"  # lgr   %r8,%r2
+    "b9040093"  # lgr   %r9,%r3
+    "a7fbff38"  # aghi  %r15,-200
+    "e548f0a00000"  # mvghi 160(%r15),0              <- 0x12
+    "b24f0010"  # ear   %r1,%a0
+    "eb110020000d"  # sllg  %r1,%r1,32
+    "b24f0011"  # ear   %r1,%a1
+    "d207f0c01028"  # mvc   192(8,%r15),40(%r1)
+    "b9040028"  # lgr   %r2,%r8
+    "c0e500000015"  # brasl %r14,share
+    "d207f0b0f0c0"  # mvc   176(8,%r15),192(%r15)
+    "d507f0c0f0b0"  # clc   192(8,%r15),176(%r15)
+    "a774000a"  # jne   .
+    "a78b1000"  # aghi  %r8,4096
+    "a797ffe4"  # brctg %r9,0x12
+    "eb6ff0f80004"  # lmg   %r6,%r15,248(%r15)
+    "07fe"  # br    %r14
+    "a7f40000"  # j     .
+    # share:
+    "ebeff0700024"  # stmg  %r14,%r15,112(%r15)
+    "a7fbffc0"  # aghi  %r15,-64
+    "d71ff000f000"  # xc    0(32,%r15),0(%r15)
+    "a7191000"  # lghi  %r1,4096
+    "4010f002"  # sth   %r1,2(%r15)
+    "a7190020"  # lghi  %r1,32
+    "4010f000"  # sth   %r1,0(%r15)
+    "e320f0180024"  # stg   %r2,24(%r15)
+    "4140f000"  # la    %r4,0(%r15)
+    "a7390000"  # lghi  %r3,0
+    "b9a40034"  # uvc   %r3,%r4                      <- 0x88
+    "b2220050"  # ipm   %r5
+    "8850001c"  # srl   %r5,28
+    "a75e0001"  # chi   %r5,1
+    "a724fff8"  # jh    0x88
+    "a7280000"  # lhi   %r2,0
+    "a7840006"  # je    .+12
+    "ebeff0b00004"  # lmg   %r14,%r15,176(%r15)
+    "07fe"  # br    %r14
+    "a728fffb"  # lhi   %r2,-5
+    "a7f4fffa"  # j     .-12
+)
+UVC_AT = CODE + 0x88
+STOP = bytes.fromhex("ac03f000")  # STNSM: privileged
+
+
+@dataclasses.dataclass
+class Machine:
+    """A stopped CPU with 4 MiB of storage, virtual = real, prefixed."""
+
+    memory: SharedMemory
+    number: int = 0
+    prefix: int = PREFIX
+    psw: Psw = dataclasses.field(default_factory=lambda: Psw(HOME, CODE))
+    grs: list[int] = dataclasses.field(default_factory=lambda: [0x1000 + n for n in range(16)])
+    ars: list[int] = dataclasses.field(default_factory=lambda: [0x2000 + n for n in range(16)])
+    crs: list[int] = dataclasses.field(default_factory=lambda: [0] * 16)
+
+    def gr(self, number: int) -> int:
+        return self.grs[number]
+
+    def set_gr(self, number: int, value: int) -> None:
+        self.grs[number] = value
+
+    def ar(self, number: int) -> int:
+        return self.ars[number]
+
+    def set_ar(self, number: int, value: int) -> None:
+        self.ars[number] = value
+
+    def cr(self, number: int) -> int:
+        return self.crs[number]
+
+    def set_cr(self, number: int, value: int) -> None:
+        self.crs[number] = value
+
+    def step(self) -> None:
+        raise AssertionError("run-ahead must not step the CPU it copies")
+
+    def put(self, address: int, code: str) -> None:
+        self.memory.write(address, bytes.fromhex(code))
+
+    def word(self, address: int) -> int:
+        return int.from_bytes(self.memory.read(address, 8), "big")
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    memory = SharedMemory(4 * MIB)
+
+    def put(address: int, value: int) -> None:
+        memory.write(address, value.to_bytes(8, "big"))
+
+    region, segments, pages = 0x200000, 0x204000, 0x208000
+    for index in range(2048):
+        put(region + index * 8, 0x20)
+        put(segments + index * 8, 0x20)
+    put(region, segments | 4 | 3)
+    for segment in range(4):
+        put(segments + segment * 8, pages + segment * 0x800)
+        for index in range(256):
+            put(pages + segment * 0x800 + index * 8, segment << 20 | index << 12)
+    put(pages + (BAD_PAGE >> 12) * 8, 0x400)
+    put(pages + (READ_ONLY >> 12) * 8, READ_ONLY | 0x200)
+    guest = Machine(memory)
+    guest.crs[1] = guest.crs[13] = region | 4 | 3
+    memory.write(CODE, LOOP)
+    memory.write(CALLER, STOP)
+    yield guest
+    memory.close()
+
+
+@pytest.fixture
+def ahead(machine: Machine) -> Iterator[RunAhead]:
+    runner = RunAhead(machine.memory)
+    yield runner
+    runner.close()
+
+
+class Calls:
+    """Answers every call with one condition code and keeps what was asked for."""
+
+    def __init__(self, memory: SharedMemory, cc: int = 0) -> None:
+        self.memory = memory
+        self.cc = cc
+        self.pages: list[int] = []
+
+    def __call__(self, trap: Trap) -> bool:
+        assert trap.kind is TrapKind.UVC
+        cpu = trap.cpu
+        block = CpuMemory(cpu, self.memory).read(cpu.gr(trap.r2), 32)
+        assert block[:4] == bytes.fromhex("00201000")
+        self.pages.append(int.from_bytes(block[24:], "big"))
+        cpu.psw = cpu.psw.advanced(4).with_condition_code(self.cc)
+        return True
+
+
+def never(trap: Trap) -> bool:
+    raise AssertionError(f"no call was expected at {trap.cpu.psw.address:#x}")
+
+
+def begin(machine: Machine, pages: int, *, mask: int = HOME) -> None:
+    machine.psw = Psw(mask, CODE)
+    machine.grs[2], machine.grs[3], machine.grs[14], machine.grs[15] = 0x300000, pages, CALLER, STACK
+    machine.ars[0], machine.ars[1] = 0, 0x100  # the canary is in the lowcore, which the prefix moves
+
+
+def run_all(ahead: RunAhead, machine: Machine, handle: Callable[[Trap], bool]) -> tuple[int, Stretch]:
+    total = 0
+    while True:
+        stretch = ahead.run(machine, handle)
+        total += stretch.calls
+        if stretch.end is not End.TIME:
+            return total, stretch
+
+
+@pytest.mark.parametrize("mask", [HOME, PRIMARY, REAL])
+def test_a_sharing_loop_runs_to_its_end_and_leaves_every_register_as_the_loop_does(
+    machine: Machine, ahead: RunAhead, mask: int
+) -> None:
+    machine.memory.write(PREFIX + 0x100 + 40, b"canary!!")
+    begin(machine, 500, mask=mask)
+    before, access = list(machine.grs), list(machine.ars)
+    calls = Calls(machine.memory)
+    total, stretch = run_all(ahead, machine, calls)
+    assert (total, stretch.end) == (500, End.CODE)
+    assert calls.pages == [0x300000 + 4096 * number for number in range(500)]
+    expected = list(before)
+    # What the loop leaves behind: r1, r2, r4, r5 are scratch; r14 and the callee-saved registers were restored.
+    expected[1], expected[2], expected[3], expected[4], expected[5] = 0x20, 0, 0, STACK - 264, 0
+    assert machine.grs == expected
+    assert machine.ars == access
+    assert machine.psw == Psw(mask, CALLER).with_condition_code(2)  # of the last AGHI
+    assert machine.memory.read(STACK - 200 + 192, 8) == b"canary!!"
+    assert all(page >> 12 in (STACK >> 12, STACK - 4096 >> 12) for page in stretch.written)
+
+
+def test_the_condition_code_of_a_call_decides_what_the_guest_does(machine: Machine, ahead: RunAhead) -> None:
+    begin(machine, 1)
+    run_all(ahead, machine, Calls(machine.memory, cc=1))
+    assert machine.grs[2] == 0xFFFFFFFB  # -EIO in 32 bits; the upper half stayed zero
+    begin(machine, 1)
+    answers = iter([2, 3, 2, 0])
+    calls = Calls(machine.memory)
+
+    def busy_at_first(trap: Trap) -> bool:
+        calls.cc = next(answers)
+        return calls(trap)
+
+    assert run_all(ahead, machine, busy_at_first)[0] == 4
+    assert calls.pages == [0x300000] * 4
+    assert machine.grs[2] == 0
+
+
+def test_a_handler_may_change_general_and_access_registers(machine: Machine, ahead: RunAhead) -> None:
+    machine.put(CODE, "b9a40002" + "b9040056" + "b24f0074" + STOP.hex())  # uvc; lgr %r5,%r6; ear %r7,%a4; stnsm
+    machine.psw = Psw(HOME, CODE)
+
+    def handle(trap: Trap) -> bool:
+        trap.cpu.set_gr(6, 0xFEDCBA9876543210)
+        trap.cpu.set_ar(4, 0xABCD1234)
+        assert trap.cpu.ar(3) == 0x2003
+        trap.cpu.psw = trap.cpu.psw.advanced(4)
+        return True
+
+    assert ahead.run(machine, handle).calls == 1
+    assert machine.grs[5] == machine.grs[6] == 0xFEDCBA9876543210
+    assert machine.ars[4] == 0xABCD1234
+    assert machine.grs[7] == 0x1007 & ~0xFFFFFFFF | 0xABCD1234
+
+
+def test_access_registers_that_the_guest_sets_reach_the_cpu(machine: Machine, ahead: RunAhead) -> None:
+    machine.put(CODE, "b24e0056" + "b9a40002" + STOP.hex())  # sar %a5,%r6; uvc
+    machine.grs[6] = 0x1122334455667788
+    machine.psw = Psw(HOME, CODE)
+
+    def handle(trap: Trap) -> bool:
+        trap.cpu.psw = trap.cpu.psw.advanced(4)
+        return True
+
+    assert ahead.run(machine, handle).calls == 1
+    assert machine.ars == [0x2000 + n if n != 5 else 0x55667788 for n in range(16)]
+
+
+@pytest.mark.parametrize("code", ["ac03f000", "0a05", "b205f000", "b2b2f000", "83240500", "b3c10001", "0000"])
+def test_it_stops_in_front_of_a_block_with_what_it_does_not_do(machine: Machine, ahead: RunAhead, code: str) -> None:
+    # A block that is fine (it ends in a branch), then one with two fine instructions and the forbidden one.
+    machine.put(CODE, "a73b0001" + "a7f40004" + "0000" * 2 + "a73b0100" + "a73b0100" + code)
+    machine.grs[3] = 0
+    machine.psw = Psw(HOME, CODE)
+    before = machine.memory.read(0, machine.memory.size)
+    stretch = ahead.run(machine, never)
+    assert stretch == Stretch(0, End.CODE, ())
+    if code == "0000":
+        # An operation that no CPU knows: it is the CPU that finds out, and the two instructions before it are done.
+        assert machine.psw.address in (CODE + 12, CODE + 20)
+        assert machine.grs[3] == 1 + (0x200 if machine.psw.address == CODE + 20 else 0)
+    else:
+        assert machine.psw.address == CODE + 12
+        assert machine.grs[3] == 1
+    assert machine.memory.read(0, machine.memory.size) == before
+
+
+def test_it_does_not_begin_with_what_it_does_not_do(machine: Machine, ahead: RunAhead) -> None:
+    machine.put(CODE, "a73b0001" + STOP.hex())
+    machine.psw = Psw(HOME, CODE)
+    before = list(machine.grs)
+    assert ahead.run(machine, never).end is End.CODE
+    assert (machine.grs, machine.psw.address) == (before, CODE)
+
+
+@pytest.mark.parametrize(
+    ("code", "address", "length"),
+    [
+        ("e31020000004", BAD_PAGE, 6),  # lg
+        ("e31020000024", READ_ONLY, 6),  # stg
+        ("eb4720000004", BAD_PAGE - 16, 6),  # lmg %r4,%r7: the second half lies in a page that is not there
+        ("eb4720000024", READ_ONLY - 16, 6),
+        ("d20f20003000", READ_ONLY - 8, 6),  # mvc
+        ("e31020000004", 1 << 40, 6),  # outside the tables
+    ],
+)
+def test_an_access_that_fails_leaves_the_instruction_to_the_cpu(
+    machine: Machine, ahead: RunAhead, code: str, address: int, length: int
+) -> None:
+    machine.put(CODE, "a78bffff" + code + "a7f40000")  # aghi %r8,-1 sets the condition code
+    machine.grs[2], machine.grs[3], machine.grs[8] = address, CALLER, 0
+    machine.psw = Psw(HOME, CODE)
+    before = list(machine.grs)
+    assert ahead.run(machine, never).end is End.ACCESS
+    before[8] = (1 << 64) - 1
+    assert machine.grs == before
+    assert machine.psw == Psw(HOME, CODE + 4).with_condition_code(1)
+    assert machine.memory.read(READ_ONLY, 64) == bytes(64)
+
+
+def test_a_lowcore_with_low_address_protection_is_not_written(machine: Machine, ahead: RunAhead) -> None:
+    machine.put(CODE, "e31003000024" + "b9a40002" + STOP.hex())  # stg %r1,0x300
+    machine.psw = Psw(HOME, CODE)
+    machine.crs[0] = 0x10000000
+    assert ahead.run(machine, never).end is End.ACCESS
+    assert machine.psw.address == CODE
+    machine.crs[0] = 0
+    assert ahead.run(machine, lambda trap: False).end is End.NOT_TRIED  # nothing was gained here the last time
+    stretch = ahead.run(machine, lambda trap: False)
+    assert stretch.end is End.CALL
+    assert stretch.written == (0,)
+    assert machine.word(PREFIX + 0x300) == 0x1001
+
+
+def test_a_program_interruption_of_a_call_is_left_to_the_cpu(machine: Machine, ahead: RunAhead) -> None:
+    begin(machine, 10)
+    count = 0
+
+    def handle(trap: Trap) -> bool:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise ProgramInterruption(ProgramCode.SPECIFICATION)
+        trap.cpu.psw = trap.cpu.psw.advanced(4).with_condition_code(0)
+        return True
+
+    stretch = ahead.run(machine, handle)
+    assert (stretch.calls, stretch.end) == (3, End.CALL)
+    assert machine.psw.address == UVC_AT
+    assert machine.word(machine.grs[4] + 24) == 0x300000 + 3 * 4096
+
+
+def test_any_other_exception_comes_out_with_the_registers_in_front_of_the_call(
+    machine: Machine, ahead: RunAhead
+) -> None:
+    begin(machine, 10)
+
+    def handle(trap: Trap) -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ahead.run(machine, handle)
+    assert machine.psw.address == UVC_AT
+    assert machine.grs[15] == STACK - 264
+
+
+def test_a_handler_can_end_the_stretch_behind_its_call(machine: Machine, ahead: RunAhead) -> None:
+    begin(machine, 10)
+    calls = Calls(machine.memory, cc=0)
+
+    def twice(trap: Trap) -> bool:
+        calls(trap)
+        return len(calls.pages) < 2
+
+    stretch = ahead.run(machine, twice)
+    assert (stretch.calls, stretch.end) == (2, End.CALL)
+    assert machine.psw == Psw(HOME, UVC_AT + 4).with_condition_code(0)
+
+
+def test_code_that_never_calls_is_left_after_a_bound(
+    machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runahead, "STRETCH_INSTRUCTIONS", 1000)
+    machine.put(CODE, "a73b0001" + "a7f4fffe")  # aghi %r3,1; j back
+    machine.psw = Psw(HOME, CODE)
+    machine.grs[3] = 0
+    assert ahead.run(machine, never).end is End.TIME
+    assert machine.grs[3] in (500, 501)
+    assert machine.psw.address == CODE + (4 if machine.grs[3] == 501 else 0)
+
+
+def test_one_stretch_of_calls_ends_in_time(machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runahead, "STRETCH_SECONDS", 0.0)
+    begin(machine, 10)
+    stretch = ahead.run(machine, Calls(machine.memory))
+    assert (stretch.calls, stretch.end) == (1, End.TIME)
+    assert machine.psw.address == UVC_AT + 4
+
+
+def test_patched_code_is_seen_by_the_next_stretch(machine: Machine, ahead: RunAhead) -> None:
+    begin(machine, 2)
+    run_all(ahead, machine, Calls(machine.memory))
+    assert machine.grs[2] == 0
+    machine.put(CODE + 0x9C, "a7280007")  # lhi %r2,7
+    begin(machine, 2)
+    run_all(ahead, machine, Calls(machine.memory))
+    assert machine.grs[2] == 7
+
+
+def test_code_does_not_change_under_its_own_execution(machine: Machine, ahead: RunAhead) -> None:
+    machine.put(CODE, "a7380001" + "e31020000024" + "a7f40000")  # stg %r1,0(%r2)
+    machine.grs[2] = CODE + 0x800
+    machine.psw = Psw(HOME, CODE)
+    assert ahead.run(machine, never).end is End.ACCESS
+    assert machine.psw.address == CODE + 4
+    # Nor is a page executed that the stretch has written to.
+    machine.put(CODE, "e31020000024" + "c0f40000fffd")  # stg %r1,0(%r2); jump 0x20000 further
+    machine.put(CODE + 0x20000, "a7f40000")
+    machine.grs[2] = CODE + 0x20800
+    machine.psw = Psw(HOME, CODE)
+    ahead.run(machine, never)
+    assert ahead.run(machine, never).end is End.ACCESS
+    assert machine.psw.address == CODE + 0x20000
+
+
+def test_a_control_block_among_code_is_left_to_the_cpu(machine: Machine, ahead: RunAhead) -> None:
+    machine.psw = Psw(HOME, CODE)
+    machine.grs[2] = CODE + 0x100
+    machine.put(CODE, "b9a40002" + STOP.hex())
+    stretch = ahead.run(machine, never)
+    assert (stretch.calls, stretch.end, machine.psw.address) == (0, End.CALL, CODE)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        HOME | 1 << 62,  # PER
+        HOME | 1 << 48,  # problem state
+        HOME | 1 << 49,  # wait
+        0x0400800180000000,  # secondary space: instructions are in the primary one
+        0x0400400180000000,  # access-register mode
+        0x0400C00080000000,  # 31-bit addressing
+    ],
+)
+def test_cpus_in_other_states_are_not_run_ahead(machine: Machine, ahead: RunAhead, mask: int) -> None:
+    begin(machine, 5, mask=mask)
+    assert ahead.run(machine, never) == Stretch(0, End.NOT_TRIED)
+
+
+def test_a_place_that_gains_nothing_is_tried_less_and_less(machine: Machine, ahead: RunAhead) -> None:
+    machine.memory.write(CODE, STOP)
+    machine.psw = Psw(HOME, CODE)
+    tried = [ahead.run(machine, never).end is End.CODE for _ in range(30)]
+    assert [number for number, yes in enumerate(tried) if yes] == [0, 2, 6, 14]
+
+
+def test_execution_protected_pages_are_not_executed(machine: Machine, ahead: RunAhead) -> None:
+    begin(machine, 1)
+    entry = 0x208000 + (CODE >> 12) * 8
+    machine.memory.write(entry, (CODE | 0x100).to_bytes(8, "big"))
+    machine.crs[0] = 1 << 20
+    assert ahead.run(machine, never).end is End.ACCESS
+    assert machine.psw.address == CODE
