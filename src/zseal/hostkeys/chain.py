@@ -1,8 +1,9 @@
 """The certificate chain of the signing key: from it over at most two intermediate CAs to a trusted root.
 
 The rules, their order, codes and levels are those of OpenSSL's strict validation with CRL checks on every level, as
-s390-tools ask for it. The signing key is the end of the chain, not a CA: a path validator made for servers would not
-accept it as issuer of host-key documents, so those are checked elsewhere.
+s390-tools ask for it; only that a delta CRL does not count, and that any current CRL of an issuer can revoke. The
+signing key is the end of the chain, not a CA: a path validator made for servers would not accept it as issuer of
+host-key documents, so those are checked elsewhere.
 """
 
 from __future__ import annotations
@@ -91,10 +92,8 @@ def validate_chain(
 
 
 def _is_issuer(candidate: Certificate, certificate: Certificate) -> bool:
-    return (
-        candidate.subject == certificate.issuer
-        and (certificate.authority is None or certificate.authority.names(candidate))
-        and candidate.may("key_cert_sign")
+    return candidate.subject == certificate.issuer and (
+        certificate.authority is None or certificate.authority.names(candidate)
     )
 
 
@@ -164,7 +163,8 @@ def _extension_rules(level: int, certificate: Certificate, *, is_root: bool) -> 
     is_ca, usage = certificate.is_ca, certificate.key_usage
     unknown = ", ".join(certificate.unknown_critical)
     yield ChainCode.UNKNOWN_CRITICAL, bool(unknown), f"has critical extensions not known here: {unknown}"
-    yield ChainCode.NOT_A_CA, level > 0 and not is_ca, "is not a CA certificate"
+    may_sign = certificate.may("key_cert_sign")
+    yield ChainCode.NOT_A_CA, level > 0 and not (is_ca and may_sign), "is not a CA certificate that may sign others"
     yield (
         ChainCode.PATH_LENGTH_WITHOUT_CA,
         certificate.path_length is not None and not is_ca,
@@ -203,6 +203,8 @@ def _check_strength(chain: Sequence[Certificate]) -> None:
 
 
 def _in_scope(crl: Crl, certificate: Certificate) -> bool:
+    if crl.only_users if certificate.is_ca else crl.only_cas:
+        return False
     return crl.points is None or not set(crl.points).isdisjoint(certificate.distribution_points)
 
 
@@ -214,14 +216,7 @@ def _is_due(crl: Crl, now: datetime) -> bool:
 def _check_revocation(
     level: int, certificate: Certificate, issuer: Certificate, crls: Sequence[Crl], now: datetime
 ) -> None:
-    candidates = [
-        crl
-        for crl in crls
-        if crl.complete
-        and crl.issuer == certificate.issuer
-        and crl.may_be_from(issuer)
-        and not (crl.only_users if certificate.is_ca else crl.only_cas)
-    ]
+    candidates = [crl for crl in crls if crl.complete and crl.issuer == certificate.issuer and crl.may_be_from(issuer)]
     if not candidates:
         raise _fail(
             ChainCode.NO_CRL, level, certificate, f"can't be checked: no CRL of {certificate.issuer_label}", _HINT_CRL

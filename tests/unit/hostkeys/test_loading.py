@@ -164,17 +164,19 @@ def parse_and_use(data: bytes) -> None:
         use(item)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_random_bytes(data: bytes) -> None:
     parse_and_use(data)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PEM_PARTS)))
 def test_random_pem(parts: list[bytes]) -> None:
     parse_and_use(b"".join(parts))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_certificates_and_crls(data: st.DataObject) -> None:
     encoded = bytearray(data.draw(st.sampled_from(VALID)))

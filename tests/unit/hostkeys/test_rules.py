@@ -119,7 +119,7 @@ CASES = [
     chain("no root", ChainCode.NO_ISSUER, 1, root=None),
     chain("wrong root of the same name", ChainCode.NO_ISSUER, 1, root={"key": "p256:x", "signer": "p256:x"}),
     chain("intermediate of the same name", ChainCode.NO_ISSUER, 0, intermediate={"key": "p256:x"}),
-    chain("intermediate may not sign", ChainCode.NO_ISSUER, 0, intermediate={"usage": ("crl_sign",)}),
+    chain("intermediate may not sign", ChainCode.NOT_A_CA, 1, intermediate={"usage": ("crl_sign",)}),
     chain("self-signed signing key", ChainCode.SELF_SIGNED_SIGNING_KEY, 0,
           signing={"issuer": signing_name(), "signer": "p256:s"}),
     # extensions
@@ -172,8 +172,8 @@ CASES = [
           intermediate_crl={"extra": scope(full_name=uri(URL))}),
     good("CRL of the distribution point", signing={"points": (URL,)},
          intermediate_crl={"extra": scope(full_name=uri(URL))}),
-    chain("CRL for CAs only", ChainCode.NO_CRL, 0, intermediate_crl={"extra": scope(only_contains_ca_certs=True)}),
-    chain("CRL for users only", ChainCode.NO_CRL, 1, root_crl={"extra": scope(only_contains_user_certs=True)}),
+    chain("CRL for CAs only", ChainCode.CRL_SCOPE, 0, intermediate_crl={"extra": scope(only_contains_ca_certs=True)}),
+    chain("CRL for users only", ChainCode.CRL_SCOPE, 1, root_crl={"extra": scope(only_contains_user_certs=True)}),
     chain("indirect CRL", ChainCode.NO_CRL, 0, intermediate_crl={"extra": scope(indirect_crl=True)}),
     chain("delta CRL", ChainCode.NO_CRL, 0, intermediate_crl={"extra": ((x509.DeltaCRLIndicator(1), True),)}),
     # signatures and dates in the chain
