@@ -5,16 +5,28 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.crypto.keyexchange import CURVE
 from zseal.errors import InputError
+from zseal.files import read_limited
 from zseal.formats.image_layout import COMPONENT_NUMBERS, ComponentKind
 from zseal.formats.se_header import COMMUNICATION_KEY_SIZE, HEADER_KEY_SIZE, IMAGE_KEY_SIZE, IV_SIZE
 from zseal.secret import Secret
 
 TWEAK_RANDOM_SIZE = 6
+# far more than any key has: a wrong file is told by its size and need not be read whole
+MAX_KEY_FILE = 1 << 20
+
+
+def load_key(path: Path, size: int, what: str) -> Secret:
+    """Return the raw key in the file ``path``: exactly ``size`` bytes; ``what`` names it in the InputError."""
+    data = read_limited(path, MAX_KEY_FILE, what)
+    if len(data) != size:
+        raise InputError(f"the {what} has {len(data)} bytes instead of {size}", where=str(path))
+    return Secret(data)
 
 
 def _checked(key: Secret | None, size: int, what: str) -> Secret:

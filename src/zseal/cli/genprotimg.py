@@ -1,0 +1,30 @@
+"""``genprotimg``: ``zseal image create`` under the name of the tool it replaces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from zseal import __version__
+from zseal.cli.image_create import COMMAND_SETTINGS, create
+from zseal.errors import ZsealError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line ``arguments`` (default: this process's) and exit with its code: 0, 1, or 2 for usage."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if args == ["--version"]:
+        print(f"genprotimg (zseal) version {__version__}")
+        return
+    app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+    app.command(**COMMAND_SETTINGS)(create)
+    try:
+        app(args, prog_name="genprotimg")
+    except ZsealError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
