@@ -160,9 +160,8 @@ class Guest:
             return
         self._closed = True
         try:
-            if self._started:
-                with contextlib.suppress(EngineError):
-                    self._thread.call(self._release)
+            if self._started and self._thread.alive:
+                self._thread.call(self._release)
             else:
                 self._release()
         finally:
@@ -170,10 +169,11 @@ class Guest:
             self._files.close()
 
     def _release(self) -> None:
-        self._session.end(Result(Outcome.STOPPED, "the guest was stopped"))
-        if self._vmm is not None:
-            self._vmm.close()
-        self._engine.close()
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._engine.close)
+            if self._vmm is not None:
+                steps.callback(self._vmm.close)
+            steps.callback(self._session.end, Result(Outcome.STOPPED, "the guest was stopped"))
 
     # --- what happens ---
 

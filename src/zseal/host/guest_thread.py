@@ -37,6 +37,11 @@ class GuestThread:
         """The loop that all of the guest's work is done in."""
         return self._loop
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

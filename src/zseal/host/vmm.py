@@ -199,7 +199,11 @@ class Vmm:
         return self._enter(0)
 
     def _enter(self, cpu: int) -> Psw:
-        return self.ultravisor.enter(self._handle(), self._cpu_handles[cpu]).registers.psw
+        """Enter a CPU once, for the PSW that it loads; engines keep its registers from then on."""
+        handle = self._cpu_handles[cpu]
+        psw = self.ultravisor.enter(self._handle(), handle).registers.psw
+        self.ultravisor.leave(handle)
+        return psw
 
     def _timed(self, name: str) -> _Timer:
         return _Timer(self.seconds, name)

@@ -342,7 +342,11 @@ class QemuEngine(Engine):
             self._continue(*commands)
 
     def _continue(self, *commands: bytes) -> None:
-        self._gdb().resume(*commands, *self._rearm())
+        gdb = self._gdb()
+        gdb.resume(*commands, *self._rearm())
+        if gdb.buffered and self._loop is not None:
+            # The next stop came along with the answers: its descriptor will not become readable for it again.
+            self._loop.call_soon(self._guarded, self._on_gdb)
 
     def _rearm(self) -> list[bytes]:
         """Return the requests that make QEMU's breakpoints those of the current stage."""
@@ -412,9 +416,10 @@ class QemuEngine(Engine):
             return False
         if answer is Answer.EXECUTE:
             return True
-        if kind is TrapKind.STFLE and sites.stage is Stage.KERNEL:
-            sites.drop_kind(TrapKind.STFLE)  # the kernel keeps the list: one look is all it takes
-        elif kind is TrapKind.UVC and self._shortcut is not None:
+        if sites.stage is Stage.KERNEL:
+            # A kernel looks once, early, and keeps the list; when it shares pages that is long done.
+            sites.drop_kind(TrapKind.STFLE)
+        if kind is TrapKind.UVC and self._shortcut is not None:
             self._shortcut(cpu)
         return False
 

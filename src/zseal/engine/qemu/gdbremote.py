@@ -98,6 +98,11 @@ class GdbRemote:
         """Return the descriptor that becomes readable when the machine stops."""
         return self._socket.fileno()
 
+    @property
+    def buffered(self) -> bool:
+        """Whether something was received that nobody has asked for yet: ``poll`` without waiting for the descriptor."""
+        return bool(self._buffer)
+
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from zseal.arch.dat import mapped_ranges
-from zseal.arch.instructions import Pattern, find_patterns
+from zseal.arch.instructions import Pattern, find_patterns, instruction_length
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
@@ -33,8 +33,22 @@ KERNEL_WINDOW = 48 << 20
 
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
+_LOOK_BACK = 64  # bytes
 _COMPRESSED_PAGES = 4
 _COMPRESSED_DISTINCT = 225  # distinct byte values of a page: 256 random draws of 4096 leave none out, code has < 200
+
+
+def _begins_instruction(code: memoryview, offset: int) -> bool:
+    """Whether an instruction, rather than the middle of one, is likely to lie at even ``offset`` of ``code``.
+
+    Code that is decoded from anywhere soon falls into step with the instructions that are meant: so most of the places
+    in front of a real instruction lead to it, and few of those in front of bytes that only look like one.
+    """
+    start = max(0, offset - _LOOK_BACK)
+    leads_there = {offset: True}
+    for at in range(offset - 2, start - 1, -2):
+        leads_there[at] = leads_there.get(at + instruction_length(code[at]), False)
+    return 2 * sum(leads_there.values()) > len(leads_there)
 
 
 class Stage(enum.Enum):
@@ -107,7 +121,8 @@ class Sites:
         found: list[tuple[int, TrapKind]] = []
         start = max(0, address - KERNEL_WINDOW) & ~(PAGE_SIZE - 1)
         end = min(1 << 64, address + KERNEL_WINDOW)
-        for virtual, absolute, length in mapped_ranges(self._memory, asce, start=start, end=end, executable_only=True):
+        # Execution protection is in the tables before it is switched on, and text not exempt yet: it says nothing here.
+        for virtual, absolute, length in mapped_ranges(self._memory, asce, start=start, end=end):
             shift = virtual - absolute
             found += [(at + shift, kind) for at, kind in self._search(absolute, length, _KERNEL_PATTERNS)]
         self._replace(Stage.KERNEL, found)
@@ -121,7 +136,9 @@ class Sites:
             if begin >= end:
                 break
             view = self._memory.view(begin, min(begin + size, end) - begin)
-            found += [(begin + offset, TrapKind(kind.value)) for offset, kind in find_patterns(view, patterns)]
+            for offset, kind in find_patterns(view, patterns):
+                if _begins_instruction(view, offset):
+                    found.append((begin + offset, TrapKind(kind.value)))
             view.release()
         return found
 
