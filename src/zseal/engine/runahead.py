@@ -25,8 +25,10 @@ from zseal.engine.runahead_code import Verdict, first_block, judge
 
 STRETCH_SECONDS = 0.02
 """One stretch at most: the thread that runs it answers nobody meanwhile, and other CPUs wait."""
-STRETCH_INSTRUCTIONS = 1 << 20
-"""The same for code that makes no calls, in some tens of milliseconds: it may wait for another CPU."""
+CHUNK_INSTRUCTIONS = 1 << 14
+"""A stretch goes on only while so many instructions come to a call: other code is the CPU's, which is faster at it."""
+WRITTEN_LIMIT = 64
+"""Pages that a stretch stores to at most: a loop of calls needs its stack, and this engine looks at each page."""
 CODE_PAGES_LIMIT = 64
 PATIENCE_LIMIT = 8
 """A site where run-ahead gains nothing is tried again after twice as many stops each time, 256 at most."""
@@ -177,15 +179,22 @@ class RunAhead:
         client = _Client(self._memory, emulator, ahead, handle, self._seen)
         try:
             if client.may_begin(psw.address):
-                emulator.run(client, instructions=STRETCH_INSTRUCTIONS)
-                if emulator.stopped_block is not None:
-                    client.end = End.CODE
-                elif emulator.fault is not None:
-                    client.end = End.ACCESS
+                self._execute(client)
         finally:
             ahead.hand_back(general)
         self._learn(psw.address, gained=client.calls > 0)
         return Stretch(client.calls, client.end, tuple(sorted(client.written)))
+
+    def _execute(self, client: _Client) -> None:
+        emulator = self._emulator
+        calls = -1
+        while client.end is End.TIME and client.calls > calls and not client.late:
+            calls = client.calls
+            emulator.run(client, instructions=CHUNK_INSTRUCTIONS)
+            if emulator.stopped_block is not None:
+                client.end = End.CODE
+            elif emulator.fault is not None:
+                client.end = End.ACCESS
 
     def _impatient(self, address: int) -> bool:
         wait = self._patience.get(address, 0)
@@ -241,6 +250,7 @@ class _Client:
         self._stored: set[int] = set()  # the same pages by absolute address
         self.calls = 0
         self.end = End.TIME
+        self.late = False
         self._deadline = time.monotonic() + STRETCH_SECONDS
 
     def may_begin(self, address: int) -> bool:
@@ -285,7 +295,7 @@ class _Client:
         # With low-address protection on, whole pages 0 and 1 are refused to stores, not just their protected parts.
         absolute = self._storage.absolute(page, write=access is Access.WRITE)
         if access is Access.WRITE:
-            if absolute in self._seen.pages:
+            if absolute in self._seen.pages or len(self.written) == WRITTEN_LIMIT:
                 # Code that changes while it runs is the CPU's business.
                 raise ProgramInterruption(ProgramCode.PROTECTION, page)
             self.written.add(page)
@@ -332,4 +342,5 @@ class _Client:
         emulator.store_psw()
         if not more:
             self.end = End.CALL
-        return more and time.monotonic() < self._deadline
+        self.late = time.monotonic() >= self._deadline
+        return more and not self.late

@@ -367,13 +367,33 @@ def test_a_handler_can_end_the_stretch_behind_its_call(machine: Machine, ahead: 
 def test_code_that_never_calls_is_left_after_a_bound(
     machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runahead, "STRETCH_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(runahead, "CHUNK_INSTRUCTIONS", 1000)
     machine.put(CODE, "a73b0001" + "a7f4fffe")  # aghi %r3,1; j back
     machine.psw = Psw(HOME, CODE)
     machine.grs[3] = 0
     assert ahead.run(machine, never).end is End.TIME
     assert machine.grs[3] in (500, 501)
     assert machine.psw.address == CODE + (4 if machine.grs[3] == 501 else 0)
+
+
+def test_a_loop_of_calls_is_not_cut_by_the_bound_for_other_code(
+    machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runahead, "CHUNK_INSTRUCTIONS", 100)
+    begin(machine, 60)
+    calls = Calls(machine.memory)
+    assert ahead.run(machine, calls).calls == 60
+    assert calls.pages == [0x300000 + 4096 * number for number in range(60)]
+    assert (machine.grs[2], machine.psw.address) == (0, CALLER)
+
+
+def test_code_that_stores_all_over_the_place_is_left_to_the_cpu(machine: Machine, ahead: RunAhead) -> None:
+    machine.put(CODE, "e31020000024" + "a72b1000" + "a7f4fffb")  # stg %r1,0(%r2); aghi %r2,4096; j back
+    machine.grs[2] = 0x300000
+    machine.psw = Psw(HOME, CODE)
+    stretch = ahead.run(machine, never)
+    assert (stretch.end, len(stretch.written)) == (End.ACCESS, runahead.WRITTEN_LIMIT)
+    assert (machine.grs[2], machine.psw.address) == (0x300000 + 0x1000 * runahead.WRITTEN_LIMIT, CODE)
 
 
 def test_one_stretch_of_calls_ends_in_time(machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch) -> None:
