@@ -42,6 +42,10 @@ _MIN_BUSY = 2
 BlockT = TypeVar("BlockT", bound=UvcbHeader)
 
 
+class HostError(ZsealError):
+    """Something the model host itself does not do."""
+
+
 class CallFailed(ZsealError):  # noqa: N818 - an answer
     """A call of the host was not answered with success."""
 
@@ -95,6 +99,7 @@ class ModelHost:
         self.frames = FrameAllocator(_RESERVED >> PAGE_SHIFT, (_RESERVED + memory) >> PAGE_SHIFT)
         self._block_address = self.frames.take() << PAGE_SHIFT
         self._next_asce = 1
+        self._aside: ModelConfiguration | None = None
 
     def close(self) -> None:
         """Give the memory back."""
@@ -278,6 +283,20 @@ class ModelHost:
         self._release(configuration)
         if not keep_pages:
             self.free_pages(configuration)
+
+    def set_aside(self, configuration: ModelConfiguration) -> None:
+        """Let go of a guest at once and its pages later, as KVM does on a reboot; raises HostError for a second one."""
+        if self._aside is not None:
+            raise HostError("one guest is already set aside", hint="finish with it first")
+        self.destroy(configuration, fast=True, keep_pages=True)
+        self._aside = configuration
+
+    def finish_aside(self) -> None:
+        """Destroy the pages of the guest that was set aside; raises HostError where there is none."""
+        if self._aside is None:
+            raise HostError("no guest is set aside")
+        self.free_pages(self._aside)
+        self._aside = None
 
     def free_pages(self, configuration: ModelConfiguration) -> None:
         """Destroy what a guest that is gone left in its frames, and free them."""
