@@ -3,7 +3,7 @@
 Where others hook in:
 
 - ``Sites`` decides where the guest stops; an I/O audit adds DIAG 500 there, modules' sites are added with ``add_site``.
-- ``shortcut`` runs on after a completed UVC while QEMU stands still (run-ahead); it sees the same CPU and memory.
+- ``RunAhead`` goes on behind a completed UVC while QEMU stands still, where Unicorn is installed (``zseal[fast]``).
 - ``qmp`` gives control sockets and views what only QEMU knows (block devices, screendump).
 """
 
@@ -21,7 +21,6 @@ from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.interface import (
     Answer,
     Console,
-    Cpu,
     Engine,
     EngineListener,
     Milestone,
@@ -38,9 +37,8 @@ from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites, Stage
-
-Shortcut = Callable[[Cpu], None]
-"""Called after each completed UVC: may execute more of the guest's instructions on the CPU it is given."""
+from zseal.engine.runahead import RunAhead
+from zseal.errors import MissingDependencyError
 
 _BREAKPOINT_KIND = 2
 
@@ -49,18 +47,19 @@ class QemuEngine(Engine):
     """Executes the machine that ``config`` describes.
 
     ``entry`` is the address of the boot image's first instruction; None boots without any traps, as plain QEMU would.
+    ``run_ahead`` False stops at every single call even where Unicorn is installed.
     """
 
     name = "qemu"
 
     def __init__(
-        self, config: MachineConfig, *, entry: int | None, program: str | None = None, shortcut: Shortcut | None = None
+        self, config: MachineConfig, *, entry: int | None, program: str | None = None, run_ahead: bool = True
     ) -> None:
         self._config = config
         self._program = program
         self._memory = SharedMemory(config.memory)
         self._sites = Sites(self._memory, entry) if entry is not None else None
-        self._shortcut = shortcut
+        self._run_ahead = self._find_run_ahead() if run_ahead and entry is not None else None
         self._armed: set[int] = set()
         self._prefixes: dict[int, int] = {}
         self._paused = False
@@ -71,6 +70,13 @@ class QemuEngine(Engine):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._input = bytearray()
         self.stops = 0
+        self.calls_ahead = 0
+
+    def _find_run_ahead(self) -> RunAhead | None:
+        try:
+            return RunAhead(self._memory)
+        except MissingDependencyError:
+            return None
 
     # --- what the host asks for ---
 
@@ -90,6 +96,8 @@ class QemuEngine(Engine):
         return {
             "version": ".".join(map(str, machine.qmp.version)) if machine else "",
             "stops": self.stops,
+            "run_ahead": self._run_ahead is not None,
+            "calls_without_stop": self.calls_ahead,
             "round_trips": machine.gdb.round_trips if machine and machine.gdb else 0,
         }
 
@@ -188,6 +196,8 @@ class QemuEngine(Engine):
         self._finish(Stop(StopKind.CLOSED))
         if self._machine is not None:
             self._machine.close(self._release)
+        if self._run_ahead is not None:
+            self._run_ahead.close()
         self._memory.close()
 
     def _release(self, descriptor: int) -> None:
@@ -419,9 +429,15 @@ class QemuEngine(Engine):
         if sites.stage is Stage.KERNEL:
             # A kernel looks once, early, and keeps the list; when it shares pages that is long done.
             sites.drop_kind(TrapKind.STFLE)
-        if kind is TrapKind.UVC and self._shortcut is not None:
-            self._shortcut(cpu)
+        if kind is TrapKind.UVC and self._run_ahead is not None:
+            self.calls_ahead += self._run_ahead.run(cpu, self._handle_ahead).calls
         return False
+
+    def _handle_ahead(self, trap: Trap) -> bool:
+        """Let the listener complete a call that QEMU did not stop for; returns whether to run on."""
+        if self._listener is None:
+            return False
+        return self._listener.trap(trap) is Answer.DONE and not self._finished
 
     def _load_psw(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, instruction: bytes) -> bool:
         """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
