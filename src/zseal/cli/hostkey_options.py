@@ -42,7 +42,7 @@ RootCa = Annotated[
 ]
 BundleDirectory = Annotated[
     Path | None,
-    typer.Option("--bundle", metavar="DIR", help="Certificates and CRLs kept with zseal hostkey bundle."),
+    typer.Option("--bundle", metavar="DIR", help="Certificates and CRLs kept with zseal hostkey bundle, or a software machine."),
 ]
 
 

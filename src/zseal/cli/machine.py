@@ -24,11 +24,10 @@ class Format(enum.StrEnum):
 
 
 def _describe(machine: Machine) -> dict[str, object]:
-    from zseal.hostkeys import authority, software
     from zseal.hostkeys import machine as files
+    from zseal.hostkeys import software
 
     host, *backup = [value.hex() for value in machine.host_key_hashes]
-    crls = (authority.SIGNING_KEY_CRL, authority.INTERMEDIATE_CRL, authority.ROOT_CRL)
     return {
         "name": machine.name,
         "kind": software.MARK,
@@ -42,7 +41,7 @@ def _describe(machine: Machine) -> dict[str, object]:
         "signing_key": str(machine.directory / files.SIGNING_KEY),
         "intermediate_ca": str(machine.directory / files.INTERMEDIATE_CA),
         "root_ca": str(machine.directory / files.ROOT_CA),
-        "crls": [str(machine.directory / name) for name in crls],
+        "crls": [str(machine.directory / name) for name in files.CRLS],
     }
 
 

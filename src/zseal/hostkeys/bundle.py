@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import read_limited, write_atomic
+from zseal.hostkeys import machine
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.describe import Role, State, Validity, role_of, validity_of
 from zseal.hostkeys.document import HostKeyDocument, load_host_key_document
@@ -105,7 +106,12 @@ class Bundle:
 
     @classmethod
     def load(cls, directory: Path) -> Bundle:
-        """Return the bundle in ``directory``; raises InputError where it is none or a file in it is damaged."""
+        """Return the bundle in ``directory``; raises InputError where it is none or a file in it is damaged.
+
+        The directory of a software machine serves as one too, without its root: that has to be named.
+        """
+        if (directory / machine.DESCRIPTION).is_file():
+            return cls._of_machine(directory)
         path = directory / DESCRIPTION
         if not path.is_file():
             raise InputError(
@@ -124,6 +130,17 @@ class Bundle:
             crls=tuple(crl for path in _files(directory / CRLS) for crl in load_crls(path)),
             host_key_documents=tuple(load_host_key_document(path) for path in _files(directory / HOST_KEYS)),
             root_ca=root,
+        )
+
+    @classmethod
+    def _of_machine(cls, directory: Path) -> Bundle:
+        certificates = (machine.SIGNING_KEY, machine.INTERMEDIATE_CA)
+        return cls(
+            directory=directory,
+            certificates=sum((load_objects(directory / name) for name in certificates), Objects()).certificates,
+            crls=tuple(crl for name in machine.CRLS for crl in load_crls(directory / name)),
+            host_key_documents=(load_host_key_document(directory / machine.HOST_KEY_DOCUMENT),),
+            root_ca=(),
         )
 
     @property
@@ -148,6 +165,10 @@ class Bundle:
         fetched is a problem in the result, not an error. Raises InputError for unfit files, before anything is
         written.
         """
+        if (self.directory / machine.DESCRIPTION).exists():
+            raise InputError(
+                "this is a software machine, not a bundle", where=str(self.directory), hint="use: zseal machine crl"
+            )
         now = datetime.now(UTC) if now is None else now
         given = sum((load_objects(path) for path in certificates), Objects())
         documents = [load_host_key_document(path) for path in host_key_documents]

@@ -54,6 +54,7 @@ class ChainCode(enum.IntEnum):
 
 
 _HINT_ISSUER = "give the certificate of its issuer with --cert, or the root with --root-ca"
+_HINT_SOFTWARE = "this is a software machine, not hardware: if you want that, name its root with --root-ca"
 _HINT_CRL = "give the current CRL of its issuer with --crl, or let it be fetched (no --offline)"
 _HINT_OTHER = "get the current certificates from the machine's manufacturer"
 
@@ -139,7 +140,7 @@ def _build(
             message = f"has no known issuer (it names {current.issuer_label})"
             if from_trusted:
                 message = f"is trusted but is no root, and its issuer is not known (it names {current.issuer_label})"
-            raise _fail(code, level, current, message, _HINT_ISSUER)
+            raise _fail(code, level, current, message, _HINT_SOFTWARE if current.software else _HINT_ISSUER)
         from_trusted = found_trusted
         chain.append(issuer)
 

@@ -40,6 +40,7 @@ FORMAT = 1
 VALIDITY = timedelta(days=30 * 365)
 # .invalid never resolves (RFC 2606), so an online verification finds at once that there is nothing to fetch
 NO_CRL_URL = "http://software-machine.zseal.invalid"
+CRLS = (SIGNING_KEY_CRL, INTERMEDIATE_CRL, ROOT_CRL)
 _ISSUERS = {ROOT_CA: ROOT_CRL, INTERMEDIATE_CA: INTERMEDIATE_CRL, SIGNING_KEY: SIGNING_KEY_CRL}
 _MAX_FILE = 64 << 10
 _MAX_NAME = 64

@@ -14,6 +14,7 @@ from tests.unit.hostkeys.conftest import LISTS, NOW, PAST, Pki, pem
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.hostkeys.bundle import Bundle
 from zseal.hostkeys.describe import Role, State
+from zseal.hostkeys.document import load_host_key_document
 from zseal.hostkeys.loading import load_crls
 from zseal.hostkeys.machine import Machine
 from zseal.hostkeys.results import Reason
@@ -238,3 +239,13 @@ def test_one_file_for_each_issuer(files: Path) -> None:
     create(files, published(), crls=[files / crl.source for crl in PKI.crls])
     issuers = [load_crls(path)[0].issuer for path in (files / "bundle" / "crls").iterdir()]
     assert len(issuers) == len(set(issuers)) == len(LISTS)
+
+
+def test_machine_serves_as_bundle_with_its_root_named(files: Path) -> None:
+    directory = Machine.create(files / "box").directory
+    document = load_host_key_document(directory / "host-key.crt")
+    named = TrustMaterial.load(bundle=directory, root_ca=directory / "root-ca.crt")
+    assert named.check([document], offline=True).accepted
+    assert not TrustMaterial.load(bundle=directory).check([document], offline=True).accepted
+    with pytest.raises(InputError, match="this is a software machine, not a bundle"):
+        Bundle.load(directory).update(offline=True)
