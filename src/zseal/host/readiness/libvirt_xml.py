@@ -28,8 +28,10 @@ def parse_xml(data: bytes, what: str) -> etree._Element:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(data, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise FormatError(f"not well-formed {what}: {str(error).splitlines()[0] if str(error) else 'empty'}") from error
+    except etree.XMLSyntaxError as error:
+        raise FormatError(f"not well-formed {what}: {error.msg or 'it is empty'}") from error
+    except ValueError as error:
+        raise FormatError(f"not readable as {what}: {error}") from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise FormatError(f"{what} with a document type declaration is refused")
     return root

@@ -1,0 +1,45 @@
+"""``zseal inspect``: what is this file, and which command goes further."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+COMMAND_SETTINGS = {"no_args_is_help": True}
+
+
+class Format(enum.StrEnum):
+    """Output formats."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files and folders to look at.")],
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
+) -> None:
+    """Recognise files and folders around protected guests; exit code 1 where one is not known or not readable."""
+    from zseal.errors import InputError
+    from zseal.inspect import UNKNOWN, inspect, to_json, to_text
+
+    found = []
+    complete = True
+    for path in files:
+        try:
+            description = inspect(path)
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+            complete = False
+            continue
+        complete = complete and description.kind != UNKNOWN
+        found.append((path, description))
+        if form is Format.TEXT:
+            typer.echo(to_text(path, description))
+    if form is Format.JSON:
+        typer.echo(to_json(found))
+    if not complete:
+        raise typer.Exit(1)

@@ -1,0 +1,87 @@
+"""Recognises any artefact around protected guests and says what it is and which command goes further.
+
+Example::
+
+    from pathlib import Path
+    from zseal.inspect import inspect
+
+    description = inspect(Path("image.img"))
+    print(description.kind, description.fields)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from zseal.inspect.recognisers import ALL_RECOGNISERS, Description, Sample, Value
+
+__all__ = ["UNKNOWN", "Description", "inspect", "to_json", "to_text"]
+
+# grows when a field changes its meaning; new fields and kinds do not change it
+JSON_VERSION = 1
+UNKNOWN = "unknown"
+# a file can hold control characters where a name is expected
+_LONGEST_VALUE = 300
+
+
+def inspect(path: Path) -> Description:
+    """Return what the file or folder ``path`` is; its kind is ``unknown`` where nobody recognises it.
+
+    Reads a bounded part of it, except that a kernel is read to find its release. Raises InputError where it can't be
+    read.
+    """
+    sample = Sample(path)
+    if not sample.is_folder and not sample.size:
+        return Description(UNKNOWN, "empty file", {"size": 0})
+    for recogniser in ALL_RECOGNISERS:
+        if recogniser.folders == sample.is_folder:
+            description = recogniser.recognise(sample)
+            if description is not None:
+                return description
+    if sample.is_folder:
+        return Description(UNKNOWN, "a folder of no known kind")
+    # not a byte of it is shown: it may be a secret
+    text = b"\0" not in sample.head[:4096]
+    return Description(UNKNOWN, f"not recognised, {'text' if text else 'binary'}", {"size": sample.size})
+
+
+def to_json(found: Sequence[tuple[Path, Description]]) -> str:
+    """Return the descriptions as one JSON object; see docs/explain.md for its fields."""
+    files = [
+        {
+            "path": str(path),
+            "kind": description.kind,
+            "title": description.title,
+            "fields": description.fields,
+            "problems": description.problems,
+            "next": description.next_steps,
+        }
+        for path, description in found
+    ]
+    return json.dumps({"version": JSON_VERSION, "files": files}, indent=2)
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)[:_LONGEST_VALUE]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def to_text(path: Path, description: Description) -> str:
+    """Return the description for a person: a title line, then a field a line."""
+    lines = [f"{_shown(str(path))}: {description.title}"]
+    width = max((len(name) for name in description.fields), default=0) + 1
+    for name, value in description.fields.items():
+        values = list(value) or ["none"] if isinstance(value, tuple) else [value]
+        label = f"{name.replace('_', ' ')}:"
+        for entry in values:
+            lines.append(f"  {label:<{width}} {_shown(entry)}")
+            label = ""
+    lines += [f"  problem: {_shown(problem)}" for problem in description.problems]
+    lines += [f"  next: {step}" for step in description.next_steps]
+    return "\n".join(lines)

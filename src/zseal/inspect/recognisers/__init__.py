@@ -1,0 +1,16 @@
+"""All recognisers, in the order in which they are asked: those with a magic before those that guess."""
+
+from zseal.inspect.recognisers import containers, folders, images, keys, programs, requests, texts
+from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+
+ALL_RECOGNISERS: tuple[Recogniser, ...] = (
+    *folders.RECOGNISERS,
+    *images.RECOGNISERS,
+    *programs.RECOGNISERS,
+    *requests.RECOGNISERS,
+    *containers.RECOGNISERS,
+    *texts.RECOGNISERS,
+    *keys.RECOGNISERS,
+)
+
+__all__ = ["ALL_RECOGNISERS", "Description", "Recogniser", "Sample", "Value"]

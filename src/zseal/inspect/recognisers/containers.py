@@ -1,0 +1,101 @@
+"""Ramdisks and disk images."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import lzma
+import zlib
+from collections.abc import Callable
+
+from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+
+_CPIO = (b"070701", b"070702", b"070707")
+_PEEK = 4096
+# what Linux itself takes as a compressed ramdisk: magic, name, and the first bytes inside where Python can tell
+
+
+def _gunzip(data: bytes) -> bytes:
+    return zlib.decompressobj(31).decompress(data, _PEEK)
+
+
+def _unxz(data: bytes) -> bytes:
+    return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=1 << 28).decompress(data, _PEEK)
+
+
+def _bunzip2(data: bytes) -> bytes:
+    return bz2.BZ2Decompressor().decompress(data, _PEEK)
+
+
+_COMPRESSIONS: tuple[tuple[bytes, str, Callable[[bytes], bytes] | None], ...] = (
+    (b"\x1f\x8b\x08", "gzip", _gunzip),
+    (b"\xfd7zXZ\0", "xz", _unxz),
+    (b"BZh", "bzip2", _bunzip2),
+    (b"]\0\0", "lzma", _unxz),
+    (b"(\xb5/\xfd", "zstd", None),
+    (b"\x02!L\x18", "lz4", None),
+    (b'\x04"M\x18', "lz4 frame", None),
+    (b"\x89LZO\0\r\n\x1a\n", "lzo", None),
+)
+
+
+class Ramdisk(Recogniser):
+    """A cpio archive, plain or compressed."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """Look at the magic, and through the compression where Python can."""
+        head = sample.head
+        if head.startswith(_CPIO):
+            return self._describe(sample, {"size": sample.size, "compression": None, "archive": "cpio"})
+        for magic, name, decompress in _COMPRESSIONS:
+            if not head.startswith(magic):
+                continue
+            inside = b""
+            if decompress is not None:
+                with contextlib.suppress(zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
+                    inside = decompress(head)
+                if not inside:
+                    continue
+                if not inside.startswith(_CPIO):
+                    return Description(
+                        "compressed", f"data compressed with {name}, no cpio archive", {"size": sample.size}
+                    )
+            archive = "cpio" if inside else "not looked at: it needs another decompressor"
+            return self._describe(sample, {"size": sample.size, "compression": name, "archive": archive})
+        return None
+
+    @staticmethod
+    def _describe(sample: Sample, fields: dict[str, Value]) -> Description:
+        title = (
+            "ramdisk"
+            if fields["archive"] == "cpio"
+            else f"data compressed with {fields['compression']}, perhaps a ramdisk"
+        )
+        return Description(
+            "ramdisk",
+            title,
+            fields,
+            (),
+            (sample.command("zseal image create -i KERNEL -r {file} -p PARMFILE -k DOCUMENT -o IMAGE"),),
+        )
+
+
+class DiskImage(Recogniser):
+    """A qcow2 disk: it may hold a sealed image, but is none."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """Look at the magic."""
+        if not sample.head.startswith(b"QFI\xfb") or len(sample.head) < 32:
+            return None
+        return Description(
+            "qcow2",
+            "disk image in QEMU's format",
+            {
+                "size": sample.size,
+                "version": int.from_bytes(sample.head[4:8], "big"),
+                "virtual_size": int.from_bytes(sample.head[24:32], "big"),
+            },
+        )
+
+
+RECOGNISERS: tuple[Recogniser, ...] = (DiskImage(), Ramdisk())

@@ -1,0 +1,98 @@
+"""The shape of a recogniser: one class an artefact, one file a family, and what it may read of a file."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import shlex
+import stat
+from pathlib import Path
+from typing import TypeAlias
+
+from zseal.errors import InputError
+
+Value: TypeAlias = str | int | bool | tuple[str, ...] | None
+
+# enough for the first page behind the largest place where an SE header is looked for
+HEAD_BYTES = 0x15000
+# the largest thing read as a whole to be recognised: certificates, lists, domains, requests
+MAX_WHOLE = 16 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What an artefact is.
+
+    ``kind`` is a stable identifier, ``title`` names it for people. ``fields`` map stable names to values, in the order
+    of interest. ``problems`` say what is wrong with it. ``next_steps`` are command lines that go further.
+    """
+
+    kind: str
+    title: str
+    fields: dict[str, Value] = dataclasses.field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    next_steps: tuple[str, ...] = ()
+
+
+class Sample:
+    """A file or folder to be recognised; all reading is bounded.
+
+    ``size`` is in bytes, 0 for a folder. ``head`` holds the first ``HEAD_BYTES`` bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Look at ``path``; raises InputError where it can't be read, or is neither file nor folder."""
+        self.path = path
+        try:
+            status = path.stat()
+            self.is_folder = stat.S_ISDIR(status.st_mode)
+            # opening a pipe or device may block for ever, or do something
+            if not self.is_folder and not stat.S_ISREG(status.st_mode):
+                raise InputError("neither a regular file nor a folder", where=str(path))
+            self.mode = stat.S_IMODE(status.st_mode)
+            self.size = 0 if self.is_folder else status.st_size
+            self.head = b"" if self.is_folder else self._read(0, HEAD_BYTES)
+            self._names = frozenset(entry.name for entry in path.iterdir()) if self.is_folder else frozenset()
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise InputError(f"cannot read it: {reason}", where=str(path)) from error
+
+    def _read(self, offset: int, size: int) -> bytes:
+        with self.path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes at ``offset``, at most 16 MiB, fewer at the end; empty where reading fails."""
+        if not 0 <= offset < self.size or size <= 0:
+            return b""
+        try:
+            return self._read(offset, min(size, MAX_WHOLE))
+        except OSError:
+            return b""
+
+    @property
+    def whole(self) -> bytes | None:
+        """The whole content, or None where it is larger than 16 MiB."""
+        if self.size <= len(self.head):
+            return self.head
+        return self.read(0, self.size) if self.size <= MAX_WHOLE else None
+
+    def has(self, *names: str) -> bool:
+        """Return whether the folder has all entries ``names``."""
+        return self._names.issuperset(names)
+
+    def command(self, template: str) -> str:
+        """Return ``template`` with ``{file}`` replaced by the path, quoted for a shell."""
+        return template.replace("{file}", shlex.quote(str(self.path)))
+
+
+class Recogniser(abc.ABC):
+    """Contract: says what a sample is, or None; a damaged artefact is described with its problems, never raised."""
+
+    folders: bool = False
+    """Whether it recognises folders; all others are asked about files only."""
+
+    @abc.abstractmethod
+    def recognise(self, sample: Sample) -> Description | None:
+        """Return what ``sample`` is, or None where it is none of this family."""

@@ -1,0 +1,195 @@
+"""libvirt's XML, and kernel parameter files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zseal.errors import FormatError
+from zseal.host.readiness.cmdline import split_command_line
+from zseal.host.readiness.libvirt_xml import (
+    MAX_XML_BYTES,
+    parse_cached_emulator,
+    parse_domain_capabilities,
+    parse_xml,
+)
+from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+
+if TYPE_CHECKING:
+    from lxml import etree
+
+_FIRST_ELEMENT = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<!--.{0,4096}?-->\s*)*<([A-Za-z][\w:.-]{0,40})", re.DOTALL
+)
+
+
+def _text(root: etree._Element, path: str) -> str | None:
+    text = root.findtext(path)
+    return text.strip()[:200] if text else None
+
+
+def _domain(root: etree._Element, _: bytes) -> dict[str, Value]:
+    security = root.find("launchSecurity")
+    os_type = root.find("os/type")
+    drivers = root.findall("devices/*/driver[@iommu='on']")
+    style = "launchSecurity" if security is not None and security.get("type") == "s390-pv" else None
+    return {
+        "name": _text(root, "name"),
+        "type": root.get("type"),
+        "architecture": None if os_type is None else os_type.get("arch"),
+        "machine": None if os_type is None else os_type.get("machine"),
+        "protection_permitted_by": style or (f"iommu on {len(drivers)} devices" if drivers else None),
+        "kernel": _text(root, "os/kernel"),
+    }
+
+
+def _domain_capabilities(_: etree._Element, data: bytes) -> dict[str, Value]:
+    found = parse_domain_capabilities(data)
+    return {
+        "emulator": found.emulator,
+        "type": found.virt_type,
+        "architecture": found.arch,
+        "machine": found.machine,
+        "s390_pv": found.s390_pv,
+        "launch_security_types": found.security_types,
+        "host_model": found.host_model,
+        "unpack": found.unpack,
+    }
+
+
+def _capabilities(root: etree._Element, _: bytes) -> dict[str, Value]:
+    return {
+        "host_architecture": _text(root, "host/cpu/arch"),
+        "guest_architectures": tuple(str(arch.get("name")) for arch in root.findall("guest/arch")[:64]),
+        "kvm_for_s390x": root.find("guest/arch[@name='s390x']/domain[@type='kvm']") is not None,
+    }
+
+
+def _cache(_: etree._Element, data: bytes) -> dict[str, Value]:
+    entry = parse_cached_emulator("", data)
+    return {
+        "emulator": entry.emulator,
+        "architecture": entry.arch,
+        "made_under_kernel": entry.kernel,
+        "secure_guest_host": entry.secure_guest,
+        "unpack": entry.unpack,
+    }
+
+
+_Reader = Callable[["etree._Element", bytes], dict[str, Value]]
+_KINDS: dict[str, tuple[str, str, _Reader, tuple[str, ...]]] = {
+    "domain": (
+        "domain-xml",
+        "libvirt domain",
+        _domain,
+        ("zseal domain lint {file}", "zseal domain run {file} --machine DIR"),
+    ),
+    "domainCapabilities": (
+        "domain-capabilities",
+        "libvirt's domain capabilities (virsh domcapabilities)",
+        _domain_capabilities,
+        ("zseal host check",),
+    ),
+    "capabilities": ("capabilities", "libvirt's host capabilities (virsh capabilities)", _capabilities, ()),
+    "qemuCaps": (
+        "capabilities-cache",
+        "libvirt's cached description of a QEMU",
+        _cache,
+        ("zseal host check", "zseal host refresh-libvirt-cache --dry-run"),
+    ),
+}
+
+
+class LibvirtXml(Recogniser):
+    """Any XML; libvirt's own documents by their root element."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """Find the first element, then parse what is worth it."""
+        match = _FIRST_ELEMENT.match(sample.head)
+        if match is None:
+            return None
+        name = match[1].decode()
+        known = _KINDS.get(name)
+        if known is None:
+            return Description("xml", f"XML document, root element {name}", {"size": sample.size})
+        kind, title, read, steps = known
+        fields: dict[str, Value] = {"size": sample.size}
+        problems: tuple[str, ...] = ()
+        data = sample.read(0, MAX_XML_BYTES + 1)
+        try:
+            fields |= read(parse_xml(data, title), data)
+        except FormatError as error:
+            problems = (error.message,)
+            steps = ("zseal domain fix {file}",) if name == "domain" else ()
+        return Description(kind, title, fields, problems, tuple(map(sample.command, steps)))
+
+
+_MAX_JSON = 1 << 20
+# what tells zseal's own JSON and pvimg's apart: the keys every one of them has
+_JSON_KINDS: tuple[tuple[frozenset[str], str, str], ...] = (
+    (frozenset(("format", "kind", "name", "created")), "machine-description", "description of a software machine"),
+    (frozenset(("meta", "data")), "image-information", "what image info printed, as pvimg's JSON schema has it"),
+    (frozenset(("version", "verdict", "checks")), "host-report", "report of zseal host check"),
+    (frozenset(("version", "explanations")), "explanations", "what zseal explain printed"),
+    (frozenset(("version", "files")), "descriptions", "what zseal inspect printed"),
+    (frozenset(("format",)), "description", "description of something zseal keeps in this folder"),
+)
+
+
+class JsonText(Recogniser):
+    """JSON that zseal or pvimg wrote, by its keys."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """Parse it, within limits."""
+        if sample.head.lstrip()[:1] != b"{" or sample.size > _MAX_JSON:
+            return None
+        try:
+            content = json.loads(sample.whole or b"")
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(content, dict):
+            return None
+        for keys, kind, title in _JSON_KINDS:
+            if keys <= content.keys():
+                return Description(kind, title, {"size": sample.size})
+        return Description("json", "JSON document", {"size": sample.size, "keys": tuple(map(str, list(content)[:20]))})
+
+
+# parameters that say that a line of words is a kernel command line
+_PARAMETERS = frozenset(("root", "console", "swiotlb", "init", "rd.lvm.lv", "panic", "ip", "crashkernel", "prot_virt"))
+_WORDS = frozenset(("quiet", "ro", "rw"))
+_MAX_PARAMETERS = 64 << 10
+
+
+class ParameterFile(Recogniser):
+    """A file with kernel parameters."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """A short text of one line with a parameter every kernel knows."""
+        if not 0 < sample.size <= _MAX_PARAMETERS:
+            return None
+        data = sample.whole or b""
+        line = data.rstrip(b"\0\n\r ")
+        if any((byte < 32 and byte != 9) or byte > 126 for byte in line):
+            return None
+        parameters = split_command_line(line.decode("ascii"))
+        if not any(p.name in _PARAMETERS if p.value is not None else p.name in _WORDS for p in parameters):
+            return None
+        problems = []
+        values = {p.name: p.value for p in parameters}
+        if "prot_virt" in values:
+            problems.append("prot_virt= belongs to the host's kernel, it has no effect in a guest")
+        if data.endswith(b"\n"):
+            problems.append("it ends with a line feed, which becomes a part of the command line")
+        return Description(
+            "kernel-parameters",
+            "kernel parameters",
+            {"size": sample.size, "parameters": len(parameters), "swiotlb": values.get("swiotlb")},
+            tuple(problems),
+            (sample.command("zseal image create -i KERNEL -r RAMDISK -p {file} -k DOCUMENT -o IMAGE"),),
+        )
+
+
+RECOGNISERS: tuple[Recogniser, ...] = (LibvirtXml(), JsonText(), ParameterFile())

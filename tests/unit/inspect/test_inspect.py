@@ -1,0 +1,415 @@
+"""Every artefact is recognised, hostile and damaged ones are described, and no secret is ever shown."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zseal.errors import InputError
+from zseal.formats.kernel import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
+from zseal.hostkeys.machine import Machine
+from zseal.inspect import UNKNOWN, Description, inspect, to_json, to_text
+from zseal.inspect.recognisers.programs import ElfHeader, SectionHeader
+from zseal.inspect.recognisers.requests import AttestationPart, ExchangeHeader
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+IMAGES = VECTORS / "se-image"
+KERNEL_TEXT = b"6.1.0-13-s390x (kernel@example.org) #1 SMP\0"
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Machine.create(tmp_path_factory.mktemp("machines") / "demo").directory
+
+
+def put(folder: Path, data: bytes, name: str = "file") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def look(folder: Path, data: bytes) -> Description:
+    return inspect(put(folder, data))
+
+
+def kernel() -> bytes:
+    data = bytearray(0x11000)
+    data[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] = MAGIC
+    data[MAX_COMMAND_LINE_OFFSET : MAX_COMMAND_LINE_OFFSET + 8] = (4096).to_bytes(8, "big")
+    data[0x10800 : 0x10800 + len(KERNEL_TEXT)] = KERNEL_TEXT
+    return bytes(data)
+
+
+def dump(*names: str) -> bytes:
+    """An s390x core file with empty sections of these names."""
+    text = b"\0" + b"".join(name.encode() + b"\0" for name in (*names, ".shstrtab"))
+    count = len(names) + 2
+    table = bytes(64)
+    position = 1
+    for name in names:
+        table += SectionHeader(name=position, type=1, offset=64, size=0).pack()
+        position += len(name) + 1
+    table += SectionHeader(name=position, type=3, offset=64 + 64 * count, size=len(text)).pack()
+    header = ElfHeader(
+        identification=b"\x7fELF\x02\x02\x01".ljust(16, b"\0"),
+        type=4,
+        machine=22,
+        entry=0,
+        section_offset=64,
+        program_count=0,
+        section_size=64,
+        section_count=count,
+        names_index=count - 1,
+    )
+    return header.pack() + table + text
+
+
+def attestation_request(slots: int = 1, flags: int = 0x6000000000000000) -> bytes:
+    encrypted = 80
+    length = AttestationPart.SIZE + 80 * slots + encrypted + 16
+    head = (
+        bytes(8)
+        + struct.pack(">II", 0x100, length)
+        + bytes(23)
+        + bytes([slots])
+        + bytes(4)
+        + struct.pack(">I", encrypted)
+    )
+    return (head + struct.pack(">QI", flags, 1)).ljust(length, b"\x11")
+
+
+def exchange(arcb: bytes, measurement: bytes = b"") -> bytes:
+    body = arcb + measurement + (b"\x22" * 16 if measurement else b"")
+    at = ExchangeHeader.SIZE + len(arcb)
+    return (
+        ExchangeHeader(
+            magic=b"pvattest",
+            version=0x100,
+            size=ExchangeHeader.SIZE + len(body),
+            arcb=len(arcb) << 32 | ExchangeHeader.SIZE,
+            measurement=len(measurement) << 32 | at if measurement else 64 << 32,
+            additional=0,
+            user=0,
+            cuid=16 << 32 | at + len(measurement) if measurement else 0,
+        ).pack()
+        + body
+    )
+
+
+@pytest.mark.parametrize("name", ["se-kat1", "se-kat2", "se-kat3"])
+def test_an_image_tells_its_components_and_for_whom_it_is_built(tmp_path: Path, name: str) -> None:
+    found = look(tmp_path, gzip.decompress((IMAGES / f"{name}.img.gz").read_bytes()))
+    assert (found.kind, found.problems) == ("se-image", ())
+    assert found.fields["dialect"] == "pvimg"
+    components = found.fields["components"]
+    assert isinstance(components, tuple)
+    assert [line.split()[0] for line in components] == ["kernel", "ramdisk", "cmdline", "stage3b"]
+    assert any(step.startswith("zseal image verify ") for step in found.next_steps)
+
+
+def test_a_cut_image_says_how_much_is_missing(tmp_path: Path) -> None:
+    data = gzip.decompress((IMAGES / "se-kat1.img.gz").read_bytes())
+    found = look(tmp_path, data[: 0x14000 + 300])
+    assert found.kind == "se-image"
+    assert found.problems
+    without_parameter_block = look(tmp_path, data[:0x18000])
+    assert without_parameter_block.problems == ("no IPL parameter block was found, so the components are not known",)
+
+
+def test_a_bare_header_and_a_parameter_block_are_known() -> None:
+    header = inspect(IMAGES / "se-hdr-genprotimg-2.35.bin")
+    assert (header.kind, header.problems) == ("se-header", ())
+    assert "components" not in header.fields
+    assert inspect(IMAGES / "se-ipib-genprotimg-2.35.bin").kind == "ipib"
+
+
+def test_a_damaged_header_is_still_a_header(tmp_path: Path) -> None:
+    data = bytearray((IMAGES / "se-hdr-genprotimg-2.35.bin").read_bytes())
+    data[0x0B] ^= 0xFF
+    found = look(tmp_path, bytes(data))
+    assert found.kind == "se-header"
+    assert "version" in found.problems[0]
+
+
+def test_a_software_machine_and_all_its_files_are_known(machine: Path) -> None:
+    assert inspect(machine).kind == "machine"
+    kinds = {
+        "host-key.crt": "host-key-document",
+        "host-key.pem": "private-key",
+        "signing-key.crt": "signing-key-certificate",
+        "root-ca.crt": "ca-certificate",
+        "intermediate-ca.crt": "ca-certificate",
+        "signing-key.crl": "crl",
+        "machine.json": "machine-description",
+    }
+    for name, kind in kinds.items():
+        assert inspect(machine / name).kind == kind
+    document = inspect(machine / "host-key.crt")
+    assert "software machine" in document.title
+    assert document.fields["host_key_hash"] == inspect(machine).fields["host_key_hash"]
+    assert "host_key_hash" not in inspect(machine / "root-ca.crt").fields
+
+
+def test_a_key_is_never_shown_and_an_open_one_is_a_problem(machine: Path, tmp_path: Path) -> None:
+    text = (machine / "host-key.pem").read_text()
+    path = put(tmp_path, text.encode())
+    path.chmod(0o644)
+    found = inspect(path)
+    assert found.kind == "private-key"
+    assert found.problems == ("others may read it (mode 0644): chmod 600",)
+    shown = to_text(path, found) + to_json([(path, found)])
+    assert all(line not in shown for line in text.splitlines()[1:-1])
+    path.chmod(0o600)
+    assert inspect(path).problems == ()
+
+
+def test_a_key_beside_a_certificate_is_pointed_out(machine: Path, tmp_path: Path) -> None:
+    data = (machine / "host-key.crt").read_bytes() + (machine / "host-key.pem").read_bytes()
+    found = look(tmp_path, data)
+    assert found.kind == "host-key-document"
+    assert "it holds a private key as well" in found.problems
+
+
+@pytest.mark.parametrize("label", ["ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY"])
+def test_other_private_keys_are_known_by_their_label(tmp_path: Path, label: str) -> None:
+    found = look(tmp_path, f"-----BEGIN {label}-----\nc2VjcmV0\n-----END {label}-----\n".encode())
+    assert found.kind == "private-key"
+    assert found.fields["encrypted"] is (label == "ENCRYPTED PRIVATE KEY")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (bytes(range(7, 39)), "raw-key"),
+        (bytes(range(100, 164)), "raw-key"),
+        (b"-----BEGIN PLAINTEXT SECRET-----\nc2VjcmV0\n-----END PLAINTEXT SECRET-----\n", "retrieved-secret"),
+        (b"-----BEGIN IBM PROTECTED KEY-----\nkind: X\n\nc2Vj\n-----END IBM PROTECTED KEY-----\n", "retrieved-secret"),
+    ],
+)
+def test_secrets_are_named_and_not_shown(tmp_path: Path, data: bytes, kind: str) -> None:
+    found = look(tmp_path, data)
+    assert found.kind == kind
+    shown = to_text(tmp_path, found) + to_json([(tmp_path, found)])
+    assert "c2Vj" not in shown
+    assert data[:8].hex() not in shown
+
+
+def test_a_kernel_tells_its_release_and_command_line(tmp_path: Path) -> None:
+    found = look(tmp_path, kernel())
+    assert found.kind == "s390x-kernel"
+    assert found.fields["release"] == "6.1.0-13-s390x"
+    assert found.fields["max_command_line"] == 4095
+
+
+def test_elf_files_and_dumps(tmp_path: Path) -> None:
+    assert inspect(Path(sys.executable).resolve()).kind == "elf"
+    found = look(tmp_path, dump("pv_mem_meta", "pv_compl"))
+    assert (found.kind, found.problems) == ("guest-dump", ())
+    assert look(tmp_path, dump("pv_compl")).problems
+    assert look(tmp_path, dump()).kind == "core"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "compression"),
+    [
+        (b"070701" + b"0" * 200, "ramdisk", None),
+        (gzip.compress(b"070701" + b"0" * 200), "ramdisk", "gzip"),
+        (lzma.compress(b"070701" + b"0" * 200), "ramdisk", "xz"),
+        (b"(\xb5/\xfd" + b"0" * 200, "ramdisk", "zstd"),
+        (gzip.compress(b"hello world"), "compressed", None),
+    ],
+)
+def test_ramdisks_in_every_compression(tmp_path: Path, data: bytes, kind: str, compression: str | None) -> None:
+    found = look(tmp_path, data)
+    assert found.kind == kind
+    assert found.fields.get("compression") == compression
+
+
+def test_a_small_archive_that_expands_without_end_does_no_harm(tmp_path: Path) -> None:
+    assert look(tmp_path, gzip.compress(bytes(64 << 20))).kind == "compressed"
+
+
+def test_domains_and_capabilities() -> None:
+    domain = inspect(VECTORS / "domains" / "ok-ls-minimal.xml")
+    assert (domain.kind, domain.fields["protection_permitted_by"]) == ("domain-xml", "launchSecurity")
+    assert str(inspect(VECTORS / "domains" / "ok-iommu-minimal.xml").fields["protection_permitted_by"]).startswith(
+        "iommu"
+    )
+    broken = inspect(VECTORS / "domains" / "bad-PV001-unclosed-driver.xml")
+    assert (broken.kind, len(broken.problems)) == ("domain-xml", 1)
+    capabilities = inspect(VECTORS / "domains" / "caps-unpack-only-in-blockers.xml")
+    assert (capabilities.kind, capabilities.fields["unpack"]) == ("domain-capabilities", False)
+    host = VECTORS / "hosts" / "z16-ready"
+    assert inspect(host).kind == "captured-host"
+    cache = host / "var/cache/libvirt/qemu/capabilities/5f2d8c.xml"
+    assert (inspect(cache).kind, inspect(cache).fields["secure_guest_host"]) == ("capabilities-cache", True)
+
+
+def test_capabilities_of_a_host(tmp_path: Path) -> None:
+    data = (
+        b"<capabilities><host><cpu><arch>s390x</arch></cpu></host>"
+        b"<guest><arch name='s390x'><domain type='kvm'/></arch></guest></capabilities>"
+    )
+    found = look(tmp_path, data)
+    assert (found.kind, found.fields["kvm_for_s390x"]) == ("capabilities", True)
+
+
+def test_xml_with_entities_is_not_expanded(tmp_path: Path) -> None:
+    bomb = b"<!DOCTYPE d [<!ENTITY a 'aaaa'>]><domain><name>&a;</name></domain>"
+    assert look(tmp_path, bomb).kind in ("xml", UNKNOWN, "domain-xml")
+    assert "aaaa" not in to_text(tmp_path, look(tmp_path, bomb))
+
+
+def test_an_attestation_request_by_itself_and_in_a_file(tmp_path: Path) -> None:
+    arcb = attestation_request(slots=2)
+    found = look(tmp_path, arcb)
+    assert found.kind == "attestation-request"
+    assert found.fields["attestation_flags"] == ("nonce", "image host-key hash")
+    assert found.fields["key_slots"] == 2
+    request = look(tmp_path, exchange(arcb))
+    assert (request.kind, request.problems, request.fields["key_slots"]) == ("attestation-request-file", (), 2)
+    response = look(tmp_path, exchange(arcb, b"\x33" * 64))
+    assert (response.kind, response.fields["configuration_uid"]) == ("attestation-response-file", "22" * 16)
+    cut = look(tmp_path, exchange(arcb, b"\x33" * 64)[:-20])
+    assert cut.problems
+
+
+def test_every_published_add_secret_request_is_known(tmp_path: Path) -> None:
+    cases = json.loads((VECTORS / "requests" / "asrcb.json").read_text())["cases"]
+    types = set()
+    for case in cases:
+        found = look(tmp_path, bytes.fromhex(case["request"]))
+        assert (found.kind, found.problems) == ("add-secret-request", ()), case["name"]
+        types.add(found.fields["secret_type"])
+    assert "meta" in types
+    assert look(tmp_path, bytes.fromhex(cases[0]["request"])[:-1]).problems
+
+
+def test_key_hashes_and_kernel_parameters(machine: Path, tmp_path: Path) -> None:
+    found = look(tmp_path, Machine.load(machine).key_hashes_file().encode())
+    assert found.kind == "key-hashes"
+    assert found.fields["host_key"] == inspect(machine).fields["host_key_hash"]
+    parameters = look(tmp_path, b"root=/dev/vda1 swiotlb=262144 quiet")
+    assert (parameters.kind, parameters.fields["swiotlb"], parameters.problems) == ("kernel-parameters", "262144", ())
+    assert look(tmp_path, b"root=/dev/vda1 prot_virt=1\n").problems
+
+
+def test_what_nobody_knows_is_unknown_and_not_quoted(tmp_path: Path) -> None:
+    found = look(tmp_path, b"correct horse battery staple, more or less")
+    assert found.kind == UNKNOWN
+    assert "horse" not in to_text(tmp_path, found)
+    assert look(tmp_path, b"").title == "empty file"
+    (tmp_path / "folder").mkdir()
+    assert inspect(tmp_path / "folder").kind == UNKNOWN
+
+
+def test_what_is_no_file_is_refused_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="neither a regular file"):
+        inspect(tmp_path / "pipe")
+    with pytest.raises(InputError, match="cannot read"):
+        inspect(tmp_path / "missing")
+
+
+def test_a_sparse_giant_is_looked_at_in_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+    assert inspect(path).kind == UNKNOWN
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "zseal", "inspect", *map(str, arguments)], capture_output=True, check=False, text=True
+    )
+
+
+def test_the_command_line(machine: Path, tmp_path: Path) -> None:
+    good = run("--format", "json", machine, machine / "host-key.crt")
+    assert good.returncode == 0
+    content = json.loads(good.stdout)
+    assert content["version"] == 1
+    assert [set(file) for file in content["files"]] == [{"path", "kind", "title", "fields", "problems", "next"}] * 2
+    mixed = run(tmp_path / "missing", machine)
+    assert mixed.returncode == 1
+    assert mixed.stderr.startswith("error: ")
+    assert mixed.stderr.count("\n") == 1
+    assert "software machine" in mixed.stdout
+    assert run(put(tmp_path, b"nothing known")).returncode == 1
+    assert run().returncode == 2
+
+
+MAGICS = [
+    b"",
+    bytes(8) + b"\0\0\1\0",
+    b"IBMSecEx\0\0\1\0",
+    b"\x7fELF\x02\x02\x01" + bytes(9) + b"\0\4\0\x16",
+    b"070701",
+    b"\x1f\x8b\x08",
+    b"\xfd7zXZ\0",
+    b"BZh9",
+    b"]\0\0",
+    b"asrcbM\0\0\0\0\1\0",
+    b"pvattest\0\0\1\0",
+    b"<domain>",
+    b"<?xml ?><domainCapabilities>",
+    b"<qemuCaps>",
+    b"-----BEGIN CERTIFICATE-----\n",
+    b"-----BEGIN X509 CRL-----\n",
+    b"-----BEGIN PRIVATE KEY-----\n",
+    b"\x30\x82",
+    b'{"a":',
+    b"QFI\xfb",
+    b"root=",
+    bytes(4) + bytes(8) + b"\5",
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(MAGICS), st.binary(max_size=600))
+def test_any_bytes_are_survived(tmp_path: Path, start: bytes, rest: bytes) -> None:
+    path = put(tmp_path, start + rest)
+    description = inspect(path)
+    assert to_text(path, description)
+    assert json.loads(to_json([(path, description)]))
+
+
+SEEDS = [
+    gzip.decompress((IMAGES / "se-kat1.img.gz").read_bytes()),
+    (IMAGES / "se-ipib-genprotimg-2.35.bin").read_bytes(),
+    dump("pv_mem_meta", "pv_compl"),
+    exchange(attestation_request()),
+    attestation_request(),
+    kernel(),
+    (IMAGES / "se-hostkey.crt").read_bytes(),
+    (VECTORS / "domains" / "caps-ready.xml").read_bytes(),
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 1 << 17), st.binary(max_size=9)), max_size=6),
+    st.integers(0, 1 << 17),
+)
+def test_damaged_artefacts_are_survived(
+    tmp_path: Path, seed: bytes, damage: list[tuple[int, bytes]], cut: int
+) -> None:  # fmt: skip
+    data = bytearray(seed)
+    for offset, patch in damage:
+        offset %= len(data)
+        data[offset : offset + len(patch)] = patch
+    path = put(tmp_path, bytes(data[: max(1, cut % (2 * len(seed)))]))
+    description = inspect(path)
+    assert to_text(path, description)
+    assert json.loads(to_json([(path, description)]))
