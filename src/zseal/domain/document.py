@@ -176,7 +176,10 @@ class Document:
         self.name = name
         self.data = data
         self.encoding = encoding
-        self.root = _parse(data)
+        reader = _Reader(data)
+        self.root = reader.run()
+        self.comments = tuple(reader.comments)
+        """The texts of the document's comments."""
 
     @cached_property
     def lines(self) -> LineIndex:
@@ -253,9 +256,14 @@ class _Reader:
         self.parser.EndElementHandler = self._finish
         self.parser.CharacterDataHandler = self._text
         self.parser.StartDoctypeDeclHandler = self._doctype
+        self.parser.CommentHandler = self._comment
+        self.comments: list[str] = []
         self.stack: list[Element] = []
         self.root: Element | None = None
         self.count = 0
+
+    def _comment(self, text: str) -> None:
+        self.comments.append(text)
 
     def _doctype(self, *_: object) -> None:
         raise FormatError(
@@ -314,7 +322,3 @@ class _Reader:
         if self.root is None:  # expat reports an empty document itself
             raise NotWellFormedError("no element found", 0, ())
         return self.root
-
-
-def _parse(data: bytes) -> Element:
-    return _Reader(data).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 
 from zseal.domain.document import Document, NotWellFormedError, decode, encode
 from zseal.domain.edits import apply
@@ -89,3 +90,15 @@ def fix_document(
         repaired += [line for line in lines if line not in repaired]
         document = left
     return document, repaired
+
+
+def unified_diff(result: FixResult, name: str) -> bytes:
+    """The difference as ``diff -u`` and ``git diff`` show it; empty where nothing was repaired."""
+    before = result.before.splitlines(keepends=True)
+    after = result.after.splitlines(keepends=True)
+    file = name.encode()
+    lines = difflib.diff_bytes(difflib.unified_diff, before, after, b"a/" + file, b"b/" + file)
+    text = b""
+    for line in lines:
+        text += line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n"
+    return text

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from zseal.domain.document import LineIndex, Position
 from zseal.domain.kernel import KernelSupport, kernel_support
-from zseal.domain.parameters import SLOT_SIZE, Parameter, Swiotlb, find_swiotlb, parse_parameters
-from zseal.errors import InputError
+from zseal.domain.parameters import DEFAULT_SLOTS, SLOT_SIZE, Parameter, Swiotlb, find_swiotlb, parse_parameters
+from zseal.errors import FormatError, InputError
 from zseal.files import read_limited
 
 MAX_PARAMETERS = 64 << 10
@@ -79,7 +79,7 @@ class GuestInputs:
             return None
         swiotlb = self.parameters.swiotlb
         slots = swiotlb.effective_slots() if swiotlb is not None else None
-        return (slots or 32768) * SLOT_SIZE
+        return (slots or DEFAULT_SLOTS) * SLOT_SIZE
 
 
 def read_parameters(path: Path) -> ParameterFile:
@@ -118,8 +118,20 @@ def read_host_key(path: Path) -> HostKey:
 
 
 def read_image(path: Path) -> ImageFacts:
-    """Read what can be told of a boot image without any key; a plain kernel is an image that is not sealed."""
-    raise NotImplementedError
+    """Read what can be told of a boot image without any key; any file without an SE header is not sealed.
+
+    Raises InputError where the file can't be read.
+    """
+    from zseal.image.read import read_image as read_sealed
+
+    if not path.is_file():
+        raise InputError("not a file", where=str(path))
+    try:
+        image = read_sealed(path)
+    except FormatError:
+        return ImageFacts(str(path), False, frozenset(), path.stat().st_size)
+    end = max((part.address + part.size for part in image.components), default=image.file_size)
+    return ImageFacts(str(path), True, frozenset(slot.phkh for slot in image.header.slots), end)
 
 
 def local_image_state(name: str) -> bool | None:

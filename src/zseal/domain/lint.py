@@ -7,6 +7,7 @@ proof is the guest's own flag (/sys/firmware/uv/prot_virt_guest) or an attestati
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator
 
 from zseal.domain.document import Document, Element, NotWellFormedError, Position, decode
@@ -14,7 +15,7 @@ from zseal.domain.edits import Change
 from zseal.domain.facts import HostFacts
 from zseal.domain.guest import GuestInputs
 from zseal.domain.model import Domain, Style
-from zseal.domain.repair import Diagnosis, Repaired, repair
+from zseal.domain.repair import Repaired, repair
 from zseal.domain.rules import RULES
 from zseal.domain.rules.interface import CaughtBy, Context, Rule, Severity
 from zseal.domain.schema import installed_schema
@@ -25,6 +26,9 @@ PROOF = (
     "XML only permits the switch to protected mode: proof is the guest's own flag "
     "(/sys/firmware/uv/prot_virt_guest is 1) or an attestation."
 )
+
+
+_IGNORE = re.compile(r"\s*zseal:ignore\s+(PV\d{3}(?:[\s,]+PV\d{3})*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Report:
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]
     skipped: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    """The rules that a comment in the file turns off."""
 
     def count(self, severity: Severity) -> int:
         """How many findings have this severity."""
@@ -111,8 +117,8 @@ def lint_bytes(name: str, raw: bytes, settings: Settings = Settings()) -> Report
 def _with_diagnoses(name: str, result: Repaired, report: Report | None, settings: Settings) -> Report:
     rule = RULES["PV001"]
     found = [
-        Finding(rule, rule.severity, diagnosis.message, name, diagnosis.position, diagnosis.element)
-        for diagnosis in result.diagnoses
+        Finding(rule, rule.severity, item.message, name, item.position, item.element, Change(item.edits))
+        for item in result.diagnoses
         if settings.wants(rule.id)
     ]
     if report is None:
@@ -134,18 +140,26 @@ def lint_document(document: Document, settings: Settings = Settings()) -> Report
         wrong_root = tuple(_run(RULES["PV002"], ctx))
         return Report(document.name, None, wrong_root, ("PV001", "PV002"), tuple(i for i in RULES if i > "PV002"))
     schema = installed_schema() if settings.schema else None
+    ignored = ignored_rules(document)
     findings: list[Finding] = []
     skipped = [] if schema is not None else ["PV003"]
     for rule in RULES.values():
         if not settings.wants(rule.id) or not _possible(rule, ctx):
             skipped.append(rule.id)
-            continue
-        findings += _run(rule, ctx)
-    if schema is not None and settings.wants("PV003"):
+        elif rule.id not in ignored:
+            findings += _run(rule, ctx)
+    if schema is not None and settings.wants("PV003") and "PV003" not in ignored:
         findings += _validate(ctx, findings)
     findings.sort(key=lambda finding: (finding.file != document.name, finding.position, finding.rule.id))
-    checked = tuple(rule_id for rule_id in RULES if rule_id not in skipped)
-    return Report(document.name, domain.style, tuple(findings), checked, tuple(dict.fromkeys(skipped)))
+    checked = tuple(rule_id for rule_id in RULES if rule_id not in skipped and rule_id not in ignored)
+    skipped = list(dict.fromkeys(skipped))
+    return Report(document.name, domain.style, tuple(findings), checked, tuple(skipped), tuple(sorted(ignored)))
+
+
+def ignored_rules(document: Document) -> frozenset[str]:
+    """The rules that comments turn off for the file, as in ``<!-- zseal:ignore PV612 no login there -->``."""
+    found = (match[1] for comment in document.comments if (match := _IGNORE.match(comment)))
+    return frozenset(rule_id for text in found for rule_id in re.split(r"[\s,]+", text) if rule_id in RULES)
 
 
 def _possible(rule: Rule, ctx: Context) -> bool:
@@ -192,4 +206,4 @@ def _element_on(root: Element, document: Document, line: int) -> Element:
     return next((e for e in root.walk() if document.position(e.start).line == line), root)
 
 
-__all__ = ["PROOF", "Diagnosis", "Finding", "Report", "Settings", "check_rule_ids", "lint_bytes", "lint_document"]
+__all__ = ["PROOF", "Finding", "Report", "Settings", "check_rule_ids", "lint_bytes", "lint_document"]

@@ -60,6 +60,8 @@ class Diagnosis:
     message: str
     position: Position
     element: str
+    edits: tuple[Edit, ...] = ()
+    """The repair, in the text as the repairs before it left it; empty where there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +110,8 @@ def repair(name: str, data: bytes, error: NotWellFormedError) -> Repaired:
         slip = _slip(data, error)
         path = "".join(f"/{element.name}" for element in error.open_elements)
         position = lines.position(_before(slip.offset, edits))
-        diagnoses.append(Diagnosis(f"the XML is not well-formed: {slip.message}", position, path))
+        edit = (slip.edit,) if slip.edit is not None else ()
+        diagnoses.append(Diagnosis(f"the XML is not well-formed: {slip.message}", position, path, edit))
         if slip.edit is None or len(edits) == MAX_REPAIRS or len(data) > MAX_REPAIR_SIZE:
             return Repaired(data, tuple(diagnoses), False, tuple(edits), source)
         edits.append(slip.edit)

@@ -39,7 +39,8 @@ def _pci(ctx: Context) -> Iterator[Hit]:
     why="Channel programs of passed-through devices address guest memory, which the host can't read.",
     effect="The device does not work in the guest, or the guest does not start.",
     remedy="Give the DASD to the guest as a virtio disk.",
-    example="<hostdev mode='subsystem' type='mdev' model='vfio-ccw'/>",
+    example="<hostdev mode='subsystem' type='mdev' model='vfio-ccw'>\n  <source>\n"
+    "    <address uuid='5c0e63e2-5b86-4f3e-9a5a-0f9d1f6a7a11'/>\n  </source>\n</hostdev>",
 )  # fmt: skip
 def _ccw(ctx: Context) -> Iterator[Hit]:
     for device in _hostdevs(ctx, "mdev", "vfio-ccw"):
@@ -52,7 +53,8 @@ def _ccw(ctx: Context) -> Iterator[Hit]:
     "know it.",
     effect="On an older machine or host the guest sees no AP devices.",
     remedy="Check the machine; in the guest bind the queues (pvapconfig) with a secret that was added to it.",
-    example="<hostdev mode='subsystem' type='mdev' model='vfio-ap'/>",
+    example="<hostdev mode='subsystem' type='mdev' model='vfio-ap'>\n  <source>\n"
+    "    <address uuid='5c0e63e2-5b86-4f3e-9a5a-0f9d1f6a7a11'/>\n  </source>\n</hostdev>",
 )  # fmt: skip
 def _ap(ctx: Context) -> Iterator[Hit]:
     for device in _hostdevs(ctx, "mdev", "vfio-ap"):
@@ -64,7 +66,8 @@ def _ap(ctx: Context) -> Iterator[Hit]:
     why="An interface of type hostdev is a PCI function given to the guest, which the ultravisor does not allow.",
     effect="The network device does not work in the guest, or the guest does not start.",
     remedy="Use type='network', 'bridge' or 'direct' with the virtio model.",
-    example="<interface type='hostdev' managed='yes'/>",
+    example="<interface type='hostdev' managed='yes'>\n  <source>\n"
+    "    <address type='pci' domain='0x0002' bus='0x00' slot='0x00' function='0x0'/>\n  </source>\n</interface>",
 )  # fmt: skip
 def _nic(ctx: Context) -> Iterator[Hit]:
     passthrough = ctx.host.passthrough_networks if ctx.host is not None else frozenset()

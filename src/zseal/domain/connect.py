@@ -1,0 +1,89 @@
+"""Ask libvirt for a domain and for what the host offers (the optional package libvirt-python)."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+
+from zseal.domain.facts import HostFacts, from_capabilities
+from zseal.errors import FormatError, InputError, MissingDependencyError
+
+HINT = "install it with `pip install zseal[libvirt]` or your distribution's python3-libvirt"
+
+
+def libvirt_module() -> ModuleType:
+    """Return libvirt's Python module; raises MissingDependencyError where it is not installed."""
+    try:
+        import libvirt
+    except ImportError as error:
+        raise MissingDependencyError("this needs the Python package libvirt-python", hint=HINT) from error
+    module: ModuleType = libvirt
+    # libvirt prints every error to stderr itself unless a handler takes it; ours says it once
+    module.registerErrorHandler(lambda _context, _error: None, None)
+    return module
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetched:
+    """A domain's XML (inactive, as it would start next) and the facts of its host."""
+
+    xml: bytes
+    host: HostFacts
+
+
+def _version(number: int) -> tuple[int, int, int]:
+    return number // 1_000_000, number // 1000 % 1000, number % 1000
+
+
+def fetch(uri: str, name: str) -> Fetched:
+    """Fetch the domain ``name`` (or UUID) from the daemon at ``uri``; read-only.
+
+    Raises MissingDependencyError without libvirt-python, InputError where libvirt refuses.
+    """
+    libvirt = libvirt_module()
+    try:
+        connection = libvirt.openReadOnly(uri)
+    except libvirt.libvirtError as error:
+        raise InputError(f"libvirt can't connect: {error}", where=uri) from error
+    try:
+        try:
+            domain = connection.lookupByName(name)
+        except libvirt.libvirtError:
+            try:
+                domain = connection.lookupByUUIDString(name)
+            except libvirt.libvirtError as error:
+                raise InputError(f"no domain {name!r}", where=uri, hint="virsh list --all names them") from error
+        try:
+            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        except libvirt.libvirtError as error:
+            raise InputError(f"libvirt does not give the domain's XML: {error}", where=uri) from error
+        return Fetched(xml.encode(), _host(libvirt, connection, uri))
+    finally:
+        connection.close()
+
+
+def _host(libvirt: ModuleType, connection: object, uri: str) -> HostFacts:
+    """What the connection tells of its host; what it refuses stays unknown."""
+    facts = HostFacts()
+    try:
+        # without KVM the call fails, which tells nothing about the domain
+        capabilities = connection.getDomainCapabilities(None, "s390x", "s390-ccw-virtio", "kvm", 0)  # type: ignore[attr-defined]
+        facts = from_capabilities(capabilities.encode())
+    except (libvirt.libvirtError, FormatError):
+        pass
+    passthrough = set()
+    try:
+        for network in connection.listAllNetworks():  # type: ignore[attr-defined]
+            if "<forward mode='hostdev'" in network.XMLDesc():
+                passthrough.add(network.name())
+    except libvirt.libvirtError:
+        pass  # drivers without networks
+    try:
+        versions = _version(connection.getLibVersion()), _version(connection.getVersion())  # type: ignore[attr-defined]
+    except libvirt.libvirtError:
+        return dataclasses.replace(facts, passthrough_networks=frozenset(passthrough))
+    if not uri.startswith("qemu"):
+        return facts
+    return dataclasses.replace(
+        facts, libvirt=versions[0], qemu=versions[1], passthrough_networks=frozenset(passthrough)
+    )

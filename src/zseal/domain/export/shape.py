@@ -1,0 +1,32 @@
+"""The shape of a document: which fields there are, and of which type. Checked before a generated document leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Shape = type | tuple[object, ...] | Mapping[str, object] | list[object] | None
+"""A type; a tuple of allowed values; fields and their shapes; a list with the shape of its items; None for null."""
+
+
+def misfits(value: object, shape: object, path: str = "") -> list[str]:
+    """Return where ``value`` does not have ``shape``, as ``path: what is wrong``; empty where it fits."""
+    here = path or "."
+    if isinstance(shape, Mapping):
+        if not isinstance(value, Mapping):
+            return [f"{here}: not an object"]
+        found = [f"{here}: unknown field {name}" for name in value if name not in shape]
+        for name, item in value.items():
+            if name in shape:
+                found += misfits(item, shape[name], f"{path}.{name}")
+        return found
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return [f"{here}: not a list"]
+        return [m for index, item in enumerate(value) for m in misfits(item, shape[0], f"{path}[{index}]")]
+    if isinstance(shape, tuple):
+        return [] if value in shape else [f"{here}: {value!r} is not one of {shape}"]
+    if shape is None:
+        return [] if value is None else [f"{here}: not null"]
+    fits = isinstance(value, shape) if isinstance(shape, type) else False
+    wrong_bool = isinstance(value, bool) and shape is not bool
+    return [] if fits and not wrong_bool else [f"{here}: {value!r} is no {getattr(shape, '__name__', shape)}"]
