@@ -54,16 +54,16 @@ def verify(
     paths = options.split_files(host_key_document)
     if not paths:
         raise UsageError("give at least one host-key document with -k")
-    if no_verify:
-        options.load_documents(
-            host_key_document, cert=cert, crl=crl, root_ca=root_ca, bundle=bundle, offline=offline, no_verify=True
-        )
-        return
-    trust = options.load_trust(cert=cert, crl=crl, root_ca=root_ca, bundle=bundle, no_verify=False)
+    trust = options.load_trust(cert=cert, crl=crl, root_ca=root_ca, bundle=bundle, no_verify=no_verify)
     from zseal.hostkeys.document import load_host_key_documents
 
-    assert trust is not None  # noqa: S101  only no_verify gives none
-    report = trust.check(load_host_key_documents(paths), offline=offline)
+    documents = load_host_key_documents(paths)
+    if trust is None:
+        typer.echo("warning: the host-key documents are not verified", err=True)
+        for item in documents:
+            _ = item.public_key  # refuses other kinds of keys
+        return
+    report = trust.check(documents, offline=offline)
     if form is Format.JSON:
         typer.echo(json.dumps(_report_json(report), indent=2))
     elif not quiet:
@@ -71,8 +71,7 @@ def verify(
             _print_document(document)
     for document in report.documents:
         options.print_warnings(document)
-    if report.failure is not None:
-        raise report.failure
+    report.raise_for_refusal()
 
 
 def _print_document(report: DocumentReport) -> None:

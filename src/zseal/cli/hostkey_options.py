@@ -11,7 +11,6 @@ import typer
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:
-    from zseal.hostkeys.document import HostKeyDocument
     from zseal.hostkeys.results import DocumentReport
     from zseal.hostkeys.trust import TrustMaterial
 
@@ -42,7 +41,9 @@ RootCa = Annotated[
 ]
 BundleDirectory = Annotated[
     Path | None,
-    typer.Option("--bundle", metavar="DIR", help="Certificates and CRLs kept with zseal hostkey bundle, or a software machine."),
+    typer.Option(
+        "--bundle", metavar="DIR", help="Certificates and CRLs kept with zseal hostkey bundle, or a software machine."
+    ),
 ]
 
 
@@ -80,47 +81,6 @@ def load_trust(
     return TrustMaterial.load(
         certificates=certificates, crls=crls, root_ca=root_ca[0] if root_ca else None, bundle=bundle
     )
-
-
-def load_documents(
-    host_key_document: Iterable[str] | None,
-    *,
-    cert: Iterable[str] | None,
-    crl: Iterable[str] | None,
-    root_ca: list[Path] | None,
-    bundle: Path | None,
-    offline: bool,
-    no_verify: bool,
-) -> list[HostKeyDocument]:
-    """Return the host-key documents of a command line, verified as its options say; warnings go to stderr.
-
-    Raises UsageError for options that don't fit together, InputError for files that can't be used,
-    HostKeyVerificationError for a document that is refused.
-    """
-    paths = split_files(host_key_document)
-    if not paths:
-        raise UsageError("give at least one host-key document with -k")
-    trust = load_trust(cert=cert, crl=crl, root_ca=root_ca, bundle=bundle, no_verify=no_verify)
-    from zseal.hostkeys.document import load_host_key_documents
-
-    documents = load_host_key_documents(paths)
-    if trust is None:
-        typer.echo("warning: the host-key documents are not verified", err=True)
-        for document in documents:
-            _ = document.public_key  # refuses other kinds of keys
-            warn_unused(document)
-    else:
-        for report in trust.verify(documents, offline=offline).documents:
-            print_warnings(report)
-    return documents
-
-
-def warn_unused(document: HostKeyDocument) -> None:
-    """Say on stderr that further certificates in the file of ``document`` take no part."""
-    if document.unused:
-        typer.echo(
-            f"warning: {document.source}: only the first of {document.unused + 1} certificates is used", err=True
-        )
 
 
 def print_warnings(report: DocumentReport) -> None:

@@ -225,7 +225,7 @@ class Bundle:
         for crl in lists:
             path = self.directory / CRLS / _crl_name(crl, _signer(crl, issuers))
             known = newest.get(path)
-            if known is None or crl.this_update > known.this_update:
+            if known is None or _age(crl) > _age(known):
                 newest[path] = crl
                 files[path] = crl.pem()
         return files
@@ -300,6 +300,10 @@ def _crl_name(crl: Crl, signer: Certificate | None) -> str:
     identity = repr((issuer, crl.points, crl.complete))
     name = role.value.lower().replace(" ", "-")
     return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.crl"
+
+
+def _age(crl: Crl) -> tuple[datetime, int]:
+    return crl.this_update, crl.number or 0
 
 
 def _signer(crl: Crl, issuers: Iterable[Certificate]) -> Certificate | None:

@@ -118,10 +118,8 @@ class Report:
         """Whether every rule holds for every document."""
         return all(document.accepted for document in self.documents)
 
-    @property
-    def failure(self) -> HostKeyVerificationError | None:
-        """The error of the first document refused, None where all are accepted."""
+    def raise_for_refusal(self) -> None:
+        """Raise HostKeyVerificationError for the first document that was refused, if any."""
         for document in self.documents:
             if document.failure is not None:
-                return HostKeyVerificationError(document, document.failure)
-        return None
+                raise HostKeyVerificationError(document, document.failure)

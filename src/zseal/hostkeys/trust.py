@@ -13,7 +13,7 @@ from zseal.hostkeys.document import HostKeyDocument
 from zseal.hostkeys.fetch import Fetch, fetch_url
 from zseal.hostkeys.loading import Objects, load_crls, load_objects, load_root
 from zseal.hostkeys.results import Report
-from zseal.hostkeys.verify import check_host_key_documents, verify_host_key_documents
+from zseal.hostkeys.verify import check_host_key_documents
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,9 @@ class TrustMaterial:
         now: datetime | None = None,
     ) -> Report:
         """Return the report on ``documents``; raises HostKeyVerificationError for the first that is refused."""
-        return verify_host_key_documents(
-            documents,
-            certificates=self.certificates,
-            crls=self.crls,
-            root_ca=self.root_ca,
-            offline=offline,
-            fetch=fetch,
-            now=now,
-            choose_signing_key=self.choose_signing_key,
-        )
+        report = self.check(documents, offline=offline, fetch=fetch, now=now)
+        report.raise_for_refusal()
+        return report
 
     def check(
         self,

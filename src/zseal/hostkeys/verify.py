@@ -48,8 +48,7 @@ def verify_host_key_documents(
         now=now,
         choose_signing_key=choose_signing_key,
     )
-    if report.failure is not None:
-        raise report.failure
+    report.raise_for_refusal()
     return report
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from tests.unit.hostkeys.conftest import LISTS, NOW, PAST, Pki, pem
 from zseal.errors import FormatError, InputError, OutputError
@@ -139,6 +140,13 @@ def test_older_crl_never_replaces_a_newer_one(files: Path) -> None:
     failure = report.documents[0].failure
     assert failure is not None
     assert failure.reason is Reason.REVOKED
+
+
+def test_crl_number_decides_between_lists_of_one_second(files: Path) -> None:
+    bundle = create(files, published(signing_crl={"extra": ((x509.CRLNumber(7), False),)}))
+    revoking = {"extra": ((x509.CRLNumber(8), False),), "revoked": (4,)}
+    assert len(bundle.update(fetch=published(signing_crl=revoking), now=NOW)[1].written) == 1
+    assert not verify(files)
 
 
 def test_foreign_crls_stay_out(files: Path) -> None:

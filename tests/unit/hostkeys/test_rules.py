@@ -404,8 +404,8 @@ def test_documents_are_judged_one_by_one() -> None:
     wrong = HostKeyDocument(Pki(host={"key": "p256:h"}).parts["host"], "wrong.crt")
     report = pki.report(pki.document, replace(revoked.document, source="gone.crt"), wrong, crls=revoked.crls)
     assert [document.accepted for document in report.documents] == [True, False, False]
-    assert report.failure is not None
-    assert str(report.failure).startswith("gone.crt: host-key document refused, rule revocation: ")
+    with pytest.raises(HostKeyVerificationError, match=r"^gone\.crt: host-key document refused, rule revocation: "):
+        report.raise_for_refusal()
 
 
 def test_verify_raises_for_the_first_refusal() -> None:
