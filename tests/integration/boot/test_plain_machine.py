@@ -85,6 +85,23 @@ def test_ultravisor_words_survive_a_machine_without_ultravisor(plain_machine: Pl
     assert run.event("SHUTDOWN")["reason"] == "guest-shutdown"
 
 
+def test_storage_words(plain_machine: PlainMachine) -> None:
+    words = "store=pool+10,abc load=pool+10,4 crc=pool+10,3 marker=secret holds=marker,secret holds=marker,other"
+    run = plain_machine.run(kernel(), "-append", words + " zero=pool,10 zero=pool,11 await=pool+10,abc load=end-1,1")
+    assert [line.removeprefix(NAME) for line in run.lines] == [
+        "store address=0x200010 length=3",
+        "load 0x200010 61626300",
+        f"crc address=0x200010 size=3 crc32={zlib.crc32(b'abc'):08x}",
+        "marker address=0x100000 length=6",
+        "holds address=0x100000 yes",
+        "holds address=0x100000 no",
+        "zero address=0x200000 size=0x10 yes",
+        "zero address=0x200000 size=0x11 no",
+        "await done",
+        "load 0x7ffffff 00",
+    ]
+
+
 @pytest.mark.parametrize("mode", ["primary", "home"])
 def test_guest_with_address_translation(plain_machine: PlainMachine, mode: str) -> None:
     words = f"store=pool,secret dat={mode} holds=40000000,secret holds=pool,secret query nap=5 dat=off hello"
