@@ -270,6 +270,13 @@ def test_xml_with_entities_is_not_expanded(tmp_path: Path) -> None:
     assert "aaaa" not in to_text(tmp_path, look(tmp_path, bomb))
 
 
+@pytest.mark.timeout(10)
+def test_endless_comments_cost_no_time(tmp_path: Path) -> None:
+    assert look(tmp_path, b"<!---->" * 10_000 + b"?").kind == UNKNOWN
+    assert look(tmp_path, b"<!---->" * 100 + b"<domain/>").kind == "domain-xml"
+    assert look(tmp_path, b"<?xml version='1.0'?>\n<!-- a\n b -->\n<domain/>").kind == "domain-xml"
+
+
 def test_an_attestation_request_by_itself_and_in_a_file(tmp_path: Path) -> None:
     arcb = attestation_request(slots=2)
     found = look(tmp_path, arcb)

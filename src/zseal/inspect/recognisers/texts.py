@@ -20,8 +20,10 @@ from zseal.inspect.recognisers.interface import Description, Recogniser, Sample,
 if TYPE_CHECKING:
     from lxml import etree
 
+# possessive, so that a file of nothing but comments is not tried in every grouping
 _FIRST_ELEMENT = re.compile(
-    rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<!--.{0,4096}?-->\s*)*<([A-Za-z][\w:.-]{0,40})", re.DOTALL
+    rb"\A(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^>]{0,200}\?>\s*+)?(?:<!--(?:(?!-->).){0,4096}+-->\s*+)*+<([A-Za-z][\w:.-]{0,40})",
+    re.DOTALL,
 )
 
 
