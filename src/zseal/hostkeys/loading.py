@@ -40,8 +40,12 @@ class Objects:
 
 def parse_objects(data: bytes, source: str) -> Objects:
     """Return all certificates and CRLs in ``data``, which may be none; raises FormatError where one is damaged."""
-    if _PEM_MARK not in data and data[:1] == b"\x30":
-        return _parse_der(data, source)
+    if data[:1] == b"\x30":
+        try:
+            return _parse_der(data, source)
+        except FormatError:
+            if _PEM_MARK not in data:
+                raise
     return Objects(
         tuple(_parse_pem(data, CERTIFICATE_LABELS, parse_certificate, source)),
         tuple(_parse_pem(data, CRL_LABELS, parse_crl, source)),

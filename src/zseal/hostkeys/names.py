@@ -16,6 +16,8 @@ LOCALITY_OLD = "Poughkeepsie"
 LOCALITY_NEW = "Armonk"
 
 _SIGNING_KEY_ATTRIBUTES = 6
+# names may be megabytes long; X.520 allows 64 characters for most attributes
+_MAX_SHOWN = 128
 # the order of the attributes in the issuer names of IBM's published revocation lists
 _CRL_ORDER = (
     NameOID.COUNTRY_NAME,
@@ -63,6 +65,8 @@ def label(name: x509.Name) -> str:
 def _printable(value: str | bytes) -> str:
     # names come from strangers: nothing in them may steer a terminal or break a line
     text = value.hex() if isinstance(value, bytes) else value
+    if len(text) > _MAX_SHOWN:
+        text = f"{text[:_MAX_SHOWN]}…"
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.hostkeys.conftest import LISTS, NOW, Pki, pem
+from tests.unit.hostkeys.conftest import LISTS, NOW, Pki, common, pem
 from zseal.errors import FormatError, InputError, ZsealError
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.describe import describe, validity_of
@@ -57,6 +59,17 @@ def test_pem_with_text_around_and_windows_lines(tmp_path: Path) -> None:
     assert (len(objects.certificates), len(objects.crls), len(objects.all)) == (2, 1, 3)
     old_label = pem([HOST]).replace(b" CERTIFICATE-", b" X509 CERTIFICATE-")
     assert len(parse_objects(old_label, "x").certificates) == 1
+
+
+def test_der_with_pem_words_in_it_and_pem_that_begins_like_der() -> None:
+    odd = Pki(host={"subject": common("-----BEGIN CERTIFICATE-----")}).parts["host"]
+    assert parse_objects(odd.raw.public_bytes(Encoding.DER), "x").certificates[0].raw == odd.raw
+    assert len(parse_objects(b"0 is not the beginning\n" + pem([HOST]), "x").certificates) == 1
+
+
+def test_long_names_are_cut() -> None:
+    long = Pki(host={"subject": x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, "7" * 1000, _validate=False)])})
+    assert len(long.parts["host"].label) < 200
 
 
 @pytest.mark.parametrize("data", [b"", b"text\n", KEY, pem([CRL])], ids=["empty", "text", "key", "CRL"])
