@@ -2,9 +2,71 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from zseal.cli.image_create import COMMAND_SETTINGS, create
+from zseal.cli.image_diff import diff
+from zseal.cli.image_info import info
+from zseal.cli.image_test import TestCommand, test
+from zseal.cli.messages import Messages, Quiet, Verbose
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.command("create", **COMMAND_SETTINGS)(create)
+app.command("info", **COMMAND_SETTINGS)(info)
+app.command("test", cls=TestCommand, **COMMAND_SETTINGS)(test)
+app.command("diff", **COMMAND_SETTINGS)(diff)
+
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Boot image.")]
+
+
+@app.command("verify", **COMMAND_SETTINGS)
+def verify(
+    image: ImageArgument,
+    machine: Annotated[Path, typer.Option("--machine", metavar="DIR", help="Software machine that would boot it.")],
+    extract: Annotated[
+        Path | None,
+        typer.Option("--extract", metavar="OUTDIR", help="Write kernel, ramdisk and parmfile into this directory."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in OUTDIR.")] = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+) -> None:
+    """Do all that the machine's ultravisor would do at boot, without booting. Exit 0: it would start. 1: refused."""
+    messages = Messages(verbose=verbose, quiet=quiet)
+    from zseal.hostkeys.machine import Machine
+    from zseal.image.verify import verify_image
+
+    with messages.causes():
+        keys = Machine.load(machine).keys
+        with messages.progress("verifying") as progress:
+            result = verify_image(image, keys, extract=extract, overwrite=overwrite, progress=progress)
+    if quiet:
+        return
+    accepted = result.accepted
+    which = "backup host key" if result.backup_key else "host key"
+    typer.echo(f"{image}: this machine would start it")
+    typer.echo(f"  header      authentic; opened with the {which} {accepted.host_key_hash.hex()}")
+    for part in result.components:
+        size = part.size if part.original_size is None else part.original_size
+        typer.echo(f"  {part.name:<11} {size:>12} bytes at {part.address:#x}")
+    typer.echo(f"  digests     of addresses, tweaks and contents match for {accepted.digests.nep} pages")
+    typer.echo(f"  start PSW   {accepted.psw.mask:016x} {accepted.psw.address:016x}")
+    for path in result.extracted:
+        typer.echo(f"  wrote       {path}")
+
+
+@app.command("extract-header", **COMMAND_SETTINGS)
+def extract_header(
+    image: ImageArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File for the SE header.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+) -> None:
+    """Write the bare SE header of an image, as attestation and add-secret requests need it, to a file."""
+    from zseal.files import write_atomic
+    from zseal.image.read import read_image
+
+    # nothing in a header is secret without its key
+    write_atomic(output, read_image(image).header.pack(), overwrite=overwrite, mode=0o644)

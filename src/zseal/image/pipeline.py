@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Protocol, Self
 
 from zseal.crypto.digests import DigestValues, ImageDigests
 
 CHUNK = 4 << 20
 """Bytes a run: whole pages, large enough that a hand-over costs nothing."""
 _DEPTH = 4
+
+
+class Writable(Protocol):
+    """What is needed of an output: ``write`` takes bytes and returns how many it took."""
+
+    def write(self, data: memoryview, /) -> int | None:
+        """Write."""
 
 
 class PagePipeline:
@@ -59,7 +66,7 @@ class PagePipeline:
         """Add stored pages to the digests, see :meth:`ImageDigests.update_run`."""
         self._submit(self._digester, lambda: self._digests.update_run(stored, address, prefix, offset))
 
-    def write(self, stream: BinaryIO, data: bytearray | memoryview) -> None:
+    def write(self, stream: Writable, data: bytearray | memoryview) -> None:
         """Append ``data`` to ``stream``."""
         self._submit(self._writer, lambda: _write_all(stream, data))
 
@@ -76,7 +83,7 @@ class PagePipeline:
         self._settle()
 
 
-def _write_all(stream: BinaryIO, data: bytearray | memoryview) -> None:
+def _write_all(stream: Writable, data: bytearray | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[stream.write(rest) or 0 :]

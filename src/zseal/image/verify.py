@@ -14,14 +14,12 @@ from zseal.crypto.xts import XtsPages
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import atomic_output
 from zseal.formats.image_layout import PAGE_SIZE, ComponentKind
-from zseal.formats.ipib import MAX_LENGTH, Ipib
 from zseal.formats.se_header import PlainFlags
-from zseal.image.locate import read_at, suspected_header
+from zseal.image.locate import suspected_header
 from zseal.image.model import Component, Progress
-from zseal.image.pipeline import CHUNK, PagePipeline
+from zseal.image.pages import check_complete, component_sizes, process_pages
 from zseal.image.read import Image, open_image
 from zseal.image.source import Source, open_seekable
-from zseal.image.stage3b import MAX_STAGE3B, find_arguments, with_sizes
 from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
 from zseal.ultravisor.refusal import UvcRefusal
 
@@ -90,18 +88,20 @@ def _verify(
     image: Image, stream: BinaryIO, keys: MachineKeys, extract: Path | None, overwrite: bool, progress: Progress | None
 ) -> Verification:
     accepted = accept_header(image.header.pack(), keys)
-    _check_complete(image, stream)
+    check_complete(image, stream)
     _check_count(image, accepted)
     xts = None if PlainFlags.NO_COMPONENT_ENCRYPTION in accepted.pcf else XtsPages(accepted.image_key)
-    components = _original_sizes(image, stream, accepted, xts)
+    components = component_sizes(image, stream, accepted.psw.address, xts)
     with contextlib.ExitStack() as stack:
-        outputs, paths = {}, []
+        outputs: dict[int, BinaryIO] = {}
+        paths = []
         if extract is not None:
             stack.enter_context(_directory(extract))
             for component, path in _extracted_files(components, extract).items():
                 outputs[component.address] = stack.enter_context(atomic_output(path, overwrite=overwrite))
                 paths.append(path)
-        check_digests(accepted, _process(image, stream, components, xts, outputs, progress))
+        digests = process_pages(image, stream, components, xts=xts, outputs=outputs, progress=progress)
+        check_digests(accepted, digests)
     return Verification(
         image=image,
         accepted=accepted,
@@ -111,48 +111,11 @@ def _verify(
     )
 
 
-def _check_complete(image: Image, stream: BinaryIO) -> None:
-    """Raise FormatError where the list of components is missing or damaged, or the file ends too early."""
-    if image.ipib is None:
-        if image.ipib_offset is not None:
-            try:
-                Ipib.parse(read_at(stream, image.ipib_offset, MAX_LENGTH))
-            except FormatError as error:
-                raise FormatError(
-                    f"{error.message} (a hypervisor refuses it with diag 308 code 0x0402)", where=image.where
-                ) from error
-        raise FormatError(
-            "there is an SE header, but no IPL parameter block that lists an image's components",
-            where=image.where,
-            hint="give the whole image",
-        )
-    if missing := image.missing_bytes():
-        raise FormatError(
-            f"the image is cut off, or its component list was changed: {missing} bytes are missing at the end",
-            where=image.where,
-        )
-
-
 def _check_count(image: Image, accepted: AcceptedHeader) -> None:
     """Refuse a wrong number of pages at once, which also bounds the work a hostile component list can cause."""
     pages = sum(part.size for part in image.components) // PAGE_SIZE
     if pages != accepted.digests.nep:
         check_digests(accepted, DigestValues(pld=b"", ald=b"", tld=b"", nep=pages))
-
-
-def _original_sizes(
-    image: Image, stream: BinaryIO, accepted: AcceptedHeader, xts: XtsPages | None
-) -> tuple[Component, ...]:
-    loader = next(
-        (part for part in image.components if 0 <= accepted.psw.address - part.address < part.size),
-        image.components[-1],
-    )
-    if loader.size > MAX_STAGE3B:
-        return image.components
-    stored = read_at(stream, image.base + loader.address, loader.size)
-    plain = xts.decrypt_run(stored, loader.tweak_prefix, 0) if xts else stored
-    arguments = find_arguments(bytes(plain), image.components)
-    return with_sizes(image.components, arguments) if arguments else image.components
 
 
 @contextlib.contextmanager
@@ -181,53 +144,3 @@ def _extracted_files(components: tuple[Component, ...], directory: Path) -> dict
     if not named or len(set(named.values())) < len(named):
         raise InputError("cannot tell which component is the kernel: another tool's numbering and boot loader")
     return named
-
-
-def _process(
-    image: Image,
-    stream: BinaryIO,
-    components: tuple[Component, ...],
-    xts: XtsPages | None,
-    outputs: dict[int, BinaryIO],
-    progress: Progress | None,
-) -> DigestValues:
-    """Digest all pages, and decrypt those of the components with an output, by address, into it."""
-    total, done = sum(part.size for part in components), 0
-    with PagePipeline() as pipeline:
-        for part in components:
-            output = outputs.get(part.address)
-            wanted = _file_size(part)
-            stream.seek(image.base + part.address)
-            for offset in range(0, part.size, CHUNK):
-                size = min(CHUNK, part.size - offset)
-                stored = memoryview(pipeline.buffer())[:size]
-                _read_exactly(stream, stored, image)
-                pipeline.digest(stored, part.address + offset, part.tweak_prefix, offset)
-                if output is not None and offset < wanted:
-                    plain: bytearray | memoryview = stored
-                    if xts:
-                        buffer = pipeline.buffer()
-                        plain = xts.decrypt_run(
-                            stored, part.tweak_prefix, offset, out=buffer if size == CHUNK else None
-                        )
-                    pipeline.write(output, memoryview(plain)[: wanted - offset])
-                done += size
-                if progress:
-                    progress(done, total)
-        return pipeline.values()
-
-
-def _file_size(part: Component) -> int:
-    if part.original_size is None:
-        return part.size
-    # the NUL belongs to the loader's contract, not to the text
-    return max(0, part.original_size - 1) if part.kind is ComponentKind.CMDLINE else part.original_size
-
-
-def _read_exactly(stream: BinaryIO, target: memoryview, image: Image) -> None:
-    try:
-        count = stream.readinto(target)  # type: ignore[attr-defined]  # all binary file objects have it
-    except OSError as error:
-        raise InputError(f"cannot read the image: {error.strerror or error}", where=image.where) from error
-    if count != len(target):
-        raise InputError("the image became shorter while it was read", where=image.where)

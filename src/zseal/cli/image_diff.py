@@ -1,0 +1,66 @@
+"""``zseal image diff``: tells how two images differ."""
+
+from __future__ import annotations
+
+import enum
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from zseal.image.diff import Comparison
+
+
+class Format(enum.StrEnum):
+    """How differences are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Image or SE header.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    machine: Annotated[
+        list[Path] | None,
+        typer.Option("--machine", metavar="DIR", help="Software machine that opens them (repeatable)."),
+    ] = None,
+    hdr_key: Annotated[
+        list[Path] | None,
+        typer.Option("--hdr-key", metavar="FILE", help="Header key of one or both (repeatable)."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print the differences.")] = Format.TEXT,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where they differ.")] = False,
+) -> None:
+    """Tell how two images differ. With keys that open both, what is inside is compared too; no key is shown."""
+    from zseal.formats.se_header import HEADER_KEY_SIZE
+    from zseal.hostkeys.machine import Machine
+    from zseal.image.diff import compare_images, key_opener, machine_opener
+    from zseal.image.keys import load_key
+
+    openers = [machine_opener(Machine.load(path).keys) for path in machine or ()]
+    openers += [key_opener(load_key(path, HEADER_KEY_SIZE, "header key")) for path in hdr_key or ()]
+    comparison = compare_images(first, second, openers=openers)
+    if form is Format.JSON:
+        typer.echo(json.dumps(comparison.json(), indent=2))
+    else:
+        _print(comparison, first, second, keys=bool(openers))
+    if exit_code and comparison.differences:
+        raise typer.Exit(1)
+
+
+def _print(comparison: Comparison, first: Path, second: Path, *, keys: bool) -> None:
+    for difference in comparison.differences:
+        if difference.first == difference.second:
+            typer.echo(f"{difference.what}: {difference.first}")
+        else:
+            typer.echo(f"{difference.what}\n  A  {difference.first}\n  B  {difference.second}")
+    if not comparison.differences:
+        typer.echo("no difference" + ("" if all(comparison.opened) else " in what can be known without keys"))
+    for path, opened in zip((first, second), comparison.opened, strict=True):
+        if keys and not opened:
+            typer.echo(f"note: none of the keys opens {path}", err=True)
+    if not keys:
+        typer.echo("note: contents can be compared with --machine or --hdr-key", err=True)
