@@ -164,6 +164,8 @@ class Emulator:
         self.load()
         if self.stopped_block is not None:
             self.registers[PSW_ADDRESS] = self.stopped_block
+            # The block is translated already; kept, it would be executed unasked when the CPU comes to it again.
+            self._uc.ctl_remove_cache(self.stopped_block, self.stopped_block + 1)
         self._client = _Nobody()
         raised = self._taken()
         if raised is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from zseal.arch.dat import CpuMemory, Translations, real_to_absolute, translate
 from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import BA, EA, WAIT, AddressSpace, Psw
+from zseal.arch.psw import BA, EA, PROBLEM_STATE, WAIT, AddressSpace, Psw
 from zseal.arch.storage import PAGE_SIZE, Storage
 from zseal.engine.emulator import PSW_ADDRESS, PSW_MASK, Access, Emulator
 from zseal.engine.errors import EngineError
@@ -71,7 +71,10 @@ class _Seen:
 
 
 class _AheadCpu:
-    """The CPU as the handler of a call sees it (``zseal.engine.interface.Cpu``), while its copy runs ahead."""
+    """The CPU as the handler of a call sees it (``zseal.engine.interface.Cpu``), while its copy runs ahead.
+
+    The copy runs in the problem state, though the CPU does not: a second guard against privileged instructions.
+    """
 
     def __init__(self, emulator: Emulator, cpu: Cpu) -> None:
         self._emulator = emulator
@@ -85,11 +88,11 @@ class _AheadCpu:
 
     @property
     def psw(self) -> Psw:
-        return Psw(self._registers[PSW_MASK], self._registers[PSW_ADDRESS])
+        return Psw(self._registers[PSW_MASK] & ~PROBLEM_STATE, self._registers[PSW_ADDRESS])
 
     @psw.setter
     def psw(self, value: Psw) -> None:
-        self._registers[PSW_MASK] = value.mask
+        self._registers[PSW_MASK] = value.mask | PROBLEM_STATE
         self._registers[PSW_ADDRESS] = value.address
 
     def gr(self, number: int) -> int:
@@ -168,7 +171,7 @@ class RunAhead:
             return Stretch(0, End.NOT_TRIED)
         general = [cpu.gr(number) for number in range(16)]
         emulator = self._emulator
-        emulator.registers[:] = [*general, psw.mask, psw.address]
+        emulator.registers[:] = [*general, psw.mask | PROBLEM_STATE, psw.address]
         emulator.store_general()
         emulator.store_psw()
         emulator.forget_translations()
