@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows what zseal does, `make test` checks everything. Both install what they need.
-.PHONY: demo test lint unit integration bench fuzz boot lock clean help
+.PHONY: help demo test lint unit integration fresh bench fuzz boot lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,47 +7,63 @@ BIN := $(VENV)/bin
 BASE_NEEDS := python3=python3 python:venv=python3-venv python:ensurepip=python3-venv
 GUEST_NEEDS := qemu-system-s390x=qemu-system-s390x|qemu-system-misc apt-get=apt dpkg-deb=dpkg \
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
-TEST_NEEDS :=
+TEST_NEEDS := make=make
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 help:
-	@echo 'make demo         seal a Debian kernel and boot it as a protected guest (fetches 53 MB once)'
+	@echo 'make demo         seal a Debian kernel and boot it as a protected guest (fetches 55 MB once)'
 	@echo 'make test         all checks: lint, types, unit and integration tests'
-	@echo 'make lint | unit | integration | bench | fuzz | boot'
+	@echo 'make lint | unit | integration | fresh | bench | fuzz | boot'
 
-# Installed packages are those of the lock file; the stamp makes a second run do nothing.
-$(VENV)/.installed: requirements/dev.lock pyproject.toml tools/require
+# What is installed are the locked packages; the stamps make a second run do nothing. The environment for tests has a
+# compiler for s390x and other large things that the demonstration does without.
+define install
 	@tools/require $(BASE_NEEDS)
 	@test -x $(BIN)/python || { echo "Creating the Python environment $(VENV)"; python3 -m venv $(VENV); }
-	@echo 'Installing the locked Python packages'
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@echo 'Installing the Python packages of $<'
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $<
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+endef
 
-demo: $(VENV)/.installed
+$(VENV)/.run: requirements/run.lock pyproject.toml
+	$(install)
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml
+	$(install)
+	@touch $(VENV)/.run
+
+demo: $(VENV)/.run
 	@tools/require $(GUEST_NEEDS)
 	@mkdir -p build
 	@$(BIN)/zseal demo --report build/demo.json
 
 test: lint unit integration
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: $(VENV)/.installed
+unit: $(VENV)/.dev
 	@tools/require $(TEST_NEEDS)
 	$(PYTEST) tests/unit
 
-integration: $(VENV)/.installed
+integration: $(VENV)/.dev
 	@tools/require $(GUEST_NEEDS) $(TEST_NEEDS)
 	$(PYTEST) tests/integration
+
+fresh:
+	tests/fresh/run.sh
+
+boot: $(VENV)/.dev
+	$(MAKE) -C boot ZIG="$(abspath $(BIN))/python -m ziglang" install
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis boot/build
 
-# Renews the locked versions; run it in the environment of `make lint`, with uv on PATH.
+# Renews the locked versions; needs uv.
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra fast
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra fast --group dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) --group run pyproject.toml -o requirements/run.lock
+	$(LOCK) --group run --group dev pyproject.toml -o requirements/dev.lock
