@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import AddressSpace, Psw
+from zseal.arch.psw import DAT, AddressSpace, Psw
 from zseal.arch.storage import PAGE_SIZE, Storage
 from zseal.errors import FormatError
 
@@ -69,8 +69,8 @@ class Registers(Protocol):
         """Return access register ``number``."""
 
 
-Translations = dict[int | None, dict[tuple[int, bool], int]]
-"""Pages already translated, by ASCE (None: real addresses), then by page number and whether for a store."""
+Translations = dict[int | None, tuple[dict[int, int], dict[int, int]]]
+"""Pages already translated, by ASCE (None: real addresses): for fetches and for stores, page number to page address."""
 
 
 def real_to_absolute(address: int, prefix: int) -> int:
@@ -258,37 +258,45 @@ class CpuMemory:
         self, cpu: Registers, storage: Storage, *, space: AddressSpace | None = AddressSpace.HOME, base: int = 0
     ) -> None:
         self._storage = storage
+        self._cpu = cpu
         self._prefix = cpu.prefix
         psw = cpu.psw
-        self._asce: int | None = None
-        self._low_protection = bool(cpu.cr(0) & _LOW_ADDRESS_PROTECTION)
         self._space = psw.address_space if space is None else space
-        if psw.dat:
-            self._asce = self._control_element(cpu, base)
-            # A private space (and a real space designated as one) is exempt from low-address protection.
-            self._low_protection = self._low_protection and not self._asce & ASCE_PRIVATE_SPACE
-        translations: Translations = getattr(cpu, "translations", None) or {}
-        self._known = translations.setdefault(self._asce, {})
+        self._asce = self._control_element(cpu, base) if psw.mask & DAT else None
+        translations: Translations | None = getattr(cpu, "translations", None)
+        known = translations.get(self._asce) if translations is not None else None
+        if known is None:
+            known = ({}, {})
+            if translations is not None:
+                translations[self._asce] = known
+        self._fetched, self._stored = known
 
     def _control_element(self, cpu: Registers, base: int) -> int:
-        if self._space is AddressSpace.ACCESS_REGISTER:
+        space = self._space
+        if space is AddressSpace.HOME:
+            return cpu.cr(13)
+        if space is AddressSpace.ACCESS_REGISTER:
             # Access register 0 is not used for translation: it stands for an ALET of 0.
             alet = cpu.ar(base) if base else 0
             if alet > 1:
                 raise ProgramInterruption(ProgramCode.ALEN_TRANSLATION)
             return cpu.cr(7 if alet else 1)
-        return cpu.cr({AddressSpace.PRIMARY: 1, AddressSpace.SECONDARY: 7, AddressSpace.HOME: 13}[self._space])
+        return cpu.cr(7 if space is AddressSpace.SECONDARY else 1)
 
     def absolute(self, address: int, *, write: bool = False) -> int:
         """Return the absolute address of the byte at logical ``address``; raises ProgramInterruption."""
-        if write and self._low_protection and address & ~0x11FF == 0:
+        if write and address & ~0x11FF == 0 and self._low_addresses_protected():
             raise self._interruption(ProgramCode.PROTECTION, address, valid=False)
-        key = (address >> 12, write)
-        page = self._known.get(key)
+        known = self._stored if write else self._fetched
+        page = known.get(address >> 12)
         if page is None:
-            page = self._page(address, write)
-            self._known[key] = page
+            page = known[address >> 12] = self._page(address, write)
         return page | address & 0xFFF
+
+    def _low_addresses_protected(self) -> bool:
+        # A private space (and a real space designated as one) is exempt.
+        private = self._asce is not None and self._asce & ASCE_PRIVATE_SPACE
+        return bool(self._cpu.cr(0) & _LOW_ADDRESS_PROTECTION) and not private
 
     def _page(self, address: int, write: bool) -> int:
         if self._asce is None:
@@ -311,6 +319,8 @@ class CpuMemory:
         """Absolute (address, length) of every piece inside one page; all are translated before any is used."""
         if length < 0:
             raise ValueError(f"a length can't be negative: {length}")
+        if (address & 0xFFF) + length <= PAGE_SIZE and address <= ADDRESS_MASK and length:
+            return [(self.absolute(address, write=write), length)]
         pieces = []
         while length:
             address &= ADDRESS_MASK
@@ -328,10 +338,14 @@ class CpuMemory:
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store ``data`` at logical ``address``, all or nothing; raises ProgramInterruption."""
+        pieces = self._pieces(address, len(data), True)
+        if len(pieces) == 1:
+            self._storage.write(pieces[0][0], data)
+            return
         done = 0
-        data = memoryview(data).cast("B")
-        for at, size in self._pieces(address, len(data), True):
-            self._storage.write(at, data[done : done + size])
+        view = memoryview(data).cast("B")
+        for at, size in pieces:
+            self._storage.write(at, view[done : done + size])
             done += size
 
     def check(self, address: int, length: int, *, write: bool) -> None:

@@ -29,6 +29,9 @@ class AddressSpace(enum.IntEnum):
     HOME = 3  # CR13
 
 
+_SPACES = tuple(AddressSpace)  # indexing is much faster than looking a value up in an enumeration
+
+
 class Psw(NamedTuple):
     """A 128-bit PSW: 64-bit ``mask`` and 64-bit instruction ``address``."""
 
@@ -54,7 +57,7 @@ class Psw(NamedTuple):
     @property
     def address_space(self) -> AddressSpace:
         """The address space that storage operands are in while DAT is on."""
-        return AddressSpace(self.mask >> ADDRESS_SPACE_SHIFT & 3)
+        return _SPACES[self.mask >> ADDRESS_SPACE_SHIFT & 3]
 
     @property
     def dat(self) -> bool:

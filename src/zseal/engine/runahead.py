@@ -82,7 +82,8 @@ class _AheadCpu:
         self._cpu = cpu
         self.number = cpu.number
         self.prefix = cpu.prefix
-        self.translations: Translations = {None: {}}
+        self.translations: Translations = {}
+        self._controls: dict[int, int] = {}
         self.general_changed = False
         self._access: list[int] | None = None
 
@@ -104,7 +105,10 @@ class _AheadCpu:
         self.general_changed = True
 
     def cr(self, number: int) -> int:
-        return self._cpu.cr(number)
+        value = self._controls.get(number)
+        if value is None:
+            value = self._controls[number] = self._cpu.cr(number)
+        return value
 
     def set_cr(self, number: int, value: int) -> None:
         raise EngineError(f"control register {number} can't be set to {value:#x} while a CPU runs ahead")
