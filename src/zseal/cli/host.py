@@ -50,7 +50,11 @@ def check(
         bool, typer.Option("--verbose", "-v", help="Show what every check means, and those not applicable.")
     ] = False,
 ) -> None:
-    """Check whether this host is ready to run protected guests: exit code 0 if it is, 1 if not."""
+    """Check whether this host is ready.
+
+    Looks at machine, firmware, kernel, KVM, QEMU and libvirt. Exit code 0: protected guests can run; 1: they can't, or
+    it is not known.
+    """
     from zseal.host.readiness import check_host, to_json, to_text
 
     report = check_host(_source(root))
@@ -61,7 +65,10 @@ def check(
 
 @app.command()
 def info(root: _Root = None, form: _Form = Format.TEXT) -> None:
-    """Show what the ultravisor says about itself, as pvinfo does; exit code 1 where there is none."""
+    """Show what the ultravisor offers, like pvinfo.
+
+    Exit code 1 where there is no ultravisor.
+    """
     from zseal.errors import InputError
     from zseal.host.hostinfo import read_host_info, to_json, to_text
 
@@ -79,7 +86,10 @@ def info(root: _Root = None, form: _Form = Format.TEXT) -> None:
 def capture(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; it must be new or empty.")],
 ) -> None:
-    """Write what host check looks at to a folder, to be judged elsewhere; it holds no secrets or serial numbers."""
+    """Write down what check looks at.
+
+    The folder can be judged elsewhere with --root. It holds no secrets and no serial numbers.
+    """
     from zseal.host.readiness.capture import capture_host
 
     files = capture_host(_source(None), directory)
@@ -93,7 +103,10 @@ def refresh_libvirt_cache(
         bool, typer.Option("--session", help="Your own daemon's cache (qemu:///session) instead of the system's.")
     ] = False,
 ) -> None:
-    """Stop libvirt's daemon, delete what it remembers of QEMU and the host, and start it again. Guests keep running."""
+    """Make libvirt look at the host anew.
+
+    Stops libvirt's daemon, deletes what it remembers of QEMU and the host, and starts it again. Guests keep running.
+    """
     from zseal.host.capabilities_cache import Systemd, plan_session_refresh, plan_system_refresh, refresh
 
     manager = Systemd()

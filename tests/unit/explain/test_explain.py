@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -243,3 +244,20 @@ def test_any_text_is_survived(arguments: list[str], command: str | None) -> None
 )  # fmt: skip
 def test_text_that_looks_like_messages_is_survived(parts: list[str]) -> None:
     assert to_json(explain(["".join(parts)]))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "narrow"),
+    [
+        (
+            "zseal explain 'Protected boot failed: 0xa02, KVM_PV_SET_SEC_PARMS - RC: 0x108, RRC:0x5'",
+            ["Protected boot failed: 0xa02, KVM_PV_SET_SEC_PARMS - RC: 0x108, RRC:0x5"],
+            None,
+        ),
+        ("zseal explain 0x0104 --command SSCP", ["0x0104"], "SSCP"),
+    ],
+)
+def test_the_guide_shows_what_is_really_printed(command: str, arguments: list[str], narrow: str | None) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "explain.md").read_text()
+    shown = guide.split(f"$ {command}\n")[1].split("\n```")[0]
+    assert shown == to_text(explain(arguments, command=narrow), width=110)

@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import zseal.inspect as inspect_package
 from zseal.errors import InputError
 from zseal.formats.kernel import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
 from zseal.hostkeys.machine import Machine
@@ -420,3 +422,17 @@ def test_damaged_artefacts_are_survived(
     description = inspect(path)
     assert to_text(path, description)
     assert json.loads(to_json([(path, description)]))
+
+
+def test_the_guide_lists_every_kind_and_shows_what_is_really_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "explain.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, gzip.decompress((IMAGES / "se-kat1.img.gz").read_bytes()), "se-kat1.img")
+    shown = guide.split("$ zseal inspect se-kat1.img\n")[1].split("\n```")[0]
+    assert shown == to_text(Path("se-kat1.img"), inspect(Path("se-kat1.img")))
+    source = "".join(path.read_text() for path in (Path(inspect_package.__file__).parent / "recognisers").glob("*.py"))
+    kinds = set(re.findall(r'Description\(\s*"([a-z0-9-]+)"', source))
+    assert len(kinds) > 15
+    assert all(f"`{kind}`" in guide for kind in kinds)

@@ -46,13 +46,21 @@ _USAGE = Reading(
     "an option or argument that does not exist or does not fit",
     "zseal COMMAND --help",
 )
+_TERMINATED = Reading(
+    "exit code 143",
+    "TERMINATED",
+    _SOURCE,
+    "ended by a termination signal; the guest was stopped first",
+    "kill, a service manager, or the end of the session",
+    "nothing to do",
+)
 
 
 def _readings() -> dict[int, Reading]:
     # imported late: the run's own module brings the ultravisor with it
     from zseal.host.guest_events import Outcome
 
-    found = {2: _USAGE}
+    found = {2: _USAGE, 143: _TERMINATED}
     for outcome in Outcome:
         if outcome.value in OUTCOMES:
             code = outcome.exit_code

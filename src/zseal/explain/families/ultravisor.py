@@ -68,6 +68,17 @@ _REMEDIES: dict[Answer, str] = {
     Generic.INVALID_COMMAND: "zseal host info shows what the firmware offers",
 }
 _EVERY = "every command"
+# people meet the answers to these; the others stay between kernel and firmware
+_LIKELY = frozenset(
+    (
+        Command.SET_SEC_CONF_PARAMS,
+        Command.VERIFY_IMG,
+        Command.UNPACK_IMG,
+        Command.RETR_ATTEST,
+        Command.ADD_SECRET,
+        Command.RETR_SECRET,
+    )
+)
 
 
 def _code(answer: Answer) -> str:
@@ -121,6 +132,7 @@ class UltravisorAnswers(Family):
             exact = [(a, c) for a, c in found if a.rrc == question.reason]
             # an rrc of 0 says no more than the rc itself
             found = exact or [(a, c) for a, c in found if a.rrc is None or not question.reason]
+        found.sort(key=lambda pair: (not pair[0].published, _LIKELY.isdisjoint(pair[1])))
         readings = [reading_of(answer, commands) for answer, commands in found]
         if question.hint is None and question.reason is None:
             readings += self._by_reason(question.value, wanted)

@@ -15,6 +15,7 @@ from zseal.errors import OutputError
 from zseal.files import write_atomic
 from zseal.host.readiness.cmdline import split_command_line
 from zseal.host.readiness.commands import ALL_COMMANDS
+from zseal.host.readiness.cpuinfo import MASKED
 from zseal.host.readiness.facts import KVM_PARAMETERS, MAX_CACHE_FILES, UV
 from zseal.host.readiness.source import DEVICE_TEXT, LIBVIRT_CACHE, HostSource
 
@@ -42,13 +43,13 @@ def _masked_cpuinfo(text: str) -> str:
 
 
 def _masked_sysinfo(text: str) -> str:
-    text = re.sub(r"(?m)^((?:Permanent |Temporary )?(?:Sequence Code|Plant):\s*).*$", r"\g<1>masked", text)
-    return re.sub(r"(?m)^((?:LPAR|VM\d\d) (?:Extended )?(?:Name|UUID):\s*).*$", r"\g<1>masked", text)
+    text = re.sub(r"(?m)^((?:Permanent |Temporary )?(?:Sequence Code|Plant):\s*).*$", rf"\g<1>{MASKED}", text)
+    return re.sub(r"(?m)^((?:LPAR|VM\d\d) (?:Extended )?(?:Name|UUID):\s*).*$", rf"\g<1>{MASKED}", text)
 
 
 def _masked_uname(text: str) -> str:
     # some builders put their own name into the kernel's version
-    return re.sub(r"\([^)]*@[^)]*\)", "(masked)", text)
+    return re.sub(r"\([^)]*@[^)]*\)", f"({MASKED})", text)
 
 
 _FILES: tuple[tuple[str, Callable[[str], str]], ...] = (

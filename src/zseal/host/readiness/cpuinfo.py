@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 ULTRAVISOR_FACILITY = 158
 UNPACK_FACILITY = 161
+MASKED = "masked"
+"""Stands in captures for names and numbers that are nobody else's business."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,5 +103,6 @@ def parse_sysinfo(text: str) -> SysInfo:
     return SysInfo(
         machine=machine.upper() if re.fullmatch(r"[0-9A-Fa-f]{4}", machine) else None,
         control_program=values.get("VM00 Control Program", "unknown") if hypervisor else None,
-        lpar_name=values.get("LPAR Name"),
+        # what a capture has in its place
+        lpar_name=None if values.get("LPAR Name") == MASKED else values.get("LPAR Name"),
     )

@@ -145,7 +145,8 @@ def to_text(report: Report, *, verbose: bool, width: int) -> str:
     for result in report.results:
         if result.status is Status.NOT_APPLICABLE and not verbose:
             continue
-        lines.append(f"{_MARKS[result.status]}  {result.id}: {result.found}")
+        found = f"{_MARKS[result.status]}  {result.id}: {result.found}"
+        lines += textwrap.wrap(found, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
         if verbose or result.fix:
             lines += textwrap.wrap(result.meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
         if result.fix:

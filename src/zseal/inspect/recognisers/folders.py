@@ -32,7 +32,7 @@ class SoftwareMachine(Recogniser):
         problems = (f"others may enter it (mode {sample.mode:04o}): chmod 700",) if sample.mode & 0o077 else ()
         steps = (
             "zseal machine show {file}",
-            "zseal image create -k {file}/host-key.crt -i KERNEL -o IMAGE --no-verify",
+            "zseal image create -k {file}/host-key.crt --bundle {file} -i KERNEL -o IMAGE",
         )
         run = "zseal run IMAGE --machine {file}"
         return Description("machine", title, fields, problems, tuple(map(sample.command, (*steps, run))))
@@ -61,7 +61,7 @@ class CertificateBundle(Recogniser):
             "host_key_documents": len(bundle.host_key_documents),
             "own_root_ca": bool(bundle.root_ca),
         }
-        steps = ("zseal hostkey status --bundle {file}", "zseal hostkey verify DOCUMENT --bundle {file}")
+        steps = ("zseal hostkey status --bundle {file}", "zseal hostkey verify -k DOCUMENT --bundle {file}")
         return Description("bundle", title, fields, (), tuple(map(sample.command, steps)))
 
 

@@ -141,13 +141,13 @@ class Certificates(Recogniser):
             problems += ["it holds a private key as well", *exposure(sample.mode)]
         steps = {
             "host-key document": (
-                "zseal hostkey verify {file} --cert SIGNING-KEY",
-                "zseal image create -k {file} -i KERNEL -o IMAGE",
+                "zseal hostkey verify -k {file} -C SIGNING-KEY",
+                "zseal image create -k {file} -C SIGNING-KEY -i KERNEL -o IMAGE",
                 "zseal image test IMAGE -k {file}",
             ),
-            "signing key": ("zseal hostkey verify DOCUMENT --cert {file}",),
-            "root CA": ("zseal hostkey verify DOCUMENT --cert SIGNING-KEY --root-ca {file}",),
-            "CRL": ("zseal hostkey verify DOCUMENT --cert SIGNING-KEY --crl {file}",),
+            "signing key": ("zseal hostkey verify -k DOCUMENT -C {file}",),
+            "root CA": ("zseal hostkey verify -k DOCUMENT -C SIGNING-KEY --root-ca {file}",),
+            "CRL": ("zseal hostkey verify -k DOCUMENT -C SIGNING-KEY --crl {file}",),
         }.get(role.value, ("zseal hostkey show {file}",))
         article = {"host-key document": "host-key document", "CRL": "certificate revocation list"}.get(
             role.value, f"certificate: {role.value}" if role.value != "certificate" else "certificate"

@@ -146,7 +146,7 @@ class ExchangeFile(Recogniser):
             header = ExchangeHeader.unpack(sample.head)
         except FormatError as error:
             return Description(
-                "attestation-exchange", "pvattest file, damaged", {"size": sample.size}, (error.message,)
+                "attestation-request-file", "pvattest file, damaged", {"size": sample.size}, (error.message,)
             )
         fields: dict[str, Value] = {"size": sample.size, "version": f"{header.version:#x}"}
         problems = []
