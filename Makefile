@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # PROGRAM=PACKAGE pairs for tools/require; later Debian releases have QEMU's s390x system in a package of its own
 BASE_NEEDS := python3=python3 python:venv=python3-venv python:ensurepip=python3-venv
-GUEST_NEEDS := qemu-system-s390x=qemu-system-s390x|qemu-system-misc apt-get=apt dpkg-deb=dpkg \
+GUEST_NEEDS := qemu-system-s390x=qemu-system-s390x,qemu-system-misc apt-get=apt dpkg-deb=dpkg \
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 TEST_NEEDS := make=make
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
