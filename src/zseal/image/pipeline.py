@@ -9,8 +9,8 @@ from typing import Protocol, Self
 
 from zseal.crypto.digests import DigestValues, ImageDigests
 
-CHUNK = 4 << 20
-"""Bytes a run: whole pages, large enough that a hand-over costs nothing."""
+CHUNK = 2 << 20
+"""Bytes a run: whole pages, large enough that a hand-over costs nothing, small enough for the processor's cache."""
 _DEPTH = 4
 
 
@@ -30,7 +30,7 @@ class PagePipeline:
 
     def __init__(self) -> None:
         self._digests = ImageDigests()
-        self._buffers = [bytearray(CHUNK) for _ in range(_DEPTH)]
+        self._buffers: list[bytearray] = []
         self._pending: list[list[Future[object]]] = [[] for _ in range(_DEPTH)]
         self._turn = -1
         self._digester = ThreadPoolExecutor(1, "zseal-digest")
@@ -60,6 +60,8 @@ class PagePipeline:
         """Return the next buffer; what is submitted until the next call works on it."""
         self._turn = (self._turn + 1) % _DEPTH
         self._wait(self._pending[self._turn])
+        if self._turn == len(self._buffers):
+            self._buffers.append(bytearray(CHUNK))
         return self._buffers[self._turn]
 
     def digest(self, stored: bytearray | memoryview, address: int, prefix: int, offset: int) -> None:

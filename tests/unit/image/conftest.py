@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from zseal.cli.main import main
 from zseal.crypto import keyexchange
 from zseal.formats.image_layout import ComponentKind
+from zseal.hostkeys.machine import Machine
 from zseal.image.bootloaders import Bootloaders
 from zseal.image.keys import ImageKeys
 from zseal.secret import Secret
@@ -92,3 +95,57 @@ def fake_kernel(size: int = 0x12345, max_command_line: int = 4096) -> bytes:
     data[0x10008:0x1000E] = b"S390EP"
     data[0x10430:0x10438] = max_command_line.to_bytes(8, "big")
     return bytes(data)
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A software machine with its documents and chain."""
+    return Machine.create(tmp_path_factory.mktemp("machines") / "here")
+
+
+@pytest.fixture(scope="session")
+def other_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine.create(tmp_path_factory.mktemp("machines") / "there")
+
+
+class Ran(NamedTuple):
+    """What a command line ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def zseal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Runs command lines of zseal, or of genprotimg."""
+
+    def run(*arguments: str | Path, program: Callable[[list[str]], None] = main) -> Ran:
+        capfd.readouterr()
+        try:
+            program([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Ran(code, out, err)
+
+    monkeypatch.setenv("COLUMNS", "200")
+    return run
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """A directory with a kernel, a ramdisk, a parmfile and key files of the right sizes."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in {
+        "kernel": fake_kernel(),
+        "ramdisk": b"ramdisk" * 2000,
+        "parmfile": b"root=/dev/vda1 quiet\n",
+        "key32": bytes(range(32)),
+        "key64": bytes(range(64)),
+    }.items():
+        (folder / name).write_bytes(content)
+    return folder
