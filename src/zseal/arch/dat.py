@@ -49,6 +49,7 @@ _LEVEL_CODE = (
 )
 _FRAME_MASK = (0xFFFFF, 0x7FFFFFFF)  # byte index inside a 1 MiB and a 2 GiB frame
 _LOW_ADDRESS_PROTECTION = 1 << (63 - 35)  # in CR0
+_EXECUTION_PROTECTION = 1 << (63 - 43)  # in CR0
 
 
 class Registers(Protocol):
@@ -244,6 +245,24 @@ def _absolute_runs(runs: Iterator[tuple[int, int, int]], prefix: int) -> Iterato
             yield virtual + begin - real, real_to_absolute(begin, prefix), stop - begin
 
 
+def fetch_absolute(cpu: Registers, storage: Storage, address: int) -> int:
+    """Return the absolute address that ``cpu`` fetches its instruction at logical ``address`` from.
+
+    Instructions come from the home space in home-space mode and from the primary space otherwise. Raises
+    ProgramInterruption; protection where CR0 turns instruction-execution protection on and the page is not executable.
+    """
+    psw = cpu.psw
+    if psw.mask & DAT:
+        asce = cpu.cr(13 if psw.address_space is AddressSpace.HOME else 1)
+        execute = bool(cpu.cr(0) & _EXECUTION_PROTECTION)
+        absolute = translate(storage, asce, address, execute=execute, prefix=cpu.prefix)
+    else:
+        absolute = real_to_absolute(address, cpu.prefix)
+    if absolute >= storage.size:
+        raise ProgramInterruption(ProgramCode.ADDRESSING, address)
+    return absolute
+
+
 class CpuMemory:
     """Storage as an instruction of one stopped CPU sees it (``zseal.arch.storage.OperandMemory``).
 
@@ -294,7 +313,7 @@ class CpuMemory:
         return page | address & 0xFFF
 
     def _low_addresses_protected(self) -> bool:
-        # A private space (and a real space designated as one) is exempt.
+        """Whether stores to 0-511 and 4096-4607 are refused; a private space is exempt."""
         private = self._asce is not None and self._asce & ASCE_PRIVATE_SPACE
         return bool(self._cpu.cr(0) & _LOW_ADDRESS_PROTECTION) and not private
 

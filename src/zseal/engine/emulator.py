@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import enum
+import struct
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -21,6 +22,9 @@ PSW_MASK, PSW_ADDRESS = 16, 17
 _BATCH = 18
 _MASK64 = (1 << 64) - 1
 _HINT = "pip install 'zseal[fast]'"
+_SUPERVISOR_CALL = 2  # EXCP_SVC
+_PROBE = (0x0000000180000000, 0x5A5EA1B0075EA1)
+_CODE_BEHIND_PSW = 64  # behind psw: cc_src, cc_dst, cc_vr, ex_value, __excp_addr, psa; then int_pgm_code
 
 
 class Access(enum.Enum):
@@ -29,6 +33,13 @@ class Access(enum.Enum):
     READ = "read"
     WRITE = "write"
     FETCH = "fetch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Interruption:
+    """What interrupted an instruction: a program-interruption ``code``, or None for a supervisor call."""
+
+    code: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +81,9 @@ class EmulatorClient(Protocol):
         """
 
     def program_check(self) -> bool:
-        """Complete an instruction that Unicorn does not (an unknown operation, say).
+        """Complete an instruction that ended in an interruption (:meth:`Emulator.interruption`).
 
-        The registers are up to date; where this returns true the CPU goes on at the PSW in them.
+        The registers are up to date, the PSW points at it; where this returns true the CPU goes on at the PSW in them.
         """
 
     def block(self, address: int, size: int) -> bool:
@@ -118,6 +129,12 @@ class Emulator:
         self._all = _Batch(general, self.registers, 8)
         self._psw = _Batch(general[PSW_MASK:], self.registers, 8, first=PSW_MASK)
         self._general = _Batch(general[:PSW_MASK], self.registers, 8)
+        self._control0 = names.UC_S390X_REG_CR0
+        self._floating = [names.UC_S390X_REG_F0 + i for i in range(16)]
+        self._number = 0
+        self._context = uc.context_save()
+        self._state = self._context.context.value
+        self._code_offset = self._find_code(functions)
         self._access = _Batch([names.UC_S390X_REG_A0 + i for i in range(16)], self._access_values, 4)
 
     # --- registers ---
@@ -179,9 +196,36 @@ class Emulator:
         raised, self._raised = self._raised, None
         return raised
 
-    def stop(self) -> None:
-        """End :meth:`run` after the callback that calls this."""
-        self._uc.emu_stop()
+    def interruption(self) -> Interruption:
+        """Return what :meth:`EmulatorClient.program_check` is called for.
+
+        Unicorn shows the code in no register; it lies in the state of the CPU, behind the PSW (CPUS390XState).
+        """
+        if self._number == _SUPERVISOR_CALL:
+            return Interruption(None)
+        self._uc.context_update(self._context)
+        return Interruption(ctypes.c_uint32.from_address(self._state + self._code_offset).value)
+
+    def _find_code(self, functions: ctypes.CDLL) -> int:
+        """Return where in a saved context the program-interruption code is, found by the PSW in front of it."""
+        functions.uc_context_size.restype = ctypes.c_size_t
+        size = functions.uc_context_size(self._handle)
+        self.registers[PSW_MASK], self.registers[PSW_ADDRESS] = _PROBE
+        self.store_psw()
+        self._uc.context_update(self._context)
+        at = ctypes.string_at(self._state, size).find(struct.pack("=QQ", *_PROBE))
+        if at < 0 or at + _CODE_BEHIND_PSW + 4 > size:
+            raise MissingDependencyError("this version of the package 'unicorn' is not known here", hint=_HINT)
+        return at + _CODE_BEHIND_PSW
+
+    def set_control_register(self, number: int, value: int) -> None:
+        """Set a control register: Unicorn looks at CR0 for floating point and vectors, at nothing else."""
+        self._uc.reg_write(self._control0 + number, value)
+
+    def clear_floating_point(self) -> None:
+        """Make all floating-point registers zero."""
+        for name in self._floating:
+            self._uc.reg_write(name, 0)
 
     def forget_translations(self) -> None:
         """Empty the TLB: every page is translated anew when it is used."""
@@ -215,8 +259,9 @@ class Emulator:
             return False
         return True
 
-    def _interrupt(self, uc: Any, _number: int, _data: object) -> None:
+    def _interrupt(self, uc: Any, number: int, _data: object) -> None:
         try:
+            self._number = number
             self.load()
             if self._client.program_check():
                 return

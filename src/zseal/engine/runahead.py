@@ -13,7 +13,7 @@ import enum
 import time
 from collections.abc import Callable
 
-from zseal.arch.dat import CpuMemory, Translations, real_to_absolute, translate
+from zseal.arch.dat import CpuMemory, Translations, fetch_absolute
 from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import BA, EA, PROBLEM_STATE, WAIT, AddressSpace, Psw
@@ -33,7 +33,6 @@ CODE_PAGES_LIMIT = 64
 PATIENCE_LIMIT = 8
 """A site where run-ahead gains nothing is tried again after twice as many stops each time, 256 at most."""
 _PER = 1 << 62
-_EXECUTION_PROTECTION = 1 << 20  # CR0 bit 43
 _PAGE_MASK = ~(PAGE_SIZE - 1)
 
 
@@ -292,7 +291,7 @@ class _Client:
     def translate(self, address: int, access: Access) -> int:
         page = address & _PAGE_MASK
         if access is Access.FETCH:
-            absolute = self._fetched_page(page)
+            absolute = fetch_absolute(self._cpu, self._memory, page)
             if absolute in self._stored:
                 raise ProgramInterruption(ProgramCode.PROTECTION, page)  # code that was just made: see below
             self._fetched.add(page)
@@ -307,18 +306,6 @@ class _Client:
                 raise ProgramInterruption(ProgramCode.PROTECTION, page)
             self.written.add(page)
             self._stored.add(absolute)
-        return absolute
-
-    def _fetched_page(self, page: int) -> int:
-        psw, cpu = self._cpu.psw, self._cpu
-        if psw.dat:
-            asce = cpu.cr(13 if psw.address_space is AddressSpace.HOME else 1)
-            execute = bool(cpu.cr(0) & _EXECUTION_PROTECTION)
-            absolute = translate(self._memory, asce, page, execute=execute, prefix=cpu.prefix)
-        else:
-            absolute = real_to_absolute(page, cpu.prefix)
-        if absolute >= self._memory.size:
-            raise ProgramInterruption(ProgramCode.ADDRESSING, page)
         return absolute
 
     def program_check(self) -> bool:
