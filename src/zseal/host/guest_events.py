@@ -8,7 +8,7 @@ import enum
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from zseal.arch.psw import Psw
 from zseal.engine.interface import Console, Milestone
@@ -40,6 +40,8 @@ class Outcome(enum.Enum):
     LOST = "lost", 6
     """QEMU ended or was killed by somebody else."""
     WATCHDOG = "watchdog", 7
+    INTEGRITY = "integrity", 8
+    """A page that had left the guest came back changed; on hardware its VMM gets SIGSEGV."""
     STOPPED = "stopped", 130
     """Ended by its user."""
 
@@ -114,20 +116,27 @@ class EventStream:
         self._count = 0
         self._end: Ended | None = None
         self._changed = threading.Condition()
+        self._followers: list[Callable[[Event], None]] = []
         self._began = time.monotonic()
 
     def seconds(self) -> float:
         """Return the seconds since the start."""
         return time.monotonic() - self._began
 
+    def follow(self, follower: Callable[[Event], None]) -> None:
+        """Have ``follower`` called with each event from now on, in the guest's thread; it must not block or raise."""
+        self._followers.append(follower)
+
     def add(self, event: Event) -> None:
-        """Append ``event`` and wake the readers."""
+        """Append ``event``, wake the readers and tell the followers."""
         with self._changed:
             self._events.append(event)
             self._count += 1
             if isinstance(event, Ended):
                 self._end = event
             self._changed.notify_all()
+        for follower in self._followers:
+            follower(event)
 
     def read(self, timeout: float | None = None) -> Iterator[Event]:
         """Yield events until the end of the run; stops early where none comes for ``timeout`` s."""
