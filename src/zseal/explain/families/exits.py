@@ -23,7 +23,7 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
     "refused": (
         "the ultravisor refused the image; its bootloader said so and stopped",
         "the image is not built for this machine's host key, or was changed",
-        "zseal image test IMAGE -k DOCUMENT, zseal image verify IMAGE, and zseal explain with the codes told",
+        "zseal image verify IMAGE --machine DIR tells the same without booting; zseal explain the codes it told",
     ),
     "timeout": (
         "the time given with --timeout was over",
@@ -36,6 +36,11 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
         "look at QEMU's own messages on stderr and into the system's log",
     ),
     "watchdog": ("the guest's watchdog expired", "the guest hung", "look at its console"),
+    "integrity": (
+        "a page that was paged out came back changed, so the ultravisor refused it and the guest was stopped",
+        "the page file was changed, cut off, mixed up or replaced by an older one",
+        "start the guest anew; on hardware its VMM would have got SIGSEGV",
+    ),
     "stopped": ("stopped by its user (Ctrl-C, or zseal guest stop)", "no error", "nothing to do"),
 }
 _USAGE = Reading(
