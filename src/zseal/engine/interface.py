@@ -217,6 +217,14 @@ class Engine(abc.ABC):
     def write_console(self, data: bytes) -> None:
         """Type ``data`` at the guest's ASCII console."""
 
+    def request_poweroff(self) -> bool:
+        """Ask what runs in the guest to power off, as its operator would; returns whether this engine can ask."""
+        return False
+
+    def kill(self) -> None:
+        """End the machine at once: what its disks were not given yet is lost. ``stopped`` follows."""
+        self.end()
+
     @abc.abstractmethod
     def end(self) -> None:
         """End the machine in an orderly way: its disks are written out. Waits a few seconds at most.

@@ -185,6 +185,17 @@ class QemuEngine(Engine):
         else:
             self._loop.remove_writer(connection.fileno())
 
+    def request_poweroff(self) -> bool:
+        """Send the guest SCLP's signal quiesce, which Linux takes as Ctrl-Alt-Del for a shutdown."""
+        if not self._finished and not self._paused:
+            self.qmp.execute("system_powerdown")
+        return not self._finished and not self._paused
+
+    def kill(self) -> None:
+        """Kill QEMU; its end is noticed like any other."""
+        if self._machine is not None and not self._finished:
+            self._machine.process.send_kill()
+
     def end(self) -> None:
         """Let QEMU write out its disks and end; kill it where it does not in time."""
         self._finish(Stop(StopKind.CLOSED))

@@ -105,11 +105,15 @@ class QemuProcess:
         except subprocess.TimeoutExpired:
             return None
 
-    def kill(self) -> int:
-        """Kill QEMU, collect it and close what belongs to it; returns its exit status."""
+    def send_kill(self) -> None:
+        """Kill QEMU without waiting for its end."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+    def kill(self) -> int:
+        """Kill QEMU, collect it and close what belongs to it; returns its exit status."""
+        self.send_kill()
         status = self._process.wait()
         self.messages()
         if self.pidfd >= 0:
