@@ -114,11 +114,12 @@ class Guest:
         entry: int | None,
         keys: MachineKeys | None,
         timeout: float | None,
-        qemu: str | None,
+        qemu: str | None = None,
+        engine: QemuEngine | None = None,
     ) -> None:
         self._timeout = timeout
         self._stream = EventStream()
-        self._engine = QemuEngine(config, entry=entry, program=qemu)
+        self._engine = engine or QemuEngine(config, entry=entry, program=qemu)
         self._vmm = None if keys is None else Vmm(self._engine.memory, config.cpus, keys)
         subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
         self._session = Session(self._engine, self._vmm, self._stream, subject)

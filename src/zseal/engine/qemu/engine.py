@@ -130,7 +130,7 @@ class QemuEngine(Engine):
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
         """Start QEMU and let the guest run."""
         self._loop, self._listener = loop, listener
-        self._machine = QemuMachine(self._config, self._memory, traps=self._sites is not None, program=self._program)
+        self._machine = self._create()
         loop.add_reader(self._machine.process.pidfd, self._on_process_end)
         loop.add_reader(self._machine.qmp.fileno(), self._guarded, self._on_qmp)
         for console, connection in self._machine.consoles.items():
@@ -141,6 +141,10 @@ class QemuEngine(Engine):
         self._registers = RegisterFile(self._machine.gdb.registers())
         loop.add_reader(self._machine.gdb.fileno(), self._guarded, self._on_gdb)
         self._continue()
+
+    def _create(self) -> QemuMachine:
+        """Return the machine, created stopped; an engine whose QEMU another program starts has its own way."""
+        return QemuMachine(self._config, self._memory, traps=self._sites is not None, program=self._program)
 
     def protected(self, entry: Psw) -> None:
         """Look for a protected guest's traps from now on."""
