@@ -41,12 +41,17 @@ def load_key_hashes(path: Path = KEY_HASHES) -> tuple[ListedHash, ...]:
         raise InputError("cannot read the key hashes: no such file", where=str(path), hint=hint) from error
     except OSError as error:
         raise InputError(f"cannot read the key hashes: {error.strerror}", where=str(path)) from error
+    return parse_key_hashes(text, str(path))
+
+
+def parse_key_hashes(text: str, where: str) -> tuple[ListedHash, ...]:
+    """Return the hashes in the content of such a file; ``where`` names it in the FormatError."""
     lines = text.splitlines()
     if len(lines) != LINES:
-        raise FormatError(f"a list of key hashes has {LINES} lines, this has {len(lines)}", where=str(path))
+        raise FormatError(f"a list of key hashes has {LINES} lines, this has {len(lines)}", where=where)
     hashes = []
     for number, line in enumerate(lines, 1):
         if not re.fullmatch(r"[0-9a-fA-F]{64}", line):
-            raise FormatError(f"line {number} is not a hash of 64 hexadecimal digits", where=str(path))
+            raise FormatError(f"line {number} is not a hash of 64 hexadecimal digits", where=where)
         hashes.append(ListedHash(number, bytes.fromhex(line)))
     return tuple(listed for listed in hashes if any(listed.phkh))

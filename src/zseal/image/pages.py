@@ -45,10 +45,9 @@ def component_sizes(image: Image, stream: BinaryIO, start_address: int, xts: Xts
     That boot loader is what the guest starts at, or else the last component. It is decrypted with ``xts`` where that
     is given. Where it is another tool's with other arguments, the components come back as they are.
     """
-    loader = next(
-        (part for part in image.components if 0 <= start_address - part.address < part.size), image.components[-1]
-    )
-    if loader.size > MAX_STAGE3B:
+    started = [part for part in image.components if 0 <= start_address - part.address < part.size]
+    loader = next(iter([*started, *image.components[-1:]]), None)
+    if loader is None or loader.size > MAX_STAGE3B:
         return image.components
     stored = read_at(stream, image.base + loader.address, loader.size)
     plain = xts.decrypt_run(stored, loader.tweak_prefix, 0) if xts else stored
