@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zseal.cli.main import main
 from zseal.errors import UsageError
 from zseal.explain import Reading, all_readings, explain, to_json, to_text
 from zseal.explain.families.exits import OUTCOMES
@@ -203,24 +204,28 @@ def test_the_list_has_no_doubles_and_all_commands() -> None:
     assert {command.name for command in Command} <= {r.name for r in readings}
 
 
-def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "zseal", "explain", *arguments], input=stdin, capture_output=True, check=False
-    )
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", *arguments])
+    out, err = capsys.readouterr()
+    code = ended.value.code
+    return (code if isinstance(code, int) else 0), out, err
 
 
-def test_the_command_line() -> None:
-    good = run("0x0108", "0x0005", "--format", "json")
-    assert good.returncode == 0
-    assert json.loads(good.stdout)["explanations"][0]["readings"][0]["name"] == "HOST_KEY"
-    unknown = run("0xdead")
-    assert (unknown.returncode, unknown.stdout) == (1, b"")
-    assert unknown.stderr.startswith(b"error: nothing known about '0xdead'")
-    assert unknown.stderr.count(b"\n") == 1
-    assert run("0x0108", "--command", "NO").returncode == 2
-    assert run().returncode == 2
-    assert b"INVALID_FOR_PV" in run("-", stdin=b"noise\nProtected boot has failed: 0xa02\n\xff\n").stdout
-    assert len(run("--list").stdout.splitlines()) > 150
+def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = run(capsys, "0x0108", "0x0005", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["explanations"][0]["readings"][0]["name"] == "HOST_KEY"
+    code, out, err = run(capsys, "0xdead")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: nothing known about '0xdead'")
+    assert err.count("\n") == 1
+    assert run(capsys, "0x0108", "--command", "NO")[0] == 2
+    assert run(capsys)[0] == 2
+    assert len(run(capsys, "--list")[1].splitlines()) > 150
+    log = io.TextIOWrapper(io.BytesIO(b"noise\nProtected boot has failed: 0xa02\n\xff\n"))
+    monkeypatch.setattr(sys, "stdin", log)
+    assert "INVALID_FOR_PV" in run(capsys, "-")[1]
 
 
 @given(st.lists(st.text(max_size=60), max_size=4), st.none() | st.text(max_size=12))

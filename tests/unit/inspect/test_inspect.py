@@ -8,7 +8,6 @@ import lzma
 import os
 import re
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zseal.inspect as inspect_package
+from zseal.cli.main import main
 from zseal.errors import InputError
 from zseal.formats.kernel import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
 from zseal.hostkeys.machine import Machine
@@ -337,25 +337,27 @@ def test_a_sparse_giant_is_looked_at_in_a_moment(tmp_path: Path) -> None:
     assert inspect(path).kind == UNKNOWN
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "zseal", "inspect", *map(str, arguments)], capture_output=True, check=False, text=True
-    )
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    code = ended.value.code
+    return (code if isinstance(code, int) else 0), out, err
 
 
-def test_the_command_line(machine: Path, tmp_path: Path) -> None:
-    good = run("--format", "json", machine, machine / "host-key.crt")
-    assert good.returncode == 0
-    content = json.loads(good.stdout)
+def test_the_command_line(capsys: pytest.CaptureFixture[str], machine: Path, tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "--format", "json", machine, machine / "host-key.crt")
+    assert code == 0
+    content = json.loads(out)
     assert content["version"] == 1
     assert [set(file) for file in content["files"]] == [{"path", "kind", "title", "fields", "problems", "next"}] * 2
-    mixed = run(tmp_path / "missing", machine)
-    assert mixed.returncode == 1
-    assert mixed.stderr.startswith("error: ")
-    assert mixed.stderr.count("\n") == 1
-    assert "software machine" in mixed.stdout
-    assert run(put(tmp_path, b"nothing known")).returncode == 1
-    assert run().returncode == 2
+    code, out, err = run(capsys, tmp_path / "missing", machine)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "software machine" in out
+    assert run(capsys, put(tmp_path, b"nothing known"))[0] == 1
+    assert run(capsys)[0] == 2
 
 
 MAGICS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zseal.errors import FormatError, InputError
@@ -114,6 +114,7 @@ def test_live_commands_end_in_bounded_time() -> None:
     assert run_bounded(("no-such-program-anywhere",), 1).status == NOT_FOUND
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -45,7 +45,7 @@ _CAUSES: dict[Answer, str] = {
     SetParameters.NO_KEY_SLOTS: "the header was damaged: no tool writes one without key slots",
     SetParameters.AUTHENTICATION: "a bit of the header was changed, or it was sealed with another key",
     VerifyImage.ADDRESSES: "the loader put a component elsewhere: the image was moved, cut off, or loaded partly",
-    VerifyImage.PAGES: "the file was damaged in transfer or changed; zseal image verify IMAGE finds the component",
+    VerifyImage.PAGES: "the file was damaged in transfer or changed; zseal image info --check-digests IMAGE tells",
     VerifyImage.TWEAKS: "the IPL parameter block belongs to another image or was edited",
     VerifyImage.COUNT: "the file was cut off, or the IPL parameter block lists other components than the header",
     Attest.DECRYPTION: "the request was created for another machine's host key, or changed since",
