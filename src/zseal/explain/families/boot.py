@@ -136,7 +136,7 @@ def _answers(rc: int, rrc: int, calls: Iterable[Command], by: str) -> list[Readi
             f"ultravisor, told by {by}",
             "an answer that is not documented",
             "IBM publishes no meaning for it",
-            "zseal image info --check-digests on the image, zseal host check on the host; then ask IBM support with both codes",
+            "zseal image info --check-digests on the image, zseal host check on the host; then ask IBM support",
             tuple(command.name for command in wanted),
         )
     ]

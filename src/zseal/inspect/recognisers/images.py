@@ -74,7 +74,10 @@ class BootImage(Recogniser):
             fields["dialect"] = image.dialect.value if image.dialect else None
             fields["bootloader"] = image.bootloader
             fields["components"] = _component_lines(image.ipib)
-            steps += [sample.command("zseal image verify {file} --machine DIR"), sample.command("zseal run {file} --machine DIR")]
+            steps += [
+                sample.command("zseal image verify {file} --machine DIR"),
+                sample.command("zseal run {file} --machine DIR"),
+            ]
             if missing := image.missing_bytes():
                 problems.append(f"the file ends {missing} bytes before its last component does")
         elif kind == "se-image":
