@@ -30,6 +30,7 @@ from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Ou
 from zseal.host.guest_image import inspect_image
 from zseal.host.guest_session import Session
 from zseal.host.guest_thread import GuestThread
+from zseal.host.paging import Paging, finish
 from zseal.host.report import Json
 from zseal.host.view import Host
 from zseal.host.vmm import Vmm
@@ -226,12 +227,43 @@ class Guest:
         self._thread.call(lambda: self._engine.write_console(data))
 
     def pause(self) -> None:
-        """Stop the guest's CPUs."""
-        self._thread.call(self._engine.pause)
+        """Stop the guest's CPUs; raises EngineError where it has ended."""
+        self._thread.call(self._session.pause)
 
     def resume(self) -> None:
-        """Let them run again."""
-        self._thread.call(self._engine.resume)
+        """Let them run again, once the pages that are out are back and verified.
+
+        Raises PageIntegrityError, with the guest ended, where a page is not what it was.
+        """
+        self._thread.call(self._session.resume)
+
+    def page_out(self, path: Path, count: int | None = None, *, start: int = 0, overwrite: bool = False) -> int:
+        """Pause the guest and move ``count`` private pages (None: all) from ``start`` on to the new file ``path``.
+
+        ``start`` is a guest absolute address. What lands in the file is what an export gives. Returns their number. Raises as ``zseal.host.paging`` says.
+        """
+        paging = self._paging
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - a name stays what its user called it
+        before = paging.pages_out
+        self._thread.call(lambda: finish(paging.page_out(path, count, start=start, overwrite=overwrite)))
+        return paging.pages_out - before
+
+    def page_in(self, path: Path) -> int:
+        """Bring back the pages that wait in ``path``, verified; returns their number. The guest goes on standing still.
+
+        Raises PageIntegrityError, with the guest ended, where a page is not what it was.
+        """
+        paging = self._paging
+        path = Path(os.path.abspath(path))  # noqa: PTH100
+        before = paging.pages_in
+        self._thread.call(lambda: finish(paging.page_in(path)))
+        return paging.pages_in - before
+
+    @property
+    def _paging(self) -> Paging:
+        if self._session.paging is None:
+            raise EngineError("the guest is not protected, so there are no private pages to export")
+        return self._session.paging
 
     def stop(self, result: Result | None = None) -> None:
         """End the guest in an orderly way for its disks, not for what runs in it; ``result`` says why."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zseal.arch.interruption import ProgramInterruption
+from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Stop, StopKind, Trap
 from zseal.errors import ZsealError
 from zseal.host.firmware import Firmware
@@ -22,6 +23,8 @@ from zseal.host.guest_events import (
     Started,
     StartRefused,
 )
+from zseal.host.paging import Paging, Steps, finish
+from zseal.host.record import DeviceTraffic
 from zseal.host.report import Json, Report
 from zseal.host.vmm import Vmm
 
@@ -54,6 +57,30 @@ class Session:
         self.report: dict[str, Json] = {}
         self.at_end: list[Callable[[], None]] = []
         """Called when the guest has stopped, while its memory and pages are still what they were."""
+        self.traffic: Callable[[], Sequence[DeviceTraffic]] | None = None
+        """Tells what each device queue moved so far; set by an audit of input/output."""
+        self.paging = Paging(vmm, self) if vmm is not None else None
+        self._paused = False
+
+    @property
+    def engine(self) -> Engine:
+        """What executes the guest."""
+        return self._engine
+
+    @property
+    def vmm(self) -> Vmm | None:
+        """What protects it; None for an ordinary guest."""
+        return self._vmm
+
+    @property
+    def events(self) -> EventStream:
+        """What happens to it."""
+        return self._events
+
+    @property
+    def paused(self) -> bool:
+        """Whether the CPUs were told to stand still."""
+        return self._paused
 
     def start(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
         """Start the engine; after ``timeout`` s the guest is ended."""
@@ -68,6 +95,40 @@ class Session:
         if self.result is None:
             self._wanted = self._wanted or result
             self._engine.end()
+
+    def kill(self, result: Result) -> None:
+        """End the run with ``result`` at once, its disks as they are."""
+        if self.result is None:
+            self._wanted = self._wanted or result
+            self._engine.kill()
+
+    def pause(self) -> None:
+        """Stop the CPUs; raises EngineError where the guest has ended."""
+        self._check_alive()
+        self._engine.pause()
+        self._check_alive()
+        self._paused = True
+
+    def unpause(self) -> None:
+        """Let the CPUs run, whatever is out; no effect where the guest has ended."""
+        if self.result is None:
+            self._paused = False
+            self._engine.resume()
+
+    def resume_steps(self) -> Steps:
+        """Bring back the pages that are out and let the CPUs run; raises as ``Paging.page_in`` does."""
+        self._check_alive()
+        if self.paging is not None:
+            yield from self.paging.page_in_all()
+        self.unpause()
+
+    def resume(self) -> None:
+        """Do all of :meth:`resume_steps`."""
+        finish(self.resume_steps())
+
+    def _check_alive(self) -> None:
+        if self.result is not None:
+            raise EngineError(f"the guest has ended: {self.result.message}")
 
     def _add(self, event: Event) -> None:
         self._report.add(event)
@@ -99,6 +160,8 @@ class Session:
         """End protection before the machine is reset."""
         if self._vmm is not None and self._firmware is not None:
             self._vmm.destroy()
+            if self.paging is not None:
+                self.paging.forget()
             self._vmm.refusal = None
             self._firmware.reset()
         self._add(Reset(self._events.seconds()))

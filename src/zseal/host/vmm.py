@@ -136,11 +136,6 @@ class Vmm:
         self.storage.close()
 
     @property
-    def configuration(self) -> int | None:
-        """The handle of the guest's configuration; None while it has none."""
-        return self._configuration
-
-    @property
     def protected(self) -> bool:
         """Whether the guest runs protected."""
         return self._secure
