@@ -21,6 +21,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' | sed -n
 [ -n "$mirror" ] || { echo "error: this machine's apt knows no Debian mirror; run apt-get update first" >&2; exit 1; }
 
 root=$(mktemp -d "${TMPDIR:-/tmp}/zseal-fresh.XXXXXX")
+chmod 755 "$root" # apt fetches as a user of its own
 cleanup() {
     for mount in dev/shm dev proc sys; do umount -l "$root/$mount" 2>/dev/null || true; done
     rm -rf --one-file-system "$root"
