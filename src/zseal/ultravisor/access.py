@@ -14,6 +14,8 @@ from zseal.ultravisor.tables import NO_FRAME, FrameState, PageState
 
 _TEID_ADDRESS_VALID = 4  # bit 61
 _VIEW_PAGES = 1024
+_HIDDEN = np.array([state in (FrameState.SECURE, FrameState.DONATED) for state in FrameState])
+"""By frame state: whether the host is kept out."""
 Data = bytes | bytearray | memoryview
 
 
@@ -26,8 +28,11 @@ def host_check(storage: SecureStorage, address: int, length: int) -> None:
     if length <= 0 or address < 0:
         return
     first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
-    state = storage.frames.state[first : last + 1]
-    hit = np.flatnonzero((state == FrameState.SECURE) | (state == FrameState.DONATED))
+    if first == last and first < storage.frames.count:
+        if _HIDDEN[storage.frames.state[first]]:
+            raise _interruption(ProgramCode.SECURE_STORAGE_ACCESS, address)
+        return
+    hit = np.flatnonzero(_HIDDEN[storage.frames.state[first : last + 1]])
     if hit.size:
         at = max(address, (first + int(hit[0])) << PAGE_SHIFT)
         raise _interruption(ProgramCode.SECURE_STORAGE_ACCESS, at)

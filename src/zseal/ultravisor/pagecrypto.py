@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from itertools import repeat
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,6 +25,7 @@ from zseal.secret import Secret
 COUNTER_LIMIT = (1 << 48) - 1
 TAG_SIZE = 16
 COMPONENT_SIZE = 16
+_NONCE_SIZE = 12
 # The nonce is where components have zeros, so that or-ing loses nothing.
 _NONCE_BYTES = (0, 1, 2, 8, 9)
 
@@ -72,13 +74,14 @@ class PageSealer:
         return parts.tobytes()
 
     def _tags(self, data: Buffer, pages: NDArray[np.int64], counters: Counters) -> bytes:
-        view = memoryview(data)
-        sign = self._mac.encrypt
-        return b"".join(
-            # one zero byte, 40 bits of page index, 48 bits of counter: never the same twice under this key
-            sign((page << 48 | counter).to_bytes(12, "big"), b"", view[at : at + PAGE_SIZE])
-            for at, page, counter in zip(range(0, len(view), PAGE_SIZE), pages.tolist(), counters.tolist(), strict=True)
-        )
+        # One zero byte, 40 bits of page index, 48 bits of counter: never the same twice under this key.
+        numbers = np.zeros((len(pages), 16), np.uint8)
+        numbers[:, 3:8] = pages.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 3:]
+        numbers[:, 8:14] = counters.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
+        joined, view = numbers.tobytes(), memoryview(data)
+        nonces = [joined[at : at + _NONCE_SIZE] for at in range(2, len(joined), 16)]
+        signed = [view[at : at + PAGE_SIZE] for at in range(0, len(view), PAGE_SIZE)]
+        return b"".join(map(self._mac.encrypt, nonces, repeat(b""), signed))
 
     def encrypt(self, plain: Buffer, pages: NDArray[np.int64], counters: Counters) -> bytearray:
         """Return the ciphertext of whole pages; ``counters`` must be new for each of ``pages``."""

@@ -69,7 +69,9 @@ class SecureStorage:
         self.guests[guest.serial] = guest
 
     def detach(self, guest: GuestStorage) -> None:
-        """End ``guest``: its keys are gone; its frames stay secure until they are exported or destroyed."""
+        """End ``guest``: its keys and pins are gone; its frames stay secure until they are exported or destroyed."""
+        shared = guest.pages.frame[guest.pages.state == PageState.SHARED]
+        self.frames.state[shared] = FrameState.SHARED
         del self.guests[guest.serial]
         guest.sealer.wipe()
 
