@@ -240,7 +240,8 @@ class Guest:
     def page_out(self, path: Path, count: int | None = None, *, start: int = 0, overwrite: bool = False) -> int:
         """Pause the guest and move ``count`` private pages (None: all) from ``start`` on to the new file ``path``.
 
-        ``start`` is a guest absolute address. What lands in the file is what an export gives. Returns their number. Raises as ``zseal.host.paging`` says.
+        ``start`` is a guest absolute address. What lands in the file is what an export gives. Returns their number;
+        raises as ``zseal.host.paging`` says.
         """
         paging = self._paging
         path = Path(os.path.abspath(path))  # noqa: PTH100 - a name stays what its user called it
