@@ -304,20 +304,21 @@ class CpuMemory:
 
     def absolute(self, address: int, *, write: bool = False) -> int:
         """Return the absolute address of the byte at logical ``address``; raises ProgramInterruption."""
-        if write and address & ~0x11FF == 0 and self._low_addresses_protected():
+        if write and address & ~0x11FF == 0 and self.low_addresses_protected():
             raise self._interruption(ProgramCode.PROTECTION, address, valid=False)
         known = self._stored if write else self._fetched
         page = known.get(address >> 12)
         if page is None:
-            page = known[address >> 12] = self._page(address, write)
+            page = known[address >> 12] = self.page(address, write=write)
         return page | address & 0xFFF
 
-    def _low_addresses_protected(self) -> bool:
+    def low_addresses_protected(self) -> bool:
         """Whether stores to 0-511 and 4096-4607 are refused; a private space is exempt."""
         private = self._asce is not None and self._asce & ASCE_PRIVATE_SPACE
         return bool(self._cpu.cr(0) & _LOW_ADDRESS_PROTECTION) and not private
 
-    def _page(self, address: int, write: bool) -> int:
+    def page(self, address: int, *, write: bool = False) -> int:
+        """Return the absolute address of the page of logical ``address``, low-address protection left aside."""
         if self._asce is None:
             page = real_to_absolute(address & ORIGIN, self._prefix)
         else:

@@ -25,6 +25,7 @@ _HINT = "pip install 'zseal[fast]'"
 _SUPERVISOR_CALL = 2  # EXCP_SVC
 _PROBE = (0x0000000180000000, 0x5A5EA1B0075EA1)
 _CODE_BEHIND_PSW = 64  # behind psw: cc_src, cc_dst, cc_vr, ex_value, __excp_addr, psa; then int_pgm_code
+_TARGET_BEFORE_CODE = 24  # ex_value: the target of the EXECUTE that is under way
 
 
 class Access(enum.Enum):
@@ -103,6 +104,7 @@ class Emulator:
         self._raised: BaseException | None = None
         self.fault: Fault | None = None
         self.stopped_block: int | None = None
+        self._refused = False
         # Unicorn works on the machine's own bytes; the view keeps them mapped as long as this object lives.
         self._view = memory.view(0, memory.size)
         self._anchor = (ctypes.c_char * memory.size).from_buffer(self._view)
@@ -175,6 +177,9 @@ class Emulator:
         start = self.registers[PSW_ADDRESS]
         try:
             self._uc.emu_start(start, 0, count=instructions)
+            while instructions and self._may_go_on and self._within_execute():
+                self.load()
+                self._uc.emu_start(self.registers[PSW_ADDRESS], 0, count=1)
         except self._error_type as error:
             if self.fault is None and self._raised is None:
                 self._raised = EngineError(f"Unicorn can't go on from guest address {start:#x}: {error}")
@@ -182,14 +187,24 @@ class Emulator:
         if self.stopped_block is not None:
             self.registers[PSW_ADDRESS] = self.stopped_block
             # The block is translated already; kept, it would be executed unasked when the CPU comes to it again.
-            self._uc.ctl_remove_cache(self.stopped_block, self.stopped_block + 1)
+            self.forget_block(self.stopped_block)
         self._client = _Nobody()
         raised = self._taken()
         if raised is not None:
             raise raised
 
+    @property
+    def _may_go_on(self) -> bool:
+        return not self._refused and self.stopped_block is None and self._raised is None
+
+    def _within_execute(self) -> bool:
+        """Whether an EXECUTE was counted and its target was not: the state between them can't be handed to anyone."""
+        self._uc.context_update(self._context)
+        return ctypes.c_uint64.from_address(self._state + self._code_offset - _TARGET_BEFORE_CODE).value != 0
+
     def _begin(self, client: EmulatorClient) -> None:
         self.fault = self.stopped_block = self._raised = None
+        self._refused = False
         self._client = client
 
     def _taken(self) -> BaseException | None:
@@ -218,6 +233,10 @@ class Emulator:
             raise MissingDependencyError("this version of the package 'unicorn' is not known here", hint=_HINT)
         return at + _CODE_BEHIND_PSW
 
+    def forget_block(self, address: int) -> None:
+        """Throw away the translation of the code at ``address``."""
+        self._uc.ctl_remove_cache(address, address + 1)
+
     def set_control_register(self, number: int, value: int) -> None:
         """Set a control register: Unicorn looks at CR0 for floating point and vectors, at nothing else."""
         self._uc.reg_write(self._control0 + number, value)
@@ -241,7 +260,7 @@ class Emulator:
             return
         # The hooks hold the binding's object and this one in a circle; without them it is closed at once.
         self._uc._callbacks.clear()
-        del self._uc, self._anchor
+        del self._context, self._uc, self._anchor
         self._view.release()
 
     # --- callbacks; what they raise must not pass through C ---
@@ -267,6 +286,7 @@ class Emulator:
                 return
         except BaseException as error:
             self._raised = error
+        self._refused = True
         uc.emu_stop()
 
     def _edge(self, uc: Any, current: Any, _previous: Any, _data: object) -> None:

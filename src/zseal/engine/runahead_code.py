@@ -150,7 +150,7 @@ def judge(fetch: Callable[[int, int], bytes], address: int, size: int) -> Verdic
     return verdict
 
 
-def _always_leaves(instruction: bytes) -> bool:
+def always_leaves(instruction: bytes) -> bool:
     """Whether a translator surely ends its block at this branch: one that may branch, and not to what follows it."""
     first, second = instruction[0], instruction[1]
     low = second & 15
@@ -182,5 +182,5 @@ def first_block(fetch: Callable[[int, int], bytes], address: int) -> int:
     while True:
         instruction = _instruction(fetch, address + size & _MASK64)
         size += len(instruction)
-        if not runs_ahead(instruction) or _always_leaves(instruction) or (address & 0xFFF) + size >= 0x1000:
+        if not runs_ahead(instruction) or always_leaves(instruction) or (address & 0xFFF) + size >= 0x1000:
             return size

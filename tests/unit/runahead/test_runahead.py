@@ -398,6 +398,32 @@ def test_a_loop_of_calls_is_not_cut_by_the_bound_for_other_code(
     assert (machine.grs[2], machine.psw.address) == (0, CALLER)
 
 
+def test_a_bound_never_falls_between_an_execute_and_its_target(
+    machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runahead, "PATIENCE_LIMIT", 0)
+    # exrl (mvc 0(1,%r4),0(%r5) with the length from r6); lgr %r5,%r6; brctg back; uvc
+    machine.put(CODE, "c66000000080" + "b9040075" + "a797fffb" + "b9a40001" + STOP.hex())
+    machine.put(CODE + 0x100, "d20040005000")
+    for bound in range(1, 12):
+        monkeypatch.setattr(runahead, "CHUNK_INSTRUCTIONS", bound)
+        machine.memory.write(0x300000, bytes(16) + b"0123456789abcdef")
+        machine.grs = [0x1000 + n for n in range(16)]
+        machine.grs[4], machine.grs[5], machine.grs[6], machine.grs[9] = 0x300000, 0x300010, 15, 3
+        machine.psw = Psw(HOME, CODE)
+        stretch = RunAhead(machine.memory)
+        try:
+            for _ in range(40):
+                if machine.psw.address == CODE + 14:
+                    break
+                assert stretch.run(machine, lambda trap: False).end is not End.ACCESS
+        finally:
+            stretch.close()
+        assert machine.psw.address == CODE + 14, bound
+        assert machine.memory.read(0x300000, 16) == b"0123456789abcdef"
+        assert (machine.grs[7], machine.grs[9]) == (0x300010, 0)
+
+
 def test_code_that_stores_all_over_the_place_is_left_to_the_cpu(machine: Machine, ahead: RunAhead) -> None:
     machine.put(CODE, "e31020000024" + "a72b1000" + "a7f4fffb")  # stg %r1,0(%r2); aghi %r2,4096; j back
     machine.grs[2] = 0x300000
