@@ -49,6 +49,8 @@ class Session:
         self._engine = engine
         self._vmm = vmm
         self._events = events
+        self.subject = subject
+        """What runs: image, machine, memory, CPUs, as the report begins."""
         self._report = Report(subject)
         self._firmware = Firmware(engine, vmm) if vmm is not None else None
         self._wanted: Result | None = None
