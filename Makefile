@@ -56,6 +56,20 @@ integration: $(VENV)/.dev
 fresh:
 	tests/fresh/run.sh
 
+# Coverage-guided fuzzing of the parsers; FUZZ_SECONDS is the time for each target file.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/fuzz.lock
+	@mkdir -p build/fuzz
+	for target in tests/fuzz/fuzz_*.py; do \
+		$(BIN)/python $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ || exit 1; \
+	done
+
+# Figures as ratios within one run; see the head of each file for what it takes.
+bench: $(VENV)/.dev
+	@tools/require $(GUEST_NEEDS)
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
 boot: $(VENV)/.dev
 	$(MAKE) -C boot ZIG="$(abspath $(BIN))/python -m ziglang" install
 
@@ -67,3 +81,4 @@ LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --
 lock:
 	$(LOCK) --group run pyproject.toml -o requirements/run.lock
 	$(LOCK) --group run --group dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) --group fuzz pyproject.toml -o requirements/fuzz.lock
