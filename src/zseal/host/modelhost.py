@@ -300,12 +300,10 @@ class ModelHost:
 
     def free_pages(self, configuration: ModelConfiguration) -> None:
         """Destroy what a guest that is gone left in its frames, and free them."""
-        for page in range(configuration.pages):
-            frame = configuration.space.resolve(page)
-            if frame >= 0:
-                self.ultravisor.destroy_run(frame << PAGE_SHIFT, PAGE_SIZE)
-                configuration.space.unmap(page)
-                self.frames.give_back(frame)
+        for page, frame in configuration.space.mapped():
+            self.ultravisor.destroy_run(frame << PAGE_SHIFT, PAGE_SIZE)
+            configuration.space.unmap(page)
+            self.frames.give_back(frame)
 
     def _release(self, configuration: ModelConfiguration) -> None:
         settings = self.ultravisor.settings

@@ -36,10 +36,7 @@ class Pager:
         """Pages read back from the file so far."""
         self.pages_out = 0
         """Pages written to the file so far."""
-        for page in range(configuration.pages):
-            frame = configuration.space.resolve(page)
-            if frame >= 0:
-                self._resident[page] = frame
+        self._resident.update(configuration.space.mapped())
 
     def page_out(self, page: int) -> None:
         """Make ``page`` accessible, write what that gives to the file, and free its frame.

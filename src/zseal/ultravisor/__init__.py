@@ -3,6 +3,7 @@
 from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
 from zseal.ultravisor.addressspace import AddressSpace, MappedSpace, OffsetSpace
 from zseal.ultravisor.events import Event, EventLog, Level
+from zseal.ultravisor.pagemap import PageMap
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Feature, Settings
 from zseal.ultravisor.sie import Validity, ValidityIntercept
@@ -18,6 +19,7 @@ __all__ = [
     "Level",
     "MappedSpace",
     "OffsetSpace",
+    "PageMap",
     "Settings",
     "Snapshot",
     "Ultravisor",

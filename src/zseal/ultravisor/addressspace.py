@@ -82,6 +82,11 @@ class MappedSpace:
         """Remove the mapping of ``page``."""
         self.map(page, NO_FRAME)
 
+    def mapped(self) -> list[tuple[int, int]]:
+        """Return (page, frame) of every mapped page."""
+        pages = np.flatnonzero(self._entries)
+        return list(zip(pages.tolist(), (self._entries[pages] - np.uint32(1)).tolist(), strict=True))
+
     def resolve(self, page: int) -> int:
         """Return the frame of ``page``."""
         return int(self._entries[page]) - 1 if 0 <= page < self._entries.size else NO_FRAME

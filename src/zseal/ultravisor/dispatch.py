@@ -10,6 +10,7 @@ from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
 from zseal.formats import uvcb
+from zseal.formats.layout import Layout
 from zseal.formats.uv_codes import Answer, Command, Issuer
 from zseal.formats.uv_codes import Generic as GenericAnswer
 from zseal.ultravisor import calls_configuration as configuration
@@ -143,7 +144,8 @@ def execute(
         block = row.layout.unpack(memory.read(address, size))
         reply = row.handler(machine, Request(block, memory, host, caller, header.length))
         rc, rrc = reply.answer.rc, reply.answer.rrc or 0
-        machine.log.add(Level.DEBUG, row.command.name)
+        if machine.log.level <= Level.DEBUG:
+            machine.log.add(Level.DEBUG, row.command.name, **_page_details(block, caller))
     except Busy:
         return BUSY
     except UvcRefusal as refusal:
@@ -153,6 +155,15 @@ def execute(
         machine.log.add(Level.WARNING, "call refused", command=header.command, rc=rc, rrc=rrc)
     _store(memory, address, row, reply, rc, rrc)
     return 0 if rc == GenericAnswer.EXECUTED.rc else 1
+
+
+def _page_details(block: Layout, caller: Configuration | None) -> dict[str, int | str]:
+    """What the log says of a call that was done: who issued it, and for which page."""
+    details: dict[str, int | str] = {} if caller is None else {"configuration": caller.guest.serial}
+    for name in ("gaddr", "paddr"):
+        if name in block.FIELDS:
+            details[name] = int(getattr(block, name))
+    return details
 
 
 def _permitted(machine: MachineState, issuer: Issuer, row: Row | None, length: int) -> Row:

@@ -19,6 +19,7 @@ from zseal.ultravisor.configuration import Configuration, ConfigurationState, Se
 from zseal.ultravisor.dispatch import execute, installed
 from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import FaultPlan
+from zseal.ultravisor.pagemap import GUEST_KINDS, HOST_KINDS, PageMap, guest_states
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.snapshot import Snapshot, page_counts, take_snapshot
@@ -321,6 +322,22 @@ class Ultravisor:
         """Return how many of the guest's pages are in each state."""
         with self._lock:
             return page_counts(self._machine, self._machine.configuration(handle))
+
+    def guest_map(self, handle: int) -> PageMap:
+        """Return a picture of the guest's pages."""
+        with self._lock:
+            guest = self._machine.configuration(handle).guest
+            frames = self._machine.secure.frames.state
+            states = guest_states(guest.pages.state, guest.pages.frame, frames)
+            return PageMap(f"guest {guest.serial}", states, GUEST_KINDS)
+
+    def host_map(self, address: int = 0, length: int | None = None) -> PageMap:
+        """Return a picture of host frames: all, or those of ``length`` bytes from ``address`` on."""
+        first = address >> PAGE_SHIFT
+        with self._lock:
+            states = self._machine.secure.frames.state
+            last = states.size if length is None else first + -(-length // PAGE_SIZE)
+            return PageMap("host storage", states[first:last].copy(), HOST_KINDS, first)
 
     def snapshot(self) -> Snapshot:
         """Return the present state of everything that may be seen."""

@@ -1,0 +1,179 @@
+"""Pictures of storage: a cell a page (or a bucket of them), coloured by state, as PNG, SVG, terminal cells or text."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zseal.arch.storage import PAGE_SHIFT
+from zseal.ultravisor.tables import FrameState, PageState
+
+_ESCAPE, _RESET = "\x1b[48;2;{};{};{}m", "\x1b[0m"
+_CELL, _MARGIN, _LINE = 6, 12, 18  # SVG: cell, margin and text line in pixels
+_MAX_CELLS = 1 << 20
+"""More pages than this share cells: a picture larger than that shows nothing more."""
+
+States = NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How one state is shown; where pages share a cell, the one with the highest ``rank`` is shown."""
+
+    name: str
+    colour: tuple[int, int, int]
+    letter: str
+    rank: int
+
+
+# The colours can be told apart with every kind of colour vision (Okabe and Ito).
+_UNUSED = Kind("unused", (229, 229, 229), ".", 0)
+_PRIVATE = Kind("private", (0, 114, 178), "#", 1)
+_EXPORTED = Kind("exported", (86, 180, 233), "e", 2)
+_SHARED = Kind("shared", (230, 159, 0), "s", 4)
+_PINNED = Kind("pinned", (213, 94, 0), "P", 5)
+_SHARED_OUT = Kind("shared, not resident", (240, 228, 66), "o", 3)
+_LOST = Kind("lost", (0, 0, 0), "x", 6)
+_PINNED_CODE = len(PageState)
+
+GUEST_KINDS = {
+    PageState.UNUSED.value: _UNUSED,
+    PageState.PRIVATE.value: _PRIVATE,
+    PageState.SHARED.value: _SHARED,
+    PageState.EXPORTED.value: _EXPORTED,
+    PageState.SHARED_OUT.value: _SHARED_OUT,
+    PageState.LOST.value: _LOST,
+    _PINNED_CODE: _PINNED,
+}
+HOST_KINDS = {
+    FrameState.NON_SECURE.value: Kind("non-secure", (229, 229, 229), ".", 0),
+    FrameState.DONATED.value: Kind("donated", (0, 158, 115), "D", 2),
+    FrameState.SECURE.value: Kind("secure", (0, 114, 178), "#", 1),
+    FrameState.SHARED.value: _SHARED,
+    FrameState.PINNED.value: _PINNED,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PageMap:
+    """The states of consecutive pages: a code each, with what the codes mean. ``first`` is the first page's number."""
+
+    title: str
+    states: States
+    kinds: dict[int, Kind]
+    first: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pages are in each state, those that occur only."""
+        found = np.bincount(self.states, minlength=max(self.kinds) + 1)
+        return {kind.name: int(found[code]) for code, kind in self.kinds.items() if found[code]}
+
+    def runs(self) -> list[tuple[int, int, str]]:
+        """Return (first page, pages, state) of every run of pages in the same state."""
+        if not self.states.size:
+            return []
+        edges = np.flatnonzero(np.diff(self.states)) + 1
+        bounds = [0, *edges.tolist(), self.states.size]
+        return [
+            (self.first + begin, end - begin, self.kinds[int(self.states[begin])].name)
+            for begin, end in itertools.pairwise(bounds)
+        ]
+
+    def to_text(self) -> str:
+        """Return the runs as lines of text: address range, pages, state."""
+        return "".join(
+            f"{page << PAGE_SHIFT:#014x}-{((page + count) << PAGE_SHIFT) - 1:#014x} {count:>9} {name}\n"
+            for page, count, name in self.runs()
+        )
+
+    def cells(self, limit: int) -> tuple[States, int]:
+        """Return at most ``limit`` codes and how many pages each stands for."""
+        bucket = max(1, -(-self.states.size // limit))
+        if bucket == 1:
+            return self.states, 1
+        ranks = np.zeros(max(self.kinds) + 1, np.uint8)
+        by_rank = np.zeros(max(kind.rank for kind in self.kinds.values()) + 1, np.uint8)
+        for code, kind in self.kinds.items():
+            ranks[code], by_rank[kind.rank] = kind.rank, code
+        padded = np.zeros(-(-self.states.size // bucket) * bucket, np.uint8)
+        padded[: self.states.size] = ranks[self.states]
+        return by_rank[padded.reshape(-1, bucket).max(axis=1)], bucket
+
+    def to_terminal(self, *, width: int = 64, height: int = 32, colour: bool = True) -> str:
+        """Return a picture of at most ``height`` lines of ``width`` cells, and a legend below.
+
+        Without ``colour`` a letter stands for each state.
+        """
+        cells, bucket = self.cells(width * height)
+        lines = [f"{self.title}: {self.states.size} pages, {bucket} a cell"]
+        for at in range(0, cells.size, width):
+            kinds = [self.kinds[code] for code in cells[at : at + width].tolist()]
+            if colour:
+                row = "".join(_ESCAPE.format(*kind.colour) + " " for kind in kinds) + _RESET
+            else:
+                row = "".join(kind.letter for kind in kinds)
+            lines.append(f"{(self.first + at * bucket) << PAGE_SHIFT:#014x} {row}")
+        for name, count in self.counts().items():
+            kind = next(kind for kind in self.kinds.values() if kind.name == name)
+            sign = _ESCAPE.format(*kind.colour) + "  " + _RESET if colour else kind.letter
+            lines.append(f"{sign} {name}: {count}")
+        return "\n".join(lines) + "\n"
+
+    def to_png(self, *, width: int = 256, scale: int = 4) -> bytes:
+        """Return a PNG with a square of ``scale`` pixels a page, ``width`` pages a row."""
+        from PIL import Image
+
+        cells, _ = self.cells(_MAX_CELLS)
+        grid = np.full((max(1, -(-cells.size // width)), width), max(self.kinds) + 1, np.uint8)
+        grid.reshape(-1)[: cells.size] = cells
+        image = Image.fromarray(np.repeat(np.repeat(grid, scale, axis=0), scale, axis=1), mode="P")
+        palette = [255] * (3 * (max(self.kinds) + 2))
+        for code, kind in self.kinds.items():
+            palette[3 * code : 3 * code + 3] = kind.colour
+        image.putpalette(palette)
+        out = io.BytesIO()
+        image.save(out, "PNG", optimize=True)
+        return out.getvalue()
+
+    def to_svg(self, *, width: int = 128, height: int = 256) -> str:
+        """Return an SVG of at most ``height`` rows of ``width`` cells, with a legend; runs are drawn as one shape."""
+        cells, bucket = self.cells(width * height)
+        rows = -(-cells.size // width)
+        legend = self.counts()
+        top = _MARGIN + _LINE
+        total = top + rows * _CELL + _LINE * (len(legend) + 1)
+        caption = f"{self.title}: {self.states.size} pages, {bucket} a cell"
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * _MARGIN + width * _CELL}" height="{total}" '
+            f'font-family="sans-serif" font-size="13" role="img"><title>{escape(caption)}</title>',
+            f'<text x="{_MARGIN}" y="{_MARGIN + 6}">{escape(caption)}</text>',
+        ]
+        for row in range(rows):
+            line = cells[row * width : (row + 1) * width]
+            edges = [0, *(np.flatnonzero(np.diff(line)) + 1).tolist(), line.size]
+            for begin, end in itertools.pairwise(edges):
+                colour = "#{:02x}{:02x}{:02x}".format(*self.kinds[int(line[begin])].colour)
+                parts.append(
+                    f'<rect x="{_MARGIN + begin * _CELL}" y="{top + row * _CELL}" '
+                    f'width="{(end - begin) * _CELL}" height="{_CELL}" fill="{colour}"/>'
+                )
+        for number, (name, count) in enumerate(legend.items()):
+            kind = next(kind for kind in self.kinds.values() if kind.name == name)
+            y = top + rows * _CELL + _LINE * number + 8
+            colour = "#{:02x}{:02x}{:02x}".format(*kind.colour)
+            parts.append(f'<rect x="{_MARGIN}" y="{y}" width="12" height="12" fill="{colour}"/>')
+            parts.append(f'<text x="{_MARGIN + 20}" y="{y + 11}">{escape(name)}: {count}</text>')
+        return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def guest_states(states: States, frames: NDArray[np.uint32], frame_states: States) -> States:
+    """Return page states for :data:`GUEST_KINDS`: those of the page table, with pinned pages told from shared ones."""
+    codes = states.copy()
+    shared = np.flatnonzero(states == PageState.SHARED)
+    codes[shared[frame_states[frames[shared]] == FrameState.PINNED]] = _PINNED_CODE
+    return codes
