@@ -41,6 +41,8 @@ from zseal.engine.runahead import RunAhead
 from zseal.errors import MissingDependencyError
 
 _BREAKPOINT_KIND = 2
+_UVC_OPCODE = b"\xb9\xa4"
+_PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 
 
 class QemuEngine(Engine):
@@ -429,8 +431,7 @@ class QemuEngine(Engine):
             instruction = cpu.instruction()
         except ProgramInterruption:
             return True  # the CPU will find the same
-        pattern = classify(instruction)
-        if kind is None or pattern is None or pattern.value != kind.value:
+        if kind is None or not _is(kind, instruction):
             return True  # other code at the same virtual address, or a stop that came late
         if kind is TrapKind.LPSWE:
             return self._load_psw(sites, listener, cpu, instruction)
@@ -469,4 +470,16 @@ class QemuEngine(Engine):
         if new.mask & WAIT:
             sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
             return False
+        if new.mask & _PSW_ZEROS:
+            return True
+        # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
+        cpu.psw = new
+        return False
+
+
+def _is(kind: TrapKind, instruction: bytes) -> bool:
+    """Whether ``instruction`` is what a site of ``kind`` should hold."""
+    if kind is TrapKind.UVC and instruction[:2] == _UVC_OPCODE:
         return True
+    pattern = classify(instruction)
+    return pattern is not None and pattern.value == kind.value

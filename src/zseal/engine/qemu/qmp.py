@@ -88,11 +88,15 @@ class Qmp:
             raise EngineError("QEMU sent an endless message")
 
     def _buffered(self) -> dict[str, Json] | None:
-        end = self._buffer.find(b"\n")
-        if end < 0:
-            return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
+        while True:
+            end = self._buffer.find(b"\n")
+            if end < 0:
+                return None
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            # Every stop at a breakpoint comes with these two, which nobody needs: not worth parsing.
+            if b'"event": "STOP"' not in line and b'"event": "RESUME"' not in line:
+                break
         try:
             return self._object("message", json.loads(line))
         except ValueError as error:

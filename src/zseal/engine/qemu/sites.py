@@ -34,6 +34,8 @@ KERNEL_WINDOW = 48 << 20
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
 _LOOK_BACK = 64  # bytes
+_UVC_OPCODE = 0xB9A4
+_EVERY_UVC = 1 << 20  # bytes of code; in more, two bytes alone are found in too many places by chance
 _COMPRESSED_PAGES = 4
 _COMPRESSED_DISTINCT = 225  # distinct byte values of a page: 256 random draws of 4096 leave none out, code has < 200
 
@@ -49,6 +51,12 @@ def _begins_instruction(code: memoryview, offset: int) -> bool:
     for at in range(offset - 2, start - 1, -2):
         leads_there[at] = leads_there.get(at + instruction_length(code[at]), False)
     return 2 * sum(leads_there.values()) > len(leads_there)
+
+
+def _uvc_opcodes(code: memoryview) -> list[int]:
+    """Return the even offsets of all UVC opcodes, those included that have bits on which must be zero."""
+    halfwords = np.frombuffer(code, ">u2", count=len(code) // 2)
+    return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == _UVC_OPCODE)]
 
 
 class Stage(enum.Enum):
@@ -136,16 +144,20 @@ class Sites:
             if begin >= end:
                 break
             view = self._memory.view(begin, min(begin + size, end) - begin)
-            for offset, kind in find_patterns(view, patterns):
-                if _begins_instruction(view, offset):
-                    found.append((begin + offset, TrapKind(kind.value)))
+            hits = find_patterns(view, patterns)
+            if Pattern.UVC in patterns and len(view) <= _EVERY_UVC:
+                hits += [(offset, Pattern.UVC) for offset in _uvc_opcodes(view)]
+            found += [
+                (begin + offset, TrapKind(kind.value)) for offset, kind in hits if _begins_instruction(view, offset)
+            ]
             view.release()
         return found
 
     def _text_length(self, start: int) -> int:
         """Return how many bytes from ``start`` on are not compressed: the boot code in front of the packed kernel."""
-        limit = min(self._memory.size - start, KERNEL_WINDOW)
-        pages = limit // PAGE_SIZE
+        # Storage is fresh when protected execution begins: what was never written ends the kernel.
+        begin, size = next(iter(self._memory.used(start)), (start, 0))
+        pages = min(max(0, begin + size - start), KERNEL_WINDOW) // PAGE_SIZE
         dense = 0
         for page in range(pages):
             view = self._memory.view(start + page * PAGE_SIZE, PAGE_SIZE)
@@ -154,4 +166,4 @@ class Sites:
             dense = dense + 1 if distinct > _COMPRESSED_DISTINCT else 0
             if dense == _COMPRESSED_PAGES:
                 return (page - _COMPRESSED_PAGES + 1) * PAGE_SIZE
-        return limit
+        return pages * PAGE_SIZE
