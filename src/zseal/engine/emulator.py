@@ -60,6 +60,11 @@ def unicorn_available() -> bool:
     return True
 
 
+def emulator_version() -> str:
+    """Return Unicorn's version; raises MissingDependencyError where it is not installed."""
+    return str(_load()[0].__version__)
+
+
 def _load() -> Any:  # the package has no types
     try:
         import unicorn

@@ -1,0 +1,126 @@
+"""External interruptions and supervisor calls: what is pending, and the exchange of PSWs in the lowcore.
+
+Assigned storage locations and subclass masks are those of the z/Architecture Principles of Operation, chapter 6.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from zseal.arch.psw import EXTERNAL, Psw
+from zseal.engine.embedded import clock
+from zseal.engine.embedded.sclp import Sclp
+
+if TYPE_CHECKING:
+    from zseal.engine.embedded.cpu import EmbeddedCpu
+
+_EXTERNAL_PARAMETER, _EXTERNAL_CPU, _EXTERNAL_CODE = 0x80, 0x84, 0x86
+_SVC_LENGTH, _SVC_CODE = 0x89, 0x8A
+_RESTART_OLD, _RESTART_NEW = 0x120, 0x1A0
+_EXTERNAL_OLD, _EXTERNAL_NEW = 0x130, 0x1B0
+_SVC_OLD, _SVC_NEW = 0x140, 0x1C0
+
+
+class External(enum.IntEnum):
+    """External-interruption codes."""
+
+    CLOCK_COMPARATOR = 0x1004
+    CPU_TIMER = 0x1005
+    EMERGENCY_SIGNAL = 0x1201
+    EXTERNAL_CALL = 0x1202
+    SERVICE_SIGNAL = 0x2401
+
+
+_SUBCLASS = {
+    External.EMERGENCY_SIGNAL: 0x4000,
+    External.EXTERNAL_CALL: 0x2000,
+    External.CLOCK_COMPARATOR: 0x800,
+    External.CPU_TIMER: 0x400,
+    External.SERVICE_SIGNAL: 0x200,
+}
+"""The bit of control register 0 that lets a CPU take the interruption."""
+
+
+def read_psw(data: bytes) -> Psw:
+    """Return the 16-byte PSW ``data``."""
+    return Psw(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"))
+
+
+def write_psw(psw: Psw) -> bytes:
+    """Return ``psw`` in 16 bytes."""
+    return psw.mask.to_bytes(8, "big") + psw.address.to_bytes(8, "big")
+
+
+def _exchange(cpu: EmbeddedCpu, old: int, new: int, psw: Psw) -> None:
+    cpu.set_lowcore(old, write_psw(psw))
+    cpu.psw = read_psw(cpu.lowcore(new, 16))
+    cpu.forget_translations()
+
+
+def supervisor_call(cpu: EmbeddedCpu) -> None:
+    """Take the interruption of the SVC at the PSW (or of an EXECUTE of one)."""
+    from zseal.engine.embedded import decode
+
+    psw = cpu.psw
+    data = decode.read(cpu.fetch, psw.address)
+    instruction = decode.resolve(cpu.fetch, cpu.gr, psw, data)
+    cpu.set_lowcore(_SVC_LENGTH, bytes([instruction.length]))
+    cpu.set_lowcore(_SVC_CODE, bytes([0, instruction.data[1]]))
+    _exchange(cpu, _SVC_OLD, _SVC_NEW, psw.advanced(instruction.length))
+
+
+def restart(cpu: EmbeddedCpu) -> None:
+    """Take a restart interruption."""
+    _exchange(cpu, _RESTART_OLD, _RESTART_NEW, cpu.psw)
+
+
+def _pending(cpu: EmbeddedCpu, sclp: Sclp) -> External | None:
+    """Return the interruption of the highest priority that ``cpu`` may take now."""
+    controls = cpu.cr(0)
+    conditions = (
+        (External.EMERGENCY_SIGNAL, bool(cpu.emergency)),
+        (External.EXTERNAL_CALL, cpu.external_call is not None),
+        (External.CLOCK_COMPARATOR, controls & 0x800 and clock.time_of_day() > cpu.clock_comparator),
+        (External.CPU_TIMER, controls & 0x400 and cpu.timer.negative),
+        (External.SERVICE_SIGNAL, sclp.pending is not None),
+    )
+    return next((code for code, there in conditions if there and controls & _SUBCLASS[code]), None)
+
+
+def take(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
+    """Let ``cpu`` take one external interruption if its PSW allows any and one is there."""
+    psw = cpu.psw
+    if not psw.mask & EXTERNAL:
+        return False
+    code = _pending(cpu, sclp)
+    if code is None:
+        return False
+    if code is External.EMERGENCY_SIGNAL:
+        sender = min(cpu.emergency)
+        cpu.emergency.discard(sender)
+        cpu.set_lowcore(_EXTERNAL_CPU, sender.to_bytes(2, "big"))
+    elif code is External.EXTERNAL_CALL:
+        cpu.set_lowcore(_EXTERNAL_CPU, (cpu.external_call or 0).to_bytes(2, "big"))
+        cpu.external_call = None
+    else:
+        cpu.set_lowcore(_EXTERNAL_CPU, bytes(2))
+    if code is External.SERVICE_SIGNAL:
+        cpu.set_lowcore(_EXTERNAL_PARAMETER, (sclp.pending or 0).to_bytes(4, "big"))
+        sclp.pending = None
+    cpu.set_lowcore(_EXTERNAL_CODE, int(code).to_bytes(2, "big"))
+    _exchange(cpu, _EXTERNAL_OLD, _EXTERNAL_NEW, psw)
+    return True
+
+
+def seconds_to_next(cpu: EmbeddedCpu) -> float | None:
+    """Return in how many seconds a clock will interrupt the waiting ``cpu``; None where none will."""
+    controls = cpu.cr(0)
+    if not cpu.psw.mask & EXTERNAL:
+        return None
+    waits = []
+    if controls & 0x800:
+        waits.append(max(0.0, clock.seconds(cpu.clock_comparator - clock.time_of_day())))
+    if controls & 0x400:
+        waits.append(cpu.timer.remaining)
+    return min(waits, default=None)
