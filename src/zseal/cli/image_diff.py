@@ -53,10 +53,16 @@ def diff(
 
 def _print(comparison: Comparison, first: Path, second: Path, *, keys: bool) -> None:
     for difference in comparison.differences:
+        if difference.every_build:
+            continue
         if difference.first == difference.second:
             typer.echo(f"{difference.what}: {difference.first}")
         else:
             typer.echo(f"{difference.what}\n  A  {difference.first}\n  B  {difference.second}")
+    if drawn := [difference.what for difference in comparison.differences if difference.every_build]:
+        typer.echo(f"as in any two builds: {', '.join(drawn)}")
+    if comparison.rebuilt and comparison.differences:
+        typer.echo("same inputs, sealed anew")
     if not comparison.differences:
         typer.echo("no difference" + ("" if all(comparison.opened) else " in what can be known without keys"))
     for path, opened in zip((first, second), comparison.opened, strict=True):

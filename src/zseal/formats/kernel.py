@@ -5,7 +5,7 @@ from __future__ import annotations
 MAGIC = b"S390EP"
 MAGIC_OFFSET = 0x10008
 ELF_MAGIC = b"\x7fELF"
-# u64: longest command line including its NUL, 0 in kernels before 5.18, which take 896 bytes
+# u64: longest command line including its NUL, 0 in older kernels, which take 896 bytes
 MAX_COMMAND_LINE_OFFSET = 0x10430
 LEGACY_COMMAND_LINE = 896
 # the shortest file that has the field above

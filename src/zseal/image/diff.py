@@ -61,6 +61,8 @@ class Difference:
     what: str
     first: str
     second: str
+    every_build: bool = False
+    """Whether this is random, or follows from something random, so that it differs between any two builds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +73,16 @@ class Comparison:
     opened: tuple[bool, bool]
     """Whether a key opened the first and the second image; contents are compared only where both are open."""
 
+    @property
+    def rebuilt(self) -> bool:
+        """Whether both are known to be made of the same inputs: only what every build draws anew differs."""
+        return all(self.opened) and all(difference.every_build for difference in self.differences)
+
     def json(self) -> dict[str, object]:
         """Return the comparison for ``json.dumps``."""
         return {
             "same": not self.differences,
+            "rebuilt": self.rebuilt,
             "opened": list(self.opened),
             "differences": [dataclasses.asdict(difference) for difference in self.differences],
         }
@@ -149,10 +157,10 @@ def _xts(image: Image, area: SecretArea) -> XtsPages | None:
     return None if PlainFlags.NO_COMPONENT_ENCRYPTION in image.header.pcf else XtsPages(area.image_key)
 
 
-def _pairs(*pairs: tuple[str, object, object]) -> Iterator[Difference]:
+def _pairs(*pairs: tuple[str, object, object], every_build: bool = False) -> Iterator[Difference]:
     for what, first, second in pairs:
         if first != second:
-            yield Difference(what, str(first), str(second))
+            yield Difference(what, str(first), str(second), every_build)
 
 
 def _header_differences(a: SeHeader, b: SeHeader) -> Iterator[Difference]:
@@ -171,18 +179,15 @@ def _header_differences(a: SeHeader, b: SeHeader) -> Iterator[Difference]:
             f"key slot {hashes.index(phkh)}" if phkh in hashes else ABSENT for hashes in (hashes_a, hashes_b)
         )
         yield from _pairs((f"host key {phkh[:16]}…", place_a, place_b))
-    for name in ("customer_key", "iv", "pld", "ald", "tld"):
-        yield from _pairs((_TITLES[name], _short(getattr(a.fixed, name)), _short(getattr(b.fixed, name))))
-    yield from _pairs(("header tag", _short(a.tag), _short(b.tag)))
-
-
-_TITLES = {
-    "customer_key": "customer public key",
-    "iv": "header IV",
-    "pld": "page list digest",
-    "ald": "address list digest",
-    "tld": "tweak list digest",
-}
+    yield from _pairs(("address list digest", _short(a.fixed.ald), _short(b.fixed.ald)))
+    yield from _pairs(
+        ("customer public key", _short(a.fixed.customer_key), _short(b.fixed.customer_key)),
+        ("header IV", _short(a.fixed.iv), _short(b.fixed.iv)),
+        ("page list digest", _short(a.fixed.pld), _short(b.fixed.pld)),
+        ("tweak list digest", _short(a.fixed.tld), _short(b.fixed.tld)),
+        ("header tag", _short(a.tag), _short(b.tag)),
+        every_build=True,
+    )
 
 
 def _short(data: bytes) -> str:
@@ -198,7 +203,7 @@ def _area_differences(a: SecretArea | None, b: SecretArea | None) -> Iterator[Di
         ("image key", a.image_key, b.image_key),
     ):
         if key_a != key_b:
-            yield Difference(what, "one key", "another key")
+            yield Difference(what, "one key", "another key", every_build=True)
     yield from _pairs(
         (
             "secret control flags",
@@ -271,7 +276,7 @@ def _content_differences(name: str, a: _Side, part_a: Component, b: _Side, part_
     if a.area and b.area:
         digests = a.content_digest(part_a), b.content_digest(part_b)
         if digests[0] != digests[1]:
-            yield Difference(f"{name}: content", *(f"SHA-512 {digest[:16]}…" for digest in digests))
+            yield Difference(f"{name}: content", f"SHA-512 {digests[0][:16]}…", f"SHA-512 {digests[1][:16]}…")
     elif part_a.size == part_b.size and (pages := _different_pages(a, part_a, b, part_b)):
         text = f"{pages} of {part_a.size // PAGE_SIZE} pages differ"
         yield Difference(f"{name}: stored bytes", text, text)
