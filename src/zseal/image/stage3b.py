@@ -48,7 +48,7 @@ def find_arguments(stage3b: bytes, components: Sequence[Component]) -> Stage3bAr
 def _candidates(stage3b: bytes, components: Sequence[Component]) -> Iterator[int]:
     """Yield where a component's address could be that of the kernel, the last place first."""
     for part in components:
-        end = len(stage3b) - Stage3bArguments.SIZE + 8
+        end = max(0, len(stage3b) - Stage3bArguments.SIZE + 8)
         while part.address and (offset := stage3b.rfind(part.address.to_bytes(8, "big"), 0, end)) >= 0:
             yield offset
             end = offset + 7

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from tests.fuzz.image_targets import IPIB_OFFSET, TARGETS, file, known_image, machine, patched
 from zseal.errors import FormatError, ZsealError
+from zseal.image.model import Component
 from zseal.image.read import read_image
+from zseal.image.stage3b import find_arguments
 from zseal.image.verify import verify_image
 
 CALM = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -85,6 +87,12 @@ def test_offsets_beyond_any_file_are_harmless(offset: int) -> None:
     data = bytearray(known_image())
     data[0xC014:0xC01C] = struct.pack(">Q", offset)
     assert read_image(bytes(data)).ipib is None
+
+
+def test_boot_loader_shorter_than_its_arguments_has_none() -> None:
+    """Found by fuzzing."""
+    part = Component(None, 1, 0x17000, 4096)
+    assert find_arguments(bytes(26) + part.address.to_bytes(8, "big") + bytes(16), [part]) is None
 
 
 def test_memory_does_not_follow_sizes_in_the_file() -> None:
