@@ -15,9 +15,10 @@ from zseal.arch.instructions import address_mask
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import ADDRESS_SPACE_SHIFT, DAT, AddressSpace, Psw
 from zseal.engine.embedded import clock, decode
-from zseal.engine.embedded.cpu import EmbeddedCpu, OwnMemory
+from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.interruptions import read_psw
+from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.embedded.psw import acceptable
 
 FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49, 53, 78, 130))

@@ -16,6 +16,7 @@ from zseal.arch.storage import PAGE_SIZE, Storage
 from zseal.engine.embedded import decode, interruptions
 from zseal.engine.embedded.clock import CpuTimer
 from zseal.engine.embedded.decode import Instruction
+from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.emulator import PSW_ADDRESS, PSW_MASK, Access, Emulator
 from zseal.engine.errors import EngineError
 from zseal.engine.interruption import present
@@ -28,6 +29,8 @@ _PROTECTED_LOW = ((0, 512), (PAGE_SIZE, 512))
 _AUXILIARY = 0x90  # Unicorn stores a data-exception code at absolute 0x90, whatever the prefix is
 _INITIAL_CONTROLS = {0: 0xE0, 14: 0xC2000000}
 _LOOP_LIMIT = 8
+_SHORT_RUN = 256
+"""What a run that ended early is taken to have executed: its real length is not known."""
 
 
 class Machine(Protocol):
@@ -202,7 +205,7 @@ class EmbeddedCpu:
 
     def operands(self, *, base: int = 0) -> OwnMemory:
         """Return storage as this CPU's ordinary operands see it; ``base`` is the register their address comes from."""
-        return OwnMemory(self._machine, CpuMemory(self, self._memory, space=None, base=base), self._memory)
+        return OwnMemory(self._machine.touch, CpuMemory(self, self._memory, space=None, base=base), self._memory)
 
     @property
     def storage(self) -> Storage:
@@ -270,10 +273,10 @@ class EmbeddedCpu:
             self._interpret()
             return 1
         start = self._begun = self._registers[PSW_ADDRESS]
-        self._execute(count)
+        finished = self._execute(count)
         if not whole:
             self._emulator.forget_block(start)  # its translation goes on into what must not be executed
-        return count
+        return count if finished else min(count, _SHORT_RUN)
 
     def _check_space(self) -> None:
         psw = self.psw
@@ -290,23 +293,25 @@ class EmbeddedCpu:
         if address & 1:
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
         end = (address | PAGE_SIZE - 1) + 1
-        count = 0
-        while address < end:
-            try:
-                data = decode.read(self.fetch, address)
-            except ProgramInterruption:
-                if count == 0:
-                    raise
-                return count, False
+        code = self.fetch(address, end - address)
+        at = count = 0
+        while at < len(code):
+            data = code[at : at + decode.length(code[at])]
+            if len(data) < decode.length(code[at]):
+                try:
+                    data = decode.read(self.fetch, address + at)
+                except ProgramInterruption:
+                    return min(count, limit), False
             if self._machine.sensitive(data):
                 return min(count, limit), False
             if always_leaves(data):
                 break
-            address += len(data)
+            at += len(data)
             count += 1
         return limit, True
 
-    def _execute(self, count: int) -> None:
+    def _execute(self, count: int) -> bool:
+        """Execute ``count`` instructions and handle what ends them early; returns whether nothing did."""
         emulator = self._emulator
         emulator.store_general()
         emulator.store_psw()
@@ -321,6 +326,8 @@ class EmbeddedCpu:
             self._fault(emulator.fault.interruption)
         else:
             self._repeated = 0
+            return emulator.stopped_block is None
+        return False
 
     def _forget_interruption(self) -> None:
         self._trapped = None
@@ -456,34 +463,3 @@ class EmbeddedCpu:
 
 class _LowStore(ProgramInterruption):
     """A store to a page with low-address protection in it."""
-
-
-class OwnMemory:
-    """Operands of a CPU's instruction (``zseal.arch.storage.OperandMemory``): pages are touched first."""
-
-    def __init__(self, machine: Machine, view: CpuMemory, memory: Storage) -> None:
-        self._machine = machine
-        self._view = view
-        self._memory = memory
-
-    def _touch(self, address: int, length: int, *, write: bool) -> None:
-        for page in range(address & ~(PAGE_SIZE - 1), address + length, PAGE_SIZE):
-            self._machine.touch(self._view.absolute(max(page, address), write=write))
-
-    def read(self, address: int, length: int) -> bytes:
-        """Return a copy of ``length`` bytes."""
-        self._touch(address, length, write=False)
-        return self._view.read(address, length)
-
-    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Store ``data``, all or nothing."""
-        self._touch(address, len(data), write=True)
-        self._view.write(address, data)
-
-    def check(self, address: int, length: int, *, write: bool) -> None:
-        """Raise what an access to all ``length`` bytes would raise."""
-        self._view.check(address, length, write=write)
-
-    def absolute(self, address: int, *, write: bool = False) -> int:
-        """Return the absolute address of the byte at ``address``."""
-        return self._view.absolute(address, write=write)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from zseal.arch.instructions import classify
+from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import MASK_64BIT, WAIT, Psw
 from zseal.arch.storage import PAGE_SIZE
@@ -24,6 +24,14 @@ _POWEROFF_ADDRESS = 0xFFF  # QEMU: a disabled wait there is a power-off
 _OK, _NO_CONFIGURATION, _INVALID = 0x0001, 0x0102, 0x0402
 _MINUS_EINVAL = (1 << 64) - 22
 FirstTouch = Callable[[int], None]
+_UVC = b"\xb9\xa4"
+
+
+def _trap_kind(data: bytes) -> TrapKind | None:
+    if data[:2] == _UVC:
+        return TrapKind.UVC  # also with M fields that are not zero: they are the ultravisor's to refuse
+    pattern = classify(data)
+    return None if pattern in (None, Pattern.LPSWE) else TrapKind(pattern.value)
 
 
 class Phase(enum.Enum):
@@ -173,10 +181,9 @@ class EmbeddedMachine:
 
     def interpret(self, cpu: EmbeddedCpu, instruction: Instruction) -> bool:
         """Hand what firmware completes to the listener, and do the rest here."""
-        pattern = classify(instruction.data)
-        if pattern is None or pattern.value == TrapKind.LPSWE.value:
+        kind = _trap_kind(instruction.data)
+        if kind is None:
             return control.interpret(cpu, instruction, self)
-        kind = TrapKind(pattern.value)
         if cpu.stepping:
             return self._native(cpu, instruction, kind)
         self.traps += 1
