@@ -13,6 +13,7 @@ structure, all integers are unsigned and big-endian, as everywhere in z/Architec
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -30,6 +31,7 @@ class FieldSpec:
 
 
 _KEY = "zseal-layout"
+_INTEGER_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 def _field(spec: FieldSpec, default: object) -> Any:
@@ -67,27 +69,26 @@ class Layout:
 
     SIZE: ClassVar[int]
     FIELDS: ClassVar[Mapping[str, FieldSpec]]
+    _STRUCT: ClassVar[struct.Struct]
 
     def __init_subclass__(cls, *, size: int) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         cls.SIZE = size
         cls.FIELDS = {f.name: f.metadata[_KEY] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        end = 0
+        end, codes = 0, ">"
         for name, spec in cls.FIELDS.items():
             if spec.offset < end or spec.offset + spec.size > size:
                 raise TypeError(f"{cls.__name__}.{name} overlaps its neighbour or the end")
+            codes += f"{spec.offset - end}x" + (_INTEGER_CODES[spec.size] if spec.integer else f"{spec.size}s")
             end = spec.offset + spec.size
+        cls._STRUCT = struct.Struct(codes)
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> Self:
         """Read the structure at ``offset`` of ``data``; raises FormatError where it does not fit."""
         if offset < 0 or len(data) - offset < cls.SIZE:
             raise FormatError(f"{cls.__name__} needs {cls.SIZE} bytes, {max(0, len(data) - offset)} are there")
-        values: dict[str, int | bytes] = {}
-        for name, spec in cls.FIELDS.items():
-            part = bytes(data[offset + spec.offset : offset + spec.offset + spec.size])
-            values[name] = int.from_bytes(part, "big") if spec.integer else part
-        return cls(**values)
+        return cls(**dict(zip(cls.FIELDS, cls._STRUCT.unpack_from(data, offset), strict=True)))
 
     def pack(self) -> bytes:
         """Return the ``SIZE`` bytes of the structure; raises ValueError where a value does not fit its field."""

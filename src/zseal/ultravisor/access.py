@@ -10,7 +10,7 @@ from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.ultravisor.addressspace import LARGE_PAGES
 from zseal.ultravisor.securestorage import GuestStorage, SecureStorage
-from zseal.ultravisor.tables import NO_FRAME, FrameState, PageState
+from zseal.ultravisor.tables import DONATED, NO_FRAME, NON_SECURE, PRIVATE, SECURE, SHARED_FRAME, FrameState
 
 _TEID_ADDRESS_VALID = 4  # bit 61
 _VIEW_PAGES = 1024
@@ -29,7 +29,7 @@ def host_check(storage: SecureStorage, address: int, length: int) -> None:
         return
     first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
     if first == last and first < storage.frames.count:
-        if _HIDDEN[storage.frames.state[first]]:
+        if storage.frames.state.item(first) in (SECURE, DONATED):
             raise _interruption(ProgramCode.SECURE_STORAGE_ACCESS, address)
         return
     hit = np.flatnonzero(_HIDDEN[storage.frames.state[first : last + 1]])
@@ -80,13 +80,13 @@ def guest_address(storage: SecureStorage, guest: GuestStorage, address: int) -> 
     if frame == NO_FRAME or frame >= storage.frames.count:
         raise _interruption(ProgramCode.PAGE_TRANSLATION, gaddr)
     if not storage.holds(guest, page, frame):
-        state = storage.frames.state[frame]
-        foreign_share = state == FrameState.SHARED and storage.frames.owner[frame] != guest.serial
-        if state == FrameState.NON_SECURE or foreign_share:
+        state = storage.frames.state.item(frame)
+        foreign_share = state == SHARED_FRAME and storage.frames.owner.item(frame) != guest.serial
+        if state == NON_SECURE or foreign_share:
             raise _interruption(ProgramCode.NON_SECURE_STORAGE_ACCESS, gaddr)
         raise _interruption(ProgramCode.SECURE_STORAGE_VIOLATION, gaddr)
     if (
-        guest.pages.state[page] == PageState.PRIVATE
+        guest.pages.state.item(page) == PRIVATE
         and frame // LARGE_PAGES not in storage.large
         and guest.space.mapping_size(guest.origin + page) > PAGE_SIZE
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from zseal.arch.storage import MIB
 from zseal.crypto.keyexchange import key_hash
 from zseal.formats.uv_codes import Command, Generic, Init, Issuer
@@ -15,7 +17,7 @@ from zseal.ultravisor.tables import MACHINE
 _TWO_GIB = 2 << 30
 
 
-def installed_calls(commands: frozenset[Command]) -> bytes:
+def installed_calls(commands: Iterable[Command]) -> bytes:
     """Return the 32-byte list that has the bit of each of ``commands`` on."""
     words = sum(1 << (255 - command.bit) for command in commands)
     return words.to_bytes(32, "big")
@@ -29,8 +31,9 @@ def version_mask(versions: tuple[int, ...]) -> int:
 def query_information(machine: MachineState, issuer: Issuer) -> QuiUvcb:
     """Return what QUI tells a host or a guest."""
     settings = machine.settings
+    rows = machine.host_rows if issuer is Issuer.HOST else machine.guest_rows
     return QuiUvcb(
-        inst_calls=installed_calls(machine.installed[issuer]),
+        inst_calls=installed_calls(row.command for row in rows.values()),
         uv_base_stor_len=settings.uv_base_storage,
         conf_base_phys_stor_len=settings.conf_base_storage,
         conf_base_virt_stor_len=settings.conf_virtual_base,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, Generic
-
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
@@ -21,31 +17,13 @@ from zseal.ultravisor.configuration import Configuration
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.faults import BUSY
 from zseal.ultravisor.refusal import UvcRefusal
-from zseal.ultravisor.state import BlockT, Busy, HostMemory, MachineState, Reply, Request
+from zseal.ultravisor.state import Busy, Call, HostMemory, MachineState, Reply, Request, Row
 
 _OPCODE = b"\xb9\xa4"
 _BLOCK_ALIGNMENT = 8
+_EXECUTED = GenericAnswer.EXECUTED.rc
 _BEFORE_INIT = (Command.QUI, Command.INIT_UV)
 
-
-@dataclasses.dataclass(frozen=True)
-class Call(Generic[BlockT]):
-    """One row: a command, the layout of its control block, what carries it out.
-
-    The block's length must be the layout's size, or at least ``minimum`` where that is given.
-    """
-
-    command: Command
-    layout: type[BlockT]
-    handler: Callable[[MachineState, Request[BlockT]], Reply]
-    minimum: int | None = None
-
-    def fits(self, length: int) -> bool:
-        """Whether a control block of ``length`` bytes is acceptable."""
-        return length == self.layout.SIZE if self.minimum is None else length >= self.minimum
-
-
-Row = Call[Any]
 
 # code, list bit and issuer of each command stand in zseal.formats.uv_codes.Command
 CALLS: tuple[Row, ...] = (
@@ -76,21 +54,16 @@ CALLS: tuple[Row, ...] = (
     Call(Command.REMOVE_SHARED_ACCESS, uvcb.ShareUvcb, storage.unshare_page),
 )
 
-_TABLES: dict[Issuer, dict[int, Row]] = {
-    issuer: {row.command.value: row for row in CALLS if issuer in row.command.issuer}
-    for issuer in (Issuer.HOST, Issuer.GUEST)
-}
 
-
-def installed(issuer: Issuer, disabled: frozenset[Command]) -> frozenset[Command]:
-    """Return the commands that ``issuer`` may use on a machine without the ``disabled`` ones.
+def installed_rows(issuer: Issuer, disabled: frozenset[Command]) -> dict[int, Row]:
+    """Return the rows that ``issuer`` may use, by command code, on a machine without the ``disabled`` ones.
 
     Share and unshare are there together or not at all, as Linux requires.
     """
     sharing = {Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS}
     if sharing & disabled:
         disabled = disabled | sharing
-    return frozenset(row.command for row in _TABLES[issuer].values()) - disabled
+    return {row.command.value: row for row in CALLS if issuer in row.command.issuer and row.command not in disabled}
 
 
 def check_instruction(instruction: bytes, psw: Psw, *, facility_158: bool) -> int:
@@ -129,12 +102,11 @@ def execute(
     memory.check(address, uvcb.HEADER_SIZE, write=True)
     header = uvcb.UvcbHeader.unpack(memory.read(address, uvcb.HEADER_SIZE))
     memory.check(address, header.length, write=True)
-    issuer = Issuer.HOST if caller is None else Issuer.GUEST
-    row = _TABLES[issuer].get(header.command)
+    row = (machine.host_rows if caller is None else machine.guest_rows).get(header.command)
     reply, rc, rrc = Reply(), 0, 0
     try:
-        row = _permitted(machine, issuer, row, header.length)
-        machine.calls[row.command] += 1
+        row = _permitted(machine, caller, row, header.length)
+        machine.calls[header.command] += 1
         fault = machine.faults.take(row.command)
         if isinstance(fault, Answer):
             raise UvcRefusal(fault)
@@ -151,10 +123,10 @@ def execute(
     except UvcRefusal as refusal:
         rc, rrc = refusal.rc, refusal.rrc
         if row is not None:
-            machine.refused[row.command] += 1
+            machine.refused[header.command] += 1
         machine.log.add(Level.WARNING, "call refused", command=header.command, rc=rc, rrc=rrc)
     _store(memory, address, row, reply, rc, rrc)
-    return 0 if rc == GenericAnswer.EXECUTED.rc else 1
+    return 0 if rc == _EXECUTED else 1
 
 
 def _page_details(block: Layout, caller: Configuration | None) -> dict[str, int | str]:
@@ -166,12 +138,12 @@ def _page_details(block: Layout, caller: Configuration | None) -> dict[str, int 
     return details
 
 
-def _permitted(machine: MachineState, issuer: Issuer, row: Row | None, length: int) -> Row:
+def _permitted(machine: MachineState, caller: Configuration | None, row: Row | None, length: int) -> Row:
     if length < uvcb.HEADER_SIZE:
         raise UvcRefusal(GenericAnswer.INVALID_LENGTH)
-    if row is None or row.command not in machine.installed[issuer]:
+    if row is None:
         raise UvcRefusal(GenericAnswer.INVALID_COMMAND)
-    if issuer is Issuer.HOST and not machine.initialised and row.command not in _BEFORE_INIT:
+    if caller is None and machine.base is None and row.command not in _BEFORE_INIT:
         raise UvcRefusal(GenericAnswer.INVALID_STATE, detail="the ultravisor is not initialised")
     if not row.fits(length):
         raise UvcRefusal(GenericAnswer.INVALID_LENGTH)

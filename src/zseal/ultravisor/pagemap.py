@@ -40,6 +40,8 @@ _PINNED = Kind("pinned", (213, 94, 0), "P", 5)
 _SHARED_OUT = Kind("shared, not resident", (240, 228, 66), "o", 3)
 _LOST = Kind("lost", (0, 0, 0), "x", 6)
 _PINNED_CODE = len(PageState)
+UNPROTECTED_CODE = _PINNED_CODE + 1
+"""For viewers: the pages of a guest that is not protected, or not yet, of which the ultravisor knows nothing."""
 
 GUEST_KINDS = {
     PageState.UNUSED.value: _UNUSED,
@@ -49,6 +51,7 @@ GUEST_KINDS = {
     PageState.SHARED_OUT.value: _SHARED_OUT,
     PageState.LOST.value: _LOST,
     _PINNED_CODE: _PINNED,
+    UNPROTECTED_CODE: Kind("unprotected", (153, 153, 153), "u", 7),
 }
 HOST_KINDS = {
     FrameState.NON_SECURE.value: Kind("non-secure", (229, 229, 229), ".", 0),

@@ -20,7 +20,7 @@ from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
 from zseal.ultravisor.refusal import UvcRefusal
-from zseal.ultravisor.tables import FrameState, FrameTable, Index, PageState, PageTable, runs
+from zseal.ultravisor.tables import SECURE, FrameState, FrameTable, Index, PageState, PageTable, runs
 
 CHUNK = 256
 """Pages handled at once: 1 MiB of data."""
@@ -77,7 +77,7 @@ class SecureStorage:
 
     def owner(self, frame: int) -> tuple[GuestStorage | None, int]:
         """Return the living guest that a secure, shared or pinned frame belongs to, and the page it holds."""
-        return self.guests.get(int(self.frames.owner[frame])), int(self.frames.page[frame])
+        return self.guests.get(self.frames.owner.item(frame)), self.frames.page.item(frame)
 
     def _by_owner(self, frames: Index) -> Iterator[tuple[GuestStorage | None, Index]]:
         """Split frames that are not non-secure by owner; None stands for a guest that is gone."""
@@ -88,8 +88,10 @@ class SecureStorage:
     def holds(self, guest: GuestStorage, page: int, frame: int) -> bool:
         """Whether ``frame`` is where ``page`` of ``guest`` is resident."""
         table = self.frames
-        return bool(
-            table.state[frame] >= FrameState.SECURE and table.owner[frame] == guest.serial and table.page[frame] == page
+        return (
+            table.state.item(frame) >= SECURE
+            and table.owner.item(frame) == guest.serial
+            and table.page.item(frame) == page
         )
 
     # ---------------------------------------------------------------- export

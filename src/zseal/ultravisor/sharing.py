@@ -9,7 +9,7 @@ from zseal.arch.storage import PAGE_SHIFT
 from zseal.formats.uv_codes import PageCall
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import GuestStorage, SecureStorage
-from zseal.ultravisor.tables import FrameState, PageState
+from zseal.ultravisor.tables import DONATED, PINNED, PRIVATE, SECURE, SHARED, SHARED_FRAME, SHARED_OUT, UNUSED
 
 
 def _with_host(guest: GuestStorage, page: int) -> ProgramInterruption:
@@ -23,18 +23,18 @@ def share(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
 
     An unused page is taken first, as zeros. Raises ProgramInterruption (3e) for one that the host has to import.
     """
-    state = guest.pages.state[page]
-    if state in (PageState.SHARED, PageState.SHARED_OUT):
+    state = guest.pages.state.item(page)
+    if state in (SHARED, SHARED_OUT):
         return False
-    if state == PageState.UNUSED:
+    if state == UNUSED:
         try:
             storage.import_run(guest, page, 1)
         except UvcRefusal:
             raise _with_host(guest, page) from None
-    elif state != PageState.PRIVATE:
+    elif state != PRIVATE:
         raise _with_host(guest, page)
-    storage.frames.state[guest.pages.frame[page]] = FrameState.SHARED
-    guest.pages.state[page] = PageState.SHARED
+    storage.frames.state[guest.pages.frame.item(page)] = SHARED_FRAME
+    guest.pages.state[page] = SHARED
     return True
 
 
@@ -43,16 +43,16 @@ def unshare(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
 
     Raises ProgramInterruption (3e) for a shared page that the host has to import first.
     """
-    state = guest.pages.state[page]
-    if state == PageState.SHARED_OUT:
+    state = guest.pages.state.item(page)
+    if state == SHARED_OUT:
         raise _with_host(guest, page)
-    if state != PageState.SHARED:
+    if state != SHARED:
         return True
-    frame = guest.pages.frame[page]
-    if storage.frames.state[frame] == FrameState.PINNED:
+    frame = guest.pages.frame.item(page)
+    if storage.frames.state.item(frame) == PINNED:
         return False
-    storage.frames.state[frame] = FrameState.SECURE
-    guest.pages.state[page] = PageState.PRIVATE
+    storage.frames.state[frame] = SECURE
+    guest.pages.state[page] = PRIVATE
     return True
 
 
@@ -62,26 +62,26 @@ def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:
     A shared page that is with the host has nothing to be trusted in it: it becomes unused, so reads as zeros.
     """
     table = guest.pages
-    shared = np.flatnonzero(table.state == PageState.SHARED)
-    storage.frames.state[table.frame[shared]] = FrameState.SECURE
-    table.state[shared] = PageState.PRIVATE
-    out = np.flatnonzero(table.state == PageState.SHARED_OUT)
-    table.state[out] = PageState.UNUSED
+    shared = np.flatnonzero(table.state == SHARED)
+    storage.frames.state[table.frame[shared]] = SECURE
+    table.state[shared] = PRIVATE
+    out = np.flatnonzero(table.state == SHARED_OUT)
+    table.state[out] = UNUSED
     return int(shared.size + out.size)
 
 
 def pin(storage: SecureStorage, frame: int) -> None:
     """Keep a shared frame shared until it is unpinned; raises UvcRefusal unless a living guest shares it."""
-    state = storage.frames.state[frame]
-    if state == FrameState.DONATED:
+    state = storage.frames.state.item(frame)
+    if state == DONATED:
         raise UvcRefusal(PageCall.DONATED)
-    if state not in (FrameState.SHARED, FrameState.PINNED) or storage.owner(frame)[0] is None:
+    if state not in (SHARED_FRAME, PINNED) or storage.owner(frame)[0] is None:
         raise UvcRefusal(PageCall.NOT_SHARED)
-    storage.frames.state[frame] = FrameState.PINNED
+    storage.frames.state[frame] = PINNED
 
 
 def unpin(storage: SecureStorage, guest: GuestStorage, page: int) -> None:
     """Undo :func:`pin` for the frame of ``page``; no effect where it is not pinned. Raises UvcRefusal."""
-    if guest.pages.state[page] != PageState.SHARED:
+    if guest.pages.state.item(page) != SHARED:
         raise UvcRefusal(PageCall.NOT_SHARED)
-    storage.frames.state[guest.pages.frame[page]] = FrameState.SHARED
+    storage.frames.state[guest.pages.frame.item(page)] = SHARED_FRAME

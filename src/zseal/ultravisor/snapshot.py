@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from zseal.arch.storage import PAGE_SHIFT
+from zseal.formats.uv_codes import Command
 from zseal.ultravisor.configuration import Configuration
 from zseal.ultravisor.state import MachineState
 from zseal.ultravisor.tables import FrameState, PageState
@@ -72,8 +73,8 @@ def take_snapshot(machine: MachineState) -> Snapshot:
         storage_bytes=machine.storage.size,
         donated_bytes=machine.ledger.total,
         frames={state.name.lower(): int(found[state]) for state in FrameState},
-        calls={command.name: count for command, count in sorted(machine.calls.items())},
-        refused={command.name: count for command, count in sorted(machine.refused.items())},
+        calls={Command(code).name: count for code, count in sorted(machine.calls.items())},
+        refused={Command(code).name: count for code, count in sorted(machine.refused.items())},
         configurations=tuple(
             ConfigurationSnapshot(
                 serial=each.guest.serial,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import secrets
-from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 from zseal.arch.storage import OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.layout import Layout
-from zseal.formats.uv_codes import Answer, Command, Issuer
+from zseal.formats.uv_codes import Answer, Command
 from zseal.formats.uv_codes import Generic as GenericAnswer
 from zseal.ultravisor.addressspace import AddressSpace
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
@@ -81,6 +81,26 @@ class Reply:
 DONE = Reply()
 
 
+@dataclasses.dataclass(frozen=True)
+class Call(Generic[BlockT]):
+    """One row of the table of calls: a command, the layout of its control block, what carries it out.
+
+    The block's length must be the layout's size, or at least ``minimum`` where that is given.
+    """
+
+    command: Command
+    layout: type[BlockT]
+    handler: Callable[[MachineState, Request[BlockT]], Reply]
+    minimum: int | None = None
+
+    def fits(self, length: int) -> bool:
+        """Whether a control block of ``length`` bytes is acceptable."""
+        return length == self.layout.SIZE if self.minimum is None else length >= self.minimum
+
+
+Row = Call[Any]
+
+
 class MachineState:
     """The ultravisor of one machine. Handlers of calls work on it; ``Ultravisor`` guards it with a lock."""
 
@@ -92,9 +112,12 @@ class MachineState:
         self.host = HostCpus()
         self.faults = FaultPlan()
         self.spaces: dict[int, AddressSpace] = {}
-        self.calls: collections.Counter[Command] = collections.Counter()
-        self.refused: collections.Counter[Command] = collections.Counter()
-        self.installed: dict[Issuer, frozenset[Command]] = {}
+        self.calls: collections.Counter[int] = collections.Counter()
+        """Calls done and refused, by command code."""
+        self.refused: collections.Counter[int] = collections.Counter()
+        self.host_rows: Mapping[int, Row] = {}
+        """The installed calls, by command code."""
+        self.guest_rows: Mapping[int, Row] = {}
         self._serial = 0
         self._handles: set[int] = set()
         self.forget()

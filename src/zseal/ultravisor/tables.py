@@ -46,6 +46,12 @@ class PageState(enum.IntEnum):
     """Destroyed by the host while the guest lived."""
 
 
+# Plain numbers for the paths that take one page at a time: looking up a member of an enumeration, and comparing numpy's
+# numbers with it, costs more there than everything else.
+NON_SECURE, DONATED, SECURE, SHARED_FRAME, PINNED = (state.value for state in FrameState)
+UNUSED, PRIVATE, SHARED, EXPORTED, SHARED_OUT, LOST = (state.value for state in PageState)
+
+
 class FrameTable:
     """The host's view: for each frame its state and, unless it is non-secure, which page of which owner it holds."""
 

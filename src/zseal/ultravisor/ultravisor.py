@@ -16,7 +16,7 @@ from zseal.ultravisor.addressspace import AddressSpace
 from zseal.ultravisor.calls_machine import query_information
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
-from zseal.ultravisor.dispatch import execute, installed
+from zseal.ultravisor.dispatch import execute, installed_rows
 from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import FaultPlan
 from zseal.ultravisor.pagemap import GUEST_KINDS, HOST_KINDS, PageMap, guest_states
@@ -85,8 +85,9 @@ class Ultravisor:
     ) -> None:
         self._lock = threading.RLock()
         self._machine = MachineState(storage, keys, settings or Settings(), log or EventLog())
-        for issuer in (Issuer.HOST, Issuer.GUEST):
-            self._machine.installed[issuer] = installed(issuer, self._machine.settings.disabled_calls)
+        disabled = self._machine.settings.disabled_calls
+        self._machine.host_rows = installed_rows(Issuer.HOST, disabled)
+        self._machine.guest_rows = installed_rows(Issuer.GUEST, disabled)
 
     @property
     def storage(self) -> Storage:

@@ -22,7 +22,8 @@ from zseal.formats.uvcb import (
 from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import ModelHost
 from zseal.ultravisor import Settings
-from zseal.ultravisor.dispatch import CALLS, Row, check_instruction
+from zseal.ultravisor.dispatch import CALLS, check_instruction
+from zseal.ultravisor.state import Row
 
 HOST_CALLS = [row for row in CALLS if Issuer.HOST in row.command.issuer]
 UVC = bytes.fromhex("b9a40002")

@@ -19,9 +19,10 @@ from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import HostError, ModelHost
 from zseal.host.pager import GuestKilledError
 from zseal.ultravisor import EventLog, Level, UvcRefusal, ValidityIntercept
-from zseal.ultravisor.dispatch import CALLS, Row
+from zseal.ultravisor.dispatch import CALLS
 from zseal.ultravisor.faults import BUSY, PARTIAL, Fault
 from zseal.ultravisor.pagecrypto import PageSealer
+from zseal.ultravisor.state import Row
 
 PAGE = 0x30000
 
