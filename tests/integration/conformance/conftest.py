@@ -1,0 +1,178 @@
+"""Runs the test guest on either engine, protected or not."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.storage import MIB
+from zseal.engine.embedded import EmbeddedEngine
+from zseal.engine.interface import Engine, Milestone
+from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.qemu.engine import QemuEngine
+from zseal.host.guest_events import ConsoleOutput, EventStream, Reached, Result
+from zseal.host.guest_session import Session
+from zseal.host.vmm import Vmm
+from zseal.hostkeys.machine import Machine
+from zseal.image.build import build_image
+from zseal.testguest import kernel
+
+EngineName = Literal["embedded", "qemu"]
+MEMORY = 32 * MIB
+PREFIX = "zseal-test-guest: "
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run left behind."""
+
+    lines: list[str]
+    milestones: list[Milestone]
+    result: Result
+    pages: dict[str, int]
+    host: dict[int, bytes]
+
+
+@dataclasses.dataclass
+class Laboratory:
+    """Seals and runs guests in ``folder``."""
+
+    folder: Path
+    machine: Machine
+    other: Machine
+
+    def seal(self, words: str, *, machine: Machine | None = None, ramdisk: bytes | None = None) -> Path:
+        path = self.folder / "image"
+        path.unlink(missing_ok=True)
+        key = (machine or self.machine).host_key_document.public_key()
+        build_image(path, kernel=kernel(), ramdisk=ramdisk, cmdline=words.encode(), host_keys=[key])  # type: ignore[list-item]
+        return path
+
+    def run(
+        self,
+        engine: EngineName,
+        path: Path,
+        *,
+        cpus: int = 1,
+        look_at: tuple[int, ...] = (),
+        meanwhile: Callable[[Session, Vmm, bytes], None] | None = None,
+        resets: int = 0,
+    ) -> Run:
+        """Run the image and return its console lines; ``look_at`` are pages the host reads at the end."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with open_engine(engine, descriptor, path, cpus) as subject:
+                return self._run(subject, cpus, look_at, meanwhile, resets)
+        finally:
+            os.close(descriptor)
+
+    def _run(
+        self,
+        subject: Subject,
+        cpus: int,
+        look_at: tuple[int, ...],
+        meanwhile: Callable[[Session, Vmm, bytes], None] | None,
+        resets: int,
+    ) -> Run:
+        vmm = Vmm(subject.engine.memory, cpus, self.machine.keys)  # type: ignore[arg-type]  # both have SharedMemory
+        if isinstance(subject.engine, EmbeddedEngine):
+            subject.engine.first_touch = first_touch(vmm)
+        events = EventStream()
+        session = Session(subject.engine, vmm, events, {})
+        pages: dict[str, int] = {}
+        host: dict[int, bytes] = {}
+
+        def at_end() -> None:
+            pages.update(vmm.page_counts())
+            for address in look_at:
+                host[address] = vmm.ultravisor.host_view(address, 4096, live=True)
+
+        session.at_end.append(at_end)
+        loop = asyncio.new_event_loop()
+        output = b""
+        seen = 0
+        milestones: list[Milestone] = []
+        try:
+            session.start(loop, 60)
+            while session.result is None:
+                loop.run_until_complete(asyncio.sleep(0.002))
+                everything = list(events.read(0.0))
+                output = b"".join(event.data for event in everything if isinstance(event, ConsoleOutput))
+                milestones = [event.milestone for event in everything if isinstance(event, Reached)]
+                if meanwhile is not None and len(output) > seen:
+                    seen = len(output)
+                    meanwhile(session, vmm, output)
+                if resets and milestones.count(Milestone.IMAGE_ENTRY) > resets:
+                    subject.engine.end()
+        finally:
+            vmm.close()
+            subject.engine.close()
+            loop.close()
+        everything = list(events.read(0.0))
+        output = b"".join(event.data for event in everything if isinstance(event, ConsoleOutput))
+        milestones = [event.milestone for event in everything if isinstance(event, Reached)]
+        lines = [line.removeprefix(PREFIX) for line in output.decode("ascii").splitlines() if line]
+        return Run(lines, milestones, session.result, pages, host)
+
+
+@dataclasses.dataclass
+class Subject:
+    """An engine that is closed at the end, whatever happens."""
+
+    engine: Engine
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.close()
+
+
+def open_engine(name: EngineName, descriptor: int, path: Path, cpus: int) -> Subject:
+    if name == "embedded":
+        return Subject(EmbeddedEngine(descriptor, memory=MEMORY, cpus=cpus))
+    with path.open("rb") as stream:
+        stream.seek(4)
+        entry = int.from_bytes(stream.read(4), "big") & 0x7FFFFFFF
+    return Subject(QemuEngine(MachineConfig(kernel=descriptor, memory=MEMORY, cpus=cpus), entry=entry))
+
+
+def first_touch(vmm: Vmm) -> Callable[[int], None]:
+    """The host's side of a guest's access: a page that is not secure is imported, as KVM does it."""
+
+    def touch(address: int) -> None:
+        if not vmm.protected or vmm.configuration is None:
+            return
+        for _ in range(4):
+            try:
+                vmm.ultravisor.guest_read(vmm.configuration, address, 1)
+            except ProgramInterruption as error:
+                if error.code is not ProgramCode.NON_SECURE_STORAGE_ACCESS:
+                    raise
+                vmm.import_page(address)
+            else:
+                return
+
+    return touch
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Machine, Machine]:
+    folder = tmp_path_factory.mktemp("machines")
+    made = []
+    for name in ("ours", "theirs"):
+        Machine.create(folder / name, name=name)
+        made.append(Machine.load(folder / name))
+    return made[0], made[1]
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path, machines: tuple[Machine, Machine]) -> Iterator[Laboratory]:
+    yield Laboratory(tmp_path, *machines)
