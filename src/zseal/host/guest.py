@@ -23,17 +23,23 @@ from typing import Self, TypeVar
 
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
+from zseal.engine.interface import Engine
 from zseal.engine.qemu.commandline import Disk, MachineConfig, fixed_memory_size
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.errors import InputError
-from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Result
+from zseal.host.control.registry import check_name, listen
+from zseal.host.control.server import ControlServer
+from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Protected, Result
 from zseal.host.guest_image import inspect_image
 from zseal.host.guest_session import Session
 from zseal.host.guest_thread import GuestThread
 from zseal.host.paging import Paging, finish
+from zseal.host.record import Record
+from zseal.host.recorder import Recorder
 from zseal.host.report import Json
 from zseal.host.view import Host
 from zseal.host.vmm import Vmm
+from zseal.host.watch_monitor import Monitor, Observation
 from zseal.hostkeys.machine import Machine
 
 DEFAULT_MEMORY = 1 << 30
@@ -44,9 +50,16 @@ class Guest:
     """One run of ``image`` on ``machine``; a context manager that starts it and, at the end, ends it in any case.
 
     ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds. ``qemu`` is the program to use,
-    ``qemu_arguments`` are given to it as they are. Raises ZsealError where the image can't be run: it is none, the
-    memory is too little for it, QEMU is missing or does not start.
+    ``qemu_arguments`` are given to it as they are. ``run_ahead`` False makes every ultravisor call stop QEMU, as
+    without the package unicorn. Raises ZsealError where the image can't be run: it is none, the memory is too little
+    for it, QEMU is missing or does not start.
+
+    With a ``name`` (letters, digits, dots, dashes, underscores) other processes of this user find and control it, see
+    ``zseal.host.control``; it must not be in use. ``record`` collects what :attr:`record` tells.
     """
+
+    _name: str | None = None
+    _recorder: Recorder | None = None
 
     def __init__(
         self,
@@ -60,7 +73,12 @@ class Guest:
         timeout: float | None = None,
         qemu: str | None = None,
         qemu_arguments: Sequence[str] = (),
+        run_ahead: bool = True,
+        name: str | None = None,
+        record: bool = False,
     ) -> None:
+        if name is not None:
+            check_name(name)
         with contextlib.ExitStack() as files:
             boot = inspect_image(image)
             files.callback(boot.close)
@@ -74,7 +92,18 @@ class Guest:
             )
             boot.check_memory(config.memory)
             subject: dict[str, Json] = {"image": str(image), "image_bytes": boot.size, "machine": machine.name}
-            self._prepare(config, subject, files, entry=boot.entry, keys=machine.keys, timeout=timeout, qemu=qemu)
+            self._prepare(
+                config,
+                subject,
+                files,
+                entry=boot.entry,
+                keys=machine.keys,
+                timeout=timeout,
+                qemu=qemu,
+                run_ahead=run_ahead,
+            )
+        self._name = name
+        self._recorder = Recorder(self._monitor) if record else None
 
     @classmethod
     def plain(
@@ -117,13 +146,16 @@ class Guest:
         timeout: float | None,
         qemu: str | None = None,
         engine: QemuEngine | None = None,
+        run_ahead: bool = True,
     ) -> None:
         self._timeout = timeout
         self._stream = EventStream()
-        self._engine = engine or QemuEngine(config, entry=entry, program=qemu)
+        self._engine = engine or QemuEngine(config, entry=entry, program=qemu, run_ahead=run_ahead)
         self._vmm = None if keys is None else Vmm(self._engine.memory, config.cpus, keys)
         subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
         self._session = Session(self._engine, self._vmm, self._stream, subject)
+        self._monitor = Monitor(self._session)
+        self._control: ControlServer | None = None
         self._thread = GuestThread("zseal-guest")
         self._files = files.pop_all()
         self._started = self._closed = False
@@ -137,10 +169,21 @@ class Guest:
         self._started = True
         try:
             self._thread.start()
-            self._thread.call(lambda: self._session.start(self._thread.loop, self._timeout))
+            self._thread.call(self._begin)
         except BaseException:
             self.close()
             raise
+
+    def _begin(self) -> None:
+        loop = self._thread.loop
+        if self._name is not None:
+            self._monitor.name = self._name
+            self._control = ControlServer(listen(self._name), self._monitor)
+            self._control.start(loop)
+            self._session.at_end.append(self._control.ended)
+        if self._recorder is not None:
+            self._recorder.start(loop)
+        self._session.start(loop, self._timeout)
 
     def __enter__(self) -> Self:
         self.start()
@@ -176,6 +219,8 @@ class Guest:
             if self._vmm is not None:
                 steps.callback(self._vmm.close)
             steps.callback(self._session.end, Result(Outcome.STOPPED, "the guest was stopped"))
+            if self._control is not None:
+                steps.callback(self._control.close)
 
     # --- what happens ---
 
@@ -192,6 +237,15 @@ class Guest:
     def wait(self, timeout: float | None = None) -> Result | None:
         """Wait until the guest has ended and return how, or None after ``timeout`` s."""
         return self._stream.wait_for_end(timeout)
+
+    def wait_for_protection(self, timeout: float = 60.0) -> None:
+        """Wait until the guest runs protected for the first time; raises EngineError where it never does."""
+        for event in self._stream.read_until(timeout):
+            if isinstance(event, Protected):
+                return
+            if isinstance(event, Ended):
+                raise EngineError(f"the guest was never protected: {event.result.message}")
+        raise EngineError(f"the guest was not protected within {timeout:g} s")
 
     def wait_for_output(self, text: str, timeout: float = 60.0) -> str:
         """Return what the guest has written up to and including ``text``; raises EngineError where it never does."""
@@ -219,6 +273,17 @@ class Guest:
     def protected(self) -> bool:
         """Whether the guest runs protected now."""
         return self._vmm is not None and self._vmm.protected
+
+    def observe(self, *, lines: int = 10) -> Observation:
+        """Return what can be seen of the guest now, with so many last lines of its console."""
+        return self._thread.call(lambda: self._monitor.observe(lines=lines))
+
+    @property
+    def record(self) -> Record:
+        """What happened over time, for ``zseal.host.htmlpage``; raises EngineError unless that was asked for."""
+        if self._recorder is None:
+            raise EngineError("this run is not recorded", hint="start the guest with record=True")
+        return self._thread.call(self._recorder.record)
 
     # --- what can be done ---
 
@@ -281,8 +346,18 @@ class Guest:
         return self._thread.call(function)
 
     @property
+    def engine(self) -> Engine:
+        """What executes the guest, for extensions: touch it in the guest's loop only."""
+        return self._engine
+
+    @property
+    def vmm(self) -> Vmm | None:
+        """What protects the guest, None for a plain one, for extensions: touch it in the guest's loop only."""
+        return self._vmm
+
+    @property
     def session(self) -> Session:
-        """Engine, firmware and hypervisor of this run, for extensions: touch them in the guest's loop only."""
+        """What listens to the engine, for extensions: touch it in the guest's loop only."""
         return self._session
 
 

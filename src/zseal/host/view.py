@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zseal.arch.interruption import ProgramInterruption
-from zseal.arch.storage import MIB
-from zseal.engine.memory import SharedMemory
+from zseal.arch.storage import MIB, Storage
 from zseal.errors import InputError, OutputError
 from zseal.files import atomic_output
 from zseal.host.vmm import Vmm
@@ -23,7 +22,7 @@ class Host:
     protected, and for a guest that never is, memory is plain. The raw memory is not to be had here.
     """
 
-    def __init__(self, ram: SharedMemory, vmm: Vmm | None) -> None:
+    def __init__(self, ram: Storage, vmm: Vmm | None) -> None:
         self._ram = ram
         self._vmm = vmm
 
@@ -34,10 +33,11 @@ class Host:
 
     def read_memory(self, address: int, length: int) -> bytes:
         """Return ``length`` bytes at guest absolute ``address``; raises InputError outside guest memory."""
-        self._check(address, length)
+        self.check(address, length)
         return b"".join(self._pieces(address, length))
 
-    def _check(self, address: int, length: int) -> None:
+    def check(self, address: int, length: int) -> None:
+        """Raise InputError unless all ``length`` bytes at ``address`` are guest memory."""
         if address < 0 or length < 0 or address + length > self._ram.size:
             raise InputError(
                 f"{length} bytes at {address:#x} are not in the guest's memory of {self._ram.size // MIB} MiB"
