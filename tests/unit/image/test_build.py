@@ -247,6 +247,30 @@ def test_killed_at_any_moment_the_old_output_stays(number: signal.Signals, tmp_p
     assert output.read_bytes() == b"old"
 
 
+def test_memory_does_not_grow_with_the_ramdisk() -> None:
+    script = (
+        "import resource\n"
+        "from cryptography.hazmat.primitives.asymmetric import ec\n"
+        "from zseal.image.build import build_image\n"
+        "class Long:\n"
+        "    left = 260 << 20\n"
+        "    def read(self, size=-1):\n"
+        "        size = min(size, self.left)\n"
+        "        self.left -= size\n"
+        "        return bytes(size)\n"
+        "class Discard:\n"
+        "    def seek(self, offset):\n"
+        "        return offset\n"
+        "    def write(self, data):\n"
+        "        return len(data)\n"
+        "key = ec.generate_private_key(ec.SECP521R1()).public_key()\n"
+        "build_image(Discard(), kernel=b'', ramdisk=Long(), host_keys=[key], check_components=False)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(child.stdout) < 200 << 10
+
+
 def test_progress_reaches_the_total() -> None:
     seen: list[tuple[int, int | None]] = []
     build_image(
