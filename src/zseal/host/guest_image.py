@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from pathlib import Path
 
 from zseal.arch.storage import MIB
@@ -50,6 +51,8 @@ def inspect_image(path: Path) -> BootImage:
     except OSError as error:
         raise InputError(f"cannot read the image: {error.strerror}", where=str(path)) from error
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError("an image is a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             image = read_image(stream)
             entry = int.from_bytes(os.pread(descriptor, 4, 4), "big") & _ENTRY_MASK

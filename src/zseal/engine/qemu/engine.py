@@ -329,10 +329,11 @@ class QemuEngine(Engine):
         machine = self._started()
         if machine.gdb is not None and machine.gdb.running:
             machine.gdb.wait()
+        machine.qmp.execute("set-action", reboot="reset")
         machine.qmp.execute("system_reset")
         for event in machine.qmp.wait_for("RESET"):
             self._event(event)
-        machine.qmp.execute("query-status")  # answered when QEMU's main loop has left the reset behind
+        machine.qmp.execute("set-action", reboot="shutdown")  # answered when QEMU has left the reset behind
         if machine.gdb is None or self._sites is None:
             machine.qmp.execute("cont")
             return
