@@ -23,7 +23,7 @@ COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
     "epilog": (
         "Exit codes: 0 power-off, 1 error, 2 wrong usage, 3 guest panic, 4 image refused by the ultravisor, "
-        "5 timeout, 6 QEMU lost, 7 watchdog, 130 interrupted, 143 terminated. Arguments behind -- go to QEMU as they are."
+        "5 timeout, 6 QEMU lost, 7 watchdog, 130 interrupted, 143 terminated. What follows -- goes to QEMU as it is."
     ),
 }
 

@@ -154,8 +154,10 @@ def test_a_killed_qemu_has_an_exit_code_of_its_own(machine: Machine, seal: Seal)
 def test_a_reader_that_goes_away_ends_the_guest(machine: Machine, seal: Seal) -> None:
     guest = Running(command(machine, seal("hello nap=300 hello nap=300 hello loop")), b"hello")
     assert guest.process.stdout is not None
+    assert guest.process.stderr is not None
     guest.process.stdout.close()
     guest.process.wait(timeout=30)
+    guest.process.stderr.close()
     assert guest.process.returncode == 1
     assert parent(guest.qemu) is None
 
