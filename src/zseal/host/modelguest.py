@@ -60,7 +60,7 @@ class ModelGuest:
             try:
                 return action()
             except ProgramInterruption as interruption:
-                self.pager.handle(interruption)
+                self.pager.fault(interruption)
         raise GuestKilledError("the guest makes no progress: its host does not keep the pages it needs")
 
     def read(self, address: int, length: int) -> bytes:
