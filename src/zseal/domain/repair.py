@@ -47,6 +47,8 @@ _LEAVES: dict[str, frozenset[str]] = {
     "model": frozenset({"acceleration", "resolution"}),
 }
 
+MAX_ENTITY = 64
+_ENTITY = re.compile(rb"&(?:#\d+|#x[0-9A-Fa-f]+|lt|gt|amp|apos|quot);")
 _NAME = re.compile(rb"[A-Za-z_][\w:.-]*")
 _BAD_QUOTES = "“”„‟‘’‚‛«»"
 _UNQUOTED = re.compile(rb"""([\w:.-]+)\s*=\s*(?=[^\s"'<>=])((?:[^\s"'<>/=]|/(?!>))+)""")
@@ -131,10 +133,10 @@ def _slip(data: bytes, error: NotWellFormedError) -> _Slip:
         return _mismatch(data, offset, stack)
     if reason == errors.XML_ERROR_NO_ELEMENTS and stack:
         return _unclosed(data, stack[-1], len(data), "the end of the file")
-    if reason == errors.XML_ERROR_UNDEFINED_ENTITY or (
-        reason == errors.XML_ERROR_INVALID_TOKEN and data[offset : offset + 1] == b"&"
-    ):
-        return _Slip("a bare '&' must be written '&amp;'", offset, Edit(offset, offset + 1, b"&amp;"))
+    if reason in (errors.XML_ERROR_UNDEFINED_ENTITY, errors.XML_ERROR_INVALID_TOKEN):
+        for place in range(offset, max(offset - MAX_ENTITY, -1), -1):
+            if data[place : place + 1] == b"&" and not _ENTITY.match(data, place):
+                return _Slip("a bare '&' must be written '&amp;'", place, Edit(place, place + 1, b"&amp;"))
     if reason == errors.XML_ERROR_MISPLACED_XML_PI and not data[:offset].strip():
         return _Slip("there are blanks before the XML declaration", 0, Edit(0, offset, b""))
     if reason == errors.XML_ERROR_DUPLICATE_ATTRIBUTE:
@@ -181,8 +183,8 @@ def _belongs(parent: Element, child: Element) -> bool:
         return not child.children and not child.attributes
     if child.name in _DEVICES and (child.children or child.attributes):
         return parent.name == "devices"
-    if child.name in _SECTIONS and parent.name in (*_DEVICES, *_SECTIONS):
-        return (parent.name, child.name) in (("cputune", "vcpu"), ("vcpus", "vcpu"), ("metadata", "description"))
+    if child.name in _SECTIONS:
+        return parent.name in ("domain", "metadata", "vcpus")
     return True
 
 
@@ -273,4 +275,5 @@ def _bad_quotes(data: bytes, place: int) -> _Slip | None:
     start = place + len(match[1].encode())
     end = place + len(match[0].encode())
     message = f"the value of {match[2]} is in typographic quotes, XML needs ' or \""
-    return _Slip(message, start, Edit(start, end, f"'{match[4]}'".encode()))
+    name = start - len(match[1].encode()) + len(match[1]) - len(match[1].lstrip())
+    return _Slip(message, name, Edit(start, end, f"'{match[4]}'".encode()))

@@ -1,0 +1,122 @@
+"""Connections to libvirt: in this process (``qemu:///embed``), or to a daemon.
+
+The in-process driver is the whole of libvirt's QEMU driver without a daemon. It keeps everything below one folder and
+works as long as an event loop turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import parse_qs, quote, urlsplit
+
+from zseal.domain.connect import libvirt_module
+from zseal.errors import InputError, MissingDependencyError
+
+EMBED = "qemu:///embed"
+_LOG_VARIABLE = "LIBVIRT_LOG_OUTPUTS"
+_loop_lock = threading.Lock()
+_loop_running = False
+
+# Nothing that needs another user, a daemon, or rights over this computer.
+_CONFIGURATION = """\
+user = "+{user}"
+group = "+{group}"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+"""
+
+
+def _turn_event_loop(libvirt: ModuleType) -> None:
+    """Let libvirt's event loop turn in a thread of its own; once in a process, before the first connection."""
+    global _loop_running
+    with _loop_lock:
+        if _loop_running:
+            return
+        libvirt.virEventRegisterDefaultImpl()
+
+        def turn() -> None:
+            while True:
+                libvirt.virEventRunDefaultImpl()
+
+        threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
+        _loop_running = True
+
+
+class Connection:
+    """An open connection; ``libvirt`` is the module, ``handle`` its connection object."""
+
+    def __init__(self, libvirt: ModuleType, handle: object, uri: str, root: Path | None) -> None:
+        self.libvirt = libvirt
+        self.handle = handle
+        self.uri = uri
+        self.root = root
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the driver is in this process."""
+        return self.root is not None
+
+    @property
+    def other_user(self) -> bool:
+        """Whether QEMU runs as another user than this process."""
+        return not self.embedded and urlsplit(self.uri).path == "/system"
+
+
+def _is_embedded(uri: str) -> bool:
+    return urlsplit(uri).scheme == "qemu" and urlsplit(uri).path == "/embed"
+
+
+@contextlib.contextmanager
+def open_connection(uri: str = EMBED) -> Iterator[Connection]:
+    """Open ``qemu:///embed`` (with ``?root=DIR``, or in a temporary folder), ``qemu:///session`` or ``…/system``.
+
+    Raises UsageError or InputError where libvirt can't, MissingDependencyError without libvirt-python.
+    """
+    with contextlib.ExitStack() as undo:
+        root = None
+        if _is_embedded(uri):
+            given = parse_qs(urlsplit(uri).query).get("root")
+            root = Path(given[0]).resolve() if given else Path(tempfile.mkdtemp(prefix="zseal-libvirt-"))
+            if not given:
+                undo.callback(shutil.rmtree, root, ignore_errors=True)
+            _prepare_root(root)
+            uri = f"{EMBED}?root={quote(str(root))}"
+            # libvirt's own log goes to stderr otherwise
+            os.environ.setdefault(_LOG_VARIABLE, f"3:file:{root / 'libvirt.log'}")
+        libvirt = libvirt_module()
+        _turn_event_loop(libvirt)
+        try:
+            handle = libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise _open_error(str(error), uri) from error
+        undo.callback(handle.close)
+        yield Connection(libvirt, handle, uri, root)
+
+
+def _prepare_root(root: Path) -> None:
+    configuration = root / "etc" / "qemu.conf"
+    if not configuration.exists():
+        configuration.parent.mkdir(parents=True, exist_ok=True)
+        configuration.write_text(_CONFIGURATION.format(user=os.getuid(), group=os.getgid()), encoding="utf-8")
+
+
+def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
+    if "libvirt-qemu" in reason or "Failed to parse user" in reason:
+        user_hint = "install libvirt-daemon-system (Debian), which creates it, or do not run as root"
+        return MissingDependencyError("libvirt needs a user of its own when it runs as root", hint=user_hint)
+    if "no connection driver available" in reason or "not find" in reason:
+        driver_hint = "install libvirt-daemon-driver-qemu (Debian, Fedora)"
+        return MissingDependencyError("libvirt's QEMU driver is not installed", hint=driver_hint)
+    hint: str | None = None if _is_embedded(uri) else "start the daemon, or leave --connect out: zseal then needs none"
+    return InputError(f"libvirt can't connect: {reason}", where=uri, hint=hint)

@@ -1,0 +1,48 @@
+"""Run a domain as a protected guest: :class:`zseal.host.guest.Guest` with libvirt between it and QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+
+from zseal.domain.launch.connection import Connection
+from zseal.domain.launch.engine import LibvirtEngine
+from zseal.domain.launch.translate import Translated
+from zseal.engine.qemu.commandline import MachineConfig
+from zseal.host.guest import Guest
+from zseal.host.guest_image import inspect_image
+from zseal.host.report import Json
+from zseal.hostkeys.machine import Machine
+
+
+class DomainGuest(Guest):
+    """One run of the ``translated`` domain on ``machine``, started through ``connection``.
+
+    ``console`` False leaves the domain's console to others, virsh for example. Raises ZsealError as Guest does, and
+    where libvirt does not start the domain.
+    """
+
+    def __init__(  # the parent describes QEMU itself
+        self,
+        translated: Translated,
+        *,
+        connection: Connection,
+        machine: Machine,
+        console: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        with contextlib.ExitStack() as files:
+            boot = inspect_image(translated.image)
+            files.callback(boot.close)
+            boot.check_memory(translated.memory)
+            config = MachineConfig(kernel=boot.descriptor, memory=translated.memory, cpus=translated.cpus)
+            subject: dict[str, Json] = {
+                "image": str(translated.image),
+                "image_bytes": boot.size,
+                "machine": machine.name,
+                "domain": translated.document.name,
+                "libvirt": connection.uri,
+                "translated": list(translated.changes),
+            }
+            engine = LibvirtEngine(connection, translated.document, config, entry=boot.entry, console=console)
+            files.callback(engine.close)
+            self._prepare(config, subject, files, entry=boot.entry, keys=machine.keys, timeout=timeout, engine=engine)

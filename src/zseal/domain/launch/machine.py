@@ -1,0 +1,231 @@
+"""A QEMU that libvirt started: its connections, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+from lxml import etree
+
+from zseal.domain.document import Document
+from zseal.domain.launch.connection import Connection
+from zseal.domain.launch.translate import add_arguments
+from zseal.engine.errors import EngineError
+from zseal.engine.interface import Console
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.gdbremote import GdbRemote
+from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.process import QemuProcess
+from zseal.engine.qemu.qmp import Qmp
+from zseal.errors import InputError
+
+CONNECT_SECONDS = 30.0
+_LOG_TAIL = 4096
+_GUARD = Path(__file__).with_name("guard.py")
+
+
+class LibvirtProcess(QemuProcess):
+    """The QEMU of ``domain``: not our child, so its exit status is unknown; libvirt ends it."""
+
+    def __init__(self, domain: object, pid: int, log: Path | None) -> None:
+        self._domain = domain
+        self._log = log
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._ended = False
+        command = [sys.executable, "-I", "-S", str(_GUARD), str(pid)]
+        self._guard = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        if self._guard.stdout is None or not self._guard.stdout.readline():
+            raise EngineError("QEMU ended as soon as it was started")
+
+    def messages(self) -> str:
+        """Return the end of libvirt's log of the domain, where it can be read."""
+        if self._log is None:
+            return ""
+        try:
+            with self._log.open("rb") as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_TAIL))
+                return stream.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until QEMU has ended; returns 0 then, for its status is libvirt's to know."""
+        if self.pidfd < 0:
+            return 0
+        ready, _, _ = select.select([self.pidfd], [], [], timeout)
+        return 0 if ready else None
+
+    def kill(self) -> int:
+        """Let libvirt end the domain, and release what belongs to it."""
+        if self.pidfd >= 0:
+            # a domain that has ended is none any more
+            with contextlib.suppress(Exception):
+                self._domain.destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
+            self.wait(CONNECT_SECONDS)
+            os.close(self.pidfd)
+            self.pidfd = -1
+            if self._guard.stdin is not None and self._guard.stdout is not None:
+                self._guard.stdin.close()
+                self._guard.stdout.close()
+            self._guard.wait()
+        return 0
+
+
+class Terminal(socket.socket):
+    """The pseudo-terminal of a libvirt console, with the few methods of a socket that an engine uses."""
+
+    def __init__(self, path: str) -> None:
+        terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            tty.setraw(terminal, termios.TCSANOW)
+        except termios.error:
+            os.close(terminal)
+            raise
+        self._terminal = terminal
+        # the socket itself is unused: a connected pair would need a thread that copies
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def fileno(self) -> int:
+        """Return the terminal's descriptor; -1 once it is closed."""
+        return self._terminal
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Let reads and writes wait, or not."""
+        os.set_blocking(self._terminal, flag)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Read; empty at the end of QEMU."""
+        try:
+            return os.read(self._terminal, size)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return b""  # EIO: the other side is gone
+
+    def send(self, data: object, flags: int = 0, /) -> int:
+        """Write what the terminal takes."""
+        return os.write(self._terminal, data)  # type: ignore[arg-type]  # any buffer
+
+    def close(self) -> None:
+        """Close the terminal."""
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
+            super().close()
+
+
+class LibvirtMachine(QemuMachine):
+    """A domain that libvirt created stopped, with the gdb stub and a QMP monitor of our own.
+
+    ``folder`` is where the sockets and, for a QEMU of another user, guest memory get a name.
+    """
+
+    def __init__(  # the parent starts QEMU itself
+        self, connection: Connection, document: Document, memory: SharedMemory, *, folder: Path, console: bool
+    ) -> None:
+        self._closed = False
+        libvirt = connection.libvirt
+        with contextlib.ExitStack() as undo:
+            listeners = {name: _listen(folder / name, undo) for name in ("qmp", "gdb")}
+            if connection.other_user:
+                _open_to_others(folder)
+            started = add_arguments(document, _arguments(folder, memory))
+            flags = libvirt.VIR_DOMAIN_START_PAUSED
+            if not connection.embedded:  # which does not support it; the guard does it then
+                flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
+            try:
+                self.domain = connection.handle.createXML(started.data.decode(), flags)  # type: ignore[attr-defined]
+            except libvirt.libvirtError as error:
+                raise InputError(f"libvirt does not start the domain: {error}", where=document.name) from error
+            undo.callback(_destroy, self.domain)
+            qmp, pid = _accept(listeners["qmp"])
+            undo.callback(qmp.close)
+            gdb, _ = _accept(listeners["gdb"])
+            undo.callback(gdb.close)
+            log = connection.root / "log" / "qemu" / f"{self.domain.name()}.log" if connection.root else None
+            self.process = LibvirtProcess(self.domain, pid, log)
+            undo.callback(self.process.kill)
+            self.qmp, self.gdb = Qmp(qmp), GdbRemote(gdb)
+            self.qmp.handshake()
+            self.gdb.handshake()
+            self.consoles = {Console.TERMINAL: self._console(undo) if console else _silent(undo)}
+            for terminal in self.consoles.values():
+                terminal.setblocking(False)
+            undo.pop_all()
+        for listener in listeners.values():
+            listener.close()
+
+    def _console(self, undo: contextlib.ExitStack) -> socket.socket:
+        """The domain's first console, as the running domain tells it."""
+        live = etree.fromstring(self.domain.XMLDesc())
+        path = next((console.get("tty") for console in live.iterfind("devices/console") if console.get("tty")), None)
+        if path is None:
+            return _silent(undo)
+        terminal = Terminal(path)
+        undo.callback(terminal.close)
+        return terminal
+
+    def end(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
+        """Let libvirt end QEMU, which writes out its disks."""
+        self.close(release)
+
+
+def _destroy(domain: object) -> None:
+    with contextlib.suppress(Exception):
+        domain.destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
+
+
+def _silent(undo: contextlib.ExitStack) -> socket.socket:
+    """The console of a domain that has none: nothing comes, and what is sent is lost."""
+    ours, theirs = socket.socketpair()
+    undo.callback(ours.close)
+    undo.callback(theirs.close)
+    return ours
+
+
+def _listen(path: Path, undo: contextlib.ExitStack) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    undo.callback(listener.close)
+    listener.bind(str(path))
+    listener.listen(1)
+    listener.settimeout(CONNECT_SECONDS)
+    return listener
+
+
+def _accept(listener: socket.socket) -> tuple[socket.socket, int]:
+    """Take QEMU's connection; return it and QEMU's process id."""
+    try:
+        connection, _ = listener.accept()
+    except TimeoutError as error:
+        raise EngineError("QEMU did not connect to zseal") from error
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return connection, struct.unpack("3i", credentials)[0]
+
+
+def _open_to_others(folder: Path) -> None:
+    """Let the user that libvirt's system daemon runs QEMU as reach the sockets."""
+    folder.chmod(0o711)
+    for entry in folder.iterdir():
+        entry.chmod(0o666)
+
+
+def _arguments(folder: Path, memory: SharedMemory) -> list[str]:
+    """What QEMU gets besides what libvirt gives it."""
+    path = getattr(memory, "path", None) or f"/proc/{os.getpid()}/fd/{memory.descriptor}"
+    backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,size={memory.size}"
+    arguments = ["-object", backend, "-machine", "memory-backend=zseal-ram"]
+    for name in ("qmp", "gdb"):
+        arguments += ["-chardev", f"socket,id=zseal-{name},path={folder / name}"]
+    return [*arguments, "-mon", "chardev=zseal-qmp,mode=control", "-gdb", "chardev:zseal-gdb"]
