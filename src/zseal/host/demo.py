@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zseal.arch.storage import MIB
-from zseal.engine.qemu.commandline import Disk
+from zseal.engine.qemu.devices import Disk
 from zseal.errors import InputError, ZsealError
 from zseal.files import read_limited
 from zseal.host.debian import DebianArchive

@@ -24,7 +24,8 @@ from typing import Self, TypeVar
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
-from zseal.engine.qemu.commandline import Disk, MachineConfig, fixed_memory_size
+from zseal.engine.qemu.commandline import MachineConfig, fixed_memory_size
+from zseal.engine.qemu.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.errors import InputError
 from zseal.host.control.registry import check_name, listen

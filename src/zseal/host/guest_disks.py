@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from zseal.engine.qemu.commandline import Disk
+from zseal.engine.qemu.devices import Disk
 from zseal.errors import InputError, UsageError
 
 _SWITCH = {"on": True, "off": False, "": True}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 
 from zseal.arch.storage import MIB
+from zseal.engine.qemu.devices import Device, Disk, RandomSource, UserNetwork
 from zseal.errors import UsageError
 
 CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
+DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"
+_MACHINE_TYPE = re.compile(r"[\w.-]+")
 _INCREMENTS = 1020  # storage increments that SCLP can name (MAX_STORAGE_INCREMENTS less the reserved ones, QEMU)
 
 
@@ -25,56 +29,38 @@ def fixed_memory_size(size: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Disk:
-    """A block device of the guest: ``path`` of an image or device file in ``format`` (raw, qcow2, …).
-
-    ``iommu`` is the device's ``iommu_platform``: without it a protected guest refuses the device, as on hardware.
-    """
-
-    path: str
-    format: str = "raw"
-    read_only: bool = False
-    iommu: bool = True
-
-    def arguments(self, index: int) -> list[str]:
-        """Return the QEMU arguments of the disk number ``index``."""
-        node = {
-            "driver": self.format,
-            "node-name": f"disk{index}",
-            "read-only": self.read_only,
-            "file": {"driver": "file", "filename": self.path},
-        }
-        device = {
-            "driver": "virtio-blk-ccw",
-            "id": f"disk{index}-device",
-            "drive": f"disk{index}",
-            "iommu_platform": self.iommu,
-        }
-        return ["-blockdev", json.dumps(node), "-device", json.dumps(device)]
-
-
-@dataclasses.dataclass(frozen=True)
 class MachineConfig:
     """What QEMU is to build.
 
-    ``kernel`` and ``ramdisk`` are descriptors of the files QEMU loads at start (a boot image is a kernel to QEMU),
-    ``memory`` is in bytes, ``extra`` is passed to QEMU as it is.
+    ``kernel`` and ``ramdisk`` are descriptors of the files QEMU loads at start (a boot image is a kernel to QEMU);
+    without a kernel the firmware boots from the disks. ``memory`` is in bytes, ``extra`` is passed to QEMU as it is.
     """
 
-    kernel: int
+    kernel: int | None
     memory: int
     cpus: int = 1
     ramdisk: int | None = None
     cmdline: str | None = None
     disks: Sequence[Disk] = ()
+    networks: Sequence[UserNetwork] = ()
+    random_sources: Sequence[RandomSource] = ()
     line_mode_console: bool = False
-    machine_type: str = "s390-ccw-virtio"
+    machine_type: str = DEFAULT_MACHINE_TYPE
     name: str = "zseal"
     extra: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.cpus <= CPU_LIMIT:
             raise UsageError(f"a machine has 1 to {CPU_LIMIT} CPUs, not {self.cpus}")
+        if not _MACHINE_TYPE.fullmatch(self.machine_type):
+            raise UsageError(
+                f"{self.machine_type!r} is no machine type", hint="qemu-system-s390x -machine help lists them"
+            )
+
+    @property
+    def devices(self) -> Sequence[Sequence[Device]]:
+        """All devices, those of a kind together."""
+        return self.disks, self.networks, self.random_sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +94,13 @@ def arguments(config: MachineConfig, inherited: Descriptors) -> list[str]:
     out += ["-chardev", f"socket,id=terminal,fd={inherited.terminal}", "-device", "sclpconsole,chardev=terminal"]
     if inherited.line_mode is not None:
         out += ["-chardev", f"socket,id=line,fd={inherited.line_mode}", "-device", "sclplmconsole,chardev=line"]
-    out += ["-kernel", f"/proc/self/fd/{config.kernel}"]
+    if config.kernel is not None:
+        out += ["-kernel", f"/proc/self/fd/{config.kernel}"]
     if config.ramdisk is not None:
         out += ["-initrd", f"/proc/self/fd/{config.ramdisk}"]
     if config.cmdline is not None:
         out += ["-append", config.cmdline]
-    for index, disk in enumerate(config.disks):
-        out += disk.arguments(index)
+    for kind in config.devices:
+        for index, device in enumerate(kind):
+            out += device.arguments(index)
     return [*out, *config.extra]

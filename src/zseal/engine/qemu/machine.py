@@ -40,8 +40,9 @@ class QemuMachine:
                 line_mode=line.descriptor if line else None,
                 gdb=gdb.descriptor if gdb else None,
             )
-            inherit = [given.memory, given.qmp, given.terminal, config.kernel]
-            inherit += [number for number in (given.line_mode, given.gdb, config.ramdisk) if number is not None]
+            inherit = [given.memory, given.qmp, given.terminal]
+            optional = (given.line_mode, given.gdb, config.kernel, config.ramdisk)
+            inherit += [number for number in optional if number is not None]
             self._closed = False
             self.process = QemuProcess(arguments(config, given), inherit=inherit, program=program)
             undo.callback(self.process.kill)
