@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zseal.domain.rules.interface import Rule
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-app.command("run")(domain_run.command)
+app.command("run", epilog=domain_run.EPILOG)(domain_run.command)
 
 STDIN = "-"
 

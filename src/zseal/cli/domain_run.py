@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
+    from zseal.domain.document import Document
     from zseal.domain.model import Style
+
+EPILOG = (
+    "Exit codes as of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image refused by the "
+    "ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 130 interrupted, 143 terminated."
+)
 
 
 def style_of(name: str) -> Style:
@@ -15,6 +24,74 @@ def style_of(name: str) -> Style:
     return Style.IOMMU if name == "iommu" else Style.LAUNCH_SECURITY
 
 
-def command() -> None:
-    """Start a domain as a protected guest."""
-    raise NotImplementedError
+def command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Domain XML.")],
+    machine: Annotated[
+        Path, typer.Option("--machine", metavar="DIR", help="Software machine to run it on, see zseal machine create.")
+    ],
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="Sealed image to boot, instead of the domain's kernel."),
+    ] = None,
+    connect: Annotated[
+        str, typer.Option("--connect", metavar="URI", help="qemu:///embed (no daemon), qemu:///session or …/system.")
+    ] = "qemu:///embed",
+    force: Annotated[
+        bool, typer.Option("--force", help="Start it although lint finds errors: it fails as it would on a real host.")
+    ] = False,
+    console: Annotated[
+        bool, typer.Option(help="Show the domain's console; without, it is left to virsh console.")
+    ] = True,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write an account of the run as JSON.")
+    ] = None,
+    host_dump: Annotated[
+        Path | None,
+        typer.Option("--host-dump", metavar="FILE", help="Write what the host sees of guest memory at the end."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
+    ] = None,
+) -> None:
+    """Start a libvirt domain as a protected guest on this computer, through real libvirt.
+
+    What this computer can't do (KVM, the host's CPU model, libvirt's networks) is translated, and every change is told.
+    """
+    from zseal.cli.run import check_outputs, follow
+    from zseal.domain.document import Document, decode, read_document_bytes
+    from zseal.domain.launch import DomainGuest, translate
+    from zseal.domain.launch.connection import is_system, open_connection
+    from zseal.hostkeys.machine import Machine
+
+    check_outputs(report, host_dump, overwrite=overwrite)
+    chosen = Machine.load(machine)
+    document = Document(str(file), *decode(str(file), read_document_bytes(file)))
+    _lint(document, force=force)
+    translated = translate(document, image=image, user_network=not is_system(connect))
+    for change in translated.changes:
+        typer.echo(f"note: {change}", err=True)
+    with open_connection(connect) as connection:
+        guest = DomainGuest(translated, connection=connection, machine=chosen, console=console, timeout=timeout)
+        code = follow(guest, report, host_dump, overwrite=overwrite)
+    raise typer.Exit(code)
+
+
+def _lint(document: Document, *, force: bool) -> None:
+    """Say what would fail on a real host, in the words of the rules; without ``force`` that is the end."""
+    from zseal.domain.lint import Settings, lint_document
+    from zseal.domain.report.text import finding_lines, plural
+    from zseal.domain.rules.interface import Severity
+
+    settings = Settings(schema=False, local_files=False, ignore=frozenset({"PV004"}))
+    errors = [f for f in lint_document(document, settings).findings if f.severity is Severity.ERROR]
+    for finding in errors:
+        for line in finding_lines(finding):
+            typer.echo(line, err=True)
+    if errors and not force:
+        typer.echo(
+            f"error: {plural(len(errors), 'error')}: on a real host this domain would fail too; "
+            "zseal domain fix repairs it, --force starts it all the same",
+            err=True,
+        )
+        raise typer.Exit(1)

@@ -89,9 +89,7 @@ def command(
     from zseal.host.guest_disks import parse_disk
     from zseal.hostkeys.machine import Machine
 
-    for output in (report, host_dump):
-        if output is not None and not overwrite and (output.exists() or output.is_symlink()):
-            raise OutputError("the output exists", where=str(output), hint="choose another name or give --overwrite")
+    check_outputs(report, host_dump, overwrite=overwrite)
     guest = Guest(
         image,
         machine=Machine.load(machine),
@@ -103,6 +101,18 @@ def command(
         qemu=qemu,
         qemu_arguments=ctx.args,
     )
+    raise typer.Exit(follow(guest, report, host_dump, overwrite=overwrite))
+
+
+def check_outputs(*outputs: Path | None, overwrite: bool) -> None:
+    """Raise OutputError for an output that exists, before anything is started."""
+    for output in outputs:
+        if output is not None and not overwrite and (output.exists() or output.is_symlink()):
+            raise OutputError("the output exists", where=str(output), hint="choose another name or give --overwrite")
+
+
+def follow(guest: Guest, report: Path | None, host_dump: Path | None, *, overwrite: bool) -> int:
+    """Run ``guest`` with its console on stdout, write what was asked for, tell how it ended; return the exit code."""
     before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         with guest:
@@ -111,7 +121,7 @@ def command(
     finally:
         signal.signal(signal.SIGTERM, before)
     print(result.message if code == 0 else f"error: {result.message}", file=sys.stderr)
-    raise typer.Exit(code)
+    return code
 
 
 def _watch(guest: Guest) -> tuple[Result, int]:

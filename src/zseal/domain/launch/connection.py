@@ -70,7 +70,12 @@ class Connection:
     @property
     def other_user(self) -> bool:
         """Whether QEMU runs as another user than this process."""
-        return not self.embedded and urlsplit(self.uri).path == "/system"
+        return is_system(self.uri) and os.getuid() == 0
+
+
+def is_system(uri: str) -> bool:
+    """Whether ``uri`` is libvirt's system daemon, which has networks."""
+    return urlsplit(uri).path == "/system"
 
 
 def _is_embedded(uri: str) -> bool:
