@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from zseal.arch.storage import PAGE_SHIFT
 from zseal.engine.interface import Milestone
+from zseal.errors import FormatError
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, Protected, Reached, Reset, Started, StartRefused
 from zseal.host.guest_session import Session
 from zseal.host.paging import PagedOut
@@ -72,7 +74,10 @@ class Observation:
             "cpus": self.cpus,
             "image": self.image,
             "machine": self.machine,
-            "phases": [dataclasses.asdict(phase) for phase in self.phases],
+            "phases": [
+                {"name": phase.name, "start": round(phase.start, 6), "end": round(phase.end, 6)}
+                for phase in self.phases
+            ],
             "pages": {**self.pages},
             "calls": {**self.calls},
             "refused_calls": {**self.refused},
@@ -82,6 +87,79 @@ class Observation:
             "console": [*self.console],
         }
         return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Json]) -> Observation:
+        """Return what :meth:`to_json` gave; raises FormatError for anything else."""
+        try:
+            return cls(
+                name=str(plain["name"]),
+                state=str(plain["state"]),
+                phase=str(plain["phase"]),
+                seconds=_number(plain["seconds"]),
+                boots=_count(plain["boots"]),
+                protected=plain["protected"] is True,
+                memory=_count(plain["memory"]),
+                cpus=_count(plain["cpus"]),
+                image=str(plain["image"]),
+                machine=str(plain["machine"]),
+                phases=tuple(
+                    Phase(str(each["name"]), _number(each["start"]), _number(each["end"]))
+                    for each in _objects(plain["phases"])
+                ),
+                pages=_counts(plain["pages"]),
+                calls=_counts(plain["calls"]),
+                refused=_counts(plain["refused_calls"]),
+                engine={
+                    key: value if isinstance(value, int | float | str) else ""
+                    for key, value in _object(plain["engine"]).items()
+                },
+                devices=tuple(
+                    DeviceTraffic(str(each["device"]), *(_count(each[name]) for name in _TRAFFIC))
+                    for each in _objects(plain["devices"])
+                ),
+                absent=tuple(
+                    PagedOut(Path(str(each["path"])), _count(each["pages"])) for each in _objects(plain["paged_out"])
+                ),
+                console=tuple(str(line) for line in _list(plain["console"])),
+            )
+        except (KeyError, TypeError) as error:
+            raise FormatError("the guest describes itself in a way that this zseal does not know") from error
+
+
+_TRAFFIC = [field.name for field in dataclasses.fields(DeviceTraffic)][1:]
+
+
+def _object(value: Json) -> dict[str, Json]:
+    if not isinstance(value, dict):
+        raise TypeError("no object")
+    return value
+
+
+def _list(value: Json) -> list[Json]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
+def _objects(value: Json) -> list[dict[str, Json]]:
+    return [_object(each) for each in _list(value)]
+
+
+def _number(value: Json) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError("no number")
+    return float(value)
+
+
+def _count(value: Json) -> int:
+    if not isinstance(value, int):
+        raise TypeError("no whole number")
+    return value
+
+
+def _counts(value: Json) -> dict[str, int]:
+    return {key: _count(each) for key, each in _object(value).items()}
 
 
 class Monitor:
@@ -123,6 +201,8 @@ class Monitor:
         self._enter("protected bootloader" if isinstance(event, Protected) else "refused", event.seconds)
 
     def _enter(self, phase: str, seconds: float) -> None:
+        if phase == self._phase:
+            return
         if seconds > self._since and len(self._phases) < PHASE_LIMIT:
             self._phases.append(Phase(self._phase, self._since, seconds))
         self._phase, self._since = phase, seconds

@@ -223,6 +223,7 @@ class GuestControl:
 
         0 ends it at once.
         """
+        self._socket.settimeout(wait + ANSWER_SECONDS)
         return str(self.request("stop", wait=wait).get("message"))
 
     def kill(self) -> str:

@@ -1,0 +1,82 @@
+"""The live view on a terminal, and what stands for it where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from zseal.host.watch import Look
+    from zseal.host.watch_monitor import Observation
+
+Show = Callable[["Look"], None]
+
+
+class Format(enum.StrEnum):
+    """How something is told."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
+
+
+def default_interval(stream: TextIO) -> float:
+    """Return how often to look: people on a terminal want to see it move, a log wants to stay short."""
+    return 0.5 if _is_terminal(stream) else 2.0
+
+
+@contextlib.contextmanager
+def shown(stream: TextIO, form: Format = Format.TEXT) -> Iterator[Show]:
+    """Yield a function that shows a look on ``stream``: a picture on a terminal, a line of text or JSON elsewhere."""
+    from zseal.host.watch import line, view
+
+    if form is Format.JSON or not _is_terminal(stream):
+
+        def write(look: Look) -> None:
+            text = json.dumps(look.now.to_json()) if form is Format.JSON else line(look)
+            print(text, file=stream, flush=True)
+
+        yield write
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(file=stream), auto_refresh=False, vertical_overflow="crop") as live:
+        yield lambda look: live.update(view(look), refresh=True)
+
+
+def watch(
+    observe: Callable[[], Observation | None],
+    pause: Callable[[float], bool],
+    *,
+    stream: TextIO | None = None,
+    form: Format = Format.TEXT,
+    interval: float | None = None,
+    count: int | None = None,
+) -> None:
+    """Show what ``observe`` gives every ``interval`` s until it gives None, ``pause`` says so, or ``count`` times.
+
+    ``pause`` waits so many seconds and returns whether to go on.
+    """
+    from zseal.host.watch import Watcher
+
+    stream = stream or sys.stdout
+    seconds = interval or default_interval(stream)
+    watcher = Watcher()
+    number = 0
+    with shown(stream, form) as show:
+        while (seen := observe()) is not None:
+            show(watcher.look(seen))
+            number += 1
+            if number == count or not pause(seconds):
+                # the last state is worth seeing as well
+                if number != count and (seen := observe()) is not None:
+                    show(watcher.look(seen))
+                return
