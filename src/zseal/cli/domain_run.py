@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from zseal.domain.model import Style
 
 EPILOG = (
-    "Exit codes as of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image refused by the "
-    "ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 130 interrupted, 143 terminated."
+    "Exit codes as of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image refused by "
+    "the ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 130 interrupted, 143 terminated."
 )
 
 
@@ -49,6 +49,12 @@ def command(
         Path | None,
         typer.Option("--host-dump", metavar="FILE", help="Write what the host sees of guest memory at the end."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page about the run, readable anywhere.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
@@ -58,13 +64,15 @@ def command(
 
     What this computer can't do (KVM, the host's CPU model, libvirt's networks) is translated, and every change is told.
     """
-    from zseal.cli.run import check_outputs, follow
+    from zseal.cli.run import Outputs, follow
     from zseal.domain.document import Document, decode, read_document_bytes
     from zseal.domain.launch import DomainGuest, translate
     from zseal.domain.launch.connection import is_system, open_connection
+    from zseal.host.control.registry import free_name
     from zseal.hostkeys.machine import Machine
 
-    check_outputs(report, host_dump, overwrite=overwrite)
+    outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
+    outputs.check()
     chosen = Machine.load(machine)
     document = Document(str(file), *decode(str(file), read_document_bytes(file)))
     _lint(document, force=force)
@@ -72,8 +80,16 @@ def command(
     for change in translated.changes:
         typer.echo(f"note: {change}", err=True)
     with open_connection(connect) as connection:
-        guest = DomainGuest(translated, connection=connection, machine=chosen, console=console, timeout=timeout)
-        code = follow(guest, report, host_dump, overwrite=overwrite)
+        guest = DomainGuest(
+            translated,
+            connection=connection,
+            machine=chosen,
+            console=console,
+            timeout=timeout,
+            name=free_name(translated.document.name or file.stem),
+            record=html is not None,
+        )
+        code = follow(guest, outputs, watch=watch)
     raise typer.Exit(code)
 
 

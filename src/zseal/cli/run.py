@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +26,8 @@ COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
     "epilog": (
         "Exit codes: 0 power-off, 1 error, 2 wrong usage, 3 guest panic, 4 image refused by the ultravisor, "
-        "5 timeout, 6 QEMU lost, 7 watchdog, 130 interrupted, 143 terminated. What follows -- goes to QEMU as it is."
+        "5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 130 interrupted, 143 terminated. "
+        "What follows -- goes to QEMU as it is."
     ),
 }
 
@@ -77,6 +81,16 @@ def command(
         typer.Option("--host-dump", metavar="FILE", help="Write what the host sees of guest memory at the end."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: made from that of the image)."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page about the run, readable anywhere.")
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
     ] = None,
@@ -85,11 +99,13 @@ def command(
     ] = None,
 ) -> None:
     """Boot an image as a protected guest on this computer."""
+    from zseal.host.control.registry import free_name
     from zseal.host.guest import Guest
     from zseal.host.guest_disks import parse_disk
     from zseal.hostkeys.machine import Machine
 
-    check_outputs(report, host_dump, overwrite=overwrite)
+    outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
+    outputs.check()
     guest = Guest(
         image,
         machine=Machine.load(machine),
@@ -100,37 +116,62 @@ def command(
         timeout=timeout,
         qemu=qemu,
         qemu_arguments=ctx.args,
+        name=name or free_name(image.stem),
+        record=html is not None,
     )
-    raise typer.Exit(follow(guest, report, host_dump, overwrite=overwrite))
+    raise typer.Exit(follow(guest, outputs, watch=watch))
 
 
-def check_outputs(*outputs: Path | None, overwrite: bool) -> None:
-    """Raise OutputError for an output that exists, before anything is started."""
-    for output in outputs:
-        if output is not None and not overwrite and (output.exists() or output.is_symlink()):
-            raise OutputError("the output exists", where=str(output), hint="choose another name or give --overwrite")
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What is to be written about a run, once it is over."""
+
+    report: Path | None
+    host_dump: Path | None
+    html: Path | None
+    overwrite: bool
+
+    def check(self) -> None:
+        """Raise OutputError for an output that exists, before anything is started."""
+        for path in (self.report, self.host_dump, self.html):
+            if path is not None and not self.overwrite and (path.exists() or path.is_symlink()):
+                raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
+
+    def write(self, guest: Guest) -> None:
+        """Write them all; ``guest`` has ended and is not closed yet."""
+        from zseal.files import write_atomic
+
+        if self.report is not None:
+            text = json.dumps(guest.report, indent=2) + "\n"
+            write_atomic(self.report, text.encode(), overwrite=self.overwrite, mode=0o644)
+        if self.host_dump is not None:
+            guest.host.dump(self.host_dump, overwrite=self.overwrite)
+        if self.html is not None:
+            from zseal.host.htmlpage import render
+
+            write_atomic(self.html, render(guest.record).encode(), overwrite=self.overwrite, mode=0o644)
 
 
-def follow(guest: Guest, report: Path | None, host_dump: Path | None, *, overwrite: bool) -> int:
+def follow(guest: Guest, outputs: Outputs, *, watch: bool) -> int:
     """Run ``guest`` with its console on stdout, write what was asked for, tell how it ended; return the exit code."""
     before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         with guest:
-            result, code = _watch(guest)
-            _write_outputs(guest, report, host_dump, overwrite=overwrite)
+            result, code = _until_end(guest, _stream_and_show if watch else _stream)
+            outputs.write(guest)
     finally:
         signal.signal(signal.SIGTERM, before)
     print(result.message if code == 0 else f"error: {result.message}", file=sys.stderr)
     return code
 
 
-def _watch(guest: Guest) -> tuple[Result, int]:
-    """Stream the console until the guest has ended; return how, and the exit code."""
+def _until_end(guest: Guest, follow: Callable[[Guest], None]) -> tuple[Result, int]:
+    """Follow the guest until it has ended; return how, and the exit code."""
     from zseal.host.guest_events import Outcome, Result
 
     code = None
     try:
-        _stream(guest)
+        follow(guest)
     except KeyboardInterrupt:
         code = Outcome.STOPPED.exit_code
         guest.stop(Result(Outcome.STOPPED, "interrupted"))
@@ -154,11 +195,19 @@ def _stream(guest: Guest) -> None:
                 data = data[os.write(stdout, data) :]
 
 
-def _write_outputs(guest: Guest, report: Path | None, host_dump: Path | None, *, overwrite: bool) -> None:
-    from zseal.files import write_atomic
+def _stream_and_show(guest: Guest) -> None:
+    """Show the guest live; its console goes to stdout as well where that is no terminal."""
+    from zseal.cli.guest_watch import watch
+    from zseal.host.watch import CONSOLE_LINES
 
-    if report is not None:
-        text = json.dumps(guest.report, indent=2) + "\n"
-        write_atomic(report, text.encode(), overwrite=overwrite, mode=0o644)
-    if host_dump is not None:
-        guest.host.dump(host_dump, overwrite=overwrite)
+    console = None
+    if not sys.stdout.isatty():
+        console = threading.Thread(target=_stream, args=(guest,), daemon=True)
+        console.start()
+    watch(
+        lambda: guest.observe(lines=CONSOLE_LINES),
+        lambda seconds: guest.wait(seconds) is None,
+        stream=sys.stderr,
+    )
+    if console is not None:
+        console.join()

@@ -59,9 +59,6 @@ class Guest:
     ``zseal.host.control``; it must not be in use. ``record`` collects what :attr:`record` tells.
     """
 
-    _name: str | None = None
-    _recorder: Recorder | None = None
-
     def __init__(
         self,
         image: Path,
@@ -78,8 +75,6 @@ class Guest:
         name: str | None = None,
         record: bool = False,
     ) -> None:
-        if name is not None:
-            check_name(name)
         with contextlib.ExitStack() as files:
             boot = inspect_image(image)
             files.callback(boot.close)
@@ -102,9 +97,9 @@ class Guest:
                 timeout=timeout,
                 qemu=qemu,
                 run_ahead=run_ahead,
+                name=name,
+                record=record,
             )
-        self._name = name
-        self._recorder = Recorder(self._monitor) if record else None
 
     @classmethod
     def plain(
@@ -148,14 +143,18 @@ class Guest:
         qemu: str | None = None,
         engine: QemuEngine | None = None,
         run_ahead: bool = True,
+        name: str | None = None,
+        record: bool = False,
     ) -> None:
+        self._name = None if name is None else check_name(name)
         self._timeout = timeout
         self._stream = EventStream()
         self._engine = engine or QemuEngine(config, entry=entry, program=qemu, run_ahead=run_ahead)
         self._vmm = None if keys is None else Vmm(self._engine.memory, config.cpus, keys)
         subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
         self._session = Session(self._engine, self._vmm, self._stream, subject)
-        self._monitor = Monitor(self._session)
+        self._monitor = Monitor(self._session, name or "")
+        self._recorder = Recorder(self._monitor) if record else None
         self._control: ControlServer | None = None
         self._thread = GuestThread("zseal-guest")
         self._files = files.pop_all()
@@ -178,7 +177,6 @@ class Guest:
     def _begin(self) -> None:
         loop = self._thread.loop
         if self._name is not None:
-            self._monitor.name = self._name
             self._control = ControlServer(listen(self._name), self._monitor)
             self._control.start(loop)
             self._session.at_end.append(self._control.ended)

@@ -17,8 +17,8 @@ from zseal.hostkeys.machine import Machine
 class DomainGuest(Guest):
     """One run of the ``translated`` domain on ``machine``, started through ``connection``.
 
-    ``console`` False leaves the domain's console to others, virsh for example. Raises ZsealError as Guest does, and
-    where libvirt does not start the domain.
+    ``console`` False leaves the domain's console to others, virsh for example; ``name`` and ``record`` are Guest's.
+    Raises ZsealError as Guest does, and where libvirt does not start the domain.
     """
 
     def __init__(  # the parent describes QEMU itself
@@ -29,6 +29,8 @@ class DomainGuest(Guest):
         machine: Machine,
         console: bool = True,
         timeout: float | None = None,
+        name: str | None = None,
+        record: bool = False,
     ) -> None:
         with contextlib.ExitStack() as files:
             boot = inspect_image(translated.image)
@@ -45,4 +47,14 @@ class DomainGuest(Guest):
             }
             engine = LibvirtEngine(connection, translated.document, config, entry=boot.entry, console=console)
             files.callback(engine.close)
-            self._prepare(config, subject, files, entry=boot.entry, keys=machine.keys, timeout=timeout, engine=engine)
+            self._prepare(
+                config,
+                subject,
+                files,
+                entry=boot.entry,
+                keys=machine.keys,
+                timeout=timeout,
+                engine=engine,
+                name=name,
+                record=record,
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -106,10 +107,15 @@ class QemuProcess:
             return None
 
     def send_kill(self) -> None:
-        """Kill QEMU without waiting for its end."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        """Kill QEMU without waiting for its end; raises EngineError where that is not allowed."""
+        if self.pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended
+        except OSError as error:
+            raise EngineError(f"cannot kill QEMU (process {self.pid}): {error.strerror}") from error
 
     def kill(self) -> int:
         """Kill QEMU, collect it and close what belongs to it; returns its exit status."""

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import itertools
 import os
 import re
 import socket
@@ -197,6 +198,19 @@ def listen(name: str) -> Listener:
     except BaseException:
         directory.close()
         raise
+
+
+def free_name(text: str) -> str:
+    """Return a name made from ``text`` that no guest of this user has at present."""
+    base = name_from(text)
+    try:
+        with Directory() as directory:
+            directory.clean()
+            taken = set(directory.names())
+    except NoDirectoryError:
+        return base
+    numbered = (f"{base}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([base], numbered) if name not in taken)
 
 
 def no_such_guest(name: str) -> ControlError:
