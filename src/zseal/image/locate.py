@@ -117,28 +117,34 @@ def _header_at(stream: BinaryIO, offset: int) -> SeHeader:
     return parse_header(data)
 
 
-def _complete(stream: BinaryIO, offset: int, metadata: ImageMetadata | None, base: int) -> Place:
+def _complete(stream: BinaryIO, offset: int, metadata: ImageMetadata | None, base: int | None) -> Place:
     """Return the place of the header at ``offset`` with all that can be found around it.
 
-    With ``metadata`` the image is known to begin at ``base``; without, the IPL parameter block is where stage3a's
-    arguments say, or on the page before the header, and tells where the image begins.
+    The IPL parameter block is where the metadata or stage3a's arguments say, or else on the page before the header. If
+    nothing tells the ``base`` at which the image begins, that block does.
     """
     header = _header_at(stream, offset)
     end = _stage3a_end(stream, offset, header)
+    at, ipib = offset - PAGE_SIZE, None
     if metadata:
-        at = base + metadata.ipib_offset
-        return Place(header, offset, metadata, _ipib_at(stream, at), at, end, base)
-    candidates = [offset - PAGE_SIZE]
-    if end is not None:
-        start = end - Stage3aArguments.SIZE
-        candidates.insert(0, start + Stage3aArguments.unpack(read_at(stream, start, end - start)).ipib_offset)
-    for at in candidates:
+        at = (base or 0) + metadata.ipib_offset
         ipib = _ipib_at(stream, at)
-        if ipib and ipib.header.header_size == header.size:
-            # genprotimg leaves the address open; its first component is on the page behind the header
-            address = ipib.header.header_address or ipib.components[0].address - page_align(header.size)
-            return Place(header, offset, None, ipib, at, end, max(0, offset - address))
-    return Place(header, offset, stage3a_end=end)
+    elif end is not None:
+        start = end - Stage3aArguments.SIZE
+        at = start + Stage3aArguments.unpack(read_at(stream, start, end - start)).ipib_offset
+        ipib = _ipib_at(stream, at)
+    else:
+        ipib = _ipib_at(stream, at)
+        if ipib is None or ipib.header.header_size != header.size:
+            return Place(header, offset)
+    if base is None:
+        base = max(0, offset - _header_address(ipib, header)) if ipib else 0
+    return Place(header, offset, metadata, ipib, at, end, base)
+
+
+def _header_address(ipib: Ipib, header: SeHeader) -> int:
+    """Return the header's address; genprotimg leaves it open, but its first component is on the page behind."""
+    return ipib.header.header_address or ipib.components[0].address - page_align(header.size)
 
 
 def _ipib_at(stream: BinaryIO, offset: int) -> Ipib | None:
@@ -180,7 +186,7 @@ def _search(stream: BinaryIO) -> Place | None:
     for candidates, (offset, magic) in enumerate(_magics(stream, file_size(stream))):
         if candidates == _MAX_CANDIDATES:
             break
-        base, metadata = 0, None
+        base, metadata = None, None
         if magic == METADATA_MAGIC:
             base, metadata = offset - METADATA_OFFSET, _metadata_at(stream, offset)
             if base < 0 or metadata is None or metadata.header_offset < STAGE3A_ADDRESS:
