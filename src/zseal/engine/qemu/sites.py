@@ -37,7 +37,7 @@ _LOOK_BACK = 64  # bytes
 _UVC_OPCODE = 0xB9A4
 _EVERY_UVC = 1 << 20  # bytes of code; in more, two bytes alone are found in too many places by chance
 _COMPRESSED_PAGES = 4
-_COMPRESSED_DISTINCT = 225  # distinct byte values of a page: 256 random draws of 4096 leave none out, code has < 200
+_COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240
 
 
 def _begins_instruction(code: memoryview, offset: int) -> bool:
