@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line ``arguments`` (default: this process's) and exit with its code: 0, 1, or 2 for usage."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     if args == ["--version"]:
-        print(f"genprotimg (zseal) version {__version__}")
+        print(f"genprotimg version {__version__} (zseal)")
         return
     app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command(**COMMAND_SETTINGS)(create)

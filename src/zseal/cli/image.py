@@ -14,15 +14,15 @@ from zseal.cli.image_test import TestCommand, test
 from zseal.cli.messages import Messages, Quiet, Verbose
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-app.command("create", **COMMAND_SETTINGS)(create)
+app.command("create", short_help="Seal kernel, ramdisk and command line into an image.", **COMMAND_SETTINGS)(create)
 app.command("info", **COMMAND_SETTINGS)(info)
-app.command("test", cls=TestCommand, **COMMAND_SETTINGS)(test)
+app.command("test", cls=TestCommand, short_help="Tell which host keys can open it.", **COMMAND_SETTINGS)(test)
 app.command("diff", **COMMAND_SETTINGS)(diff)
 
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Boot image.")]
 
 
-@app.command("verify", **COMMAND_SETTINGS)
+@app.command("verify", short_help="Check all that happens at boot; extract parts.", **COMMAND_SETTINGS)
 def verify(
     image: ImageArgument,
     machine: Annotated[Path, typer.Option("--machine", metavar="DIR", help="Software machine that would boot it.")],
@@ -58,7 +58,7 @@ def verify(
         typer.echo(f"  wrote       {path}")
 
 
-@app.command("extract-header", **COMMAND_SETTINGS)
+@app.command("extract-header", short_help="Write the SE header to a file.", **COMMAND_SETTINGS)
 def extract_header(
     image: ImageArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File for the SE header.")],
