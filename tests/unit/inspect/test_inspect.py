@@ -230,6 +230,7 @@ def test_elf_files_and_dumps(tmp_path: Path) -> None:
         (b"(\xb5/\xfd" + b"0" * 200, "ramdisk", "zstd"),
         (gzip.compress(b"hello world"), "compressed", None),
     ],
+    ids=["plain", "gzip", "xz", "zstd", "gzip-of-something-else"],
 )
 def test_ramdisks_in_every_compression(tmp_path: Path, data: bytes, kind: str, compression: str | None) -> None:
     found = look(tmp_path, data)
