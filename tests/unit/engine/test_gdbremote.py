@@ -173,11 +173,11 @@ def test_resume_writes_first_and_the_stop_comes_later() -> None:
 
     with connected(answer) as (client, stub):
         client.resume(b"P1=ff", b"Z0,10000,2")
-        assert client.running
+        before = client.running
         with pytest.raises(EngineError, match="runs"):
             client.request(b"g")
         assert client.wait() == StopReply(5, 2)
-        assert not client.running
+        assert (before, client.running) == (True, False)
         assert stub.requests == [b"P1=ff", b"Z0,10000,2", b"vCont;c"]
 
 

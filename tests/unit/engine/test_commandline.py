@@ -1,0 +1,73 @@
+"""From a machine's description to QEMU's arguments."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, fixed_memory_size
+from zseal.engine.qemu.devices import Disk
+from zseal.errors import UsageError
+
+GIB = 1 << 30
+INHERITED = Descriptors(memory=10, qmp=11, terminal=12, line_mode=None, gdb=13)
+
+
+def after(option: str, given: list[str]) -> list[str]:
+    return [given[at + 1] for at, item in enumerate(given) if item == option]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got"),
+    [
+        (1, 1 << 20),
+        (GIB, GIB),
+        (GIB + 1, GIB + (2 << 20)),
+        (1020 << 20, 1020 << 20),
+        (1021 << 20, 1022 << 20),
+        (64 * GIB, 64 * GIB),
+        (64 * GIB + 1, 64 * GIB + (128 << 20)),
+    ],
+)
+def test_memory_is_whole_storage_increments(wanted: int, got: int) -> None:
+    assert fixed_memory_size(wanted) == got
+
+
+def test_everything_is_reached_through_inherited_descriptors() -> None:
+    given = arguments(MachineConfig(kernel=5, memory=GIB, cpus=3), INHERITED)
+    assert after("-kernel", given) == ["/proc/self/fd/5"]
+    assert json.loads(after("-object", given)[0])["mem-path"] == "/proc/self/fd/10"
+    assert after("-chardev", given) == ["socket,id=qmp,fd=11", "socket,id=gdb,fd=13", "socket,id=terminal,fd=12"]
+    assert after("-smp", given) == ["3"]
+    assert after("-m", given) == ["1024M"]
+    assert "-S" in given
+    assert "-append" not in given
+
+
+def test_a_machine_without_traps_has_no_stub() -> None:
+    without = Descriptors(memory=10, qmp=11, terminal=12, line_mode=14, gdb=None)
+    given = arguments(MachineConfig(kernel=5, memory=GIB, ramdisk=6, cmdline="a b", extra=["-x"]), without)
+    assert "-gdb" not in given
+    assert "socket,id=line,fd=14" in given
+    assert after("-initrd", given) == ["/proc/self/fd/6"]
+    assert after("-append", given) == ["a b"]
+    assert given[-1] == "-x"
+
+
+def test_disks_translate_addresses_unless_told_otherwise() -> None:
+    disks = [Disk("/a,b.qcow2", "qcow2"), Disk("/c", read_only=True, iommu=False)]
+    given = arguments(MachineConfig(kernel=5, memory=GIB, disks=disks), INHERITED)
+    nodes = [json.loads(text) for text in after("-blockdev", given)]
+    devices = [json.loads(text) for text in after("-device", given) if text.startswith("{")]
+    assert [node["file"]["filename"] for node in nodes] == ["/a,b.qcow2", "/c"]
+    assert [node["driver"] for node in nodes] == ["qcow2", "raw"]
+    assert [node["read-only"] for node in nodes] == [False, True]
+    assert [device["iommu_platform"] for device in devices] == [True, False]
+    assert [device["drive"] for device in devices] == [node["node-name"] for node in nodes]
+
+
+@pytest.mark.parametrize("cpus", [0, -1, 249])
+def test_a_machine_has_a_possible_number_of_cpus(cpus: int) -> None:
+    with pytest.raises(UsageError):
+        MachineConfig(kernel=5, memory=GIB, cpus=cpus)
