@@ -67,10 +67,12 @@ class Connection:
         """Whether the driver is in this process."""
         return self.root is not None
 
-    @property
-    def other_user(self) -> bool:
-        """Whether QEMU runs as another user than this process."""
-        return is_system(self.uri) and os.getuid() == 0
+    def security_models(self) -> list[str]:
+        """The security models that the daemon confines QEMU with."""
+        from lxml import etree
+
+        capabilities = etree.fromstring(self.handle.getCapabilities())  # type: ignore[attr-defined]
+        return [model.text or "" for model in capabilities.iterfind("host/secmodel/model")]
 
 
 def is_system(uri: str) -> bool:

@@ -18,7 +18,7 @@ from lxml import etree
 
 from zseal.domain.document import Document
 from zseal.domain.launch.connection import Connection
-from zseal.domain.launch.translate import add_arguments
+from zseal.domain.launch.translate import add_arguments, run_as
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Console
 from zseal.engine.memory import SharedMemory
@@ -129,7 +129,7 @@ class Terminal(socket.socket):
 class LibvirtMachine(QemuMachine):
     """A domain that libvirt created stopped, with the gdb stub and a QMP monitor of our own.
 
-    ``folder`` is where the sockets and, for a QEMU of another user, guest memory get a name.
+    ``folder`` is where the sockets get a name.
     """
 
     def __init__(  # the parent starts QEMU itself
@@ -139,8 +139,8 @@ class LibvirtMachine(QemuMachine):
         libvirt = connection.libvirt
         with contextlib.ExitStack() as undo:
             listeners = {name: _listen(folder / name, undo) for name in ("qmp", "gdb")}
-            if connection.other_user:
-                _open_to_others(folder)
+            if not connection.embedded:
+                document = run_as(document, os.getuid(), os.getgid(), connection.security_models())
             started = add_arguments(document, _arguments(folder, memory))
             flags = libvirt.VIR_DOMAIN_START_PAUSED
             if not connection.embedded:  # which does not support it; the guard does it then
@@ -214,16 +214,9 @@ def _accept(listener: socket.socket) -> tuple[socket.socket, int]:
     return connection, struct.unpack("3i", credentials)[0]
 
 
-def _open_to_others(folder: Path) -> None:
-    """Let the user that libvirt's system daemon runs QEMU as reach the sockets."""
-    folder.chmod(0o711)
-    for entry in folder.iterdir():
-        entry.chmod(0o666)
-
-
 def _arguments(folder: Path, memory: SharedMemory) -> list[str]:
     """What QEMU gets besides what libvirt gives it."""
-    path = getattr(memory, "path", None) or f"/proc/{os.getpid()}/fd/{memory.descriptor}"
+    path = f"/proc/{os.getpid()}/fd/{memory.descriptor}"
     backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,size={memory.size}"
     arguments = ["-object", backend, "-machine", "memory-backend=zseal-ram"]
     for name in ("qmp", "gdb"):

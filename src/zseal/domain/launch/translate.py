@@ -214,6 +214,22 @@ def _network(translation: _Translation) -> None:
         )
 
 
+def run_as(document: Document, user: int, group: int, models: Sequence[str]) -> Document:
+    """Return the domain with QEMU running as ``user`` and ``group``, unconfined by the other security ``models``.
+
+    QEMU has to reach the memory and sockets of this process, which belong to its user alone.
+    """
+    labels = [
+        f"<seclabel type='static' model='dac' relabel='no'>\n  <label>+{user}:+{group}</label>\n</seclabel>",
+        *(f"<seclabel type='none' model='{escape(model)}'/>" for model in models if model not in ("dac", "none")),
+    ]
+    change = remove_elements(list(document.root.all("seclabel")))
+    document = Document(document.name, apply(document.data, [change])[0], document.encoding)
+    plain = [child for child in document.root.children if ":" not in child.name]
+    change = insert_child(document, document.root, "\n".join(labels), after=plain[-1] if plain else None)
+    return Document(document.name, apply(document.data, [change])[0], document.encoding)
+
+
 def add_arguments(document: Document, arguments: Sequence[str]) -> Document:
     """Return the domain with ``arguments`` for QEMU in its ``qemu:commandline``."""
     root = document.root
