@@ -9,6 +9,7 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Stop, StopKind, Trap
 from zseal.errors import ZsealError
+from zseal.host.diagnosis import ConsoleWatch, Diagnosis
 from zseal.host.firmware import Firmware
 from zseal.host.guest_events import (
     ConsoleOutput,
@@ -52,6 +53,7 @@ class Session:
         self.subject = subject
         """What runs: image, machine, memory, CPUs, as the report begins."""
         self._report = Report(subject)
+        self._watch = ConsoleWatch()
         self._firmware = Firmware(engine, vmm) if vmm is not None else None
         self._wanted: Result | None = None
         self._failure: BaseException | None = None
@@ -78,6 +80,11 @@ class Session:
     def events(self) -> EventStream:
         """What happens to it."""
         return self._events
+
+    @property
+    def diagnoses(self) -> Sequence[Diagnosis]:
+        """Known failures that the guest's console told of so far."""
+        return self._watch.diagnoses
 
     @property
     def paused(self) -> bool:
@@ -156,6 +163,7 @@ class Session:
 
     def console(self, console: Console, data: bytes) -> None:
         """Pass on what the guest wrote."""
+        self._watch.feed(data, console.value)
         self._events.add(ConsoleOutput(self._events.seconds(), console, data))
 
     def reset(self) -> None:
@@ -180,7 +188,10 @@ class Session:
                 step()
         except (ZsealError, ProgramInterruption) as error:
             self.result = Result(Outcome.FAILED, str(error))
-        self.report = self._report.finish(self.result, self._events.seconds(), self._engine, self._vmm)
+        self._watch.finish()
+        self.report = self._report.finish(
+            self.result, self._events.seconds(), self._engine, self._vmm, diagnoses=self.diagnoses
+        )
         self._events.add(Ended(self._events.seconds(), self.result))
 
     def _judge(self, stop: Stop) -> Result:

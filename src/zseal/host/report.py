@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from zseal import __version__
 from zseal.engine.interface import Engine
+from zseal.host.diagnosis import Diagnosis
 from zseal.host.guest_events import Event, Protected, Reached, Reset, Result, Started, StartRefused
 from zseal.host.vmm import Refusal, Vmm
 
@@ -67,7 +70,15 @@ class Report:
             if len(self._timeline) < 1000:
                 self._timeline.append({"event": name, "seconds": round(event.seconds, 6)})
 
-    def finish(self, result: Result, seconds: float, engine: Engine, vmm: Vmm | None) -> dict[str, Json]:
+    def finish(
+        self,
+        result: Result,
+        seconds: float,
+        engine: Engine,
+        vmm: Vmm | None,
+        *,
+        diagnoses: Sequence[Diagnosis] = (),
+    ) -> dict[str, Json]:
         """Return the report; call it while the guest's pages are still there."""
         return {
             "format": FORMAT,
@@ -75,6 +86,7 @@ class Report:
             **self._subject,
             "engine": {"name": engine.name, **engine.statistics()},
             "result": _result(result),
+            "diagnoses": [dataclasses.asdict(diagnosis) for diagnosis in diagnoses],
             "protected": self._protected,
             "boots": self._boots,
             "seconds": {

@@ -1,0 +1,164 @@
+"""What a guest's console messages mean for who runs it: known failures, explained.
+
+A Linux kernel says what is wrong with a protected guest's surroundings, but in its own words and among thousands of
+others. Each entry of the table recognises one such line and tells what to change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from zseal.arch.storage import MIB
+
+SLOT = 2048
+"""Bytes of a SWIOTLB slot (IO_TLB_SIZE of Linux)."""
+SEGMENT = 128 * SLOT
+"""Bytes of the largest single mapping (IO_TLB_SEGSIZE of Linux)."""
+
+_LINE_LIMIT = 1024
+_KIND_LIMIT = 32
+"""Different diagnoses of one run that are kept."""
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_LINE_END = re.compile(rb"[\r\n]+")
+
+Match: TypeAlias = "re.Match[str]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """A known failure: its ``id``, what it is (``message``), what to change (``hint``) and the first ``line`` of it.
+
+    ``count`` says how often it was seen.
+    """
+
+    id: str
+    message: str
+    hint: str
+    line: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """A line that ``expression`` finds is explained by ``explain``: (message, hint).
+
+    ``key`` are the groups whose values make it another diagnosis, of another device for example.
+    """
+
+    id: str
+    expression: re.Pattern[str]
+    explain: Callable[[Match], tuple[str, str]]
+    key: Sequence[str] = ()
+
+
+def _no_access_platform(match: Match) -> tuple[str, str]:
+    driver, device = match["driver"] or "virtio", match["device"] or "a device"
+    return (
+        f"the guest refused the {driver} device {device}: it comes without iommu_platform, so a protected guest can't "
+        "send its data through shared memory",
+        "leave iommu=off away from --disk and --net, give devices behind -- iommu_platform=on, "
+        "write <driver iommu='on'/> in domain XML",
+    )
+
+
+def _size(slots: int) -> str:
+    size = slots * SLOT
+    return f"{size // MIB} MiB" if size % MIB == 0 else f"{size // 1024} KiB"
+
+
+def _pool_full(match: Match) -> tuple[str, str]:
+    wanted = int(match["size"])
+    message = f"the guest's bounce buffers (SWIOTLB) ran full: a transfer of {wanted} bytes needs "
+    message += f"{-(-wanted // SLOT)} slots of 2 KiB in a row"
+    if match["total"] is None:
+        return message, "seal the image with a larger swiotlb=SLOTS in its kernel command line"
+    total, used = int(match["total"]), int(match["used"])
+    message += f", and {used} of {total} slots ({_size(used)} of {_size(total)}) were in use"
+    if wanted > SEGMENT:
+        return message, f"no pool can take it in one piece: more than {SEGMENT // 1024} KiB never fit"
+    more = 1 << max(2 * total - 1, total + wanted // SLOT).bit_length()
+    return (
+        message,
+        f"seal the image with swiotlb={more} in its kernel command line ({more} slots x 2 KiB = {_size(more)} "
+        "of guest memory), or let fewer requests be under way at a time",
+    )
+
+
+PATTERNS: Sequence[Pattern] = (
+    Pattern(
+        "virtio-without-iommu",
+        re.compile(
+            r"(?:(?P<driver>[\w-]{1,40}) (?P<device>virtio\d{1,5}): )?device must provide VIRTIO_F_ACCESS_PLATFORM"
+        ),
+        _no_access_platform,
+        key=("driver", "device"),
+    ),
+    Pattern(
+        "swiotlb-full",
+        re.compile(
+            r"swiotlb buffer is full \(sz: (?P<size>\d{1,18}) bytes\)"
+            r"(?:, total (?P<total>\d{1,12}) \(slots\), used (?P<used>\d{1,12}) \(slots\))?"
+        ),
+        _pool_full,
+    ),
+)
+
+
+class ConsoleWatch:
+    """Looks for known failures in what a guest writes, in pieces of any size; keeps at most a line of each channel."""
+
+    def __init__(self, patterns: Sequence[Pattern] = PATTERNS) -> None:
+        self._patterns = patterns
+        self._rests: dict[str, bytearray] = {}
+        self._found: dict[tuple[str, ...], Diagnosis] = {}
+
+    def feed(self, data: bytes, channel: str = "") -> None:
+        """Take what the guest has written to the console ``channel``."""
+        rest = self._rests.setdefault(channel, bytearray())
+        *lines, last = _LINE_END.split(data)
+        for line in lines:
+            _extend(rest, line)
+            self._examine(rest)
+            rest.clear()
+        _extend(rest, last)
+
+    def finish(self) -> None:
+        """The guest has ended: what it wrote last is a line too."""
+        for rest in self._rests.values():
+            self._examine(rest)
+            rest.clear()
+
+    @property
+    def diagnoses(self) -> Sequence[Diagnosis]:
+        """What was found so far, in the order of its first appearance."""
+        return tuple(self._found.values())
+
+    def _examine(self, data: bytearray) -> None:
+        if not data:
+            return
+        line = _ESCAPES.sub(b"", data).decode("utf-8", "replace")
+        for pattern in self._patterns:
+            match = pattern.expression.search(line)
+            if match is not None:
+                self._add(pattern, match, line)
+                return
+
+    def _add(self, pattern: Pattern, match: Match, line: str) -> None:
+        key = (pattern.id, *(match[group] or "" for group in pattern.key))
+        known = self._found.get(key)
+        if known is not None:
+            self._found[key] = dataclasses.replace(known, count=known.count + 1)
+        elif len(self._found) < _KIND_LIMIT:
+            message, hint = pattern.explain(match)
+            self._found[key] = Diagnosis(pattern.id, message, hint, "".join(filter(str.isprintable, line)).strip())
+
+
+def _extend(rest: bytearray, data: bytes) -> None:
+    """Add to an unfinished line; what goes beyond the limit is not looked at."""
+    rest += data[: max(0, _LINE_LIMIT - len(rest))]

@@ -1,0 +1,109 @@
+"""Known failures are recognised in a guest's console output, however it is cut into pieces, and explained."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zseal.host.diagnosis import SLOT, ConsoleWatch, Diagnosis
+
+NO_IOMMU = b"[    2.345678] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM\r\n"
+FULL = (
+    b"[   12.000001] virtio_blk virtio1: swiotlb buffer is full (sz: 262144 bytes), "
+    b"total 32768 (slots), used 28249 (slots)\r\n"
+)
+
+
+def diagnose(*pieces: bytes) -> list[Diagnosis]:
+    watch = ConsoleWatch()
+    for piece in pieces:
+        watch.feed(piece)
+    watch.finish()
+    return list(watch.diagnoses)
+
+
+def test_device_without_iommu_is_named_and_explained() -> None:
+    (found,) = diagnose(b"boot\r\n", NO_IOMMU, b"more\r\n")
+    assert found.id == "virtio-without-iommu"
+    assert "virtio_blk device virtio0" in found.message
+    assert "iommu_platform=on" in found.hint
+    assert found.line == "[    2.345678] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM"
+
+
+def test_full_bounce_buffers_come_with_the_arithmetic() -> None:
+    (found,) = diagnose(FULL)
+    assert found.id == "swiotlb-full"
+    assert "262144 bytes needs 128 slots of 2 KiB" in found.message
+    assert "28249 of 32768 slots (56498 KiB of 64 MiB)" in found.message
+    assert "swiotlb=65536" in found.hint
+    assert "65536 slots x 2 KiB = 128 MiB" in found.hint
+
+
+@pytest.mark.parametrize("total", [1, 100, 4096, 30000, 262144])
+def test_suggested_pool_is_a_power_of_two_and_at_least_twice_as_large(total: int) -> None:
+    (found,) = diagnose(f"swiotlb buffer is full (sz: 4096 bytes), total {total} (slots), used 1 (slots)".encode())
+    suggested = re.search(r"swiotlb=(\d+)", found.hint)
+    assert suggested is not None
+    slots = int(suggested[1])
+    assert slots >= 2 * total
+    assert slots & (slots - 1) == 0
+    assert f"{slots * SLOT // 1024}" in found.hint or f"{slots * SLOT >> 20} MiB" in found.hint
+
+
+def test_transfer_larger_than_a_segment_is_no_matter_of_the_pool() -> None:
+    (found,) = diagnose(FULL.replace(b"262144", b"262145"))
+    assert "no pool can take it" in found.hint
+    assert "swiotlb=" not in found.hint
+
+
+def test_short_form_of_older_kernels_is_recognised() -> None:
+    (found,) = diagnose(b"swiotlb buffer is full (sz: 4096 bytes)\n")
+    assert found.id == "swiotlb-full"
+
+
+def test_each_device_is_told_once_and_counted() -> None:
+    found = diagnose(NO_IOMMU, NO_IOMMU, NO_IOMMU.replace(b"blk virtio0", b"net virtio1"), FULL, FULL)
+    assert [(item.id, item.count) for item in found] == [
+        ("virtio-without-iommu", 2),
+        ("virtio-without-iommu", 1),
+        ("swiotlb-full", 2),
+    ]
+
+
+def test_terminal_sequences_do_not_hide_a_line() -> None:
+    assert diagnose(b"\x1b[1;31mvirtio_rng virtio2: \x1b[0mdevice must provide VIRTIO_F_ACCESS_PLATFORM")
+
+
+def test_channels_do_not_mix() -> None:
+    watch = ConsoleWatch()
+    watch.feed(b"device must provide ", "terminal")
+    watch.feed(b"VIRTIO_F_ACCESS_PLATFORM\n", "line-mode")
+    watch.finish()
+    assert not watch.diagnoses
+
+
+@given(st.lists(st.integers(0, len(NO_IOMMU + FULL)), max_size=12).map(sorted))
+def test_result_does_not_depend_on_how_output_is_cut(cuts: list[int]) -> None:
+    text = NO_IOMMU + FULL
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert diagnose(*pieces) == diagnose(text)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=8))
+def test_any_output_is_taken(pieces: list[bytes]) -> None:
+    assert diagnose(*pieces) == []
+
+
+def test_endless_lines_and_endless_devices_are_bounded() -> None:
+    watch = ConsoleWatch()
+    for _ in range(100):
+        watch.feed(b"x" * 100_000)
+    watch.feed(b"\n")
+    for number in range(1000):
+        watch.feed(NO_IOMMU.replace(b"virtio0", b"virtio%d" % number))
+    assert len(watch.diagnoses) == 32
+    assert all(len(item.line) <= 1024 for item in watch.diagnoses)
+    assert sum(map(len, watch._rests.values())) <= 1024
