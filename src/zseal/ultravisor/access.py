@@ -9,11 +9,10 @@ import numpy as np
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.ultravisor.addressspace import LARGE_PAGES
-from zseal.ultravisor.securestorage import GuestStorage, SecureStorage
+from zseal.ultravisor.securestorage import CHUNK, GuestStorage, SecureStorage
 from zseal.ultravisor.tables import DONATED, NO_FRAME, NON_SECURE, PRIVATE, SECURE, SHARED_FRAME, FrameState
 
 _TEID_ADDRESS_VALID = 4  # bit 61
-_VIEW_PAGES = 1024
 _HIDDEN = np.array([state in (FrameState.SECURE, FrameState.DONATED) for state in FrameState])
 """By frame state: whether the host is kept out."""
 Data = bytes | bytearray | memoryview
@@ -47,7 +46,7 @@ def host_view(storage: SecureStorage, address: int, length: int, *, live: bool) 
     end = address + length
     while address < end:
         frame = address >> PAGE_SHIFT
-        states = storage.frames.state[frame : min(frame + _VIEW_PAGES, (end - 1 >> PAGE_SHIFT) + 1)]
+        states = storage.frames.state[frame : min(frame + CHUNK, (end - 1 >> PAGE_SHIFT) + 1)]
         secure = states == FrameState.SECURE
         change = np.flatnonzero(secure != secure[0]) if secure.size else np.empty(0)
         count = int(change[0]) if change.size else max(states.size, 1)

@@ -61,6 +61,7 @@ class SecureStorage:
         self.large: set[int] = set()
         """1 MiB frames (by number) whose 256 pages were verified as one."""
         self._transfers_shared = transfers_shared
+        self._copy = bytearray(CHUNK << PAGE_SHIFT)
         self._orphans = PageSealer()
         self._orphan_counter = 0
 
@@ -74,6 +75,7 @@ class SecureStorage:
         self.frames.state[shared] = FrameState.SHARED
         del self.guests[guest.serial]
         guest.sealer.wipe()
+        self._copy[:] = bytes(len(self._copy))
 
     def owner(self, frame: int) -> tuple[GuestStorage | None, int]:
         """Return the living guest that a secure, shared or pinned frame belongs to, and the page it holds."""
@@ -357,11 +359,16 @@ class SecureStorage:
         if self.large:
             self.large.difference_update((frames // LARGE_PAGES).tolist())
 
-    def gather(self, frames: Index) -> bytes:
-        """Return a copy of the content of ``frames``, joined; raises ProgramInterruption(ADDRESSING)."""
-        return b"".join(
-            self.storage.read(frame << PAGE_SHIFT, length << PAGE_SHIFT) for _, frame, length in runs(frames, CHUNK)
-        )
+    def gather(self, frames: Index) -> memoryview:
+        """Return a copy of the content of ``frames``, joined, valid until the next call; at most CHUNK of them.
+
+        Raises ProgramInterruption(ADDRESSING).
+        """
+        copy = memoryview(self._copy)[: frames.size << PAGE_SHIFT]
+        for at, frame, length in runs(frames, CHUNK):
+            with self.storage.view(frame << PAGE_SHIFT, length << PAGE_SHIFT) as view:
+                copy[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT] = view
+        return copy
 
     def _scatter(self, frames: Index, data: bytearray) -> None:
         view = memoryview(data)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
@@ -202,12 +203,12 @@ def test_promise_23_at_most_one_guest_is_set_aside(host: ModelHost) -> None:
     assert host.ultravisor.snapshot().frames["secure"] == 0
 
 
-def _exported(pages: int) -> tuple[PageSealer, np.ndarray, np.ndarray, bytes, bytearray, bytes]:
+def _exported(pages: int) -> tuple[PageSealer, NDArray[np.int64], NDArray[np.uint64], bytes, bytearray, bytes]:
     sealer = PageSealer()
     plain = secrets.token_bytes(pages * PAGE_SIZE)
     numbers, counters = np.arange(pages), np.full(pages, 7, np.uint64)
     data, tags = sealer.seal(plain, numbers, counters)
-    return sealer, numbers, counters, plain, data, tags
+    return sealer, numbers, counters, plain, bytearray(data), tags
 
 
 def test_tamper_matrix_on_a_thousand_pages(host: ModelHost) -> None:
