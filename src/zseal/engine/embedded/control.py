@@ -23,7 +23,7 @@ from zseal.engine.embedded.psw import acceptable
 
 FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49, 53, 78, 130))
 """What this engine has of its own; bits of the Principles of Operation, "Facility Indications"."""
-_CPU_ID = 0x0000000080020000 | 0x8561 << 16 & 0xFFFF0000
+_CPU_ID = 0x0000000085618000  # version, identification, machine type 8561, format
 _STFL = 0xC8  # lowcore
 _SYSTEM_MASK = 0xFF << 56
 _PREFIX_MASK = 0x7FFFE000

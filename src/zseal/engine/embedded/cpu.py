@@ -24,8 +24,7 @@ from zseal.engine.runahead_code import always_leaves
 
 _OWN_BITS = 3 << CONDITION_CODE_SHIFT | 0xF << 40 | EA | BA
 """PSW bits that ordinary instructions change, and that the copy in Unicorn therefore has: cc, program mask, mode."""
-_LOW_PROTECTION = 1 << (63 - 35)  # in CR0
-_PROTECTED_LOW = ((0, 512), (PAGE_SIZE, 512))
+_LOW_SIZE = 512  # bytes of pages 0 and 1 that low-address protection covers
 _AUXILIARY = 0x90  # Unicorn stores a data-exception code at absolute 0x90, whatever the prefix is
 _INITIAL_CONTROLS = {0: 0xE0, 14: 0xC2000000}
 _LOOP_LIMIT = 8
@@ -392,7 +391,8 @@ class EmbeddedCpu:
 
     def _store_low(self, error: ProgramInterruption) -> None:
         """A store to a page that is partly under low-address protection: make it, and undo it where it must not be."""
-        before = [bytes(self._low_bytes(address, length)) for address, length in _PROTECTED_LOW]
+        pages = [self._low_page(address) for address in (0, PAGE_SIZE)]
+        before = [bytes(page) for page in pages]
         registers, control = list(self._registers), self._control
         self._low_allowed = True
         self.forget_translations()
@@ -401,20 +401,20 @@ class EmbeddedCpu:
         finally:
             self._low_allowed = False
             self.forget_translations()
-        if [bytes(self._low_bytes(address, length)) for address, length in _PROTECTED_LOW] == before:
+        if all(page[:_LOW_SIZE] == old[:_LOW_SIZE] for page, old in zip(pages, before, strict=True)):
             return
-        for (address, length), data in zip(_PROTECTED_LOW, before, strict=True):
-            self._low_bytes(address, length)[:] = data
+        for page, old in zip(pages, before, strict=True):
+            page[:] = old
         self._registers[:], self._control = registers, control
         length = len(decode.read(self.fetch, self.psw.address))
         self.interrupt(ProgramInterruption(ProgramCode.PROTECTION, teid=error.teid), length)
 
-    def _low_bytes(self, address: int, length: int) -> memoryview:
+    def _low_page(self, address: int) -> memoryview:
         try:
             at = CpuMemory(self, self._memory, space=None).absolute(address)
         except ProgramInterruption:
             return memoryview(bytearray())
-        return self._memory.view(at, length)
+        return self._memory.view(at, PAGE_SIZE)
 
     # --- called by the emulator ---
 

@@ -88,6 +88,11 @@ def _pending(cpu: EmbeddedCpu, sclp: Sclp) -> External | None:
     return next((code for code, there in conditions if there and controls & _SUBCLASS[code]), None)
 
 
+def ready(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
+    """Whether ``cpu`` may take an external interruption now."""
+    return bool(cpu.psw.mask & EXTERNAL) and _pending(cpu, sclp) is not None
+
+
 def take(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
     """Let ``cpu`` take one external interruption if its PSW allows any and one is there."""
     psw = cpu.psw

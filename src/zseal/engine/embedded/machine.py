@@ -132,11 +132,10 @@ class EmbeddedMachine:
         cpu.operating = True
 
     def run_slice(self) -> bool:
-        """Let every CPU that can execute something do so for a while; returns whether any did."""
+        """Let every CPU that can execute something do so for a while; returns whether any could go on at once."""
         self.slices += 1
         # The host may have taken pages out, or put them back, since the last slice.
         self._touched.clear()
-        ran = False
         for cpu in list(self.cpus):
             if self.stop is not None or not cpu.operating:
                 continue
@@ -144,9 +143,7 @@ class EmbeddedMachine:
             if self._last is not cpu and self._last is not None:
                 cpu.forget_code()  # the other one may have stored some
             self._last = cpu
-            before = cpu.psw
             cpu.run(SLICE_INSTRUCTIONS)
-            ran = ran or not before.mask & WAIT or cpu.psw != before
             if self._restart:
                 self._restart = False
                 self._listener.reset()
@@ -154,7 +151,9 @@ class EmbeddedMachine:
                 return True
         if self.stop is None and not any(cpu.operating for cpu in self.cpus):
             self.stop = Stop(StopKind.POWEROFF)
-        return ran and self.stop is None
+        return self.stop is None and any(
+            cpu.operating and (not cpu.psw.mask & WAIT or interruptions.ready(cpu, self.sclp)) for cpu in self.cpus
+        )
 
     def seconds_to_next(self) -> float | None:
         """Return how long all CPUs will wait; None where only the console can wake one."""
