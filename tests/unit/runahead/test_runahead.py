@@ -148,6 +148,12 @@ def ahead(machine: Machine) -> Iterator[RunAhead]:
     runner.close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this computer is: only what a test is about ends its stretches."""
+    monkeypatch.setattr(runahead, "STRETCH_SECONDS", 60.0)
+
+
 class Calls:
     """Answers every call with one condition code and keeps what was asked for."""
 
