@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A plugin for QEMU's TCG that stops a CPU in front of DIAGNOSE 0x500, the hypervisor call by which a guest tells a
+ * virtio device that there is work, until zseal has looked at the queues.
+ *
+ * A breakpoint could do the same, but it stops all CPUs and makes QEMU throw away all code it has translated, which
+ * takes a guest tens of milliseconds to make up for. Here the one CPU waits in the middle of a translated block.
+ *
+ *     -plugin FILE,socket=N      N: an inherited stream socket
+ *
+ * For each DIAGNOSE 0x500 eight bytes are sent in the host's byte order: the number of the CPU, and how many START
+ * SUBCHANNELs all CPUs began so far (32 bits each). Queues are set up by channel programs, so as long as that number
+ * stays, they are where they were. One byte in answer lets the CPU go on. Without an answer it waits for ever: a guest
+ * whose zseal is gone must not go on.
+ *
+ * Nothing is linked: QEMU itself has the C library and the functions of its plugin interface, which are declared here
+ * as far as they are used. They differ between versions of that interface (numbers as in QEMU's qemu-plugin.h):
+ *
+ *     1   QEMU 6.0 to 8.2    qemu_plugin_insn_data returns a pointer to the instruction
+ *     2   QEMU 9.0           the same; qemu_plugin_n_vcpus is gone, plugins for version 1 are refused
+ *     3   QEMU 9.1           qemu_plugin_insn_data copies the instruction and returns its length
+ *     4   QEMU 9.2           qemu_plugin_read_memory_vaddr
+ *     5   QEMU 10.1          qemu_plugin_translate_vaddr
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t plugin_id;
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+
+struct qemu_info {
+	const char *target_name;
+	struct {
+		int min;
+		int cur;
+	} version;
+	bool system_emulation;
+};
+
+enum { CALLBACK_WITHOUT_REGISTERS = 0, INSN_DATA_IS_COPIED_FROM = 3 };
+
+void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*callback)(plugin_id, struct qemu_plugin_tb *));
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void (*callback)(unsigned int, void *),
+					    int flags, void *userdata);
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
+struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
+/* with the arguments of version 3, which older ones do not look at */
+uintptr_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *buffer, size_t size);
+
+/* only their presence is asked for */
+extern const char qemu_plugin_n_vcpus[] __attribute__((weak));
+extern const char qemu_plugin_read_memory_vaddr[] __attribute__((weak));
+extern const char qemu_plugin_translate_vaddr[] __attribute__((weak));
+
+ptrdiff_t send(int socket, const void *data, size_t size, int flags);
+ptrdiff_t recv(int socket, void *data, size_t size, int flags);
+int pause(void);
+int pthread_mutex_lock(void *mutex);
+int pthread_mutex_unlock(void *mutex);
+
+#define EXPORT __attribute__((visibility("default")))
+#define MSG_NOSIGNAL 0x4000
+
+EXPORT int qemu_plugin_version;
+
+/* QEMU looks at the version before it calls anything but this. */
+__attribute__((constructor)) static void choose_version(void)
+{
+	if (qemu_plugin_n_vcpus)
+		qemu_plugin_version = 1;
+	else if (qemu_plugin_translate_vaddr)
+		qemu_plugin_version = 5;
+	else if (qemu_plugin_read_memory_vaddr)
+		qemu_plugin_version = 4;
+	else
+		qemu_plugin_version = 2;
+}
+
+static int channel = -1;
+static bool copied;
+static uint32_t starts;
+/* glibc and musl both take zeros for an unlocked mutex; theirs have 40 to 64 bytes */
+static uint64_t one_at_a_time[16];
+
+static void on_diagnose(unsigned int cpu, void *userdata)
+{
+	uint32_t message[2];
+	char answer;
+
+	(void)userdata;
+	pthread_mutex_lock(one_at_a_time);
+	message[0] = cpu;
+	message[1] = __atomic_load_n(&starts, __ATOMIC_SEQ_CST);
+	if (send(channel, message, sizeof(message), MSG_NOSIGNAL) != sizeof(message) || recv(channel, &answer, 1, 0) != 1)
+		for (;;)
+			pause();
+	pthread_mutex_unlock(one_at_a_time);
+}
+
+static void on_start_subchannel(unsigned int cpu, void *userdata)
+{
+	(void)cpu;
+	(void)userdata;
+	__atomic_fetch_add(&starts, 1, __ATOMIC_SEQ_CST);
+}
+
+static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
+{
+	size_t count = qemu_plugin_tb_n_insns(tb);
+
+	(void)id;
+	for (size_t i = 0; i < count; i++) {
+		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+		const uint8_t *code;
+		uint8_t copy[8];
+		uintptr_t data;
+
+		if (qemu_plugin_insn_size(insn) != 4)
+			continue;
+		data = qemu_plugin_insn_data(insn, copy, sizeof(copy));
+		code = copied ? copy : (const uint8_t *)data;
+		if (code[0] == 0x83 && code[2] == 0x05 && code[3] == 0x00)
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_diagnose, CALLBACK_WITHOUT_REGISTERS, NULL);
+		else if (code[0] == 0xb2 && code[1] == 0x33)
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_start_subchannel, CALLBACK_WITHOUT_REGISTERS,
+							       NULL);
+	}
+}
+
+static int number_behind(const char *text, const char *name)
+{
+	int number = 0;
+
+	while (*name)
+		if (*text++ != *name++)
+			return -1;
+	if (!*text)
+		return -1;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9' || number > 1000000)
+			return -1;
+		number = number * 10 + (*text - '0');
+	}
+	return number;
+}
+
+EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++)
+		channel = number_behind(argv[i], "socket=");
+	if (channel < 0)
+		return -1;
+	copied = info->version.cur >= INSN_DATA_IS_COPIED_FROM;
+	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+	return 0;
+}
