@@ -352,8 +352,9 @@ class CpuMemory:
 
     def read(self, address: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes at logical ``address``; raises ProgramInterruption."""
-        if (address & 0xFFF) + length <= PAGE_SIZE and length > 0:
-            return self._storage.read(self.absolute(address & ADDRESS_MASK), length)
+        # The first two lines make no decision that the rest would not: ultravisor calls come here most of all.
+        if 0 < length <= PAGE_SIZE - (address & 0xFFF) and (page := self._fetched.get(address >> 12)) is not None:
+            return self._storage.read(page | address & 0xFFF, length)
         return b"".join(self._storage.read(at, size) for at, size in self._pieces(address, length, False))
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
@@ -370,4 +371,7 @@ class CpuMemory:
 
     def check(self, address: int, length: int, *, write: bool) -> None:
         """Raise what an access to all ``length`` bytes would raise."""
-        self._pieces(address, length, write)
+        known = self._stored if write else self._fetched
+        low = write and address < 2 * PAGE_SIZE  # where low-address protection may be
+        if low or not 0 < length <= PAGE_SIZE - (address & 0xFFF) or address >> 12 not in known:
+            self._pieces(address, length, write)
