@@ -41,9 +41,11 @@ class Qmp:
     Raises EngineLostError where QEMU is gone, EngineError where it refuses a command.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, timeout: float = REPLY_SECONDS) -> None:
         self._socket = connection
-        self._socket.settimeout(REPLY_SECONDS)
+        self._timeout = timeout
+        self._socket.settimeout(timeout)
+        self._commands = 0
         self._readable = select.poll()
         self._readable.register(connection, select.POLLIN)
         self._buffer = bytearray()
@@ -78,7 +80,7 @@ class Qmp:
         try:
             data = self._socket.recv(1 << 16)
         except TimeoutError as error:
-            raise EngineLostError(f"QEMU did not answer for {REPLY_SECONDS:.0f} s") from error
+            raise EngineLostError(f"QEMU did not answer for {self._timeout:.0f} s") from error
         except ConnectionError:
             data = b""
         if not data:
@@ -128,7 +130,9 @@ class Qmp:
 
     def execute(self, command: str, **arguments: Json) -> Json:
         """Send ``command`` and return what it returns; argument names have ``_`` for ``-``."""
-        request: dict[str, Json] = {"execute": command, "id": command}
+        self._commands += 1
+        name = f"{command} {self._commands}"  # the answer to one that was given up may come later
+        request: dict[str, Json] = {"execute": command, "id": name}
         if arguments:
             request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
@@ -137,7 +141,7 @@ class Qmp:
             raise EngineLostError("QEMU closed its control connection") from error
         while True:
             message = self._message()
-            if self._keep(message) or message.get("id") != command:
+            if self._keep(message) or message.get("id") != name:
                 continue
             if "error" in message:
                 raise EngineError(f"QEMU refused {command}: {self._object('error', message['error']).get('desc')}")
