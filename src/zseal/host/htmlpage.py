@@ -9,25 +9,21 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 
 from zseal.host.record import DeviceTraffic, Phase, Record, Sample
+from zseal.ultravisor.pagemap import GUEST_KINDS, Kind
 
-# Okabe-Ito colours: told apart by people who see colours differently, on light and dark ground
-STATE_COLOURS: Mapping[str, str] = {
-    "private": "#0072b2",
-    "shared": "#e69f00",
-    "pinned": "#d55e00",
-    "exported": "#cc79a7",
-    "shared-out": "#f0e442",
-    "lost": "#d00000",
-    "unused": "#9aa0a6",
-    "unprotected": "#dcdcdc",
-}
-_OTHER_COLOUR = "#56b4e9"
+_KINDS: Mapping[str, Kind] = {kind.name: kind for kind in sorted(GUEST_KINDS.values(), key=lambda kind: kind.rank)}
+STATE_COLOURS: Mapping[str, str] = {name: "#{:02x}{:02x}{:02x}".format(*kind.colour) for name, kind in _KINDS.items()}
+"""The colours that page states have in every picture; unused pages first, lost ones last."""
+_OTHER_COLOUR = "#cc79a7"
+_TOLD_FIRST = max(kind.rank for kind in _KINDS.values()) + 1
 _SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442", "#9aa0a6")
 _WIDTH = 720
 _CHART_HEIGHT = 160
 _MAP_COLUMNS = 128
 _MAP_ROWS = 24
 _MAPS = 6
+_MAX_PHASES = 60
+"""A guest that reboots all the time has hundreds of them."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --ground: #fff; --soft: #666; --line: #ddd; }
@@ -38,14 +34,22 @@ body { margin: 0 auto; padding: 1rem; max-width: 60rem; font: 16px/1.5 system-ui
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+.chart svg { height: 10rem; border-bottom: 1px solid var(--line); }
+.chart figcaption { display: flex; justify-content: space-between; gap: 1rem; margin: .25rem 0 .75rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
 td { overflow-wrap: anywhere; }
 td.n, th.n { text-align: right; }
+td:first-child, th:first-child { min-width: 7rem; }
+tr > :last-child { padding-right: 0; }
+.phases td { border: 0; padding-top: .1rem; padding-bottom: .1rem; }
+.phases td:first-child { width: 1%; white-space: nowrap; }
+.phases td.n { width: 1%; white-space: nowrap; padding: .1rem 0 .1rem .6rem; }
+.track b { display: block; height: 1rem; border-radius: 2px; min-width: 2px; }
+.facts th { width: 1%; white-space: nowrap; padding-right: 1.5rem; }
 .scroll { overflow-x: auto; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; margin: .5rem 0; }
-.legend i { display: inline-block; width: .9em; height: .9em; margin-right: .4em; border: 1px solid var(--line);
+.legend i, td i { display: inline-block; width: .9em; height: .9em; margin-right: .4em; border: 1px solid var(--line);
   vertical-align: -.1em; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption, .soft { color: var(--soft); font-size: .9rem; }
@@ -69,6 +73,8 @@ def render(record: Record) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        # even if something slipped through the escaping, the browser would neither run nor load it
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{_text(record.title)}</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{_text(record.title)}</h1><p>{_text(record.outcome)}</p>"
         + "".join(sections)
@@ -86,12 +92,21 @@ def _section(title: str, body: str) -> str:
     return f'<section><h2 id="{title.lower().replace(" ", "-")}">{title}</h2>{body}</section>'
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: int) -> str:
-    """Return a table whose columns from ``numbers`` on are numbers."""
+def _table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    numbers: int,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Return a table whose columns from ``numbers`` on are numbers; ``colours`` are those of the first column."""
 
     def cells(tag: str, row: Sequence[object]) -> str:
+        colour = (colours or {}).get(str(row[0]))
+        swatch = f'<i style="background:{colour}"></i>' if colour else ""
         return "".join(
-            f"<{tag}{' class=n' if i >= numbers else ''}>{_text(value)}</{tag}>" for i, value in enumerate(row)
+            f"<{tag}{' class=n' if i >= numbers else ''}>{swatch if i == 0 else ''}{_text(value)}</{tag}>"
+            for i, value in enumerate(row)
         )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
@@ -105,31 +120,24 @@ def _legend(colours: Mapping[str, str]) -> str:
 
 def _facts(record: Record) -> str:
     rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in record.facts.items())
-    return f'<div class="scroll"><table>{rows}</table></div>' if rows else ""
-
-
-def _svg(height: int, title: str, body: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{_text(title)}"><title>{_text(title)}</title>'
-        f"{body}</svg>"
-    )
+    return f'<div class="scroll"><table class="facts">{rows}</table></div>' if rows else ""
 
 
 def _phases(record: Record) -> str:
     total = record.duration or 1.0
-    label, height = 150, 24
-    scale = (_WIDTH - label - 70) / total
     rows = []
-    for i, phase in enumerate(record.phases):
-        y, x = i * height, label + phase.start * scale
-        width = max(2.0, (phase.end - phase.start) * scale)
+    for i, phase in enumerate(record.phases[:_MAX_PHASES]):
+        left = 100 * phase.start / total
+        width = max(0.4, 100 * (phase.end - phase.start) / total)
+        colour = _SERIES[i % len(_SERIES)]
         rows.append(
-            f'<text x="0" y="{y + 16}">{_text(phase.name)}</text>'
-            f'<rect x="{x:.1f}" y="{y + 4}" width="{width:.1f}" height="16" rx="2" fill="{_SERIES[i % len(_SERIES)]}"/>'
-            f'<text x="{x + width + 4:.1f}" y="{y + 16}">{_seconds(phase)}</text>'
+            f"<tr><td>{_text(phase.name)}</td><td class=track><b style="
+            f'"margin-left:{min(left, 99.6):.2f}%;width:{min(width, 100 - min(left, 99.6)):.2f}%;background:{colour}">'
+            f"</b></td><td class=n>{_seconds(phase)}</td></tr>"
         )
-    listed = ", ".join(f"{phase.name} {_seconds(phase)}" for phase in record.phases)
-    return _svg(height * len(record.phases), f"Phases: {listed}", "".join(rows))
+    left_out = len(record.phases) - len(rows)
+    more = f'<p class="soft">and {left_out:,} more</p>' if left_out else ""
+    return f'<table class="phases"><tbody>{"".join(rows)}</tbody></table>{more}'
 
 
 def _seconds(phase: Phase) -> str:
@@ -139,21 +147,21 @@ def _seconds(phase: Phase) -> str:
 def _pages(record: Record) -> str:
     states = _ordered({state for sample in record.samples for state in sample.pages})
     colours = {state: STATE_COLOURS.get(state, _OTHER_COLOUR) for state in states}
-    chart = _areas(
-        record, states, colours, lambda sample, state: sample.pages.get(state, 0), "Pages by state over time"
-    )
+    chart = _areas(record, states, colours, lambda sample, state: sample.pages.get(state, 0), "Pages by state")
     last = record.samples[-1]
     rows = [(state, f"{last.pages.get(state, 0):,}") for state in states]
-    return chart + _legend(colours) + _table(("State", "Pages at the end"), rows, numbers=1)
+    return chart + _table(("State", "Pages at the end"), rows, numbers=1, colours=colours)
 
 
 def _calls(record: Record) -> str:
     last = record.samples[-1].calls
     names = sorted(last, key=lambda name: -last[name])
+    if not names:
+        return '<p class="soft">No call was made.</p>'
     colours = {name: _SERIES[min(i, len(_SERIES) - 1)] for i, name in enumerate(names)}
-    chart = _areas(record, names, colours, lambda sample, name: sample.calls.get(name, 0), "Calls made")
+    chart = _areas(record, names, colours, lambda sample, name: sample.calls.get(name, 0), "Calls since the start")
     rows = [(name, f"{last[name]:,}") for name in names]
-    return chart + _legend(colours) + _table(("Call", "Times"), rows, numbers=1)
+    return chart + _table(("Call", "Times"), rows, numbers=1, colours=colours)
 
 
 def _areas(
@@ -184,11 +192,13 @@ def _areas(
             f'<polygon points="{" ".join(points)}" fill="{colours[name]}"><title>{_text(name)}</title></polygon>'
         )
         below = above
-    axis = (
-        f'<text x="0" y="{_CHART_HEIGHT + 14}">0 s</text>'
-        f'<text x="{_WIDTH}" y="{_CHART_HEIGHT + 14}" text-anchor="end">{total:.1f} s, up to {top:,}</text>'
+    told = _text(f"{title} over time, up to {top:,} in {total:.1f} s")
+    return (
+        f'<figure class="chart"><svg viewBox="0 0 {_WIDTH} {_CHART_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{told}"><title>{told}</title>{"".join(shapes)}</svg>'
+        f"<figcaption><span>0 s</span><span>{_text(title)}, up to {top:,}</span><span>{total:.1f} s</span></figcaption>"
+        "</figure>"
     )
-    return _svg(_CHART_HEIGHT + 20, f"{title} over time, up to {top:,} in {total:.1f} s", "".join(shapes) + axis)
 
 
 def _maps(record: Record) -> str:
@@ -212,19 +222,15 @@ def _ordered(states: set[str]) -> list[str]:
     return sorted(states, key=lambda state: (known.index(state) if state in known else len(known), state))
 
 
-# in a cell of many pages, the one that tells most: what the host can see, or what went wrong, before the usual
-_TELLING = ("lost", "pinned", "shared", "shared-out", "exported", "unprotected", "private", "unused")
-
-
 def page_map(runs: Sequence[tuple[str, int]]) -> str:
     """Return the map of ``runs`` as one SVG picture, cells merged along each row."""
     total = sum(count for _, count in runs)
     cells = _MAP_COLUMNS * _MAP_ROWS
-    states = [_TELLING[-1]] * cells
+    states = [""] * cells
     position = 0
     for state, count in runs:
         for cell in range(position * cells // total, ((position + count) * cells - 1) // total + 1):
-            if _rank(state) < _rank(states[cell]):
+            if not states[cell] or _rank(state) > _rank(states[cell]):
                 states[cell] = state
         position += count
     shapes = []
@@ -244,7 +250,8 @@ def page_map(runs: Sequence[tuple[str, int]]) -> str:
 
 
 def _rank(state: str) -> int:
-    return _TELLING.index(state) if state in _TELLING else 0
+    """Return how much a state tells: in a cell of many pages the one that tells most is shown."""
+    return _KINDS[state].rank if state in _KINDS else _TOLD_FIRST
 
 
 def _totals(runs: Sequence[tuple[str, int]]) -> dict[str, int]:
