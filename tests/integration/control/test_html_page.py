@@ -138,7 +138,7 @@ def test_page_fits_the_screen_and_loads_nothing(browser: Browser, page: str, wid
 def test_shared_pages_are_seen_on_a_phone(browser: Browser, page: str) -> None:
     """The picture has the colours of private and shared pages, in more than a legend's patch."""
     image = browser.picture(page, PHONE)
-    colours = dict((colour, count) for count, colour in image.getcolors(1 << 24) or [])
+    colours = {colour: count for count, colour in image.getcolors(1 << 24) or []}
 
     def pixels(state: str) -> int:
         red, green, blue = bytes.fromhex(STATE_COLOURS[state][1:])
