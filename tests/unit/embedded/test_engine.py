@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from zseal.arch.storage import MIB
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Milestone, StopKind, Trap
+from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.qemu.devices import Disk
 from zseal.errors import MissingDependencyError, UsageError
 from zseal.testguest import kernel
 
@@ -165,6 +168,21 @@ def test_bad_configurations_are_refused(runner: Runner) -> None:
     with pytest.raises(EngineError, match="characters of command line"):
         engine.start(runner.loop, runner.listener)
     engine.close()
+
+
+def test_a_machine_for_qemu_is_refused_by_what_it_has(runner: Runner) -> None:
+    plain = MachineConfig(kernel=runner.kernel, memory=4 * MIB, cmdline="hello poweroff")
+    engine = EmbeddedEngine.for_machine(plain)
+    engine.start(runner.loop, runner.listener)
+    runner.run_to_end()
+    engine.close()
+    for changed, what in (
+        (dataclasses.replace(plain, disks=(Disk("disk.img"),)), "disks"),
+        (dataclasses.replace(plain, extra=("-nodefaults",)), "QEMU arguments"),
+        (dataclasses.replace(plain, kernel=None), "boot from a disk"),
+    ):
+        with pytest.raises(UsageError, match=f"{what}.*use --engine qemu"):
+            EmbeddedEngine.for_machine(changed)
 
 
 def test_without_unicorn_it_says_what_to_install(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

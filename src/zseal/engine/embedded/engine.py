@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Self
 
 from zseal.arch.psw import Psw
 from zseal.engine.embedded.load import Program
@@ -12,6 +13,9 @@ from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
 from zseal.errors import UsageError
+
+if TYPE_CHECKING:
+    from zseal.engine.qemu.commandline import MachineConfig
 
 CPU_LIMIT = 8
 
@@ -52,6 +56,29 @@ class EmbeddedEngine(Engine):
         self._paused = False
         self._finished = False
         self._closed = False
+
+    @classmethod
+    def for_machine(cls, config: MachineConfig) -> Self:
+        """Return an engine for the machine that ``config`` describes; raises UsageError where it has what QEMU has."""
+        wanted = {
+            "disks": config.disks,
+            "networks": config.networks,
+            "random sources": config.random_sources,
+            "QEMU arguments": config.extra,
+        }
+        for what, there in wanted.items():
+            if there:
+                raise UsageError(f"the embedded engine has no {what}", hint="use --engine qemu")
+        if config.kernel is None:
+            raise UsageError("the embedded engine can't boot from a disk", hint="use --engine qemu")
+        return cls(
+            config.kernel,
+            memory=config.memory,
+            cpus=config.cpus,
+            ramdisk=config.ramdisk,
+            cmdline=config.cmdline,
+            line_mode_console=config.line_mode_console,
+        )
 
     @property
     def memory(self) -> SharedMemory:
