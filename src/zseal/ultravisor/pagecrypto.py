@@ -93,7 +93,7 @@ class PageSealer:
     def encrypt(self, plain: Buffer, pages: NDArray[np.int64], counters: Counters) -> bytearray:
         """Return the ciphertext of whole pages; ``counters`` must be new for each of ``pages``.
 
-        The result is valid until the next call, as are those of ``seal`` and ``decrypt``.
+        The result is valid until the next call, as are those of ``seal`` and ``open``.
         """
         return self._xts.encrypt_pages(plain, self._tweaks(pages, counters), out=self._room(plain))
 
@@ -102,20 +102,23 @@ class PageSealer:
         data = self.encrypt(plain, pages, counters)
         return data, self._tags(data, pages, counters)
 
-    def authentic(self, data: Buffer, pages: NDArray[np.int64], counters: Counters, tags: bytes) -> int:
-        """Return how many of the pages, from the first on, are what was sealed with these counters and tags."""
-        found = self._tags(data, pages, counters)
-        if hmac.compare_digest(found, tags):
-            return len(pages)
-        return next(
-            index
-            for index, at in enumerate(range(0, len(tags), TAG_SIZE))
-            if not hmac.compare_digest(found[at : at + TAG_SIZE], tags[at : at + TAG_SIZE])
-        )
+    def open(
+        self, data: memoryview, pages: NDArray[np.int64], counters: Counters, tags: bytes
+    ) -> tuple[bytearray, int]:
+        """Decrypt pages that are what was sealed with these counters and tags, up to the first that is not.
 
-    def decrypt(self, data: Buffer, pages: NDArray[np.int64], counters: Counters) -> bytearray:
-        """Return the plaintext of pages that are known to be authentic."""
-        return self._xts.decrypt_pages(data, self._tweaks(pages, counters), out=self._room(data))
+        Returns the plaintext and the number of pages in it.
+        """
+        found, good = self._tags(data, pages, counters), len(pages)
+        if not hmac.compare_digest(found, tags):
+            good = next(
+                index
+                for index, at in enumerate(range(0, len(tags), TAG_SIZE))
+                if not hmac.compare_digest(found[at : at + TAG_SIZE], tags[at : at + TAG_SIZE])
+            )
+        authentic = data[: good * PAGE_SIZE]
+        tweaks = self._tweaks(pages[:good], counters[:good])
+        return self._xts.decrypt_pages(authentic, tweaks, out=self._room(authentic)), good
 
     def wipe(self) -> None:
         """Overwrite the keys held here; the sealer is of no use afterwards."""

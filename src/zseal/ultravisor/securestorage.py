@@ -224,30 +224,38 @@ class SecureStorage:
             found = np.flatnonzero(hit[:good])
             if found.size:
                 good, answer = int(found[0]), reason
-        return good, answer
+        existing = self._existing(frames[:good])
+        return (good, answer) if existing == good else (existing, PageCall.NOT_MAPPED)
+
+    def _existing(self, frames: Index) -> int:
+        """Return how many frames, from the first on, there is storage for: it may have holes."""
+        for at, first, length in runs(frames, CHUNK):
+            try:
+                self.storage.view(first << PAGE_SHIFT, length << PAGE_SHIFT).release()
+            except ProgramInterruption:
+                return at if length == 1 else at + self._existing_one_by_one(frames[at : at + length])
+        return int(frames.size)
+
+    def _existing_one_by_one(self, frames: Index) -> int:
+        return next((at for at in range(frames.size) if not self._existing(frames[at : at + 1])), 0)
 
     def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
         """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
         table, state = self.frames, guest.pages.state[pages]
         done, answer = len(pages), None
         exported = np.flatnonzero(state == PageState.EXPORTED)
-        try:
-            data = self.gather(frames[exported])  # a copy: the host can't change it between check and use
-        except ProgramInterruption:
-            return self._import_page_by_page(guest, pages, frames)
+        data = self.gather(frames[exported])  # a copy: the host can't change it between check and use
         counters = guest.pages.counter[pages[exported]]
         tags = guest.pages.tag[pages[exported]].tobytes()
-        authentic = guest.sealer.authentic(data, pages[exported], counters, tags) if exported.size else 0
+        plain, authentic = bytearray(), 0
+        if exported.size:
+            plain, authentic = guest.sealer.open(data, pages[exported], counters, tags)
         if authentic < exported.size:
             done, answer = int(exported[authentic]), PageCall.INTEGRITY
             exported = exported[:authentic]
         pages, frames, state = pages[:done], frames[:done], state[:done]
         self.retire_shared(frames[(table.state[frames] == FrameState.SHARED) & (table.owner[frames] != guest.serial)])
-        if exported.size:
-            self._scatter(
-                frames[exported],
-                guest.sealer.decrypt(data[: len(exported) * PAGE_SIZE], pages[exported], counters[:authentic]),
-            )
+        self._scatter(frames[exported], plain)
         unused = state == PageState.UNUSED
         for _, frame, length in runs(frames[unused], CHUNK):
             clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
@@ -256,18 +264,6 @@ class SecureStorage:
         back = state == PageState.SHARED_OUT
         self._settle(guest, pages[back], frames[back], FrameState.SHARED)
         return done, answer
-
-    def _import_page_by_page(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
-        """Import where the storage has a hole somewhere: a frame that does not exist counts as not mapped."""
-        for at in range(len(pages)):
-            try:
-                self.storage.view(int(frames[at]) << PAGE_SHIFT, PAGE_SIZE).release()
-            except ProgramInterruption:
-                return at, PageCall.NOT_MAPPED
-            done, answer = self._import_chunk(guest, pages[at : at + 1], frames[at : at + 1])
-            if not done:
-                return at, answer
-        return len(pages), None
 
     def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: FrameState) -> None:
         self.frames.take(frames, state, guest.serial, pages)
@@ -349,6 +345,7 @@ class SecureStorage:
             fit = (inside == frames) & (self.frames.state[inside] == FrameState.NON_SECURE)
             fit &= guest.pages.state[pages] == PageState.UNUSED
             fit &= _first_of_each(frames)
+            fit[np.flatnonzero(fit)[self._existing(frames[fit]) :]] = False
             for _, frame, length in runs(frames[fit], step):
                 clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
             self._settle(guest, pages[fit], frames[fit], FrameState.SECURE)

@@ -14,12 +14,24 @@ from numpy.typing import NDArray
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
+from zseal.engine.memory import SharedMemory
 from zseal.formats.uv_codes import Command, Generic, Issuer, PageCall, Share, find_answer
-from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, SetParametersUvcb, ShareUvcb, UvcbHeader
+from zseal.formats.uvcb import (
+    CreateConfUvcb,
+    FrameUvcb,
+    GuestPageUvcb,
+    HandleUvcb,
+    InitUvcb,
+    SetParametersUvcb,
+    ShareUvcb,
+    UvcbHeader,
+)
 from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import HostError, ModelHost
+from zseal.host.modelimage import seal_image
 from zseal.host.pager import GuestKilledError
-from zseal.ultravisor import EventLog, Level, UvcRefusal, ValidityIntercept
+from zseal.host.storage import HostStorage
+from zseal.ultravisor import EventLog, Level, MappedSpace, Ultravisor, UvcRefusal, ValidityIntercept
 from zseal.ultravisor.dispatch import CALLS
 from zseal.ultravisor.faults import BUSY, PARTIAL, Fault
 from zseal.ultravisor.pagecrypto import PageSealer
@@ -308,17 +320,22 @@ def test_single_pages_and_runs_agree(host: ModelHost) -> None:
 
 def test_sealed_pages_differ_from_run_to_run() -> None:
     sealer, numbers, counters, plain, data, tags = _exported(8)
-    assert sealer.authentic(data, numbers, counters, tags) == 8
-    assert sealer.decrypt(data, numbers, counters) == plain
+
+    def opened(data: bytearray, numbers: NDArray[np.int64], counters: NDArray[np.uint64]) -> bytes:
+        result, good = sealer.open(memoryview(data), numbers, counters, tags)
+        assert len(result) == good * PAGE_SIZE
+        return bytes(result)
+
+    assert opened(data, numbers, counters) == plain
     again, other_tags = sealer.seal(plain, numbers, counters + np.uint64(1))
     assert again != data
     assert other_tags != tags
-    assert sealer.authentic(data, numbers, counters + np.uint64(1), tags) == 0
-    assert sealer.authentic(data, numbers[::-1].copy(), counters, tags) == 0
+    assert opened(data, numbers, counters + np.uint64(1)) == b""
+    assert opened(data, numbers[::-1].copy(), counters) == b""
     broken = bytearray(data)
     broken[5 * PAGE_SIZE] ^= 1
-    assert sealer.authentic(broken, numbers, counters, tags) == 5
-    assert PageSealer().authentic(data, numbers, counters, tags) == 0
+    assert opened(broken, numbers, counters) == plain[: 5 * PAGE_SIZE]
+    assert PageSealer().open(memoryview(data), numbers, counters, tags)[1] == 0
 
 
 @pytest.mark.parametrize("guests", [1, 3])
@@ -391,3 +408,61 @@ def test_a_64_gib_guest_costs_what_it_uses(machine_keys: MachineKeys) -> None:
     assert per_page + per_frame <= PAGE_SIZE / 100
     host.destroy(guest)
     host.close()
+
+
+def test_storage_with_a_hole_counts_as_not_mapped_there(machine_keys: MachineKeys) -> None:
+    """As in the QEMU engine: guest RAM, nothing, then the hypervisor's own memory."""
+    ram = SharedMemory(4 * MIB)
+    storage = HostStorage(ram, 128 * MIB)
+    uv = Ultravisor(storage, machine_keys)
+    base = storage.base
+
+    def call(block: UvcbHeader) -> UvcbHeader:
+        storage.write(base + 120 * MIB, block.pack())
+        uv.host_call(base + 120 * MIB)
+        return type(block).unpack(storage.read(base + 120 * MIB, type(block).SIZE))
+
+    assert call(InitUvcb.call(Command.INIT_UV, stor_origin=base, stor_len=98 * MIB)).rc == 1
+    space = MappedSpace(256)
+    uv.register_address_space(0x1107, space)
+    conf = call(
+        CreateConfUvcb.call(
+            Command.CREATE_SEC_CONF,
+            conf_base_stor_origin=base + 100 * MIB,
+            conf_stor_origin_virt=base + 102 * MIB,
+            guest_stor_len=MIB,
+            guest_sca=base + 104 * MIB,
+            guest_asce=0x1107,
+        )
+    )
+    assert isinstance(conf, CreateConfUvcb)
+    image = seal_image([(0, b"kernel")], [machine_keys.host.public_key()])
+    storage.write(base + 121 * MIB, image.header)
+    parameters = SetParametersUvcb.call(
+        Command.SET_SEC_CONF_PARAMS,
+        guest_handle=conf.guest_handle,
+        sec_header_origin_virt=base + 121 * MIB,
+        sec_header_len=len(image.header),
+    )
+    assert call(parameters).rc == 1
+    space.map_run(0, 1024 - 16, 32)  # half in RAM, half where nothing is
+    part = image.components[0]
+    with pytest.raises(UvcRefusal) as caught:
+        uv.unpack_run(conf.guest_handle, 20 * PAGE_SIZE, PAGE_SIZE, prefix=part.prefix)
+    assert caught.value.answer is PageCall.NOT_MAPPED
+    storage.write((1024 - 16) * PAGE_SIZE, part.stored)
+    uv.unpack_run(conf.guest_handle, 0, PAGE_SIZE, prefix=part.prefix)
+    assert call(HandleUvcb.call(Command.VERIFY_IMG, handle=conf.guest_handle)).rc == 1
+    with pytest.raises(UvcRefusal) as caught:
+        uv.import_run(conf.guest_handle, 0, 32 * PAGE_SIZE)
+    assert (caught.value.answer, caught.value.done) == (PageCall.NOT_MAPPED, 16)
+    space.map_run(64, 1024 - 32, 16)
+    space.map_run(80, 1024, 16)
+    assert uv.adopt_all(conf.guest_handle) == 16
+    for address in (5 * MIB, base - PAGE_SIZE):
+        with pytest.raises(ProgramInterruption):
+            uv.host_read(address, 1)
+        assert call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=address)).rc == PageCall.OUTSIDE.rc
+    assert uv.page_counts(conf.guest_handle)["private"] == 32
+    storage.close()
+    ram.close()
