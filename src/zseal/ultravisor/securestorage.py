@@ -224,20 +224,19 @@ class SecureStorage:
             found = np.flatnonzero(hit[:good])
             if found.size:
                 good, answer = int(found[0]), reason
-        existing = self._existing(frames[:good])
-        return (good, answer) if existing == good else (existing, PageCall.NOT_MAPPED)
+        absent = np.flatnonzero(~self._exist(frames[:good]))
+        return (int(absent[0]), PageCall.NOT_MAPPED) if absent.size else (good, answer)
 
-    def _existing(self, frames: Index) -> int:
-        """Return how many frames, from the first on, there is storage for: it may have holes."""
+    def _exist(self, frames: Index) -> NDArray[np.bool_]:
+        """Return a mask of the frames there is storage for: it may have holes."""
+        mask = np.ones(frames.size, bool)
         for at, first, length in runs(frames, CHUNK):
             try:
                 self.storage.view(first << PAGE_SHIFT, length << PAGE_SHIFT).release()
             except ProgramInterruption:
-                return at if length == 1 else at + self._existing_one_by_one(frames[at : at + length])
-        return int(frames.size)
-
-    def _existing_one_by_one(self, frames: Index) -> int:
-        return next((at for at in range(frames.size) if not self._existing(frames[at : at + 1])), 0)
+                each = frames[at : at + length]
+                mask[at : at + length] = length > 1 and [self._exist(each[n : n + 1])[0] for n in range(length)]
+        return mask
 
     def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
         """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
@@ -345,7 +344,7 @@ class SecureStorage:
             fit = (inside == frames) & (self.frames.state[inside] == FrameState.NON_SECURE)
             fit &= guest.pages.state[pages] == PageState.UNUSED
             fit &= _first_of_each(frames)
-            fit[np.flatnonzero(fit)[self._existing(frames[fit]) :]] = False
+            fit[fit] = self._exist(frames[fit])
             for _, frame, length in runs(frames[fit], step):
                 clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
             self._settle(guest, pages[fit], frames[fit], FrameState.SECURE)
