@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +21,7 @@ import typer
 from zseal.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from zseal.host.console import ConsoleServer
     from zseal.host.guest import Guest
     from zseal.host.guest_events import Result
 
@@ -53,10 +56,13 @@ def _on_terminate(_number: int, _frame: FrameType | None) -> None:
 
 def command(
     ctx: typer.Context,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Secure Execution boot image.")],
     machine: Annotated[
         Path, typer.Option("--machine", metavar="DIR", help="Software machine to run it on, see zseal machine create.")
     ],
+    image: Annotated[
+        Path | None,
+        typer.Argument(metavar="[IMAGE]", help="Secure Execution boot image; without one the guest boots from disk."),
+    ] = None,
     memory: Annotated[
         str, typer.Option("--memory", "-m", metavar="SIZE", help="Guest memory, like 512M or 2G.")
     ] = "1G",
@@ -65,10 +71,30 @@ def command(
         list[str] | None,
         typer.Option(
             "--disk",
-            metavar="FILE[,format=F][,readonly][,iommu=off]",
+            metavar="FILE[,format=F][,readonly][,bootindex=N][,iommu=off]",
             help="virtio disk (raw unless told otherwise); may be given several times.",
         ),
     ] = None,
+    net: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--net",
+            metavar="user[,hostfwd=tcp::2222-:22][,mac=M][,restrict][,iommu=off]",
+            help="virtio network card; user: QEMU translates addresses, this computer is 10.0.2.2. May be repeated.",
+        ),
+    ] = None,
+    rng: Annotated[bool, typer.Option("--rng", help="virtio source of random bytes, this computer's.")] = False,
+    console: Annotated[
+        str | None,
+        typer.Option(
+            "--console",
+            metavar="stdio|pty|socket:PATH",
+            help="Where to type at the guest (default: nowhere, its output goes to stdout). stdio: here, Ctrl-] ends.",
+        ),
+    ] = None,
+    machine_type: Annotated[
+        str, typer.Option("--machine-type", metavar="TYPE", help="QEMU's machine, like s390-ccw-virtio-7.2.")
+    ] = "s390-ccw-virtio",
     kernel_console: Annotated[
         bool,
         typer.Option("--kernel-console", help="Show the line-mode console (operating-system messages) as well."),
@@ -99,27 +125,44 @@ def command(
     ] = None,
 ) -> None:
     """Boot an image as a protected guest on this computer."""
+    from zseal.engine.qemu.devices import RandomSource
+    from zseal.host.console import parse_console
     from zseal.host.control.registry import free_name
     from zseal.host.guest import Guest
-    from zseal.host.guest_disks import parse_disk
+    from zseal.host.guest_devices import parse_disk, parse_network
     from zseal.hostkeys.machine import Machine
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
     outputs.check()
+    if console == "stdio" and watch:
+        raise UsageError("--console stdio and --watch need the same terminal", hint="use --console pty")
+    serve = None if console in (None, "stdio") else parse_console(console)
+    arguments = list(ctx.args)
+    if image is not None and str(image).startswith("-"):
+        arguments.insert(0, str(image))  # behind -- all words look alike; an image is written ./-name
+        image = None
+    disks = [parse_disk(text) for text in disk or []]
+    if image is None and not disks:
+        raise UsageError("there is nothing to boot", hint="give an image, or a bootable disk with --disk")
+    if image is not None and any(item.boot_index is not None for item in disks):
+        raise UsageError("an image and a disk to boot from are given", hint="leave away IMAGE or bootindex=")
     guest = Guest(
         image,
         machine=Machine.load(machine),
         memory=parse_size(memory),
         cpus=cpus,
-        disks=[parse_disk(text) for text in disk or []],
+        disks=disks,
+        networks=[parse_network(text) for text in net or []],
+        random_sources=[RandomSource()] if rng else [],
+        machine_type=machine_type,
         line_mode_console=kernel_console,
         timeout=timeout,
         qemu=qemu,
-        qemu_arguments=ctx.args,
-        name=name or free_name(image.stem),
+        qemu_arguments=arguments,
+        name=name or free_name(image.stem if image is not None else Path(disks[0].path).stem),
         record=html is not None,
     )
-    raise typer.Exit(follow(guest, outputs, watch=watch))
+    raise typer.Exit(follow(guest, outputs, watch=watch, keyboard=console == "stdio", serve=serve))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,17 +195,51 @@ class Outputs:
             write_atomic(self.html, render(guest.record).encode(), overwrite=self.overwrite, mode=0o644)
 
 
-def follow(guest: Guest, outputs: Outputs, *, watch: bool) -> int:
-    """Run ``guest`` with its console on stdout, write what was asked for, tell how it ended; return the exit code."""
+def follow(
+    guest: Guest,
+    outputs: Outputs,
+    *,
+    watch: bool,
+    keyboard: bool = False,
+    serve: Callable[[Guest], ConsoleServer] | None = None,
+) -> int:
+    """Run ``guest``, write what was asked for, tell how it ended and what its console told; return the exit code.
+
+    Its console goes to stdout, unless ``serve`` opens another place for it; ``keyboard`` types what comes from stdin.
+    """
     before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        with guest:
-            result, code = _until_end(guest, _stream_and_show if watch else _stream)
+        with guest, _console(guest, keyboard=keyboard, serve=serve):
+            stream = _stream if serve is None else _wait
+            result, code = _until_end(guest, functools.partial(_stream_and_show, stream=stream) if watch else stream)
             outputs.write(guest)
     finally:
         signal.signal(signal.SIGTERM, before)
+    for diagnosis in guest.diagnoses:
+        print(f"diagnosis: {diagnosis}", file=sys.stderr)
     print(result.message if code == 0 else f"error: {result.message}", file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleServer] | None) -> Iterator[None]:
+    """Connect the guest's console to the keyboard, or to others."""
+    from zseal.host.guest_events import Outcome, Result
+    from zseal.host.terminal import Keyboard, RawTerminal
+
+    if keyboard:
+        stdin = sys.stdin.fileno()
+        if os.isatty(stdin):
+            print("Console of the guest; Ctrl-] ends it.", file=sys.stderr)
+        leave = functools.partial(guest.stop, Result(Outcome.STOPPED, "ended at its console"))
+        with RawTerminal(stdin), Keyboard(stdin, guest.write_console, leave):
+            yield
+    elif serve is not None:
+        with serve(guest) as server:
+            print(f"Console of the guest: {server.address}", file=sys.stderr)
+            yield
+    else:
+        yield
 
 
 def _until_end(guest: Guest, follow: Callable[[Guest], None]) -> tuple[Result, int]:
@@ -195,14 +272,19 @@ def _stream(guest: Guest) -> None:
                 data = data[os.write(stdout, data) :]
 
 
-def _stream_and_show(guest: Guest) -> None:
-    """Show the guest live; its console goes to stdout as well where that is no terminal."""
+def _wait(guest: Guest) -> None:
+    """Let the guest run; its console is elsewhere."""
+    guest.wait()
+
+
+def _stream_and_show(guest: Guest, stream: Callable[[Guest], None]) -> None:
+    """Show the guest live; its console goes where ``stream`` takes it as well if stdout is no terminal."""
     from zseal.cli.guest_watch import watch
     from zseal.host.watch import CONSOLE_LINES
 
     console = None
     if not sys.stdout.isatty():
-        console = threading.Thread(target=_stream, args=(guest,), daemon=True)
+        console = threading.Thread(target=stream, args=(guest,), daemon=True)
         console.start()
     watch(
         lambda: guest.observe(lines=CONSOLE_LINES),

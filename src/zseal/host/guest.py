@@ -24,12 +24,16 @@ from typing import Self, TypeVar
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
-from zseal.engine.qemu.commandline import MachineConfig, fixed_memory_size
-from zseal.engine.qemu.devices import Disk
+from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
+from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu.engine import QemuEngine
+from zseal.engine.qemu.sites import KERNEL_START
 from zseal.errors import InputError
 from zseal.host.control.registry import check_name, listen
 from zseal.host.control.server import ControlServer
+from zseal.host.diagnosis import Diagnosis
+from zseal.host.fences import check_arguments
+from zseal.host.guest_devices import with_boot_disk
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Protected, Result
 from zseal.host.guest_image import inspect_image
 from zseal.host.guest_session import Session
@@ -38,6 +42,7 @@ from zseal.host.paging import Paging, finish
 from zseal.host.record import Record
 from zseal.host.recorder import Recorder
 from zseal.host.report import Json
+from zseal.host.resources import check_memory
 from zseal.host.view import Host
 from zseal.host.vmm import Vmm
 from zseal.host.watch_monitor import Monitor, Observation
@@ -50,10 +55,12 @@ _T = TypeVar("_T")
 class Guest:
     """One run of ``image`` on ``machine``; a context manager that starts it and, at the end, ends it in any case.
 
-    ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds. ``qemu`` is the program to use,
-    ``qemu_arguments`` are given to it as they are. ``run_ahead`` False makes every ultravisor call stop QEMU, as
-    without the package unicorn. Raises ZsealError where the image can't be run: it is none, the memory is too little
-    for it, QEMU is missing or does not start.
+    Without an image (None) the firmware boots from the disk with the lowest boot index, or the first: an image that
+    zipl has installed there. ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds.
+    ``qemu`` is the program to use, ``qemu_arguments`` are given to it (see ``zseal.host.fences``).
+    ``run_ahead`` False makes every ultravisor call stop QEMU, as without the package unicorn. Raises ZsealError where
+    the image can't be run: it is none, the memory is too little for it or more than this computer has free, QEMU is
+    missing or does not start.
 
     With a ``name`` (letters, digits, dots, dashes, underscores) other processes of this user find and control it, see
     ``zseal.host.control``; it must not be in use. ``record`` collects what :attr:`record` tells.
@@ -61,12 +68,15 @@ class Guest:
 
     def __init__(
         self,
-        image: Path,
+        image: Path | None,
         *,
         machine: Machine,
         memory: int = DEFAULT_MEMORY,
         cpus: int = 1,
         disks: Sequence[Disk] = (),
+        networks: Sequence[UserNetwork] = (),
+        random_sources: Sequence[RandomSource] = (),
+        machine_type: str = DEFAULT_MACHINE_TYPE,
         line_mode_console: bool = False,
         timeout: float | None = None,
         qemu: str | None = None,
@@ -75,24 +85,37 @@ class Guest:
         name: str | None = None,
         record: bool = False,
     ) -> None:
+        check_arguments(qemu_arguments, protected=True)
         with contextlib.ExitStack() as files:
-            boot = inspect_image(image)
-            files.callback(boot.close)
+            subject: dict[str, Json]
+            if image is None:
+                disks, first = with_boot_disk(disks)
+                kernel, entry, boot = None, KERNEL_START, None
+                subject = {"image": None, "boot_disk": first.path, "machine": machine.name}
+            else:
+                boot = inspect_image(image)
+                files.callback(boot.close)
+                kernel, entry = boot.descriptor, boot.entry
+                subject = {"image": str(image), "image_bytes": boot.size, "machine": machine.name}
             config = MachineConfig(
-                kernel=boot.descriptor,
+                kernel=kernel,
                 memory=fixed_memory_size(memory),
                 cpus=cpus,
                 disks=tuple(disks),
+                networks=tuple(networks),
+                random_sources=tuple(random_sources),
                 line_mode_console=line_mode_console,
+                machine_type=machine_type,
                 extra=tuple(qemu_arguments),
             )
-            boot.check_memory(config.memory)
-            subject: dict[str, Json] = {"image": str(image), "image_bytes": boot.size, "machine": machine.name}
+            if boot is not None:
+                boot.check_memory(config.memory)
+            check_memory(config.memory)
             self._prepare(
                 config,
                 subject,
                 files,
-                entry=boot.entry,
+                entry=entry,
                 keys=machine.keys,
                 timeout=timeout,
                 qemu=qemu,
@@ -111,11 +134,13 @@ class Guest:
         memory: int = DEFAULT_MEMORY,
         cpus: int = 1,
         disks: Sequence[Disk] = (),
+        networks: Sequence[UserNetwork] = (),
         timeout: float | None = None,
         qemu: str | None = None,
         qemu_arguments: Sequence[str] = (),
     ) -> Self:
         """Return a guest that boots ``kernel`` without any protection, as QEMU alone does: to compare with."""
+        check_arguments(qemu_arguments, protected=False)
         self = cls.__new__(cls)
         with contextlib.ExitStack() as files:
             config = MachineConfig(
@@ -125,8 +150,10 @@ class Guest:
                 memory=fixed_memory_size(memory),
                 cpus=cpus,
                 disks=tuple(disks),
+                networks=tuple(networks),
                 extra=tuple(qemu_arguments),
             )
+            check_memory(config.memory)
             subject: dict[str, Json] = {"kernel": str(kernel)}
             self._prepare(config, subject, files, entry=None, keys=None, timeout=timeout, qemu=qemu)
         return self
@@ -267,6 +294,11 @@ class Guest:
     def report(self) -> dict[str, Json]:
         """The account of the run, empty while it has not ended; docs/run.md has the keys."""
         return self._session.report
+
+    @property
+    def diagnoses(self) -> Sequence[Diagnosis]:
+        """Known failures that the guest's console told of so far, explained."""
+        return self._session.diagnoses
 
     @property
     def protected(self) -> bool:

@@ -1,0 +1,244 @@
+"""A guest's console on a pseudo-terminal, a socket and the user's own terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import socket
+import stat
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from zseal.engine.interface import Console
+from zseal.errors import OutputError, UsageError
+from zseal.host.console import BACKLOG, CLIENT_LIMIT, ConsoleServer, PtyConsole, SocketConsole
+from zseal.host.guest import Guest
+from zseal.host.guest_events import ConsoleOutput, EventStream
+from zseal.host.guest_thread import GuestThread
+from zseal.host.terminal import Keyboard, RawTerminal
+
+
+class FakeGuest:
+    """The parts of a guest that a console needs: its loop, its events, its keyboard."""
+
+    def __init__(self) -> None:
+        self.thread = GuestThread("test-guest")
+        self.thread.start()
+        self.typed = bytearray()
+        self.session = SimpleNamespace(events=EventStream())
+        self.engine = SimpleNamespace(write_console=self.typed.extend)
+
+    def in_loop(self, function: Callable[[], object]) -> object:
+        return self.thread.call(function)
+
+    def says(self, data: bytes, console: Console = Console.TERMINAL) -> None:
+        self.thread.call(lambda: self.session.events.add(ConsoleOutput(0.0, console, data)))
+
+    def waits_for(self, data: bytes) -> None:
+        for _ in range(1000):
+            if data in self.typed:
+                return
+            time.sleep(0.005)
+        pytest.fail(f"{data!r} was never typed, only {bytes(self.typed)!r}")
+
+    @property
+    def guest(self) -> Guest:
+        return cast(Guest, self)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeGuest]:
+    guest = FakeGuest()
+    yield guest
+    guest.thread.close()
+
+
+def read_until(descriptor: int, end: bytes) -> bytes:
+    data = b""
+    while end not in data:
+        assert select.select([descriptor], [], [], 5)[0], data
+        piece = os.read(descriptor, 1 << 16)
+        assert piece, data
+        data += piece
+    return data
+
+
+def test_pty_carries_both_directions_and_echoes_nothing(fake: FakeGuest) -> None:
+    fake.says(b"early\r\n")
+    with PtyConsole(fake.guest) as console:
+        assert stat.S_IMODE(Path(console.address).stat().st_mode) == 0o600
+        fake.says(b"line mode\r\n", Console.LINE_MODE)
+        fake.says(b"login: ")
+        terminal = os.open(console.address, os.O_RDWR | os.O_NOCTTY)
+        try:
+            assert read_until(terminal, b"login: ") == b"early\r\nlogin: "
+            os.write(terminal, b"root\r")
+            fake.waits_for(b"root\r")
+            assert bytes(fake.typed) == b"root\r"
+        finally:
+            os.close(terminal)
+
+
+def test_pty_without_reader_never_holds_up_the_guest(fake: FakeGuest) -> None:
+    with PtyConsole(fake.guest) as console:
+        for number in range(400):
+            fake.says(b"%04d" % number * 256)
+        terminal = os.open(console.address, os.O_RDWR | os.O_NOCTTY)
+        try:
+            assert read_until(terminal, b"0399" * 256).endswith(b"0399")
+        finally:
+            os.close(terminal)
+
+
+def connect(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(5)
+    client.connect(str(path))
+    return client
+
+
+def test_socket_is_for_its_user_serves_several_and_goes_away(fake: FakeGuest, tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with SocketConsole(fake.guest, path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        fake.says(b"before")
+        with connect(path) as one, connect(path) as two:
+            for client in (one, two):
+                assert read_until(client.fileno(), b"before") == b"before"
+            fake.says(b"login: ")
+            for client in (one, two):
+                assert read_until(client.fileno(), b"login: ") == b"login: "
+            one.sendall(b"a")
+            two.sendall(b"b")
+            fake.waits_for(b"a")
+            fake.waits_for(b"b")
+        fake.says(b"nobody there")
+        with connect(path) as three:
+            assert read_until(three.fileno(), b"there") == b"beforelogin: nobody there"
+    assert not path.exists()
+
+
+def test_slow_reader_loses_the_oldest_output_only(fake: FakeGuest, tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with SocketConsole(fake.guest, path), connect(path) as client:
+        for _ in range(20):
+            fake.says(b"x" * BACKLOG)
+        fake.says(b"end")
+        received = read_until(client.fileno(), b"end")
+    assert len(received) < 20 * BACKLOG
+
+
+def test_socket_of_another_guest_is_left_alone(fake: FakeGuest, tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with SocketConsole(fake.guest, path):
+        with pytest.raises(OutputError, match="the socket exists"), SocketConsole(fake.guest, path):
+            pass
+        with connect(path):
+            pass
+    path.write_text("a file")
+    with pytest.raises(OutputError, match="the socket exists"), SocketConsole(fake.guest, path):
+        pass
+    assert path.read_text() == "a file"
+
+
+def test_socket_that_nobody_listens_on_is_replaced(fake: FakeGuest, tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with SocketConsole(fake.guest, path), connect(path):
+        pass
+
+
+def test_socket_needs_a_short_path_and_a_folder(fake: FakeGuest, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="longer than"), SocketConsole(fake.guest, tmp_path / ("x" * 120)):
+        pass
+    with pytest.raises(OutputError, match="No such file"), SocketConsole(fake.guest, tmp_path / "none" / "x"):
+        pass
+
+
+def test_number_of_clients_is_limited(fake: FakeGuest, tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with SocketConsole(fake.guest, path), contextlib.ExitStack() as clients:
+        fake.says(b"hello")
+        for _ in range(CLIENT_LIMIT):
+            read_until(clients.enter_context(connect(path)).fileno(), b"hello")
+        assert clients.enter_context(connect(path)).recv(100) == b""
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("kind", ["pty", "socket"])
+def test_consoles_leave_no_descriptor_behind(fake: FakeGuest, tmp_path: Path, kind: str) -> None:
+    before = open_descriptors()
+    for _ in range(3):
+        console: ConsoleServer = PtyConsole(fake.guest) if kind == "pty" else SocketConsole(fake.guest, tmp_path / "c")
+        with console:
+            fake.says(b"x")
+    assert open_descriptors() == before
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """The two ends of a terminal: the user's, the program's."""
+    user, program = pty.openpty()
+    yield user, program
+    os.close(user)
+    os.close(program)
+
+
+def test_terminal_is_raw_only_inside(terminal: tuple[int, int]) -> None:
+    _, program = terminal
+    before = termios.tcgetattr(program)
+    with RawTerminal(program):
+        inside = termios.tcgetattr(program)
+        assert not inside[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
+        assert not inside[0] & termios.ICRNL
+        assert inside[1] & termios.OPOST
+    assert termios.tcgetattr(program) == before
+
+
+def test_keys_go_to_the_guest_until_the_escape_key(terminal: tuple[int, int]) -> None:
+    user, program = terminal
+    typed, left = bytearray(), threading.Event()
+    with RawTerminal(program), Keyboard(program, typed.extend, left.set):
+        os.write(user, b"root\r\x03")
+        os.write(user, b"x\x1dnot this")
+        assert left.wait(5)
+    assert bytes(typed) == b"root\r\x03x"
+
+
+def test_pipes_have_no_escape_key_and_an_end() -> None:
+    reader, writer = os.pipe()
+    typed, left, done = bytearray(), threading.Event(), threading.Event()
+
+    def write(data: bytes) -> None:
+        typed.extend(data)
+        done.set()
+
+    try:
+        with Keyboard(reader, write, left.set):
+            os.write(writer, b"a\x1db")
+            os.close(writer)
+            assert done.wait(5)
+    finally:
+        os.close(reader)
+    assert bytes(typed) == b"a\x1db"
+    assert not left.is_set()
+
+
+def test_reading_ends_with_the_session_though_nothing_is_typed(terminal: tuple[int, int]) -> None:
+    typed = bytearray()
+    with Keyboard(terminal[1], typed.extend, typed.clear):
+        pass
+    assert not typed
