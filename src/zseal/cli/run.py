@@ -61,7 +61,7 @@ def command(
     ],
     image: Annotated[
         Path | None,
-        typer.Argument(metavar="[IMAGE]", help="Secure Execution boot image; without one the guest boots from disk."),
+        typer.Argument(metavar="IMAGE", help="Secure Execution boot image; without one the guest boots from disk."),
     ] = None,
     memory: Annotated[
         str, typer.Option("--memory", "-m", metavar="SIZE", help="Guest memory, like 512M or 2G.")
