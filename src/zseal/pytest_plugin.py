@@ -1,0 +1,107 @@
+"""pytest fixtures for testing boot images as protected guests; registered as the plugin ``pytest-zseal``.
+
+``zseal_machine`` is a software machine for the whole test session, ``protected_guest`` starts guests on it and ends
+them when the test is over. What a guest wrote to its console is part of the report of a test that fails.
+docs/testing.md has examples. Nothing heavy is imported before a test uses a fixture.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import pytest
+
+if TYPE_CHECKING:
+    from zseal.engine.qemu.devices import Disk
+    from zseal.host.guest import Guest
+    from zseal.hostkeys.machine import Machine
+
+
+class GuestOptions(TypedDict, total=False):
+    """What a guest is given beside its image, as for :class:`zseal.host.guest.Guest`."""
+
+    memory: int
+    cpus: int
+    disks: list[Disk]
+    timeout: float
+
+
+class ProtectedGuests:
+    """Starts protected guests; call it with what to boot. ``directory`` holds the images it seals."""
+
+    def __init__(self, machine: Machine, directory: Path) -> None:
+        self.machine = machine
+        self.directory = directory
+        self.guests: list[Guest] = []
+        self._numbers = itertools.count()
+
+    def __call__(
+        self,
+        image: Path | None = None,
+        *,
+        kernel: Path | bytes | None = None,
+        ramdisk: Path | bytes | None = None,
+        cmdline: str | None = None,
+        machine: Machine | None = None,
+        **options: Unpack[GuestOptions],
+    ) -> Guest:
+        """Start and return a guest.
+
+        Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed for the
+        machine first. ``machine`` is another than ``zseal_machine`` to run it on. A guest ends after ``timeout``
+        seconds (60) whatever it does. Raises ZsealError where it can't be sealed or started, ValueError where neither
+        or both are given.
+        """
+        from zseal.host.guest import Guest
+        from zseal.image.build import build_image
+
+        if (image is None) == (kernel is None):
+            raise ValueError("give either an image or a kernel")
+        if kernel is not None:
+            image = self.directory / f"sealed-{next(self._numbers)}.img"
+            build_image(
+                image,
+                kernel=kernel,
+                ramdisk=ramdisk,
+                cmdline=None if cmdline is None else cmdline.encode(),
+                host_keys=[self.machine.keys.host.public_key()],
+            )
+        options.setdefault("timeout", 60.0)
+        guest = Guest(image, machine=machine or self.machine, **options)
+        self.guests.append(guest)
+        guest.start()
+        return guest
+
+    def close(self) -> list[str]:
+        """End all guests and return what each wrote to its console."""
+        return [_end(guest) for guest in self.guests]
+
+
+def _end(guest: Guest) -> str:
+    from zseal.host.guest_events import ConsoleOutput
+
+    guest.close()
+    output = (event.data for event in guest.events(timeout=0.0) if isinstance(event, ConsoleOutput))
+    return b"".join(output).decode("utf-8", "replace")
+
+
+@pytest.fixture(scope="session")
+def zseal_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """Return a software machine that exists as long as the test session."""
+    from zseal.hostkeys.machine import Machine
+
+    return Machine.create(tmp_path_factory.mktemp("zseal") / "machine", name="pytest")
+
+
+@pytest.fixture
+def protected_guest(
+    request: pytest.FixtureRequest, zseal_machine: Machine, tmp_path: Path
+) -> Iterator[ProtectedGuests]:
+    """Yield what starts protected guests on ``zseal_machine``; they end with the test."""
+    guests = ProtectedGuests(zseal_machine, tmp_path)
+    yield guests
+    for number, text in enumerate(guests.close()):
+        request.node.add_report_section("teardown", f"console of guest {number}", text)
