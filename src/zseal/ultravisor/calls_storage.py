@@ -125,7 +125,8 @@ def _own_page(call: Request[ShareUvcb]) -> int:
 
 def share_page(machine: MachineState, call: Request[ShareUvcb]) -> Reply:
     """SET_SHARED_ACCESS."""
-    sharing.share(machine.secure, call.guest.guest, _own_page(call))
+    if sharing.share(machine.secure, call.guest.guest, _own_page(call)):
+        call.guest.unshared = False
     return DONE
 
 

@@ -14,8 +14,8 @@ from zseal.arch.storage import PAGE_SHIFT
 from zseal.ultravisor.tables import FrameState, PageState
 
 _ESCAPE, _RESET = "\x1b[48;2;{};{};{}m", "\x1b[0m"
-_CELL, _MARGIN, _LINE = 6, 12, 18  # SVG: cell, margin and text line in pixels
-_MAX_CELLS = 1 << 20
+_MARGIN, _LINE, _CAPTION_WIDTH = 12, 18, 360  # SVG: margin, text line and room for the caption, in pixels
+_MAXcellS = 1 << 20
 """More pages than this share cells: a picture larger than that shows nothing more."""
 
 States = NDArray[np.uint8]
@@ -131,7 +131,7 @@ class PageMap:
         """Return a PNG with a square of ``scale`` pixels a page, ``width`` pages a row."""
         from PIL import Image
 
-        cells, _ = self.cells(_MAX_CELLS)
+        cells, _ = self.cells(_MAXcellS)
         grid = np.full((max(1, -(-cells.size // width)), width), max(self.kinds) + 1, np.uint8)
         grid.reshape(-1)[: cells.size] = cells
         image = Image.fromarray(np.repeat(np.repeat(grid, scale, axis=0), scale, axis=1), mode="P")
@@ -143,17 +143,22 @@ class PageMap:
         image.save(out, "PNG", optimize=True)
         return out.getvalue()
 
-    def to_svg(self, *, width: int = 128, height: int = 256) -> str:
-        """Return an SVG of at most ``height`` rows of ``width`` cells, with a legend; runs are drawn as one shape."""
+    def to_svg(self, *, width: int = 128, height: int = 256, cell: int = 6) -> str:
+        """Return an SVG of at most ``height`` rows of ``width`` cells, ``cell`` pixels each, with a legend.
+
+        Runs of cells are drawn as one shape.
+        """
         cells, bucket = self.cells(width * height)
         rows = -(-cells.size // width)
         legend = self.counts()
         top = _MARGIN + _LINE
-        total = top + rows * _CELL + _LINE * (len(legend) + 1)
+        total = top + rows * cell + _LINE * (len(legend) + 1)
         caption = f"{self.title}: {self.states.size} pages, {bucket} a cell"
+        across = max(2 * _MARGIN + width * cell, _CAPTION_WIDTH)
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * _MARGIN + width * _CELL}" height="{total}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{across}" height="{total}" '
             f'font-family="sans-serif" font-size="13" role="img"><title>{escape(caption)}</title>',
+            '<rect width="100%" height="100%" fill="#ffffff"/>',
             f'<text x="{_MARGIN}" y="{_MARGIN + 6}">{escape(caption)}</text>',
         ]
         for row in range(rows):
@@ -162,12 +167,12 @@ class PageMap:
             for begin, end in itertools.pairwise(edges):
                 colour = "#{:02x}{:02x}{:02x}".format(*self.kinds[int(line[begin])].colour)
                 parts.append(
-                    f'<rect x="{_MARGIN + begin * _CELL}" y="{top + row * _CELL}" '
-                    f'width="{(end - begin) * _CELL}" height="{_CELL}" fill="{colour}"/>'
+                    f'<rect x="{_MARGIN + begin * cell}" y="{top + row * cell}" '
+                    f'width="{(end - begin) * cell}" height="{cell}" fill="{colour}"/>'
                 )
         for number, (name, count) in enumerate(legend.items()):
             kind = next(kind for kind in self.kinds.values() if kind.name == name)
-            y = top + rows * _CELL + _LINE * number + 8
+            y = top + rows * cell + _LINE * number + 8
             colour = "#{:02x}{:02x}{:02x}".format(*kind.colour)
             parts.append(f'<rect x="{_MARGIN}" y="{y}" width="12" height="12" fill="{colour}"/>')
             parts.append(f'<text x="{_MARGIN + 20}" y="{y + 11}">{escape(name)}: {count}</text>')

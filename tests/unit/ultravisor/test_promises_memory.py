@@ -17,7 +17,7 @@ from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, ShareUvcb, UvcbHeader
 from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import ModelHost
 from zseal.host.pager import GuestKilledError
-from zseal.ultravisor import Feature, Settings, UvcRefusal
+from zseal.ultravisor import Feature, MappedSpace, Settings, UvcRefusal
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, PageSealer, components
 from zseal.ultravisor.tables import PageState
 
@@ -447,6 +447,26 @@ def test_large_frames_are_verified_and_split(host: ModelHost) -> None:
     assert uv.guest_read(guest.handle, MIB, 1) == b"\0"
     with pytest.raises(ValueError, match="aligned"):
         space.map_large(257, frame)
+
+
+class _RegionSpace(MappedSpace):
+    """A host that maps its guest with one 2 GiB entry."""
+
+    def mapping_size(self, page: int) -> int:
+        return 2 << 30 if self.resolve(page) >= 0 else 0
+
+
+def test_pages_mapped_by_a_region_entry_are_no_large_frame(host: ModelHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zseal.host.modelhost.MappedSpace", _RegionSpace)
+    guest = ModelGuest(host, memory=4 * MIB)
+    guest.configuration.space.map_run(256, host.frames.take(256, align=256), 256)
+    block = GuestPageUvcb.call(Command.VERIFY_LARGE_FRAME, guest_handle=guest.handle, gaddr=MIB)
+    assert host.issue(block)[1].rc == LargeFrame.REGION.rc
+    small = ModelGuest(host, memory=4 * MIB)
+    small.configuration.space.map_run(256, host.frames.take(256), 256)
+    monkeypatch.setattr(small.configuration.space, "mapping_size", lambda _: MIB)
+    block = GuestPageUvcb.call(Command.VERIFY_LARGE_FRAME, guest_handle=small.handle, gaddr=MIB)
+    assert host.issue(block)[1].rc == LargeFrame.NOT_CONSECUTIVE.rc
 
 
 def test_adopting_a_whole_guest(host: ModelHost) -> None:

@@ -1,0 +1,44 @@
+"""What docs/ultravisor.md shows is true: its code runs, its pictures are of today, its tests exist."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "ultravisor.md").read_text()
+
+
+def test_the_code_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) >= 5
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile("\n".join(blocks), "docs/ultravisor.md", "exec"), {})
+    assert "secure storage access" in printed.getvalue()
+
+
+def test_the_pictures_are_of_today() -> None:
+    folder = ROOT / "docs" / "ultravisor"
+    spec = importlib.util.spec_from_file_location("pictures", folder / "pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.pictures()
+    assert made == {path.name: path.read_text() for path in folder.glob("*.svg")}, "run docs/ultravisor/pictures.py"
+    shown = set(re.findall(r"\(ultravisor/(\S+\.svg)\)", PAGE))
+    assert shown == set(made)
+
+
+def test_every_promise_has_a_test_and_every_test_is_listed() -> None:
+    listed = re.findall(r"`(\S+\.py): (test_\w+)`", PAGE)
+    for file, name in listed:
+        assert f"def {name}(" in (ROOT / "tests" / "unit" / file).read_text(), name
+    names = {name for _, name in listed}
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for name in re.findall(r"^def (test_promise_\w+)\(", path.read_text(), re.MULTILINE):
+            assert name in names, name
