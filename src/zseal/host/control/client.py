@@ -121,7 +121,7 @@ class GuestControl:
         with self._talking():
             line = self._stream.readline(ANSWER_LIMIT)
         if not line.endswith(b"\n"):
-            raise ControlError(f"the guest {self.name} ended the conversation", hint="it has ended, or was too busy")
+            raise self._ended()
         return parse_object(line)
 
     def _bytes(self, size: int) -> bytes:
@@ -130,8 +130,11 @@ class GuestControl:
         with self._talking():
             piece = self._stream.read(size)
         if len(piece) < size:
-            raise ControlError(f"the guest {self.name} ended the conversation", hint="it has ended, or was too busy")
+            raise self._ended()
         return piece
+
+    def _ended(self) -> ControlError:
+        return ControlError(f"the guest {self.name} ended the conversation", hint="it has ended, or was too busy")
 
     @contextlib.contextmanager
     def _talking(self) -> Iterator[None]:
@@ -141,6 +144,8 @@ class GuestControl:
             raise ControlError(
                 f"the guest {self.name} does not answer", hint=f"its process is {self._pid}: look whether it is stopped"
             ) from None
+        except ConnectionError:
+            raise self._ended() from None
         except OSError as error:
             raise ControlError(f"the connection to the guest {self.name} broke: {error.strerror}") from None
 
