@@ -514,7 +514,12 @@ class HypothesisMachine(RuleBasedStateMachine):
 
 
 HypothesisMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25,
+    stateful_step_count=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 TestHypothesisMachine = HypothesisMachine.TestCase
 
