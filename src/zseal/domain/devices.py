@@ -15,6 +15,9 @@ from zseal.domain.document import Element
 DISKS_PER_SCSI_CONTROLLER = 15
 """How many disks libvirt puts on one virtual SCSI controller when it chooses the addresses itself."""
 
+MAX_CONTROLLER = 255
+"""Highest controller number looked at; a document can claim any."""
+
 _DISK_BUS = {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
 
 
@@ -182,33 +185,35 @@ def _scsi_users(devices: Element) -> Iterator[tuple[int, Element]]:
             yield (_number(address.get("controller")) if address is not None else 0), device
 
 
-def _serial_users(devices: Element, explicit: set[int]) -> Iterator[tuple[int, Element]]:
-    for device in devices.all("channel", "console", "serial", "smartcard", "redirdev"):
+def _serial_users(devices: Element) -> Iterator[tuple[int, Element]]:
+    for device in devices.all("channel", "console", "serial"):
         target = device.find("target")
-        if target is None or target.get("type") != "virtio":
-            continue
-        address = _address(device, "virtio-serial")
-        # without an address libvirt takes a free port of any controller there is
-        yield (_number(address.get("controller")) if address is not None else min(explicit, default=0)), device
+        if target is not None and target.get("type") == "virtio":
+            address = _address(device, "virtio-serial")
+            yield (_number(address.get("controller")) if address is not None else 0), device
+
+
+def _missing_controllers(devices: Element) -> Iterator[tuple[str, int, Element]]:
+    """The controllers that libvirt adds: their type, index, and the device they are added for."""
+    explicit: dict[str, set[int]] = {"scsi": set(), "virtio-serial": set()}
+    for controller in devices.all("controller"):
+        if controller.get("type") in explicit:
+            explicit[controller.get("type")].add(_number(controller.get("index", "0")))
+    last, cause = max(_scsi_users(devices), key=lambda user: user[0], default=(-1, devices))
+    for index in range(min(last, MAX_CONTROLLER) + 1):  # libvirt fills the gaps below the highest one as well
+        if index not in explicit["scsi"]:
+            yield "scsi", index, cause
+    for index, device in _serial_users(devices):
+        if index not in explicit["virtio-serial"]:
+            explicit["virtio-serial"].add(index)
+            yield "virtio-serial", index, device
 
 
 def implicit_devices(devices: Element) -> Iterator[ImplicitDevice]:
     """Yield the uncovered virtio devices that libvirt adds to what is written (the balloon, PV301, left out)."""
-    controllers: dict[str, set[int]] = {"scsi": set(), "virtio-serial": set()}
-    for controller in devices.all("controller"):
-        if controller.get("type") in controllers:
-            controllers[controller.get("type")].add(_number(controller.get("index", "0")))
-    users = {
-        "scsi": ("PV204", "SCSI controller", list(_scsi_users(devices))),
-        "virtio-serial": (
-            "PV206", "virtio-serial controller", list(_serial_users(devices, controllers["virtio-serial"])),
-        ),
-    }  # fmt: skip
-    for kind, (rule, noun, used) in users.items():
-        for index, cause in used:
-            if index not in controllers[kind]:
-                controllers[kind].add(index)
-                yield ImplicitDevice(rule, f"{noun} {index}", cause, controller_fragment(kind, index))
+    for kind, index, cause in _missing_controllers(devices):
+        rule, noun = ("PV204", "SCSI") if kind == "scsi" else ("PV206", "virtio-serial")
+        yield ImplicitDevice(rule, f"{noun} controller {index}", cause, controller_fragment(kind, index))
     graphics = next(devices.all("graphics"), None)
     if graphics is not None and devices.find("video") is None:
         yield ImplicitDevice("PV217", "video device", graphics, VIDEO_FRAGMENT)

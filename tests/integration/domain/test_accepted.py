@@ -1,0 +1,86 @@
+"""libvirt accepts what fix makes of 200 generated domains, and gives QEMU iommu_platform for every virtio device."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from zseal.domain.document import Document
+from zseal.domain.fix import fix_bytes
+from zseal.domain.launch.connection import Connection
+from zseal.domain.launch.translate import translate
+from zseal.domain.model import Domain
+
+COUNT = 200
+BATCHES = 10
+
+
+def _generator() -> ModuleType:
+    """The generator of the unit tests."""
+    path = Path(__file__).parents[2] / "unit" / "domain" / "generate.py"
+    spec = importlib.util.spec_from_file_location("zseal_test_generate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _devices(command_line: str) -> list[str]:
+    """The virtio devices on QEMU's command line, each as QEMU got it."""
+    arguments = command_line.split("\0")
+    given = [after for option, after in zip(arguments, arguments[1:], strict=False) if option == "-device"]
+    return [device for device in given if re.search(r"virtio-[a-z0-9-]+-ccw|vhost-vsock-ccw", device)]
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_libvirt_starts_generated_domains_with_every_virtio_device_covered(
+    batch: int, connection: Connection, disk: Path, tmp_path: Path
+) -> None:
+    generate = _generator().generate
+    libvirt = connection.libvirt
+    image = tmp_path / "image"
+    image.write_bytes(bytes(0x20000))
+    for seed in range(batch, COUNT, BATCHES):
+        fixed = fix_bytes("generated", generate(seed, str(disk)).encode()).after
+        # the memory is never touched, but this computer may have less; locking it needs rights
+        small = re.sub(rb"unit='MiB'>\d+<", b"unit='MiB'>128<", fixed).replace(b"<locked/>", b"")
+        document = translate(Document("generated", small), image=image, user_network=True).document
+        domain = connection.handle.createXML(document.data.decode(), libvirt.VIR_DOMAIN_START_PAUSED)  # type: ignore[attr-defined]
+        try:
+            pid = next(connection.root.glob(f"run/qemu/{domain.name()}.pid")) if connection.root else None
+            assert pid is not None
+            devices = _devices(Path(f"/proc/{int(pid.read_text())}/cmdline").read_text())
+        finally:
+            domain.destroy()
+        model = Domain(document)
+        assert len(devices) == len(model.virtio), f"seed {seed}: {devices}"
+        for device in devices:
+            assert '"iommu_platform":true' in device, f"seed {seed}: {device}"
+
+
+@pytest.mark.qemu
+def test_an_uncovered_device_would_be_seen(connection: Connection, disk: Path, tmp_path: Path) -> None:
+    """The check above can fail: a domain in the iommu style with one attribute missing shows it."""
+    libvirt = connection.libvirt
+    image = tmp_path / "image"
+    image.write_bytes(bytes(0x20000))
+    raw = (Path(__file__).parents[2] / "vectors" / "domains" / "bad-PV202-interface.xml").read_bytes()
+    raw = raw.replace(b"/var/lib/libvirt/images/se-guest.qcow2", str(disk).encode()).replace(b"qcow2", b"raw")
+    raw = raw.replace(b" cache='none' io='native'", b"").replace(b"'GiB'>4", b"'MiB'>128")
+    document = translate(Document("x", raw), image=image, user_network=True).document
+    domain = connection.handle.createXML(document.data.decode(), libvirt.VIR_DOMAIN_START_PAUSED)  # type: ignore[attr-defined]
+    try:
+        pid = next(connection.root.glob(f"run/qemu/{domain.name()}.pid")) if connection.root else None
+        assert pid is not None
+        devices = _devices(Path(f"/proc/{int(pid.read_text())}/cmdline").read_text())
+    finally:
+        domain.destroy()
+    assert ['"iommu_platform":true' in device for device in devices] == [True, False]

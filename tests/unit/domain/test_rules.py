@@ -1,0 +1,151 @@
+"""Every rule fires on its own example, its repair repairs it, and its page in the documentation is the current one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zseal.domain.document import Document
+from zseal.domain.examples import base_domain, example_domain
+from zseal.domain.explain import explain_rule, list_rules
+from zseal.domain.fix import fix_bytes
+from zseal.domain.lint import Report, Settings, check_rule_ids, lint_bytes
+from zseal.domain.model import Style
+from zseal.domain.rulepages import pages
+from zseal.domain.rules import RULES
+from zseal.domain.rules.interface import Rule, Safety, Severity
+from zseal.domain.schema import installed_schema
+from zseal.errors import UsageError
+
+DOCS = Path(__file__).parents[3] / "docs" / "domains" / "rules"
+WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
+# what each needs to be repaired lies outside its example
+BY_COMMAND = {"PV109", "PV605", "PV508"}
+REPAIRED = [r for r in WITH_EXAMPLE if r.safety is not Safety.NONE and r.id not in BY_COMMAND]
+
+
+def _lint(text: str, **settings: object) -> Report:
+    return lint_bytes("x", text.encode(), Settings(local_files=False, **settings))  # type: ignore[arg-type]
+
+
+def _ids(report: Report) -> list[str]:
+    return [finding.rule.id for finding in report.findings]
+
+
+def test_there_are_110_rules_with_everything_a_user_asks() -> None:
+    assert len(RULES) == 110
+    for rule in RULES.values():
+        assert re.fullmatch(r"PV\d{3}", rule.id)
+        for text in (rule.title, rule.why, rule.effect, rule.remedy):
+            assert len(text) > 3
+            assert "  " not in text
+        assert rule.example or rule.needs, rule.id
+    counts = [sum(rule.severity is severity for rule in RULES.values()) for severity in Severity]
+    assert counts == [61, 32, 17]
+
+
+@pytest.mark.parametrize("rule", WITH_EXAMPLE, ids=lambda rule: rule.id)
+def test_the_example_of_a_rule_breaks_it(rule: Rule) -> None:
+    assert rule.id in _ids(_lint(example_domain(rule)))
+
+
+@pytest.mark.parametrize("rule", REPAIRED, ids=lambda rule: rule.id)
+def test_the_repair_of_a_rule_repairs_its_example(rule: Rule) -> None:
+    fixed = fix_bytes("x", example_domain(rule).encode(), unsafe=rule.safety is Safety.ASK)
+    assert rule.id not in _ids(lint_bytes("x", fixed.after, Settings(local_files=False)))
+
+
+@pytest.mark.parametrize("rule", [r for r in WITH_EXAMPLE if r.safety is Safety.ASK], ids=lambda rule: rule.id)
+def test_what_has_to_be_asked_is_not_repaired_unasked(rule: Rule) -> None:
+    if rule.id == "PV001":
+        return  # fix has nothing to work on before the XML is repaired
+    fixed = fix_bytes("x", example_domain(rule).encode())
+    assert rule.id in _ids(lint_bytes("x", fixed.after, Settings(local_files=False)))
+
+
+@pytest.mark.parametrize("style", [Style.LAUNCH_SECURITY, Style.IOMMU])
+def test_the_base_of_the_examples_has_nothing_to_find_but_advice(style: Style) -> None:
+    report = _lint(base_domain(style))
+    assert {finding.severity for finding in report.findings} == {Severity.ADVICE}
+    schema = installed_schema()
+    assert schema is not None, "install libvirt0 (Debian)"
+    assert schema.validate(Document("x", base_domain(style).encode())) is None
+
+
+def test_a_cd_rom_in_front_of_the_disk_loses_its_place() -> None:
+    text = base_domain(Style.LAUNCH_SECURITY).replace("order='1'", "order='2'")
+    cdrom = "<disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><boot order='1'/></disk>"
+    text = text.replace("<memballoon", cdrom + "<memballoon")
+    assert "PV508" in _ids(_lint(text))
+    fixed = fix_bytes("x", text.encode(), unsafe=True)
+    assert "PV508" not in _ids(lint_bytes("x", fixed.after))
+
+
+@pytest.mark.parametrize(
+    ("fragment", "rule_id", "found"),
+    [
+        ("<interface type='user'><model type='e1000'/></interface>", "PV202", False),
+        ("<interface type='user'><model type='virtio'/><driver iommu='on'/></interface>", "PV202", False),
+        ("<interface type='direct'><source dev='eth0' mode='bridge'/></interface>", "PV202", True),
+        ("<disk device='cdrom'><target dev='sda' bus='scsi'/></disk>", "PV204", True),
+        ("<disk><target dev='sdq'/></disk><controller type='scsi' index='0'><driver iommu='on'/></controller>",
+         "PV204", True),
+        ("<hostdev type='scsi' mode='subsystem'/>", "PV204", True),
+        ("<console type='pty'><target type='virtio'/></console>", "PV206", True),
+        ("<console type='pty'/>", "PV206", False),
+        ("<input type='evdev'/>", "PV211", False),
+        ("<input type='tablet'/>", "PV211", True),
+        ("<video><model type='none'/></video>", "PV212", False),
+        ("<graphics type='vnc'/><video><driver iommu='on'/></video>", "PV217", False),
+        ("<rng model='virtio'><driver iommu='off'/></rng>", "PV207", True),
+        ("<controller type='pci' index='0' model='pci-root'/>", "PV203", False),
+        ("<sound model='ich9'/>", "PV214", False),
+        ("<memballoon model='none'><driver iommu='on'/></memballoon>", "PV218", False),
+        ("<memory model='dimm'/>", "PV607", True),
+        ("<controller type='usb' model='none'/>", "PV607", False),
+        ("<input type='mouse' bus='ps2'/>", "PV607", True),
+        ("<disk type='vhostuser'><target dev='vdb'/></disk>", "PV606", True),
+    ],
+)  # fmt: skip
+def test_defaults_of_devices_are_those_of_libvirt_on_s390x(fragment: str, rule_id: str, found: bool) -> None:
+    text = base_domain(Style.IOMMU).replace("    <memballoon", fragment + "<memballoon")
+    if fragment.startswith("<memballoon"):
+        text = base_domain(Style.IOMMU).replace("<memballoon model='none'/>", fragment)
+    assert (rule_id in _ids(_lint(text))) is found
+
+
+def test_a_rule_can_be_chosen_left_out_or_turned_off_in_the_file() -> None:
+    text = base_domain(Style.LAUNCH_SECURITY).replace("<memballoon model='none'/>", "")
+    assert _ids(_lint(text)) == ["PV301", "PV615"]
+    assert _ids(_lint(text, select=check_rule_ids(["pv3"]))) == ["PV301"]
+    assert _ids(_lint(text, ignore=check_rule_ids(["PV301"]))) == ["PV615"]
+    quiet = text.replace("<devices>", "<!-- zseal:ignore PV301, PV615 wanted --><devices>")
+    report = _lint(quiet)
+    assert report.findings == ()
+    assert report.ignored == ("PV301", "PV615")
+    assert "PV301" not in report.checked
+    with pytest.raises(UsageError, match="no rule PV999"):
+        check_rule_ids(["PV999"])
+
+
+def test_advice_counts_only_when_strict() -> None:
+    report = _lint(base_domain(Style.LAUNCH_SECURITY))
+    assert not report.fails()
+    assert report.fails(strict=True)
+
+
+def test_the_rule_pages_are_current() -> None:
+    """Run ``python -m zseal.domain.rulepages`` after changing a rule."""
+    wanted = pages()
+    assert {path.name for path in DOCS.iterdir()} == set(wanted)
+    for name, text in wanted.items():
+        assert (DOCS / name).read_text(encoding="utf-8") == text, name
+
+
+def test_rules_are_explained() -> None:
+    assert "PV201" in list_rules(RULES.values())
+    text = explain_rule(RULES["PV204"])
+    for part in ("PV204", "Why:", "Otherwise:", "Fix:", "Example:", "zseal domain fix repairs it"):
+        assert part in text
