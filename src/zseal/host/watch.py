@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -15,7 +16,7 @@ from zseal.ultravisor.pagemap import GUEST_KINDS, Kind
 from zseal.ultravisor.tables import PageState
 
 CONSOLE_LINES = 12
-_BAR = 48
+_BAR = 44
 _CALLS = 6
 _PHASES = 8
 _KINDS: dict[str, Kind] = {
@@ -119,10 +120,9 @@ def _phases(now: Observation) -> Text:
     return text
 
 
-def _side_by_side(look: Look) -> Table:
-    grid = Table.grid(padding=(0, 2), expand=True)
-    grid.add_row(_pages(look.now), _calls(look))
-    return grid
+def _side_by_side(look: Look) -> Columns:
+    """Pages and calls, below each other where the terminal is narrow."""
+    return Columns([_pages(look.now), _calls(look)])
 
 
 def _pages(now: Observation) -> Panel:
@@ -142,7 +142,7 @@ def _pages(now: Observation) -> Panel:
         filled += width
         bar.append(" " * width, colour)
         table.add_row(Text.assemble(("  ", colour), f" {_name(state)}"), f"{count:,}")
-    return Panel(Group(bar, table), title="Pages", title_align="left")
+    return Panel.fit(Group(bar, table), title="Pages", title_align="left")
 
 
 def _calls(look: Look) -> Panel:
@@ -157,7 +157,7 @@ def _calls(look: Look) -> Panel:
         table.add_row(Text(name, "dim"), f"{now.calls[name]:,}", f"{look.rates.get(name, 0.0):,.0f}/s")
     if refused := sum(now.refused.values()):
         table.add_row(Text("refused", "red"), f"{refused:,}", "")
-    return Panel(table, title="Ultravisor calls", title_align="left")
+    return Panel.fit(table, title="Ultravisor calls", title_align="left")
 
 
 def _devices(look: Look) -> Panel:
