@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +38,20 @@ def _generator() -> ModuleType:
 def _devices(command_line: str) -> list[str]:
     """The virtio devices on QEMU's command line, each as QEMU got it."""
     arguments = command_line.split("\0")
-    given = [after for option, after in zip(arguments, arguments[1:], strict=False) if option == "-device"]
+    given = [after for option, after in itertools.pairwise(arguments) if option == "-device"]
     return [device for device in given if re.search(r"virtio-[a-z0-9-]+-ccw|vhost-vsock-ccw", device)]
+
+
+def _started_devices(connection: Connection, document: Document) -> list[str]:
+    """Start the domain paused and return the virtio devices of its QEMU, which is killed then."""
+    paused = connection.libvirt.VIR_DOMAIN_START_PAUSED
+    domain = connection.handle.createXML(document.data.decode(), paused)  # type: ignore[attr-defined]
+    assert connection.root is not None
+    pid = int((connection.root / "run" / "qemu" / f"{domain.name()}.pid").read_text())
+    try:
+        return _devices(Path(f"/proc/{pid}/cmdline").read_text())
+    finally:
+        os.kill(pid, signal.SIGKILL)  # libvirt's own way to end it takes two seconds
 
 
 @pytest.mark.qemu
@@ -45,7 +60,6 @@ def test_libvirt_starts_generated_domains_with_every_virtio_device_covered(
     batch: int, connection: Connection, disk: Path, tmp_path: Path
 ) -> None:
     generate = _generator().generate
-    libvirt = connection.libvirt
     image = tmp_path / "image"
     image.write_bytes(bytes(0x20000))
     for seed in range(batch, COUNT, BATCHES):
@@ -53,13 +67,7 @@ def test_libvirt_starts_generated_domains_with_every_virtio_device_covered(
         # the memory is never touched, but this computer may have less; locking it needs rights
         small = re.sub(rb"unit='MiB'>\d+<", b"unit='MiB'>128<", fixed).replace(b"<locked/>", b"")
         document = translate(Document("generated", small), image=image, user_network=True).document
-        domain = connection.handle.createXML(document.data.decode(), libvirt.VIR_DOMAIN_START_PAUSED)  # type: ignore[attr-defined]
-        try:
-            pid = next(connection.root.glob(f"run/qemu/{domain.name()}.pid")) if connection.root else None
-            assert pid is not None
-            devices = _devices(Path(f"/proc/{int(pid.read_text())}/cmdline").read_text())
-        finally:
-            domain.destroy()
+        devices = _started_devices(connection, document)
         model = Domain(document)
         assert len(devices) == len(model.virtio), f"seed {seed}: {devices}"
         for device in devices:
@@ -69,18 +77,11 @@ def test_libvirt_starts_generated_domains_with_every_virtio_device_covered(
 @pytest.mark.qemu
 def test_an_uncovered_device_would_be_seen(connection: Connection, disk: Path, tmp_path: Path) -> None:
     """The check above can fail: a domain in the iommu style with one attribute missing shows it."""
-    libvirt = connection.libvirt
     image = tmp_path / "image"
     image.write_bytes(bytes(0x20000))
     raw = (Path(__file__).parents[2] / "vectors" / "domains" / "bad-PV202-interface.xml").read_bytes()
     raw = raw.replace(b"/var/lib/libvirt/images/se-guest.qcow2", str(disk).encode()).replace(b"qcow2", b"raw")
     raw = raw.replace(b" cache='none' io='native'", b"").replace(b"'GiB'>4", b"'MiB'>128")
     document = translate(Document("x", raw), image=image, user_network=True).document
-    domain = connection.handle.createXML(document.data.decode(), libvirt.VIR_DOMAIN_START_PAUSED)  # type: ignore[attr-defined]
-    try:
-        pid = next(connection.root.glob(f"run/qemu/{domain.name()}.pid")) if connection.root else None
-        assert pid is not None
-        devices = _devices(Path(f"/proc/{int(pid.read_text())}/cmdline").read_text())
-    finally:
-        domain.destroy()
+    devices = _started_devices(connection, document)
     assert ['"iommu_platform":true' in device for device in devices] == [True, False]

@@ -131,8 +131,15 @@ def _kernel_file(path: Path, release: str, payload: bytes = b"") -> Path:
 
 @pytest.mark.parametrize(
     ("release", "supported"),
-    [("6.12.107+deb13-s390x", True), ("6.10.0", True), ("7.2.13", True), ("6.9.9", None), ("5.4.0-1", None), ("4.18.0", False)],
-)  # fmt: skip
+    [
+        ("6.12.107+deb13-s390x", True),
+        ("6.10.0", True),
+        ("7.2.13", True),
+        ("6.9.9", None),
+        ("5.4.0-1", None),
+        ("4.18.0", False),
+    ],
+)
 def test_a_kernel_is_judged_by_its_release(tmp_path: Path, release: str, supported: bool | None) -> None:
     verdict = kernel_support(_kernel_file(tmp_path / "kernel", release))
     assert (verdict.release, verdict.supported) == (release, supported)

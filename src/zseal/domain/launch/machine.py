@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -29,6 +30,7 @@ from zseal.engine.qemu.qmp import Qmp
 from zseal.errors import InputError
 
 CONNECT_SECONDS = 30.0
+QUIT_SECONDS = 5.0
 _LOG_TAIL = 4096
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -68,11 +70,11 @@ class LibvirtProcess(QemuProcess):
         return 0 if ready else None
 
     def kill(self) -> int:
-        """Let libvirt end the domain, and release what belongs to it."""
+        """End QEMU at once, let libvirt clear up, and release what belongs to it."""
         if self.pidfd >= 0:
-            # a domain that has ended is none any more
-            with contextlib.suppress(Exception):
-                self._domain.destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            _destroy(self._domain)
             self.wait(CONNECT_SECONDS)
             os.close(self.pidfd)
             self.pidfd = -1
@@ -178,11 +180,16 @@ class LibvirtMachine(QemuMachine):
         return terminal
 
     def end(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
-        """Let libvirt end QEMU, which writes out its disks."""
+        """Let QEMU write out its disks and end, then let libvirt clear up; a few seconds at most."""
+        if not self._closed:
+            with contextlib.suppress(EngineError):
+                self.qmp.send("quit")
+            self.process.wait(QUIT_SECONDS)
         self.close(release)
 
 
 def _destroy(domain: object) -> None:
+    # a domain that has ended is none any more
     with contextlib.suppress(Exception):
         domain.destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
 
