@@ -7,7 +7,10 @@ BIN := $(VENV)/bin
 BASE_NEEDS := python3=python3 python:venv=python3-venv python:ensurepip=python3-venv
 GUEST_NEEDS := qemu-system-s390x=qemu-system-s390x,qemu-system-misc apt-get=apt dpkg-deb=dpkg \
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
-TEST_NEEDS := make=make
+# libvirt in this process (qemu:///embed), its schemas, and what building its Python bindings takes
+LIBVIRT_NEEDS := /usr/share/libvirt/schemas/domain.rng=libvirt0 gcc=gcc pkg-config=pkg-config python3-config=python3-dev \
+	/usr/include/libvirt/libvirt.h=libvirt-dev /etc/libvirt/qemu.conf=libvirt-daemon-system
+TEST_NEEDS := make=make chromium=chromium
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 help:
@@ -33,6 +36,12 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	$(install)
 	@touch $(VENV)/.run
 
+$(VENV)/.libvirt: requirements/libvirt.lock $(VENV)/.dev
+	@tools/require $(LIBVIRT_NEEDS)
+	@echo 'Building the Python bindings of libvirt'
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-build-isolation -r requirements/libvirt.lock
+	@touch $@
+
 demo: $(VENV)/.run
 	@tools/require $(GUEST_NEEDS)
 	@mkdir -p build
@@ -45,11 +54,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.libvirt
 	@tools/require $(TEST_NEEDS)
 	$(PYTEST) tests/unit
 
-integration: $(VENV)/.dev
+integration: $(VENV)/.libvirt
 	@tools/require $(GUEST_NEEDS) $(TEST_NEEDS)
 	$(PYTEST) tests/integration
 
@@ -77,8 +86,9 @@ clean:
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis boot/build
 
 # Renews the locked versions; needs uv.
-LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra fast
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
-	$(LOCK) --group run pyproject.toml -o requirements/run.lock
-	$(LOCK) --group run --group dev pyproject.toml -o requirements/dev.lock
-	$(LOCK) --group fuzz pyproject.toml -o requirements/fuzz.lock
+	$(LOCK) --extra fast --group run pyproject.toml -o requirements/run.lock
+	$(LOCK) --extra fast --group run --group dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) --extra fast --group fuzz pyproject.toml -o requirements/fuzz.lock
+	$(LOCK) --group libvirt -o requirements/libvirt.lock
