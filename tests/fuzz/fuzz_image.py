@@ -50,7 +50,10 @@ def main() -> None:
         write_seeds(Path(seeds))
         corpus = [argument for argument in arguments if not argument.startswith("-")]
         options = [argument for argument in arguments if argument.startswith("-")]
-        atheris.Setup([sys.argv[0], "-timeout=20", "-rss_limit_mb=2048", *options, *corpus, seeds], one_input)
+        atheris.Setup(
+            [sys.argv[0], "-timeout=20", "-rss_limit_mb=4096", "-malloc_limit_mb=1024", *options, *corpus, seeds],
+            one_input,
+        )
         atheris.Fuzz()
 
 
