@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zseal.errors import UsageError
+from zseal.host.io_policy import IoPolicy
+
 if TYPE_CHECKING:
     from zseal.domain.document import Document
     from zseal.domain.model import Style
@@ -40,8 +43,20 @@ def command(
         bool, typer.Option("--force", help="Start it although lint finds errors: it fails as it would on a real host.")
     ] = False,
     console: Annotated[
-        bool, typer.Option(help="Show the domain's console; without, it is left to virsh console.")
-    ] = True,
+        str | None,
+        typer.Option(
+            "--console",
+            metavar="stdio|pty|socket:PATH|virsh",
+            help="Where to type at the guest, as for zseal run; virsh leaves the console to virsh console.",
+        ),
+    ] = None,
+    io_policy: Annotated[
+        IoPolicy,
+        typer.Option(
+            "--io-policy",
+            help="A device is given a page the guest does not share: stop the guest, count it, or do not look.",
+        ),
+    ] = IoPolicy.ENFORCE,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write an account of the run as JSON.")
     ] = None,
@@ -49,13 +64,17 @@ def command(
         Path | None,
         typer.Option("--host-dump", metavar="FILE", help="Write what the host sees of guest memory at the end."),
     ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
-    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page about the run, readable anywhere.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: made from the domain's)."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
     ] = None,
@@ -68,11 +87,16 @@ def command(
     from zseal.domain.document import Document, decode, read_document_bytes
     from zseal.domain.launch import DomainGuest, translate
     from zseal.domain.launch.connection import is_system, open_connection
+    from zseal.domain.model import Domain
+    from zseal.host.console import parse_console
     from zseal.host.control.registry import free_name
     from zseal.hostkeys.machine import Machine
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
     outputs.check()
+    if console == "stdio" and watch:
+        raise UsageError("--console stdio and --watch need the same terminal", hint="use --console pty")
+    serve = None if console in (None, "stdio", "virsh") else parse_console(console)
     chosen = Machine.load(machine)
     document = Document(str(file), *decode(str(file), read_document_bytes(file)))
     _lint(document, force=force)
@@ -84,12 +108,13 @@ def command(
             translated,
             connection=connection,
             machine=chosen,
-            console=console,
+            console=console != "virsh",
             timeout=timeout,
-            name=free_name(translated.document.name or file.stem),
+            io_policy=io_policy,
+            name=name or free_name(Domain(document).name or file.stem),
             record=html is not None,
         )
-        code = follow(guest, outputs, watch=watch)
+        code = follow(guest, outputs, watch=watch, keyboard=console == "stdio", serve=serve)
     raise typer.Exit(code)
 
 

@@ -8,8 +8,10 @@ from zseal.domain.launch.connection import Connection
 from zseal.domain.launch.engine import LibvirtEngine
 from zseal.domain.launch.translate import Translated
 from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.qemu.sites import KERNEL_START
 from zseal.host.guest import Guest
 from zseal.host.guest_image import inspect_image
+from zseal.host.io_policy import IoPolicy
 from zseal.host.report import Json
 from zseal.hostkeys.machine import Machine
 
@@ -29,32 +31,37 @@ class DomainGuest(Guest):
         machine: Machine,
         console: bool = True,
         timeout: float | None = None,
+        io_policy: IoPolicy = IoPolicy.ENFORCE,
         name: str | None = None,
         record: bool = False,
     ) -> None:
         with contextlib.ExitStack() as files:
-            boot = inspect_image(translated.image)
-            files.callback(boot.close)
-            boot.check_memory(translated.memory)
-            config = MachineConfig(kernel=boot.descriptor, memory=translated.memory, cpus=translated.cpus)
+            kernel, entry = None, KERNEL_START
             subject: dict[str, Json] = {
-                "image": str(translated.image),
-                "image_bytes": boot.size,
+                "image": str(translated.image) if translated.image is not None else None,
                 "machine": machine.name,
                 "domain": translated.document.name,
                 "libvirt": connection.uri,
                 "translated": list(translated.changes),
             }
-            engine = LibvirtEngine(connection, translated.document, config, entry=boot.entry, console=console)
+            if translated.image is not None:
+                boot = inspect_image(translated.image)
+                files.callback(boot.close)
+                boot.check_memory(translated.memory)
+                kernel, entry = boot.descriptor, boot.entry
+                subject["image_bytes"] = boot.size
+            config = MachineConfig(kernel=kernel, memory=translated.memory, cpus=translated.cpus)
+            engine = LibvirtEngine(connection, translated.document, config, entry=entry, console=console)
             files.callback(engine.close)
             self._prepare(
                 config,
                 subject,
                 files,
-                entry=boot.entry,
+                entry=entry,
                 keys=machine.keys,
                 timeout=timeout,
                 engine=engine,
+                io_policy=io_policy,
                 name=name,
                 record=record,
             )

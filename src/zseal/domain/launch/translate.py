@@ -39,7 +39,8 @@ class Translated:
 
     document: Document
     changes: tuple[str, ...]
-    image: Path
+    image: Path | None
+    """The sealed image; None where the domain boots from its disk."""
     memory: int
     cpus: int
 
@@ -98,15 +99,12 @@ def _refuse(domain: Domain) -> None:
         raise InputError(message, where=f"{where}:{line}", hint="remove it to run the domain here")
 
 
-def _kernel(translation: _Translation, image: Path | None) -> Path:
-    """Make the domain boot the image directly; return its path."""
+def _kernel(translation: _Translation, image: Path | None) -> Path | None:
+    """Make the domain boot the image directly; return its path, None for a domain that boots from its disk."""
     domain = Domain(translation.document)
     if image is None:
         if domain.kernel is None or not domain.kernel.value:
-            hint = "give it with --image; the guest still sees the disk"
-            raise InputError(
-                "the domain boots from its disk; zseal needs the sealed image", where=domain.name, hint=hint
-            )
+            return None
         path = Path(domain.kernel.value)
         if not path.is_file():
             raise InputError("the image that the domain names does not exist", where=str(path), hint="give --image")
