@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -37,16 +38,16 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
 
 @contextlib.contextmanager
 def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` and rename it there when the block ends without an exception.
+    """Open a new file without a name and give it the name ``path`` when the block ends without an exception.
 
-    The target is replaced only with ``overwrite``; a crash at any moment leaves the old content or none. Raises
-    OutputError where the target exists unasked or can't be written.
+    The target is replaced only with ``overwrite``; a crash at any moment leaves the old content or none, and nothing
+    beside it. Raises OutputError where the target exists unasked or can't be written.
     """
     if not overwrite and (path.exists() or path.is_symlink()):
         raise _exists(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        descriptor, named = _open_new(part, mode)
     except OSError as error:
         raise OutputError(f"cannot create the output: {_reason(error)}", where=str(path)) from error
     try:
@@ -54,20 +55,44 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if overwrite:
-            part.replace(path)
-        else:
-            # link() refuses an existing target, rename() would replace one that appeared meanwhile
-            os.link(part, path)
-            part.unlink()
+            if not named:
+                _give_name(stream.fileno(), part if overwrite else path)
+            elif not overwrite:
+                # link() refuses an existing target, rename() would replace one that appeared meanwhile
+                os.link(part, path)
+            if overwrite:
+                part.replace(path)
     except FileExistsError as error:
-        raise OutputError(
-            "the output exists", where=str(path), hint="choose another name or give --overwrite"
-        ) from error
+        raise _exists(path) from error
     except OSError as error:
         raise OutputError(f"cannot write the output: {_reason(error)}", where=str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _open_new(part: Path, mode: int) -> tuple[int, bool]:
+    """Open a new file beside ``part`` without a name, or where the file system can't do that as ``part`` itself.
+
+    Returns its descriptor and whether it has the name.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(part.parent, flags | os.O_TMPFILE, mode), False
+    except OSError as error:
+        # EISDIR and EINVAL are what kernels and file systems say that don't know O_TMPFILE
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    return os.open(part, flags | os.O_CREAT | os.O_EXCL, mode), True
+
+
+def _give_name(descriptor: int, path: Path) -> None:
+    """Give the open file without a name the name ``path``; raises FileExistsError where that is taken."""
+    # os.link() follows the link in /proc only when it is called with a directory descriptor: linkat(2), not link(2)
+    links = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(str(descriptor), path, src_dir_fd=links, follow_symlinks=True)
+    finally:
+        os.close(links)
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o600) -> None:

@@ -1,0 +1,101 @@
+"""Outputs appear whole or not at all, with and without the help of the file system; inputs are bounded."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zseal.errors import InputError, OutputError
+from zseal.files import atomic_output, read_limited, write_atomic
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder, once on a file system that knows files without a name and once on one that doesn't."""
+    if request.param == "named":
+        real = os.open
+
+        def without_tmpfile(path: Path, flags: int, mode: int = 0o777) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "not supported")
+            return real(path, flags, mode)
+
+        monkeypatch.setattr("zseal.files.os.open", without_tmpfile)
+    return tmp_path
+
+
+def test_the_output_appears_at_the_end_with_its_mode_and_nothing_beside_it(folder: Path) -> None:
+    target = folder / "out"
+    with atomic_output(target, overwrite=False) as stream:
+        stream.write(b"content")
+        assert not target.exists()
+    assert target.read_bytes() == b"content"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert list(folder.iterdir()) == [target]
+
+
+def test_an_existing_output_is_kept_unless_it_is_to_be_replaced(folder: Path) -> None:
+    target = folder / "out"
+    target.write_bytes(b"old")
+    with pytest.raises(OutputError, match="the output exists"):
+        write_atomic(target, b"new", overwrite=False)
+    assert target.read_bytes() == b"old"
+    write_atomic(target, b"new", overwrite=True)
+    assert target.read_bytes() == b"new"
+    assert list(folder.iterdir()) == [target]
+
+
+def test_an_output_that_appears_meanwhile_is_kept(folder: Path) -> None:
+    target = folder / "out"
+    with pytest.raises(OutputError, match="the output exists"), atomic_output(target, overwrite=False):
+        target.write_bytes(b"somebody else's")
+    assert target.read_bytes() == b"somebody else's"
+    assert list(folder.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_old_output_and_nothing_else(folder: Path) -> None:
+    target = folder / "out"
+    target.write_bytes(b"old")
+    with pytest.raises(InputError, match="no good"), atomic_output(target, overwrite=True) as stream:
+        stream.write(b"half")
+        raise InputError("no good")
+    assert target.read_bytes() == b"old"
+    assert list(folder.iterdir()) == [target]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot create the output: No such file"):
+        write_atomic(tmp_path / "absent" / "out", b"", overwrite=False)
+
+
+def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from zseal.files import atomic_output\n"
+        "with atomic_output(Path(sys.argv[1]), overwrite=False) as stream:\n"
+        "    stream.write(b'half')\n"
+        "    stream.flush()\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "out"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"writing\n"
+        child.kill()
+        assert child.wait(10) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_are_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "in"
+    file.write_bytes(bytes(11))
+    assert read_limited(file, 11, "thing") == bytes(11)
+    with pytest.raises(InputError, match="too large for a thing: more than 10 bytes"):
+        read_limited(file, 10, "thing")
+    with pytest.raises(InputError, match="cannot read the thing: No such file"):
+        read_limited(tmp_path / "absent", 10, "thing")
