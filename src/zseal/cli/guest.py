@@ -18,7 +18,7 @@ from zseal.errors import UsageError
 if TYPE_CHECKING:
     from zseal.host.control.client import GuestControl
     from zseal.host.control.protocol import Json
-    from zseal.host.watch_monitor import Observation
+    from zseal.host.watch_observation import Observation
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -84,7 +84,7 @@ def list_command(form: Form = Format.TEXT) -> None:
     if not guests:
         typer.echo("no guest runs", err=True)
         return
-    from zseal.host.watch import uptime
+    from zseal.host.watch_observation import uptime
 
     rows = [("NAME", "STATE", "PHASE", "PROTECTED", "MEMORY", "CPUS", "UPTIME", "IMAGE")]
     for guest in guests:
@@ -110,7 +110,7 @@ def list_command(form: Form = Format.TEXT) -> None:
 
 
 def _observation(status: dict[str, Json]) -> Observation:
-    from zseal.host.watch_monitor import Observation
+    from zseal.host.watch_observation import Observation
 
     return Observation.from_json(status)
 
@@ -118,7 +118,7 @@ def _observation(status: dict[str, Json]) -> Observation:
 @app.command()
 def status(name: Name, form: Form = Format.TEXT) -> None:
     """Show what a guest does: state, boot phase, memory, pages by state, calls."""
-    from zseal.host.watch import page_text, uptime
+    from zseal.host.watch_observation import page_text, uptime
 
     with _connect(name) as guest:
         found = guest.status()

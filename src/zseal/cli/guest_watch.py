@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from zseal.host.watch import Look
-    from zseal.host.watch_monitor import Observation
+    from zseal.host.watch_observation import Observation
 
 Show = Callable[["Look"], None]
 

@@ -35,6 +35,7 @@ from zseal.host.paging_file import (
     read_pages,
 )
 from zseal.host.vmm import Vmm
+from zseal.host.watch_observation import PagedOut
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.tables import PageState, runs
 
@@ -66,14 +67,6 @@ class Running(Protocol):
 
     def end(self, result: Result) -> None:
         """End the guest."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PagedOut:
-    """Pages that are out: how many of them wait in which file."""
-
-    path: Path
-    pages: int
 
 
 @dataclasses.dataclass

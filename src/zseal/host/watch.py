@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zseal.arch.storage import MIB
-from zseal.host.watch_monitor import Observation
+from zseal.host.watch_observation import Observation, page_text, uptime
 from zseal.ultravisor.pagemap import GUEST_KINDS, Kind
 from zseal.ultravisor.tables import PageState
 
@@ -58,20 +58,6 @@ class Watcher:
 
 def _moved(observation: Observation) -> int:
     return sum(device.bytes_to_device + device.bytes_from_device for device in observation.devices)
-
-
-def uptime(seconds: float) -> str:
-    """Return ``seconds`` as hours, minutes and seconds."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
-
-
-def page_text(pages: dict[str, int]) -> str:
-    """Return the counts of pages that are not zero, like "private 16,380, shared 4"."""
-    return ", ".join(f"{_name(state)} {count:,}" for state, count in pages.items() if count)
 
 
 def _name(state: str) -> str:

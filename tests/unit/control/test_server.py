@@ -22,7 +22,7 @@ from zseal.host.control import server
 from zseal.host.control.client import GuestControl, list_guests
 from zseal.host.control.protocol import LINE_LIMIT, ControlError
 from zseal.host.guest_events import Outcome
-from zseal.host.watch_monitor import Observation
+from zseal.host.watch_observation import Observation
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import MEMORY, IdleGuest

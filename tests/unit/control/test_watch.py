@@ -15,11 +15,11 @@ from rich.console import Console
 from zseal.engine.interface import Milestone, StopKind
 from zseal.errors import FormatError
 from zseal.host.guest_events import Reached, Reset
-from zseal.host.paging import PagedOut
 from zseal.host.record import DeviceTraffic, Phase
 from zseal.host.recorder import RUN_LIMIT, SAMPLE_LIMIT, Recorder, bounded_runs
-from zseal.host.watch import Watcher, line, uptime, view
-from zseal.host.watch_monitor import PHASE_LIMIT, Monitor, Observation
+from zseal.host.watch import Watcher, line, view
+from zseal.host.watch_monitor import PHASE_LIMIT, Monitor
+from zseal.host.watch_observation import Observation, PagedOut, uptime
 from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
 from zseal.ultravisor.tables import PageState
 

@@ -14,9 +14,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
+from typing import TYPE_CHECKING, BinaryIO
 
 from zseal.errors import FormatError
 from zseal.files import atomic_output
@@ -29,9 +27,10 @@ from zseal.host.control.protocol import (
     Request,
     parse_object,
 )
-from zseal.host.control.registry import Directory, NoDirectoryError, check_name, no_such_guest
-from zseal.host.control.server import peer_credentials
-from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
+from zseal.host.control.registry import Directory, NoDirectoryError, check_name, no_such_guest, peer_credentials
+
+if TYPE_CHECKING:
+    from zseal.ultravisor.pagemap import PageMap
 
 ANSWER_SECONDS = 60.0
 """How long a guest may say nothing while it works on a request; paging says something for every MiB."""
@@ -162,6 +161,10 @@ class GuestControl:
 
     def pages(self) -> PageMap:
         """Return the state of every page."""
+        import numpy as np
+
+        from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
+
         states = bytearray()
         answer = self.request("pages", data=states.extend)
         codes = np.frombuffer(bytes(states), np.uint8)

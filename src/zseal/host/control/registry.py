@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from zseal.host.control.protocol import ControlError
 SUFFIX = ".sock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BACKLOG = 8
+_CREDENTIALS = struct.Struct("3i")
 _LOCK_SECONDS = 5.0
 
 
@@ -188,6 +190,13 @@ class Directory:
             yield
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+
+def peer_credentials(connection: socket.socket) -> tuple[int, int]:
+    """Return process and user of whoever is at the other end of a Unix socket, as the kernel knows them."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(data)
+    return pid, uid
 
 
 def listen(name: str) -> Listener:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import select
 import socket
-import struct
 from collections.abc import Mapping
 
 from zseal import __version__
@@ -27,7 +26,7 @@ from zseal.host.control.protocol import (
     error_part,
     pack,
 )
-from zseal.host.control.registry import Listener
+from zseal.host.control.registry import Listener, peer_credentials
 from zseal.host.watch_monitor import Monitor
 
 CONNECTION_LIMIT = 32
@@ -37,14 +36,6 @@ IDLE_SECONDS = 600.0
 STALL_SECONDS = 30.0
 """How long a client may not take what it asked for."""
 _RETRY_SECONDS = 1.0
-_CREDENTIALS = struct.Struct("3i")
-
-
-def peer_credentials(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user of whoever is at the other end of a Unix socket, as the kernel knows them."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(data)
-    return pid, uid
 
 
 class ControlServer:

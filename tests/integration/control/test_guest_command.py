@@ -1,0 +1,294 @@
+"""``zseal guest`` on guests that ``zseal run`` started in other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from zseal.host.control.client import GuestControl
+from zseal.host.control.registry import Directory
+from zseal.host.paging_file import HEADER_SIZE
+from zseal.hostkeys.machine import Machine
+
+if TYPE_CHECKING:
+    from tests.integration.control.conftest import MEMORY, Seal
+else:
+    MEMORY, Seal = 32 << 20, object
+
+pytestmark = pytest.mark.qemu
+
+MARKER = "a-word-that-must-not-be-seen"
+WORDS = f"marker={MARKER} share=3 say=there wait"
+ZSEAL = [sys.executable, "-m", "zseal"]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def zseal(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run([*ZSEAL, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert not check or ended.returncode == 0, ended.stderr
+    return ended
+
+
+def as_json(*arguments: str) -> Any:
+    return json.loads(zseal("guest", *arguments, "--format", "json").stdout)
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path / "zseal"
+
+
+@pytest.fixture
+def start(machine: Machine, seal: Seal, runtime: Path) -> Iterator[Start]:
+    """Starts ``zseal run`` and waits until the guest has said that it is there."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(name: str, *options: str, words: str = WORDS, wait: bool = True) -> subprocess.Popen[str]:
+        command = [*ZSEAL, "run", str(seal(words)), "--machine", str(machine.directory), "-m", str(MEMORY >> 20)]
+        process = subprocess.Popen(
+            [*command, "--name", name, "--timeout", "100", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        limit = time.monotonic() + 60
+        while wait and time.monotonic() < limit:
+            with contextlib.suppress(Exception), GuestControl(name) as guest:
+                if any("waiting" in line for line in guest.console()):
+                    break
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def test_a_guest_is_seen_paused_paged_and_stopped_from_outside(start: Start, runtime: Path, tmp_path: Path) -> None:
+    run = start("one")
+    (listed,) = as_json("list")
+    status = as_json("status", "one")
+    assert listed["name"] == status["name"] == "one"
+    assert (status["pid"], status["state"], status["protected"], status["boots"]) == (run.pid, "running", True, 1)
+    pages = MEMORY // 4096
+    assert status["pages"]["private"] == pages - 3
+    assert status["pages"]["shared"] == 3
+    assert status["calls"]["SET_SHARED_ACCESS"] == 3
+
+    shown = as_json("pages", "one", "--png", str(tmp_path / "map.png"), "--svg", str(tmp_path / "map.svg"))
+    assert shown["counts"] == {"private": pages - 3, "shared": 3}
+    assert shown["runs"][1] == {"address": 0x200000, "pages": 3, "state": "shared"}
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "map.svg").read_text().startswith("<svg")
+    assert "0x000000200000-0x000000202fff         3 shared" in zseal("guest", "pages", "one").stdout
+
+    # what the host sees: shared pages as they are, private ones encrypted
+    line = zseal("guest", "read-memory", "one", "0x200000", "32").stdout.splitlines()[0]
+    assert line.startswith("000000200000  7a736561 6c20706f")
+    assert line.endswith("zseal pool page ")
+    assert as_json("read-memory", "one", "0x200000", "5")["data"] == b"zseal".hex()
+    zseal("guest", "dump", "one", str(tmp_path / "dump"))
+    dump = (tmp_path / "dump").read_bytes()
+    assert len(dump) == MEMORY
+    assert dump[0x200000:].startswith(b"zseal pool page 00000000 shared ")
+    assert MARKER.encode() not in dump
+
+    assert any(line.endswith(": there") for line in as_json("console", "one")["lines"])
+    assert zseal("guest", "screendump", "one", "-n", "1").stdout == "zseal-test-guest: waiting\n"
+
+    zseal("guest", "pause", "one")
+    assert as_json("status", "one")["state"] == "paused"
+    moved = as_json("page-out", "one", "all", str(tmp_path / "pages"))
+    assert moved == {"name": "one", "state": "paged-out", "pages": pages - 3, "file": str(tmp_path / "pages")}
+    assert as_json("status", "one")["paged_out"] == [{"path": str(tmp_path / "pages"), "pages": pages - 3}]
+    assert zseal("guest", "page-in", "one", str(tmp_path / "pages")).stdout.startswith(f"{pages - 3:,} pages came back")
+    assert as_json("status", "one")["state"] == "paused"
+    assert zseal("guest", "resume", "one").stdout == "one runs\n"
+
+    looks = zseal("guest", "watch", "one", "--count", "2", "--interval", "0.1").stdout.splitlines()
+    assert len(looks) == 2
+    assert f"private {pages - 3:,}, shared 3" in looks[0]
+
+    assert zseal("guest", "stop", "one").stdout == "stopped by zseal guest stop\n"
+    _, errors = run.communicate(timeout=20)
+    assert (run.returncode, errors) == (130, "error: stopped by zseal guest stop\n")
+    assert list(runtime.iterdir()) == []
+    assert as_json("list") == []
+
+
+def test_a_tampered_page_file_ends_the_run_with_its_own_exit_code(start: Start, runtime: Path, tmp_path: Path) -> None:
+    run = start("one")
+    file = tmp_path / "pages"
+    zseal("guest", "page-out", "one", "10", str(file), "--from", "0x100000")
+    data = bytearray(file.read_bytes())
+    data[HEADER_SIZE + 1000] ^= 0x80
+    file.write_bytes(data)
+    ended = zseal("guest", "resume", "one", check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: integrity check failed for page 0x100000 from {file}: CONV_TO_SEC_STOR")
+    assert ended.stderr.count("\n") == 1
+    _, errors = run.communicate(timeout=20)
+    assert run.returncode == 8
+    assert errors.startswith("error: integrity check failed for page 0x100000")
+    assert list(runtime.iterdir()) == []
+
+
+def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
+    start("one")
+    wrong = {
+        ("status", "two"): "no guest named two runs",
+        ("status", "../x"): "can't be called",
+        ("read-memory", "one", "zero", "5"): "no address",
+        ("read-memory", "one", "0", str(MEMORY + 1)): "are not in the guest's memory of 32 MiB",
+        ("page-out", "one", "0", str(tmp_path / "x")): "whole number from 1 on",
+        ("page-out", "one", "5", str(tmp_path / "x"), "--from", "0x10000000"): "no private pages from 0x10000000",
+        ("page-out", "one", "5", str(tmp_path / "no" / "x")): "cannot create the output: No such file",
+        ("page-in", "one", str(tmp_path / "x")): "cannot read the page file: No such file",
+        ("page-in", "one", sys.executable): "no page file",
+        ("pages", "one", "--png", str(tmp_path / "no" / "x")): "cannot create the output",
+        ("dump", "one", str(tmp_path)): "the output exists",
+    }
+    for arguments, message in wrong.items():
+        ended = zseal("guest", *arguments, check=False)
+        assert ended.returncode in (1, 2), arguments
+        assert message in ended.stderr, arguments
+        assert ended.stderr.count("\n") == 1, ended.stderr
+    assert as_json("status", "one")["state"] == "running"
+
+
+def test_several_guests_have_names_of_their_own(start: Start, runtime: Path) -> None:
+    first, second = start("one", wait=False), start("two", wait=False)
+    third = start("three")
+    start("one", wait=False).wait(30)
+    deadline = time.monotonic() + 30
+    while len(found := as_json("list")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [each["name"] for each in found] == ["one", "three", "two"]
+    assert {each["pid"] for each in found} == {first.pid, second.pid, third.pid}
+    refused = start("two", wait=False)
+    _, errors = refused.communicate(timeout=30)
+    assert (refused.returncode, errors) == (
+        1,
+        "error: a guest named two runs already; choose another name with --name\n",
+    )
+    zseal("guest", "kill", "two")
+    second.communicate(timeout=20)
+    assert second.returncode == 130
+    assert [each["name"] for each in as_json("list")] == ["one", "three"]
+    assert "two" not in zseal("guest", "list").stdout
+
+
+def test_a_killed_run_takes_its_guest_along_and_is_cleaned_up_after(start: Start, runtime: Path) -> None:
+    run = start("one")
+    (qemu,) = children(run.pid)
+    run.kill()
+    run.communicate(timeout=20)
+    limit = time.monotonic() + 10
+    while Path(f"/proc/{qemu}/exe").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{qemu}/exe").exists()
+    assert [path.name for path in runtime.iterdir()] == ["one.sock"]
+    ended = zseal("guest", "status", "one", check=False)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "error: no guest named one runs; zseal guest list names those that do\n",
+    )
+    assert list(runtime.iterdir()) == []
+
+
+def children(pid: int) -> Iterator[str]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        yield from (task / "children").read_text().split()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_no_signal_leaves_a_socket(start: Start, runtime: Path, end: signal.Signals) -> None:
+    run = start("one")
+    run.send_signal(end)
+    run.communicate(timeout=20)
+    assert run.returncode == 128 + end
+    assert list(runtime.iterdir()) == []
+
+
+def test_a_client_that_vanishes_while_pages_leave_changes_nothing(start: Start, tmp_path: Path) -> None:
+    start("one")
+    with Directory() as directory, directory.connect("one") as connection:
+        request = {"command": "page-out", "arguments": {"path": str(tmp_path / "pages")}}
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        received = b""
+        while b"progress" not in received:
+            received += connection.recv(1 << 16)
+    deadline = time.monotonic() + 20
+    while as_json("status", "one")["state"] != "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    status = as_json("status", "one")
+    if status["state"] == "running":
+        assert status["pages"]["exported"] == 0
+        assert list(tmp_path.glob("*pages*")) == []
+    else:  # it was faster than the client
+        pytest.fail(f"the pages had left already: {status}")
+
+
+def test_the_guest_goes_on_while_it_is_dumped_and_watched(start: Start, tmp_path: Path) -> None:
+    run = start("one", words=f"marker={MARKER} share=3 say=waiting nap=3000 holds=marker,{MARKER} say=end")
+    watch = subprocess.Popen(
+        [*ZSEAL, "guest", "watch", "one", "--interval", "0.1", "--format", "json"], stdout=subprocess.PIPE, text=True
+    )
+    with GuestControl("one") as guest:
+        for number in range(3):
+            assert guest.dump(tmp_path / f"dump-{number}") == MEMORY
+    output, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+    assert "holds address=0x100000 yes" in output
+    looks = [json.loads(line) for line in watch.communicate(timeout=20)[0].splitlines()]
+    assert watch.returncode == 0
+    assert len(looks) > 5
+    assert [look["seconds"] for look in looks] == sorted(look["seconds"] for look in looks)
+
+
+def test_live_view_on_a_terminal_and_the_page_afterwards(
+    machine: Machine, seal: Seal, tmp_path: Path, runtime: Path
+) -> None:
+    image = seal("marker=x share=5 nap=1200 unshare=2 say=done")
+    page = tmp_path / "page.html"
+    master, slave = pty.openpty()
+    os.set_blocking(master, False)
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50", "COLORTERM": "truecolor"}
+    run = subprocess.Popen(
+        [*ZSEAL, "run", str(image), "--machine", str(machine.directory), "-m", "32", "--watch", "--html", str(page)],
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+    )
+    os.close(slave)
+    seen = b""
+    while run.poll() is None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            seen += os.read(master, 1 << 16)
+        time.sleep(0.02)
+    with contextlib.suppress(BlockingIOError, OSError):
+        while piece := os.read(master, 1 << 16):
+            seen += piece
+    os.close(master)
+    text = seen.decode()
+    assert run.returncode == 0
+    for part in ("SET_SHARED_ACCESS", "Pages", "zseal-test-guest: done", "ended", "protected bootloader"):
+        assert part in text, part
+    assert "48;2;0;114;178" in text
+    assert "REMOVE_SHARED_ACCESS" in page.read_text()
+    assert list(runtime.iterdir()) == []
