@@ -34,6 +34,7 @@ PATIENCE_LIMIT = 8
 """A site where run-ahead gains nothing is tried again after twice as many stops each time, 256 at most."""
 _PER = 1 << 62
 _PAGE_MASK = ~(PAGE_SIZE - 1)
+_MASK64 = (1 << 64) - 1
 
 
 class End(enum.Enum):
@@ -263,7 +264,7 @@ class _Client:
         """Judge the block that the emulator begins with."""
         self.end = End.CODE
         try:
-            size = first_block(self._storage.read, address)
+            size = first_block(self._code, address)
             # What comes last may be the next call, which is handled, not executed.
             if classify(self._storage.read(address + size - 4, 4)) is Pattern.UVC:
                 size -= 4
@@ -282,11 +283,26 @@ class _Client:
             return False
 
     def _judge(self, address: int, size: int) -> bool:
-        verdict = judge(self._storage.read, address, size)
+        verdict = judge(self._code, address, size)
         if verdict is Verdict.ACCESS_REGISTERS:
             self._seen.access_registers = True
             self._cpu.fetch_access_registers()
         return verdict is not Verdict.NO
+
+    def _code(self, address: int, length: int) -> bytes:
+        """Read code that the verdict on a block rests on: it is kept to be compared, like what is executed."""
+        out = b""
+        while length > 0:
+            size = min(length, PAGE_SIZE - address % PAGE_SIZE)
+            absolute = fetch_absolute(self._cpu, self._memory, address)
+            self._keep(absolute & _PAGE_MASK)
+            out += self._memory.read(absolute, size)
+            address, length = address + size & _MASK64, length - size
+        return out
+
+    def _keep(self, page: int) -> None:
+        if page not in self._seen.pages:
+            self._seen.pages[page] = self._memory.read(page, PAGE_SIZE)
 
     def translate(self, address: int, access: Access) -> int:
         page = address & _PAGE_MASK
@@ -295,8 +311,7 @@ class _Client:
             if absolute in self._stored:
                 raise ProgramInterruption(ProgramCode.PROTECTION, page)  # code that was just made: see below
             self._fetched.add(page)
-            if absolute not in self._seen.pages:
-                self._seen.pages[absolute] = self._memory.read(absolute, PAGE_SIZE)
+            self._keep(absolute)
             return absolute
         # With low-address protection on, whole pages 0 and 1 are refused to stores, not just their protected parts.
         absolute = self._storage.absolute(page, write=access is Access.WRITE)

@@ -55,6 +55,7 @@ FORBIDDEN = {
     "TRAP2": "01ff",
     "MC": "af011000",
     "MVCK": "d91420003000",
+    "RNSBG that only tests": "ec0a9d34ee54",
     "invalid": "0000",
 }
 
@@ -75,6 +76,42 @@ def test_instructions_with_other_effects_are_refused_wherever_they_stand(name: s
 def test_ordinary_kernel_code_is_taken() -> None:
     assert fetch("ebeff0700024a7fbffc0d71ff000f000a7191000e320f0180024a7390000b2220050eb110020000d07fe") is Verdict.YES
     assert fetch("a7000001c0e500000015ec120000007cc41800000008e3102000000407f0") is Verdict.YES
+
+
+SIGNED = (
+    "1a12",
+    "1b12",
+    "5a102000",
+    "b9080012",
+    "b9090012",
+    "b9e83012",
+    "e31020000008",
+    "e31020000009",
+    "c21900000001",
+)
+
+
+@pytest.mark.parametrize("code", SIGNED)
+def test_signed_additions_are_taken_where_their_condition_code_does_not_matter(code: str) -> None:
+    for sets in ("1200", "a71b0001", "95012000", "b9a40034", "e31020000002", "b9200012"):
+        assert fetch(code + "b9040056" + sets + "07fe") is (Verdict.NO if sets == "b9a40034" else Verdict.YES)
+    for looks in ("a7840004", "b2220010", "07fe", "47801000", "c00400000004", "b9980012", "ebf2100000f2", "44102000"):
+        assert fetch(code + looks + "1200" + "07fe") is Verdict.NO
+
+
+def test_a_condition_code_is_followed_through_jumps_and_calls() -> None:
+    code = bytes.fromhex("e310b0100009" + "a7f40010") + bytes(28) + bytes.fromhex("e548f0a00000" + "c0e500000010")
+    code += bytes(26) + bytes.fromhex("eb6ff0300024" + "b9a40034")
+
+    def read(address: int, length: int) -> bytes:
+        return code[address - BASE : address - BASE + length]
+
+    assert judge(read, BASE, 10) is Verdict.YES
+    assert judge(lambda at, length: read(at, length).replace(b"\xb9\xa4", b"\xb2\x22"), BASE, 10) is Verdict.NO
+
+
+def test_jumping_in_circles_tells_nothing_of_a_condition_code() -> None:
+    assert fetch("1a12" + "a7f40000") is Verdict.NO
 
 
 def test_code_that_moves_access_registers_is_recognised() -> None:

@@ -20,6 +20,7 @@ from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.interruptions import read_psw
 from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.embedded.psw import acceptable
+from zseal.engine.runahead_code import breaks_translator
 
 FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49, 53, 78, 130))
 """What this engine has of its own; bits of the Principles of Operation, "Facility Indications"."""
@@ -64,8 +65,8 @@ def interpret(cpu: EmbeddedCpu, instruction: Instruction, hardware: Hardware) ->
 
 
 def sensitive(data: bytes) -> bool:
-    """Whether the unprivileged instruction ``data`` must not be executed by Unicorn: it would show Unicorn's state."""
-    return decode.opcode(data) in _SENSITIVE
+    """Whether the unprivileged ``data`` must not be executed by Unicorn: it shows Unicorn's state, or can't be."""
+    return decode.opcode(data) in _SENSITIVE or breaks_translator(data)
 
 
 _SENSITIVE = frozenset(
