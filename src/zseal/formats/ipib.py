@@ -81,8 +81,10 @@ class Ipib:
         page aligned, tweak prefixes not ascending) and for what KVM refuses next (component size 0, not whole pages).
         """
         header = IpibHeader.unpack(data)
-        if not MIN_LENGTH <= header.length <= MAX_LENGTH or header.length > len(data):
+        if not MIN_LENGTH <= header.length <= MAX_LENGTH:
             raise FormatError(f"the IPL parameter block has an impossible length of {header.length} bytes")
+        if header.length > len(data):
+            raise FormatError(f"the IPL parameter block is cut off after {len(data)} of its {header.length} bytes")
         if header.block_type != BLOCK_TYPE_PV:
             raise FormatError(f"the IPL parameter block has type {header.block_type} instead of {BLOCK_TYPE_PV}")
         if header.header_size > MAX_HEADER_SIZE:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zseal.arch.storage import MIB
 from zseal.errors import FormatError, InputError
+from zseal.image.pages import check_complete
 from zseal.image.read import Image, read_image
 
 _ENTRY_MASK = 0x7FFFFFFF  # address part of a short PSW
@@ -55,13 +56,13 @@ def inspect_image(path: Path) -> BootImage:
             raise InputError("an image is a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             image = read_image(stream)
+            check_complete(image, stream)
             entry = int.from_bytes(os.pread(descriptor, 4, 4), "big") & _ENTRY_MASK
         size = os.fstat(descriptor).st_size
-        if image.ipib is None or image.base:
-            what = "holds an SE header without an image" if image.ipib is None else "only contains a boot image"
-            raise FormatError(f"the file {what}: it can't be booted", hint="give the image as it was built")
-        if image.missing_bytes():
-            raise FormatError(f"the image is cut off: {image.missing_bytes()} bytes are missing at its end")
+        if image.base:
+            raise FormatError(
+                "the file only contains a boot image: it can't be booted", hint="give the image as it was built"
+            )
         if entry >= size:
             raise FormatError(f"the image says that it begins at {entry:#x}, behind its end")
     except (FormatError, InputError) as error:

@@ -21,6 +21,12 @@ def check_complete(image: Image, stream: BinaryIO) -> None:
     """Raise FormatError where the list of components is missing or damaged, or the file ends too early."""
     if image.ipib is None:
         if image.ipib_offset is not None:
+            if image.ipib_offset >= image.file_size:
+                raise FormatError(
+                    f"the image is cut off: it has {image.file_size} bytes, and its component list is at byte "
+                    f"{image.ipib_offset}",
+                    where=image.where,
+                )
             try:
                 Ipib.parse(read_at(stream, image.ipib_offset, MAX_LENGTH))
             except FormatError as error:

@@ -167,7 +167,7 @@ def test_image_cut_off_before_its_header_ends_is_refused(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0x14000 + 720, 0x16000, 0x19FFF, IPIB, IPIB + 231])
 def test_image_cut_off_behind_its_header_is_refused(size: int) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="is cut off"):
         verify_image(known()[:size], MACHINE)
 
 
