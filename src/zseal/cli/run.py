@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zseal.errors import OutputError, UsageError
+from zseal.host.io_policy import IoPolicy
 
 if TYPE_CHECKING:
     from zseal.host.console import ConsoleServer
@@ -29,7 +30,7 @@ COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
     "epilog": (
         "Exit codes: 0 power-off, 1 error, 2 wrong usage, 3 guest panic, 4 image refused by the ultravisor, "
-        "5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 130 interrupted, 143 terminated. "
+        "5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, 130 interrupted, 143 terminated. "
         "What follows -- goes to QEMU as it is."
     ),
 }
@@ -95,6 +96,13 @@ def command(
     machine_type: Annotated[
         str, typer.Option("--machine-type", metavar="TYPE", help="QEMU's machine, like s390-ccw-virtio-7.2.")
     ] = "s390-ccw-virtio",
+    io_policy: Annotated[
+        IoPolicy,
+        typer.Option(
+            "--io-policy",
+            help="A device is given a page the guest does not share: stop the guest, count it, or do not look.",
+        ),
+    ] = IoPolicy.ENFORCE,
     kernel_console: Annotated[
         bool,
         typer.Option("--kernel-console", help="Show the line-mode console (operating-system messages) as well."),
@@ -159,6 +167,7 @@ def command(
         timeout=timeout,
         qemu=qemu,
         qemu_arguments=arguments,
+        io_policy=io_policy,
         name=name or free_name(image.stem if image is not None else Path(disks[0].path).stem),
         record=html is not None,
     )

@@ -38,6 +38,8 @@ from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Ou
 from zseal.host.guest_image import inspect_image
 from zseal.host.guest_session import Session
 from zseal.host.guest_thread import GuestThread
+from zseal.host.io_audit import IoAudit
+from zseal.host.io_policy import IoPolicy
 from zseal.host.paging import Paging, finish
 from zseal.host.record import Record
 from zseal.host.recorder import Recorder
@@ -45,7 +47,8 @@ from zseal.host.report import Json
 from zseal.host.resources import check_memory
 from zseal.host.view import Host
 from zseal.host.vmm import Vmm
-from zseal.host.watch_monitor import Monitor, Observation
+from zseal.host.watch_monitor import Monitor
+from zseal.host.watch_observation import Observation
 from zseal.hostkeys.machine import Machine
 
 DEFAULT_MEMORY = 1 << 30
@@ -58,9 +61,10 @@ class Guest:
     Without an image (None) the firmware boots from the disk with the lowest boot index, or the first: an image that
     zipl has installed there. ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds.
     ``qemu`` is the program to use, ``qemu_arguments`` are given to it (see ``zseal.host.fences``).
-    ``run_ahead`` False makes every ultravisor call stop QEMU, as without the package unicorn. Raises ZsealError where
-    the image can't be run: it is none, the memory is too little for it or more than this computer has free, QEMU is
-    missing or does not start.
+    ``run_ahead`` False makes every ultravisor call stop QEMU, as without the package unicorn. ``io_policy`` says what
+    happens where a device is given a page that the guest does not share. Raises ZsealError where the image can't be
+    run: it is none, the memory is too little for it or more than this computer has free, QEMU is missing or does not
+    start.
 
     With a ``name`` (letters, digits, dots, dashes, underscores) other processes of this user find and control it, see
     ``zseal.host.control``; it must not be in use. ``record`` collects what :attr:`record` tells.
@@ -82,6 +86,7 @@ class Guest:
         qemu: str | None = None,
         qemu_arguments: Sequence[str] = (),
         run_ahead: bool = True,
+        io_policy: IoPolicy = IoPolicy.ENFORCE,
         name: str | None = None,
         record: bool = False,
     ) -> None:
@@ -107,6 +112,7 @@ class Guest:
                 line_mode_console=line_mode_console,
                 machine_type=machine_type,
                 extra=tuple(qemu_arguments),
+                synchronous_devices=io_policy is not IoPolicy.OFF,
             )
             if boot is not None:
                 boot.check_memory(config.memory)
@@ -120,6 +126,7 @@ class Guest:
                 timeout=timeout,
                 qemu=qemu,
                 run_ahead=run_ahead,
+                io_policy=io_policy,
                 name=name,
                 record=record,
             )
@@ -170,6 +177,7 @@ class Guest:
         qemu: str | None = None,
         engine: QemuEngine | None = None,
         run_ahead: bool = True,
+        io_policy: IoPolicy = IoPolicy.OFF,
         name: str | None = None,
         record: bool = False,
     ) -> None:
@@ -180,6 +188,8 @@ class Guest:
         self._vmm = None if keys is None else Vmm(self._engine.memory, config.cpus, keys)
         subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
         self._session = Session(self._engine, self._vmm, self._stream, subject)
+        if self._vmm is not None and io_policy is not IoPolicy.OFF:
+            self._engine.notifications.hook = self._session.audit_io(io_policy).notified
         self._monitor = Monitor(self._session, name or "")
         self._recorder = Recorder(self._monitor) if record else None
         self._control: ControlServer | None = None
@@ -371,6 +381,11 @@ class Guest:
     def host(self) -> Host:
         """The host's view of the guest's memory, also after its end until ``close``."""
         return Host(self._engine.memory, self._vmm)
+
+    @property
+    def io(self) -> IoAudit | None:
+        """What the guest's devices were told to do and moved, from any thread; None without an audit."""
+        return self._session.io
 
     def in_loop(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the guest's thread, where no trap is being handled, and return what it returns."""

@@ -42,6 +42,8 @@ class Outcome(enum.Enum):
     WATCHDOG = "watchdog", 7
     INTEGRITY = "integrity", 8
     """A page that had left the guest came back changed; on hardware its VMM gets SIGSEGV."""
+    IO_VIOLATION = "io-violation", 9
+    """A device request named a page that the guest does not share; nothing was given to the device."""
     STOPPED = "stopped", 130
     """Ended by its user."""
 
@@ -91,6 +93,13 @@ class StartRefused(Event):
 @dataclasses.dataclass(frozen=True)
 class Reset(Event):
     """The machine is reset and boots its image again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IoViolation(Event):
+    """The I/O audit found a request that names pages the guest does not share; told once where it comes again."""
+
+    message: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from zseal.arch.interruption import ProgramInterruption
@@ -16,6 +17,7 @@ from zseal.host.guest_events import (
     Ended,
     Event,
     EventStream,
+    IoViolation,
     Outcome,
     Protected,
     Reached,
@@ -24,6 +26,9 @@ from zseal.host.guest_events import (
     Started,
     StartRefused,
 )
+from zseal.host.io_audit import Finding, IoAudit
+from zseal.host.io_pages import SharedPages
+from zseal.host.io_policy import IoPolicy
 from zseal.host.paging import Paging, Steps, finish
 from zseal.host.record import DeviceTraffic
 from zseal.host.report import Json, Report
@@ -61,10 +66,11 @@ class Session:
         self.report: dict[str, Json] = {}
         self.at_end: list[Callable[[], None]] = []
         """Called when the guest has stopped, while its memory and pages are still what they were."""
-        self.traffic: Callable[[], Sequence[DeviceTraffic]] | None = None
-        """Tells what each device queue moved so far; set by an audit of input/output."""
+        self.io: IoAudit | None = None
+        """The audit of what the guest's devices are told to do; None where nobody looks."""
         self.paging = Paging(vmm, self) if vmm is not None else None
         self._paused = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def engine(self) -> Engine:
@@ -91,8 +97,38 @@ class Session:
         """Whether the CPUs were told to stand still."""
         return self._paused
 
+    @property
+    def traffic(self) -> Callable[[], Sequence[DeviceTraffic]] | None:
+        """Tells what each device queue moved so far; None where nobody looks."""
+        return None if self.io is None else self.io.traffic
+
+    def audit_io(self, policy: IoPolicy) -> IoAudit:
+        """Return an audit for the notifications of this protected guest, which ends it where ``policy`` says so."""
+        if self._vmm is None:
+            raise EngineError("the guest is not protected, so there is nothing to audit")
+        vmm = self._vmm
+        self.io = IoAudit(
+            policy,
+            read=self._engine.memory.read,
+            pages=SharedPages(vmm),
+            protected=lambda: vmm.protected,
+            clock=self._events.seconds,
+            on_violation=self._io_violation,
+        )
+        return self.io
+
+    def _io_violation(self, finding: Finding) -> None:
+        """End the guest in front of its request, or just tell; in the thread that found it."""
+        if self.io is not None and self.io.policy is IoPolicy.ENFORCE:
+            text = f"the guest was stopped before a device could touch what it does not share: {finding}"
+            self.kill(Result(Outcome.IO_VIOLATION, text))
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._add, IoViolation(finding.seconds, str(finding)))
+
     def start(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
         """Start the engine; after ``timeout`` s the guest is ended."""
+        self._loop = loop
         self._add(Started(self._events.seconds()))
         self._engine.start(loop, self)
         if timeout is not None:
@@ -174,6 +210,8 @@ class Session:
                 self.paging.forget()
             self._vmm.refusal = None
             self._firmware.reset()
+        if self.io is not None:
+            self.io.reset()
         self._add(Reset(self._events.seconds()))
 
     def failed(self, error: BaseException) -> None:
@@ -192,6 +230,7 @@ class Session:
         self.report = self._report.finish(
             self.result, self._events.seconds(), self._engine, self._vmm, diagnoses=self.diagnoses
         )
+        self.report["io"] = None if self.io is None else self.io.report()
         self._events.add(Ended(self._events.seconds(), self.result))
 
     def _judge(self, stop: Stop) -> Result:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from zseal.arch.storage import MIB
 from zseal.engine.qemu.devices import Device, Disk, RandomSource, UserNetwork
@@ -13,6 +14,7 @@ from zseal.errors import UsageError
 
 CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
 DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"
+_NOTIFIED_IN_A_THREAD = tuple(f"virtio-{kind}-ccw" for kind in ("blk", "net", "rng", "scsi", "serial"))
 _MACHINE_TYPE = re.compile(r"[\w.-]+")
 _INCREMENTS = 1020  # storage increments that SCLP can name (MAX_STORAGE_INCREMENTS less the reserved ones, QEMU)
 
@@ -48,6 +50,11 @@ class MachineConfig:
     machine_type: str = DEFAULT_MACHINE_TYPE
     name: str = "zseal"
     extra: Sequence[str] = ()
+    synchronous_devices: bool = False
+    """Whether virtio devices take up their requests at once, while the CPU waits that notifies them.
+
+    Else another thread of QEMU does, and what the guest adds before that is taken up without a notification.
+    """
 
     def __post_init__(self) -> None:
         if not 1 <= self.cpus <= CPU_LIMIT:
@@ -65,13 +72,19 @@ class MachineConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Descriptors:
-    """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub."""
+    """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub.
+
+    With ``plugin``, the file that watches notifications, also its socket and a second QMP connection.
+    """
 
     memory: int
     qmp: int
     terminal: int
     line_mode: int | None
     gdb: int | None
+    plugin: Path | None = None
+    notify: int | None = None
+    monitor: int | None = None
 
 
 def arguments(config: MachineConfig, inherited: Descriptors) -> list[str]:
@@ -91,6 +104,9 @@ def arguments(config: MachineConfig, inherited: Descriptors) -> list[str]:
     out += ["-chardev", f"socket,id=qmp,fd={inherited.qmp}", "-mon", "chardev=qmp,mode=control"]
     if inherited.gdb is not None:
         out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb}", "-gdb", "chardev:gdb"]
+    if inherited.plugin is not None:
+        out += ["-plugin", f"file={str(inherited.plugin).replace(',', ',,')},socket={inherited.notify}"]
+        out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     out += ["-chardev", f"socket,id=terminal,fd={inherited.terminal}", "-device", "sclpconsole,chardev=terminal"]
     if inherited.line_mode is not None:
         out += ["-chardev", f"socket,id=line,fd={inherited.line_mode}", "-device", "sclplmconsole,chardev=line"]
@@ -100,6 +116,9 @@ def arguments(config: MachineConfig, inherited: Descriptors) -> list[str]:
         out += ["-initrd", f"/proc/self/fd/{config.ramdisk}"]
     if config.cmdline is not None:
         out += ["-append", config.cmdline]
+    if config.synchronous_devices:
+        for driver in _NOTIFIED_IN_A_THREAD:
+            out += ["-global", f"{driver}.ioeventfd=off"]
     for kind in config.devices:
         for index, device in enumerate(kind):
             out += device.arguments(index)

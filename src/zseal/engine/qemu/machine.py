@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError, EngineLostError
@@ -15,6 +17,8 @@ from zseal.engine.qemu.process import Channel, QemuProcess
 from zseal.engine.qemu.qmp import Qmp
 
 _QUIT_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
+"""How long QEMU may take to tell its queues: it can't while it waits for the very CPU that waits for us."""
 
 
 def _ignore(_descriptor: int) -> None:
@@ -24,33 +28,51 @@ def _ignore(_descriptor: int) -> None:
 class QemuMachine:
     """QEMU, created stopped. ``gdb`` is None where no traps were asked for.
 
+    With ``plugin`` its socket and a QMP connection for what it takes are in ``notify``, for who takes them over.
     Raises ZsealError where QEMU can't be started or refuses its arguments.
     """
 
-    def __init__(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, program: str | None = None) -> None:
+    notify: tuple[socket.socket, Qmp] | None = None
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        memory: SharedMemory,
+        *,
+        traps: bool,
+        program: str | None = None,
+        plugin: Path | None = None,
+    ) -> None:
         with contextlib.ExitStack() as undo:
             qmp = undo.enter_context(contextlib.closing(Channel()))
             terminal = undo.enter_context(contextlib.closing(Channel()))
             line = undo.enter_context(contextlib.closing(Channel())) if config.line_mode_console else None
             gdb = undo.enter_context(contextlib.closing(Channel())) if traps else None
+            notify = undo.enter_context(contextlib.closing(Channel())) if plugin else None
+            monitor = undo.enter_context(contextlib.closing(Channel())) if plugin else None
             given = Descriptors(
                 memory=memory.descriptor,
                 qmp=qmp.descriptor,
                 terminal=terminal.descriptor,
                 line_mode=line.descriptor if line else None,
                 gdb=gdb.descriptor if gdb else None,
+                plugin=plugin,
+                notify=notify.descriptor if notify else None,
+                monitor=monitor.descriptor if monitor else None,
             )
             inherit = [given.memory, given.qmp, given.terminal]
-            optional = (given.line_mode, given.gdb, config.kernel, config.ramdisk)
+            optional = (given.line_mode, given.gdb, given.notify, given.monitor, config.kernel, config.ramdisk)
             inherit += [number for number in optional if number is not None]
             self._closed = False
             self.process = QemuProcess(arguments(config, given), inherit=inherit, program=program)
             undo.callback(self.process.kill)
-            for channel in (qmp, terminal, line, gdb):
+            for channel in (qmp, terminal, line, gdb, notify, monitor):
                 if channel is not None:
                     channel.remote.close()  # or the end of QEMU would not be the end of the connection
             self.qmp = Qmp(qmp.local)
             self.gdb = GdbRemote(gdb.local) if gdb else None
+            if notify is not None and monitor is not None:
+                self.notify = notify.local, Qmp(monitor.local, timeout=ANSWER_SECONDS)
             self.consoles = {Console.TERMINAL: terminal.local}
             if line is not None:
                 self.consoles[Console.LINE_MODE] = line.local
@@ -62,6 +84,8 @@ class QemuMachine:
             self.qmp.handshake()
             if self.gdb is not None:
                 self.gdb.handshake()
+            if self.notify is not None:
+                self.notify[1].handshake()
         except EngineLostError as error:
             self.process.wait(_QUIT_SECONDS)
             reason = self.process.last_message()

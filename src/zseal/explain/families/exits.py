@@ -41,6 +41,11 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
         "the page file was changed, cut off, mixed up or replaced by an older one",
         "start the guest anew; on hardware its VMM would have got SIGSEGV",
     ),
+    "io-violation": (
+        "the guest was about to give a device memory that it does not share, and was stopped before that",
+        "a device without iommu_platform=on, or a driver that does not use the bounce buffers",
+        "the message names device, queue, descriptor and address; --io-policy audit lets the guest go on and counts",
+    ),
     "stopped": ("stopped by its user (Ctrl-C, or zseal guest stop)", "no error", "nothing to do"),
 }
 _USAGE = Reading(
