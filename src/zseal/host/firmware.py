@@ -14,13 +14,14 @@ from zseal.arch.dat import CpuMemory
 from zseal.arch.facilities import Facility, amend_facility_list
 from zseal.arch.instructions import storage_operand
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import Psw
+from zseal.arch.psw import CONDITION_CODE_SHIFT, PROBLEM_STATE, Psw
 from zseal.arch.storage import PAGE_SIZE, OperandMemory, Storage
 from zseal.engine.interface import Answer, Cpu, Engine, Trap, TrapKind
 from zseal.errors import FormatError
 from zseal.formats.ipib import Ipib
 
 _ALIGNED_UVCB = 8
+_CONDITION_CODE = 3 << CONDITION_CODE_SHIFT
 
 
 class Subcode(enum.IntEnum):
@@ -103,11 +104,12 @@ class Firmware:
 
     def trap(self, trap: Trap) -> Answer:
         """Complete the instruction of ``trap``; raises ProgramInterruption."""
-        if trap.kind is TrapKind.STFLE:
-            return self._stfle(trap)
-        if trap.kind is TrapKind.UVC:
+        kind = trap.kind
+        if kind is TrapKind.UVC:  # first: a guest shares its buffers page by page
             return self._uvc(trap)
-        if trap.kind is TrapKind.DIAG_308:
+        if kind is TrapKind.STFLE:
+            return self._stfle(trap)
+        if kind is TrapKind.DIAG_308:
             return self._diag_308(trap)
         return Answer.EXECUTE
 
@@ -131,13 +133,14 @@ class Firmware:
             return Answer.EXECUTE  # without facility 158 an operation exception, which the CPU presents by itself
         cpu = trap.cpu
         psw = cpu.psw
-        if psw.problem_state:
+        if psw.mask & PROBLEM_STATE:
             raise ProgramInterruption(ProgramCode.PRIVILEGED_OPERATION)
-        address = cpu.gr(trap.r2)
-        if trap.instruction[2] or address % _ALIGNED_UVCB:
+        instruction = trap.instruction
+        address = cpu.gr(instruction[3] & 15)
+        if instruction[2] or address % _ALIGNED_UVCB:
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
         cc = self._hypervisor.guest_call(cpu.number, CpuMemory(cpu, self._storage), address)
-        cpu.psw = psw.with_condition_code(cc).advanced(len(trap.instruction))
+        cpu.psw = Psw(psw.mask & ~_CONDITION_CODE | cc << CONDITION_CODE_SHIFT, psw.address + 4)
         return Answer.DONE
 
     def _diag_308(self, trap: Trap) -> Answer:

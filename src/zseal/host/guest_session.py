@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, Console, Engine, Milestone, Stop, StopKind, Trap
+from zseal.engine.interface import Answer, Console, Engine, Milestone, Stop, StopKind, Trap, TrapKind
 from zseal.errors import ZsealError
 from zseal.host.diagnosis import ConsoleWatch, Diagnosis
 from zseal.host.firmware import Firmware
@@ -185,6 +185,8 @@ class Session:
         """Let the firmware complete the instruction."""
         if self._firmware is None or self._vmm is None:
             return Answer.EXECUTE
+        if trap.kind is TrapKind.UVC:
+            return self._firmware.trap(trap)
         before, refusal = self._vmm.protected, self._vmm.refusal
         answer = self._firmware.trap(trap)
         if self._vmm.protected != before:

@@ -13,36 +13,24 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from zseal.arch.dat import CpuMemory
-from zseal.arch.instructions import classify, storage_operand
-from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import WAIT, Psw
 from zseal.engine.errors import EngineError, EngineLostError
-from zseal.engine.interface import (
-    Answer,
-    Console,
-    Engine,
-    EngineListener,
-    Milestone,
-    Stop,
-    StopKind,
-    Trap,
-    TrapKind,
-)
-from zseal.engine.interruption import present
+from zseal.engine.interface import Console, Engine, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.notify import Notifications
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
-from zseal.engine.qemu.sites import Sites, Stage
+from zseal.engine.qemu.sites import Sites
+from zseal.engine.qemu.traps import Traps
 from zseal.engine.runahead import RunAhead
 from zseal.errors import MissingDependencyError
 
 _BREAKPOINT_KIND = 2
-_UVC_OPCODE = b"\xb9\xa4"
-_PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
+_REST_SECONDS = 0.25
+"""So long after its last ultravisor call a kernel is not expected to make another one soon."""
 
 
 class QemuEngine(Engine):
@@ -71,8 +59,12 @@ class QemuEngine(Engine):
         self._listener: EngineListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._input = bytearray()
+        self.notifications = Notifications(self._notification_failed)
+        """Set its ``hook`` before the start to be asked before a guest notifies a virtio device."""
+        self._traps: Traps | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._calls_before_rest = 0
         self.stops = 0
-        self.calls_ahead = 0
 
     def _find_run_ahead(self) -> RunAhead | None:
         try:
@@ -99,8 +91,10 @@ class QemuEngine(Engine):
             "version": ".".join(map(str, machine.qmp.version)) if machine else "",
             "stops": self.stops,
             "run_ahead": self._run_ahead is not None,
-            "calls_without_stop": self.calls_ahead,
+            "calls_without_stop": self._traps.calls_ahead if self._traps else 0,
+            "calls_by_exception": self._traps.exceptions if self._traps else 0,
             "round_trips": machine.gdb.round_trips if machine and machine.gdb else 0,
+            "notifications_by": self.notifications.by,
         }
 
     @property
@@ -133,20 +127,43 @@ class QemuEngine(Engine):
         """Start QEMU and let the guest run."""
         self._loop, self._listener = loop, listener
         self._machine = self._create()
+        self.notifications.watch(self._machine, self._sites)
         loop.add_reader(self._machine.process.pidfd, self._on_process_end)
         loop.add_reader(self._machine.qmp.fileno(), self._guarded, self._on_qmp)
         for console, connection in self._machine.consoles.items():
             loop.add_reader(connection.fileno(), self._on_console, console)
-        if self._machine.gdb is None:
+        if self._machine.gdb is None or self._sites is None:
             self._machine.qmp.execute("cont")
             return
+        self._traps = Traps(
+            self._sites,
+            self._memory,
+            listener,
+            run_ahead=self._run_ahead,
+            notify=lambda cpu: self.notifications.at_breakpoint(cpu, self._started()),
+            going_on=lambda: not self._finished,
+        )
         self._registers = RegisterFile(self._machine.gdb.registers())
         loop.add_reader(self._machine.gdb.fileno(), self._guarded, self._on_gdb)
         self._continue()
 
     def _create(self) -> QemuMachine:
         """Return the machine, created stopped; an engine whose QEMU another program starts has its own way."""
-        return QemuMachine(self._config, self._memory, traps=self._sites is not None, program=self._program)
+        return self.notifications.with_plugin(
+            lambda plugin: QemuMachine(
+                self._config, self._memory, traps=self._sites is not None, program=self._program, plugin=plugin
+            )
+        )
+
+    def _notification_failed(self, error: BaseException) -> None:
+        """The hook of notifications raised ``error``, in its own thread: the machine ends."""
+
+        def fail() -> None:
+            raise error
+
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._guarded, fail)
 
     def protected(self, entry: Psw) -> None:
         """Look for a protected guest's traps from now on."""
@@ -207,12 +224,14 @@ class QemuEngine(Engine):
         self._finish(Stop(StopKind.CLOSED))
         if self._machine is not None:
             self._machine.end(self._release)
+        self.notifications.close()
 
     def close(self) -> None:
         """Kill QEMU and release guest RAM."""
         self._finish(Stop(StopKind.CLOSED))
         if self._machine is not None:
             self._machine.close(self._release)
+        self.notifications.close()
         if self._run_ahead is not None:
             self._run_ahead.close()
         self._memory.close()
@@ -389,15 +408,12 @@ class QemuEngine(Engine):
 
         None where there is nothing to resume: the machine stopped in another way, and that was handled.
         """
-        sites, listener, registers = self._sites, self._listener, self._registers
-        if sites is None or listener is None or registers is None:
+        traps, registers = self._traps, self._registers
+        if traps is None or registers is None:
             raise EngineError("QEMU stopped at a breakpoint that was never set")
         cpu = QemuCpu(self._gdb(), registers, self._memory, thread, self._prefixes.get(thread, 0))
-        kind = sites.kind(cpu.psw.address)
-        if kind is TrapKind.IMAGE_ENTRY:
-            native = self._begin(sites, listener, cpu)
-        else:
-            native = self._complete(sites, listener, cpu, kind)
+        native = traps.handle(cpu)
+        self._rest_later()
         if native:
             cpu.step()
             stop = cpu.last_stop
@@ -412,75 +428,22 @@ class QemuEngine(Engine):
             return None
         return cpu.pending()
 
-    def _begin(self, sites: Sites, listener: EngineListener, cpu: QemuCpu) -> bool:
-        """The entry of the image or of the kernel; returns whether the CPU has to step over the place."""
-        if cpu.psw.dat:
-            return True  # a program that happens to have code at the same virtual address
-        address = cpu.psw.address
-        if sites.stage is Stage.IMAGE:
-            sites.image_entered(address)
-            listener.milestone(Milestone.IMAGE_ENTRY)
-        else:
-            # Also the next kernel of a kexec or kdump, which comes the same way.
-            sites.kernel_entered(address)
-            listener.milestone(Milestone.KERNEL_ENTRY)
-        return False
+    # --- rest ---
 
-    def _complete(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, kind: TrapKind | None) -> bool:
-        """Let the listener complete a trapped instruction; returns whether the CPU has to execute it instead."""
-        try:
-            instruction = cpu.instruction()
-        except ProgramInterruption:
-            return True  # the CPU will find the same
-        if kind is None or not _is(kind, instruction):
-            return True  # other code at the same virtual address, or a stop that came late
-        if kind is TrapKind.LPSWE:
-            return self._load_psw(sites, listener, cpu, instruction)
-        try:
-            answer = listener.trap(Trap(kind, cpu, instruction))
-        except ProgramInterruption as error:
-            present(cpu, self._memory, error, len(instruction))
-            return False
-        if answer is Answer.EXECUTE:
-            return True
-        if sites.stage is Stage.KERNEL:
-            # A kernel looks once, early, and keeps the list; when it shares pages that is long done.
-            sites.drop_kind(TrapKind.STFLE)
-        if kind is TrapKind.UVC and self._run_ahead is not None:
-            self.calls_ahead += self._run_ahead.run(cpu, self._handle_ahead).calls
-        return False
+    def _rest_later(self) -> None:
+        """Have the sites of the kernel left when its calls have ended."""
+        if self._rest_timer is None and self._loop is not None and self._sites is not None and self._sites.can_rest():
+            self._rest_timer = self._loop.call_later(_REST_SECONDS, self._guarded, self._rest)
 
-    def _handle_ahead(self, trap: Trap) -> bool:
-        """Let the listener complete a call that QEMU did not stop for; returns whether to run on."""
-        if self._listener is None:
-            return False
-        return self._listener.trap(trap) is Answer.DONE and not self._finished
-
-    def _load_psw(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, instruction: bytes) -> bool:
-        """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
-        operand = storage_operand(instruction, cpu.gr, cpu.psw)
-        try:
-            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, 16)
-        except ProgramInterruption:
-            return True
-        new = Psw(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big"))
-        if new.dat:
-            sites.kernel_proper(cpu.cr(13 if new.address_space.value == 3 else 1), new.address)
-            listener.milestone(Milestone.KERNEL_PROPER)
-            return False  # its breakpoint is gone: the CPU executes the LPSWE itself
-        if new.mask & WAIT:
-            sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
-            return False
-        if new.mask & _PSW_ZEROS:
-            return True
-        # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
-        cpu.psw = new
-        return False
-
-
-def _is(kind: TrapKind, instruction: bytes) -> bool:
-    """Whether ``instruction`` is what a site of ``kind`` should hold."""
-    if kind is TrapKind.UVC and instruction[:2] == _UVC_OPCODE:
-        return True
-    pattern = classify(instruction)
-    return pattern is not None and pattern.value == kind.value
+    def _rest(self) -> None:
+        self._rest_timer = None
+        sites, traps = self._sites, self._traps
+        if sites is None or traps is None:
+            return
+        if traps.calls != self._calls_before_rest:
+            self._calls_before_rest = traps.calls
+            self._rest_later()
+            return
+        sites.rest()
+        if self._gdb().running:
+            self._gdb().interrupt()  # the resume that follows makes QEMU forget what is left

@@ -7,8 +7,10 @@ The guest goes through four stages, and each has its own set of sites::
     DECOMPRESSOR  the kernel's boot code, DAT off: STFLE, UVC, DIAG 308 and the LPSWE that leaves it
     KERNEL        the kernel proper: virtual addresses of UVC and DIAG 308, and its own first STFLE
 
-Byte patterns occur in data as well, so a site is only a place to look at; but every page with a breakpoint runs slower
-in QEMU, so few are set and none is left behind.
+Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
+slower in QEMU, and that of its own page much: so few are set and none is left behind. Once a kernel has shared its
+buffers the sites in it are left, but for its handler of operation exceptions, where every UVC ends that nobody waited
+for; one that turns up there is watched again for as long as calls come.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from zseal.arch.dat import mapped_ranges
-from zseal.arch.instructions import Pattern, find_patterns, instruction_length
+from zseal.arch.instructions import Pattern, find_patterns
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.bootcode import begins_instruction, kernel_starts, plain_length, uvc_opcodes
+from zseal.engine.qemu.programcheck import find_handler
 
 KERNEL_START = 0x10000
 """Where a Linux kernel begins, and so where bootloaders put it (arch/s390/boot/head.S)."""
@@ -33,30 +35,7 @@ KERNEL_WINDOW = 48 << 20
 
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
-_LOOK_BACK = 64  # bytes
-_UVC_OPCODE = 0xB9A4
 _EVERY_UVC = 1 << 20  # bytes of code; in more, two bytes alone are found in too many places by chance
-_COMPRESSED_PAGES = 4
-_COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240
-
-
-def _begins_instruction(code: memoryview, offset: int) -> bool:
-    """Whether an instruction, rather than the middle of one, is likely to lie at even ``offset`` of ``code``.
-
-    Code that is decoded from anywhere soon falls into step with the instructions that are meant: so most of the places
-    in front of a real instruction lead to it, and few of those in front of bytes that only look like one.
-    """
-    start = max(0, offset - _LOOK_BACK)
-    leads_there = {offset: True}
-    for at in range(offset - 2, start - 1, -2):
-        leads_there[at] = leads_there.get(at + instruction_length(code[at]), False)
-    return 2 * sum(leads_there.values()) > len(leads_there)
-
-
-def _uvc_opcodes(code: memoryview) -> list[int]:
-    """Return the even offsets of all UVC opcodes, those included that have bits on which must be zero."""
-    halfwords = np.frombuffer(code, ">u2", count=len(code) // 2)
-    return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == _UVC_OPCODE)]
 
 
 class Stage(enum.Enum):
@@ -75,14 +54,18 @@ class Sites:
         self._memory = memory
         self._entry = entry
         self._found: dict[int, TrapKind] = {}
+        self._packed = False
+        self.exception_handler: int | None = None
+        """Virtual address of the kernel's handler of operation exceptions, where it was found."""
         self.stage = Stage.IMAGE
+        self.notifications = False
+        """Whether to stop at DIAGNOSE 0x500 as well, which tells a device that there is work."""
         self.image()
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
+        yield from self._found
+        if self.exception_handler is not None:
+            yield self.exception_handler
 
     def kind(self, address: int) -> TrapKind | None:
         """Return what is expected at ``address``; None where nothing is."""
@@ -98,11 +81,15 @@ class Sites:
 
     def _replace(self, stage: Stage, found: Iterable[tuple[int, TrapKind]]) -> None:
         self.stage = stage
+        self.exception_handler = None
         self._found = dict(found)
         # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
         self._found[KERNEL_START] = TrapKind.IMAGE_ENTRY
         if stage is Stage.IMAGE:
             self._found[self._entry] = TrapKind.IMAGE_ENTRY
+
+    def _wanted(self, patterns: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
+        return (*patterns, Pattern.DIAG_500) if self.notifications else patterns
 
     def image(self) -> None:
         """The machine was reset: the image is in storage again, or will be when its entry is reached."""
@@ -120,20 +107,52 @@ class Sites:
 
     def kernel_entered(self, address: int) -> None:
         """The kernel's boot code begins at ``address``: search up to its compressed part."""
-        length = self._text_length(address)
-        self._replace(Stage.DECOMPRESSOR, self._search(address, length, _BOOT_PATTERNS))
+        length, self._packed = plain_length(self._memory, address, KERNEL_WINDOW)
+        found = self._search(address, length, self._wanted(_BOOT_PATTERNS))
+        if self._packed:
+            loads = [at - address for at, kind in found if kind is TrapKind.LPSWE]
+            with self._memory.view(address, length) as code:
+                starts = {offset + address for offset in kernel_starts(code, loads)}
+            found = [(at, kind) for at, kind in found if kind is not TrapKind.LPSWE or at in starts]
+        self._replace(Stage.DECOMPRESSOR, found)
         self.drop(address)
+
+    def queried(self) -> None:
+        """The boot code knows facilities and ultravisor: what follows is unpacking, and the start of the kernel."""
+        if self.stage is Stage.DECOMPRESSOR and self._packed:
+            for kind in (TrapKind.STFLE, TrapKind.UVC, TrapKind.DIAG_308):
+                self.drop_kind(kind)
 
     def kernel_proper(self, asce: int, address: int) -> None:
         """The kernel proper begins at virtual ``address`` under ``asce``: search what is mapped around it."""
         found: list[tuple[int, TrapKind]] = []
+        patterns = self._wanted(_KERNEL_PATTERNS)
         start = max(0, address - KERNEL_WINDOW) & ~(PAGE_SIZE - 1)
         end = min(1 << 64, address + KERNEL_WINDOW)
         # Execution protection is in the tables before it is switched on, and text not exempt yet: it says nothing here.
-        for virtual, absolute, length in mapped_ranges(self._memory, asce, start=start, end=end):
+        ranges = list(mapped_ranges(self._memory, asce, start=start, end=end))
+        for virtual, absolute, length in ranges:
             shift = virtual - absolute
-            found += [(at + shift, kind) for at, kind in self._search(absolute, length, _KERNEL_PATTERNS)]
+            found += [(at + shift, kind) for at, kind in self._search(absolute, length, patterns)]
         self._replace(Stage.KERNEL, found)
+        self.exception_handler = find_handler(self._memory, ranges)
+
+    def can_rest(self) -> bool:
+        """Whether ``rest`` would leave any site. Not before the kernel did something that its start is over with."""
+        kinds = set(self._found.values())
+        if self.exception_handler is None or TrapKind.STFLE in kinds:
+            return False
+        return not kinds.isdisjoint((TrapKind.UVC, TrapKind.DIAG_308))
+
+    def rest(self) -> None:
+        """Leave what the handler of operation exceptions would see too, and what only a boot needs."""
+        if self.can_rest():
+            for kind in (TrapKind.UVC, TrapKind.DIAG_308):
+                self.drop_kind(kind)
+
+    def learn(self, address: int) -> None:
+        """Watch the UVC at virtual ``address``, which came to the handler of operation exceptions."""
+        self._found[address] = TrapKind.UVC
 
     def _search(self, start: int, length: int, patterns: Iterable[Pattern]) -> list[tuple[int, TrapKind]]:
         """Return (absolute address, kind) of all matches; storage that was never written is passed over."""
@@ -146,24 +165,9 @@ class Sites:
             view = self._memory.view(begin, min(begin + size, end) - begin)
             hits = find_patterns(view, patterns)
             if Pattern.UVC in patterns and len(view) <= _EVERY_UVC:
-                hits += [(offset, Pattern.UVC) for offset in _uvc_opcodes(view)]
+                hits += [(offset, Pattern.UVC) for offset in uvc_opcodes(view)]
             found += [
-                (begin + offset, TrapKind(kind.value)) for offset, kind in hits if _begins_instruction(view, offset)
+                (begin + offset, TrapKind(kind.value)) for offset, kind in hits if begins_instruction(view, offset)
             ]
             view.release()
         return found
-
-    def _text_length(self, start: int) -> int:
-        """Return how many bytes from ``start`` on are not compressed: the boot code in front of the packed kernel."""
-        # Storage is fresh when protected execution begins: what was never written ends the kernel.
-        begin, size = next(iter(self._memory.used(start)), (start, 0))
-        pages = min(max(0, begin + size - start), KERNEL_WINDOW) // PAGE_SIZE
-        dense = 0
-        for page in range(pages):
-            view = self._memory.view(start + page * PAGE_SIZE, PAGE_SIZE)
-            distinct = np.count_nonzero(np.bincount(np.frombuffer(view, np.uint8), minlength=256))
-            view.release()
-            dense = dense + 1 if distinct > _COMPRESSED_DISTINCT else 0
-            if dense == _COMPRESSED_PAGES:
-                return (page - _COMPRESSED_PAGES + 1) * PAGE_SIZE
-        return pages * PAGE_SIZE

@@ -1,0 +1,92 @@
+"""What a kernel's boot code tells of itself: where it ends, what is code in it, which LPSWE leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from zseal.arch.instructions import instruction_length
+from zseal.arch.psw import DAT, WAIT
+from zseal.arch.storage import PAGE_SIZE
+from zseal.engine.memory import SharedMemory
+
+_LOOK_BACK = 64  # bytes
+_COMPRESSED_PAGES = 4
+_COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240
+_UVC_OPCODE = 0xB9A4
+# Loads of an immediate into bits 0-31 of a register, by first byte and low half of the second: the whole word
+# (IIHF, LLIHF: 6 bytes) or its upper halfword (IIHH, LLIHH: 4 bytes).
+_WORD_LOADS = frozenset({(0xC0, 0x8), (0xC0, 0xE)})
+_HALFWORD_LOADS = frozenset({(0xA5, 0x0), (0xA5, 0xC)})
+
+
+def begins_instruction(code: memoryview, offset: int) -> bool:
+    """Whether an instruction, rather than the middle of one, is likely to lie at even ``offset`` of ``code``.
+
+    Code that is decoded from anywhere soon falls into step with the instructions that are meant: so most of the places
+    in front of a real instruction lead to it, and few of those in front of bytes that only look like one.
+    """
+    ways = _ways(code, offset)
+    return 2 * sum(ways.values()) > len(ways)
+
+
+def _ways(code: memoryview, offset: int) -> dict[int, bool]:
+    """Return for each even place in front of ``offset``, nearest first, whether decoding from there leads to it."""
+    ways = {offset: True}
+    for at in range(offset - 2, max(0, offset - _LOOK_BACK) - 1, -2):
+        ways[at] = ways.get(at + instruction_length(code[at]), False)
+    return ways
+
+
+def uvc_opcodes(code: memoryview) -> list[int]:
+    """Return the even offsets of all UVC opcodes, those included that have bits on which must be zero."""
+    halfwords = np.frombuffer(code, ">u2", count=len(code) // 2)
+    return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == _UVC_OPCODE)]
+
+
+def plain_length(memory: SharedMemory, start: int, limit: int) -> tuple[int, bool]:
+    """Return how many bytes from ``start`` on are not compressed, ``limit`` at most, and whether packed ones follow.
+
+    That is the boot code in front of a packed kernel. Storage that was never written ends it too.
+    """
+    begin, size = next(iter(memory.used(start)), (start, 0))
+    pages = min(max(0, begin + size - start), limit) // PAGE_SIZE
+    dense = 0
+    for page in range(pages):
+        with memory.view(start + page * PAGE_SIZE, PAGE_SIZE) as view:
+            distinct = np.count_nonzero(np.bincount(np.frombuffer(view, np.uint8), minlength=256))
+        dense = dense + 1 if distinct > _COMPRESSED_DISTINCT else 0
+        if dense == _COMPRESSED_PAGES:
+            return (page - _COMPRESSED_PAGES + 1) * PAGE_SIZE, True
+    return pages * PAGE_SIZE, False
+
+
+def _masks_loaded(code: memoryview, offset: int) -> Iterator[int]:
+    """Yield what the instructions in front of ``offset`` load into the upper half of registers, as 64-bit values."""
+    ways = _ways(code, offset)
+    at = min(place for place, leads in ways.items() if leads)
+    while at < offset:
+        key = code[at], code[at + 1] & 15
+        if key in _WORD_LOADS:
+            yield int.from_bytes(code[at + 2 : at + 6], "big") << 32
+        elif key in _HALFWORD_LOADS:
+            yield int.from_bytes(code[at + 2 : at + 4], "big") << 48
+        at += instruction_length(code[at])
+
+
+def kernel_starts(code: memoryview, offsets: Iterable[int]) -> list[int]:
+    """Return those of the LPSWE ``offsets`` in a decompressor that may start the kernel proper.
+
+    A PSW mask is built right in front of the instruction that loads it: one with DAT on starts the kernel, one with
+    the wait bit on ends everything. A PSW in the first 4 KiB goes back to what was interrupted, boot code again. Where
+    one starts the kernel for sure the undecided ones are left out: each costs time while the kernel is unpacked.
+    """
+    sure, possible = [], []
+    for offset in offsets:
+        masks = [mask for mask in _masks_loaded(code, offset) if mask & (DAT | WAIT)]
+        if masks and masks[-1] & DAT and not masks[-1] & WAIT:
+            sure.append(offset)
+        elif not masks and code[offset + 2] >> 4:
+            possible.append(offset)
+    return sure or possible

@@ -1,0 +1,157 @@
+"""What to do with a CPU that stopped: find out what it stands at, have it completed, say whether QEMU executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zseal.arch.dat import CpuMemory
+from zseal.arch.instructions import classify, storage_operand
+from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.psw import WAIT, AddressSpace, Psw
+from zseal.engine.interface import Answer, EngineListener, Milestone, Trap, TrapKind
+from zseal.engine.interruption import present
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.cpu import QemuCpu
+from zseal.engine.qemu.programcheck import InterruptedCpu
+from zseal.engine.qemu.sites import Sites, Stage
+from zseal.engine.runahead import RunAhead
+
+_UVC_OPCODE = b"\xb9\xa4"
+_PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
+
+
+class Traps:
+    """Handles stopped CPUs of one machine.
+
+    ``notify`` is asked for a DIAGNOSE 0x500 of a CPU (by number) and returns whether QEMU is to execute it;
+    ``going_on`` tells whether the machine still runs.
+    """
+
+    def __init__(
+        self,
+        sites: Sites,
+        memory: SharedMemory,
+        listener: EngineListener,
+        *,
+        run_ahead: RunAhead | None,
+        notify: Callable[[int], bool],
+        going_on: Callable[[], bool],
+    ) -> None:
+        self._sites = sites
+        self._memory = memory
+        self._listener = listener
+        self._run_ahead = run_ahead
+        self._notify = notify
+        self._going_on = going_on
+        self.calls = 0
+        """Ultravisor calls completed so far."""
+        self.calls_ahead = 0
+        """Those of them that QEMU did not stop for."""
+        self.exceptions = 0
+        """Those of them that came to the guest kernel's handler of operation exceptions."""
+
+    def handle(self, cpu: QemuCpu) -> bool:
+        """Handle ``cpu`` at a breakpoint; returns whether it has to execute the instruction there itself."""
+        address = cpu.psw.address
+        if address == self._sites.exception_handler:
+            return self._operation_exception(cpu)
+        kind = self._sites.kind(address)
+        if kind is TrapKind.IMAGE_ENTRY:
+            return self._begin(cpu)
+        return self._complete(cpu, kind)
+
+    def _begin(self, cpu: QemuCpu) -> bool:
+        """The entry of the image or of the kernel."""
+        if cpu.psw.dat:
+            return True  # a program that happens to have code at the same virtual address
+        address = cpu.psw.address
+        if self._sites.stage is Stage.IMAGE:
+            self._sites.image_entered(address)
+            self._listener.milestone(Milestone.IMAGE_ENTRY)
+        else:
+            # Also the next kernel of a kexec or kdump, which comes the same way.
+            self._sites.kernel_entered(address)
+            self._listener.milestone(Milestone.KERNEL_ENTRY)
+        return False
+
+    def _complete(self, cpu: QemuCpu, kind: TrapKind | None) -> bool:
+        """Let the listener complete a trapped instruction."""
+        try:
+            instruction = cpu.instruction()
+        except ProgramInterruption:
+            return True  # the CPU will find the same
+        if kind is None or not _is(kind, instruction):
+            return True  # other code at the same virtual address, or a stop that came late
+        if kind is TrapKind.LPSWE:
+            return self._load_psw(cpu, instruction)
+        if kind is TrapKind.DIAG_500:
+            return self._notify(cpu.number)
+        try:
+            answer = self._listener.trap(Trap(kind, cpu, instruction))
+        except ProgramInterruption as error:
+            present(cpu, self._memory, error, len(instruction))
+            return False
+        if answer is Answer.EXECUTE:
+            return True
+        if self._sites.stage is Stage.KERNEL:
+            # A kernel looks once, early, and keeps the list; when it shares pages that is long done.
+            self._sites.drop_kind(TrapKind.STFLE)
+        if kind is TrapKind.UVC:
+            self.calls += 1
+            self._sites.queried()
+            if self._run_ahead is not None:
+                self.calls_ahead += self._run_ahead.run(cpu, self._complete_ahead).calls
+        return False
+
+    def _complete_ahead(self, trap: Trap) -> bool:
+        """Let the listener complete a call that QEMU did not stop for; returns whether to run on."""
+        done = self._listener.trap(trap) is Answer.DONE
+        self.calls += done
+        return done and self._going_on()
+
+    def _operation_exception(self, cpu: QemuCpu) -> bool:
+        """The kernel is about to handle an instruction that QEMU does not know: is it a UVC?"""
+        try:
+            before = InterruptedCpu(cpu, self._memory)
+            instruction = before.uvc()
+            if instruction is None:
+                return True
+            address = before.psw.address
+            if self._listener.trap(Trap(TrapKind.UVC, before, instruction)) is not Answer.DONE:
+                return True
+            before.finish()
+        except ProgramInterruption:
+            return True  # not what it looked like, or nothing that can be completed here: the kernel reports it
+        self.calls += 1
+        self.exceptions += 1
+        self._sites.learn(address)
+        return False
+
+    def _load_psw(self, cpu: QemuCpu, instruction: bytes) -> bool:
+        """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
+        operand = storage_operand(instruction, cpu.gr, cpu.psw)
+        try:
+            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, 16)
+        except ProgramInterruption:
+            return True
+        new = Psw(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big"))
+        if new.dat:
+            self._sites.kernel_proper(cpu.cr(13 if new.address_space is AddressSpace.HOME else 1), new.address)
+            self._listener.milestone(Milestone.KERNEL_PROPER)
+            return False  # its breakpoint is gone: the CPU executes the LPSWE itself
+        if new.mask & WAIT:
+            self._sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
+            return False
+        if new.mask & _PSW_ZEROS:
+            return True
+        # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
+        cpu.psw = new
+        return False
+
+
+def _is(kind: TrapKind, instruction: bytes) -> bool:
+    """Whether ``instruction`` is what a site of ``kind`` should hold."""
+    if kind is TrapKind.UVC and instruction[:2] == _UVC_OPCODE:
+        return True
+    pattern = classify(instruction)
+    return pattern is not None and pattern.value == kind.value
