@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import threading
 import time
 from collections.abc import Callable
 
@@ -40,7 +41,10 @@ class Event:
 
 
 class EventLog:
-    """Keeps the last ``capacity`` events of at least ``level``, and passes each on to ``listener``."""
+    """Keeps the last ``capacity`` events of at least ``level``, and passes each on to ``listener``.
+
+    Any thread may add and read.
+    """
 
     def __init__(
         self, *, level: Level = Level.INFO, capacity: int = 10_000, listener: Callable[[Event], None] | None = None
@@ -50,17 +54,21 @@ class EventLog:
         self._listener = listener
         self._start = time.monotonic()
         self._count = 0
+        self._lock = threading.Lock()
 
     def add(self, level: Level, name: str, **details: int | str) -> None:
         """Record an event."""
         if level < self.level:
             return
-        event = Event(self._count, time.monotonic() - self._start, level, name, details)
-        self._count += 1
-        self._events.append(event)
+        with self._lock:
+            event = Event(self._count, time.monotonic() - self._start, level, name, details)
+            self._count += 1
+            self._events.append(event)
         if self._listener is not None:
             self._listener(event)
 
     def events(self, *, level: Level = Level.DEBUG) -> list[Event]:
         """Return the kept events of at least ``level``, oldest first."""
-        return [event for event in self._events if event.level >= level]
+        with self._lock:
+            kept = list(self._events)
+        return [event for event in kept if event.level >= level]

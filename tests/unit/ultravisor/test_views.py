@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from xml.etree import ElementTree
 
 import numpy as np
@@ -127,6 +128,27 @@ def test_event_log_keeps_levels_and_order(host: ModelHost) -> None:
     assert "call refused" in str(refused)
     assert refused.details["rc"] == 0x105
     other.close()
+
+
+def test_event_log_can_be_read_while_it_grows() -> None:
+    log, enough = EventLog(level=Level.DEBUG, capacity=5000), threading.Event()
+
+    def write() -> None:
+        while not enough.is_set():
+            log.add(Level.INFO, "event")
+
+    writers = [threading.Thread(target=write, daemon=True) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(300):
+            numbers = [event.sequence for event in log.events()]
+            first = numbers[0] if numbers else 0
+            assert numbers == list(range(first, first + len(numbers)))
+    finally:
+        enough.set()
+        for writer in writers:
+            writer.join()
 
 
 def test_nothing_that_can_be_looked_at_holds_a_secret(busy_guest: ModelGuest) -> None:
