@@ -291,14 +291,24 @@ def _stream_and_show(guest: Guest, stream: Callable[[Guest], None]) -> None:
     from zseal.cli.guest_watch import watch
     from zseal.host.watch import CONSOLE_LINES
 
+    failed: list[OSError] = []
+
+    def pass_on() -> None:
+        try:
+            stream(guest)
+        except OSError as error:  # whoever read it is gone: that ends the run, as it does without the view
+            failed.append(error)
+
     console = None
     if not sys.stdout.isatty():
-        console = threading.Thread(target=stream, args=(guest,), daemon=True)
+        console = threading.Thread(target=pass_on, daemon=True)
         console.start()
     watch(
         lambda: guest.observe(lines=CONSOLE_LINES),
-        lambda seconds: guest.wait(seconds) is None,
+        lambda seconds: guest.wait(seconds) is None and not failed,
         stream=sys.stderr,
     )
+    if failed:
+        raise failed[0]
     if console is not None:
         console.join()
