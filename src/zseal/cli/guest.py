@@ -148,6 +148,8 @@ def status(name: Name, form: Form = Format.TEXT) -> None:
         typer.echo(f"{label + ':':<16}{text}")
     for absent in seen.absent:
         typer.echo(f"{'paged out:':<16}{absent.pages:,} pages to {absent.path}")
+    for note in seen.notes:
+        typer.echo(f"{'diagnosis:':<16}{note}")
     for device in seen.devices:
         typer.echo(
             f"{'device:':<16}{device.device}, queue {device.queue}: {device.requests:,} requests, "

@@ -62,6 +62,7 @@ pre { overflow: auto; max-height: 24rem; padding: .75rem; border: 1px solid var(
 def render(record: Record) -> str:
     """Return the page as HTML text."""
     sections = [
+        "".join(f'<p class="bad">{_text(note)}</p>' for note in record.notes),
         _facts(record),
         _section("Phases", _phases(record)) if record.phases else "",
         _section("Pages by state", _pages(record)) if record.samples else "",

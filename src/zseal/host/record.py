@@ -56,6 +56,8 @@ class Record:
     samples: Sequence[Sample]
     devices: Sequence[DeviceTraffic] = ()
     console: str = ""
+    notes: Sequence[str] = ()
+    """What the run's own account makes of it, like what is wrong with a device."""
 
     @property
     def duration(self) -> float:

@@ -88,6 +88,7 @@ class Recorder:
             samples=list(self._samples),
             devices=list(session.traffic()) if session.traffic is not None else [],
             console=self._monitor.console.text(),
+            notes=[str(each) for each in session.diagnoses],
         )
 
 

@@ -95,6 +95,8 @@ def _header(now: Observation) -> Text:
     text.append("  protected" if now.protected else "  not protected", "blue" if now.protected else "yellow")
     for absent in now.absent:
         text.append(f"\n{absent.pages:,} pages wait in {absent.path}: the guest stands still", "yellow")
+    for note in now.notes:
+        text.append(f"\n{note}", "red")
     return text
 
 

@@ -117,6 +117,7 @@ class Monitor:
             devices=tuple(session.traffic()) if session.traffic is not None else (),
             absent=tuple(session.paging.absent) if session.paging is not None else (),
             console=tuple(self.console.lines(lines)),
+            notes=tuple(str(each) for each in session.diagnoses),
         )
 
     def page_counts(self) -> dict[str, int]:

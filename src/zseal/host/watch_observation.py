@@ -28,7 +28,8 @@ class Observation:
 
     ``state`` is running, paused, paged-out or ended; ``phase`` the name of the last of ``phases``. ``seconds`` count
     from the start, ``memory`` is in bytes. ``pages`` counts pages by state, ``calls`` and ``refused`` the ultravisor
-    calls by command. ``absent`` are the pages that are out, ``console`` its last lines.
+    calls by command. ``absent`` are the pages that are out, ``console`` its last lines, ``notes`` what its console was
+    recognised to complain about.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Observation:
     devices: tuple[DeviceTraffic, ...]
     absent: tuple[PagedOut, ...]
     console: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """Return the same as dicts, lists, numbers and text."""
@@ -74,6 +76,7 @@ class Observation:
             "devices": [dataclasses.asdict(device) for device in self.devices],
             "paged_out": [{"path": str(each.path), "pages": each.pages} for each in self.absent],
             "console": [*self.console],
+            "diagnoses": [*self.notes],
         }
         return plain
 
@@ -111,6 +114,7 @@ class Observation:
                     PagedOut(Path(str(each["path"])), _count(each["pages"])) for each in _objects(plain["paged_out"])
                 ),
                 console=tuple(str(line) for line in _list(plain["console"])),
+                notes=tuple(str(note) for note in _list(plain["diagnoses"])),
             )
         except (KeyError, TypeError) as error:
             raise FormatError("the guest describes itself in a way that this zseal does not know") from error

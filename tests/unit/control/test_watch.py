@@ -47,6 +47,7 @@ SEEN = Observation(
     devices=(DeviceTraffic("virtio-blk 0.0.0001", 0, 10, 1 << 20, 2 << 20, 17, 3),),
     absent=(PagedOut(Path("/tmp/pages"), 12),),
     console=("[    0.1] Linux version", "[bold]not markup[/bold]"),
+    notes=("the device is not shared",),
 )
 LATER = dataclasses.replace(
     SEEN,
@@ -96,7 +97,7 @@ def test_view_shows_everything_at_any_width(width: int) -> None:
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=True, color_system="truecolor").print(view(watcher.look(LATER)))
     text = out.getvalue()
-    for part in ("demo", "running", "262,000", "SET_SHARED", "252/s", "Linux version", "12 pages wait"):
+    for part in ("demo", "running", "262,000", "SET_SHARED", "252/s", "Linux version", "12 pages wait", "not shared"):
         assert part in text, part
     assert "[bold]not markup[/bold]" in text
     assert "48;2;230;159;0" in text  # the colour of shared pages
