@@ -40,6 +40,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
 td { overflow-wrap: anywhere; }
 td.n, th.n { text-align: right; }
+td.n { white-space: nowrap; }
 td:first-child, th:first-child { min-width: 7rem; }
 tr > :last-child { padding-right: 0; }
 .phases td { border: 0; padding-top: .1rem; padding-bottom: .1rem; }
