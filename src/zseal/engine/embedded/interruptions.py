@@ -9,7 +9,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from zseal.arch.psw import EXTERNAL, Psw
-from zseal.engine.embedded import clock
+from zseal.engine.embedded import clock, decode
 from zseal.engine.embedded.sclp import Sclp
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ def _exchange(cpu: EmbeddedCpu, old: int, new: int, psw: Psw) -> None:
 
 def supervisor_call(cpu: EmbeddedCpu) -> None:
     """Take the interruption of the SVC at the PSW (or of an EXECUTE of one)."""
-    from zseal.engine.embedded import decode
-
     psw = cpu.psw
     data = decode.read(cpu.fetch, psw.address)
     instruction = decode.resolve(cpu.fetch, cpu.gr, psw, data)
