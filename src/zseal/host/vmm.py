@@ -131,8 +131,8 @@ class Vmm:
         self.seconds: dict[str, float] = {}
 
     def close(self) -> None:
-        """Forget the guest and give the hypervisor's memory back."""
-        self.destroy()
+        """Forget the guest and give the hypervisor's memory back; the guest's own goes with its engine."""
+        self._end_configuration()
         self.storage.close()
 
     @property
@@ -323,14 +323,21 @@ class Vmm:
 
     def destroy(self) -> None:
         """End protection: destroy CPUs, configuration and every page that was secure, whose content is gone then."""
-        self._secure = False
-        if self._configuration is not None:
-            for handle in self._cpu_handles:
-                self._handle_call(Command.DESTROY_SEC_CPU, handle)
-            self._handle_call(Command.DESTROY_SEC_CONF, self._configuration)
+        if self._end_configuration():
             self.ultravisor.destroy_run(0, self._ram.size)
-        self._configuration = None
+
+    def _end_configuration(self) -> bool:
+        """Destroy CPUs and configuration; returns whether there was one."""
+        self._secure = False
+        handle, self._configuration = self._configuration, None
+        cpus = self._cpu_handles.copy()
         self._cpu_handles.clear()
+        if handle is None:
+            return False
+        for cpu in cpus:
+            self._handle_call(Command.DESTROY_SEC_CPU, cpu)
+        self._handle_call(Command.DESTROY_SEC_CONF, handle)
+        return True
 
 
 class _Timer:
