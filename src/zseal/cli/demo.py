@@ -105,7 +105,7 @@ def _print(shown: Demonstration) -> None:
 
     table = Table(title=f"Linux {shown.kernel}, protected by a software ultravisor", title_justify="left")
     table.add_column("Question")
-    table.add_column("Answer")
+    table.add_column("Answer", overflow="fold")
     table.add_column("")
 
     def row(question: str, answer: str, good: bool) -> None:
