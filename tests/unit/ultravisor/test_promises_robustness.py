@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import resource
 import secrets
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -395,11 +397,18 @@ def test_promise_98_concurrent_calls_keep_the_tables_consistent(machine_keys: Ma
     host.close()
 
 
+def _resident() -> int:
+    """Bytes of memory that this process has in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def test_a_64_gib_guest_costs_what_it_uses(machine_keys: MachineKeys) -> None:
     """Its tables are at most 1 % of it, and nothing of them is allocated before it is touched."""
     host = ModelHost(keys=machine_keys, memory=2048 * MIB - 8 * MIB)
-    size = 64 << 30
+    host.initialise()
+    size, before = 64 << 30, _resident()
     guest = host.create(size)
+    assert _resident() - before < 64 * MIB  # a tenth of what the tables will take once all of it is used
     pages = host.ultravisor.configuration(guest.handle).guest.pages
     table = host.ultravisor._machine.secure.frames
     per_page = sum(array.nbytes for array in (pages.state, pages.frame, pages.counter, pages.tag)) / pages.count
