@@ -41,6 +41,7 @@ class QemuEngine(Engine):
     """
 
     name = "qemu"
+    traps_type = Traps
 
     def __init__(
         self, config: MachineConfig, *, entry: int | None, program: str | None = None, run_ahead: bool = True
@@ -135,7 +136,7 @@ class QemuEngine(Engine):
         if self._machine.gdb is None or self._sites is None:
             self._machine.qmp.execute("cont")
             return
-        self._traps = Traps(
+        self._traps = self.traps_type(
             self._sites,
             self._memory,
             listener,
