@@ -102,9 +102,9 @@ def _note(text: str) -> None:
     typer.echo(f"note: {text}", err=True)
 
 
-def _documents(files: list[str] | None, connect: tuple[str, str] | None) -> Iterator[tuple[str, bytes | ZsealError]]:
+def _documents(files: list[str]) -> Iterator[tuple[str, bytes | ZsealError]]:
     """Yield name and content, or the reason why there is none."""
-    for name in files or ():
+    for name in files:
         try:
             yield _shown(name), _read(name)
         except ZsealError as error:
@@ -176,7 +176,7 @@ def lint(
         schema=schema,
     )
     inputs: list[tuple[str, bytes | ZsealError, Settings]] = [
-        (name, content, settings) for name, content in _documents(files, connect)
+        (name, content, settings) for name, content in _documents(files or [])
     ]
     if connect is not None:
         inputs.append(_connected(*connect, settings))
@@ -210,12 +210,12 @@ def _connected(uri: str, name: str, settings: Settings) -> tuple[str, bytes, Set
 
 @app.command()
 def fix(
-    file: _File,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Domain XML files; - is standard input.")],
     unsafe: Annotated[
         bool, typer.Option("--unsafe-fixes", help="Also repairs that change what the guest has or does.")
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Print the difference; write nothing; exit 1 if any.")] = False,
-    in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Write the file itself.")] = False,
+    in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Write the files themselves.")] = False,
     target: _Targets = None,
     select: _Select = "",
     ignore: _Ignore = "",
@@ -225,7 +225,7 @@ def fix(
     """Repair a domain: slips in the XML, and findings that have a safe repair. All other text stays as it is.
 
     What was repaired is told on standard error; the repaired domain goes to standard output. What is left to decide is
-    for zseal domain lint to say.
+    for zseal domain lint to say. Several files need --in-place or --diff.
     """
     from zseal.domain.fix import fix_bytes, unified_diff
     from zseal.domain.lint import Settings, check_rule_ids
@@ -234,27 +234,41 @@ def fix(
 
     if sum((diff, in_place, output is not None)) > 1:
         raise UsageError("give only one of --diff, --in-place and --output")
-    if in_place and file == STDIN:
+    if in_place and STDIN in files:
         raise UsageError("standard input can't be changed in place")
+    if len(files) > 1 and not (diff or in_place):
+        raise UsageError("several files need --in-place or --diff")
     settings = Settings(
         target=parse_targets(target or ()),
         select=check_rule_ids(select.split(",")),
         ignore=check_rule_ids(ignore.split(",")),
     )
-    result = fix_bytes(_shown(file), _read(file), settings, unsafe=unsafe)
-    for line in result.repaired:
-        typer.echo(f"{printable(_shown(file))}: repaired {printable(line)}", err=True)
-    if diff:
-        sys.stdout.buffer.write(unified_diff(result, _shown(file)))
-        sys.stdout.buffer.flush()
-        if result.changed:
-            raise typer.Exit(1)
-    elif in_place:
-        if result.changed:
-            _replace(Path(file), result.after)
-        typer.echo(f"{printable(file)}: {plural(len(result.repaired), 'repair')}", err=True)
-    else:
-        _write(result.after, output, overwrite=overwrite)
+    failed = False
+    for name, content in _documents(files):
+        try:
+            if isinstance(content, ZsealError):
+                raise content
+            result = fix_bytes(name, content, settings, unsafe=unsafe)
+        except ZsealError as error:
+            if len(files) == 1:
+                raise
+            typer.echo(f"error: {error}", err=True)
+            failed = True
+            continue
+        for line in result.repaired:
+            typer.echo(f"{printable(name)}: repaired {printable(line)}", err=True)
+        if diff:
+            sys.stdout.buffer.write(unified_diff(result, name))
+            sys.stdout.buffer.flush()
+            failed = failed or result.changed
+        elif in_place:
+            if result.changed:
+                _replace(Path(name), result.after)
+            typer.echo(f"{printable(name)}: {plural(len(result.repaired), 'repair')}", err=True)
+        else:
+            _write(result.after, output, overwrite=overwrite)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -67,6 +67,9 @@ class DomainSpec:
             raise UsageError(f"at most {MAX_DISKS} disks")
         if self.style is Style.NONE:
             raise UsageError("the style is launch-security or iommu")
+        if self.style is Style.IOMMU and not self.disks and self.network is None and self.bridge is None:
+            hint = "use launch-security, or give it a disk"
+            raise UsageError("the iommu style is an attribute of devices, and the domain has none", hint=hint)
         for disk in self.disks:
             if disk.format not in _DISK_FORMATS:
                 raise UsageError(f"unknown disk format {disk.format!r}", hint=f"use {' or '.join(_DISK_FORMATS)}")

@@ -56,11 +56,14 @@ def _turn_event_loop(libvirt: ModuleType) -> None:
 class Connection:
     """An open connection; ``libvirt`` is the module, ``handle`` its connection object."""
 
-    def __init__(self, libvirt: ModuleType, handle: object, uri: str, root: Path | None) -> None:
+    def __init__(
+        self, libvirt: ModuleType, handle: object, uri: str, root: Path | None, *, temporary: bool = False
+    ) -> None:
         self.libvirt = libvirt
         self.handle = handle
         self.uri = uri
         self.root = root
+        self.temporary = temporary
 
     @property
     def embedded(self) -> bool:
@@ -91,11 +94,12 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
     Raises UsageError or InputError where libvirt can't, MissingDependencyError without libvirt-python.
     """
     with contextlib.ExitStack() as undo:
-        root = None
+        root, temporary = None, False
         if _is_embedded(uri):
             given = parse_qs(urlsplit(uri).query).get("root")
             root = Path(given[0]).resolve() if given else Path(tempfile.mkdtemp(prefix="zseal-libvirt-"))
-            if not given:
+            temporary = not given
+            if temporary:
                 undo.callback(shutil.rmtree, root, ignore_errors=True)
             _prepare_root(root)
             uri = f"{EMBED}?root={quote(str(root))}"
@@ -108,7 +112,7 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
         except libvirt.libvirtError as error:
             raise _open_error(str(error), uri) from error
         undo.callback(handle.close)
-        yield Connection(libvirt, handle, uri, root)
+        yield Connection(libvirt, handle, uri, root, temporary=temporary)
 
 
 def _prepare_root(root: Path) -> None:

@@ -2,31 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from zseal.arch.instructions import Pattern, classify
+from zseal.arch.interruption import ProgramInterruption
 from zseal.domain.document import Document
 from zseal.domain.launch.connection import Connection
 from zseal.domain.launch.machine import LibvirtMachine
+from zseal.engine.errors import EngineError
 from zseal.engine.interface import EngineListener, Stop, StopKind, TrapKind
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.gdbremote import StopReply
 from zseal.engine.qemu.qmp import QmpEvent
-from zseal.engine.qemu.sites import Sites, Stage
+from zseal.engine.qemu.sites import Stage
+from zseal.engine.qemu.traps import Traps
 from zseal.host.firmware import Subcode
 
 BREAKPOINT_KIND = 2
+ENTRY_CODE = 64
+"""Bytes of the image that are compared to tell it from other code at the same address."""
 _RESETS = frozenset({Subcode.LOAD_CLEAR, Subcode.LOAD_NORMAL_DUMP})
+
+
+class ResetTraps(Traps):
+    """As the parent; and it tells resets, which libvirt lets QEMU do at once, with the image started unprotected."""
+
+    reset_wanted = False
+    entry: int | None = None
+    kernel: int | None = None
+
+    def handle(self, cpu: QemuCpu) -> bool:
+        """Handle ``cpu``; with ``reset_wanted`` set the machine is to be reset instead of being continued."""
+        kind = self._sites.kind(cpu.psw.address)
+        if self._was_reset(cpu):
+            self.reset_wanted = True
+            return False
+        native = super().handle(cpu)
+        if native and kind is TrapKind.DIAG_308 and self._asks_for_reset(cpu):
+            self.reset_wanted = True
+            return False
+        return native
+
+    @staticmethod
+    def _asks_for_reset(cpu: QemuCpu) -> bool:
+        try:
+            instruction = cpu.instruction()
+        except ProgramInterruption:
+            return False
+        return classify(instruction) is Pattern.DIAG_308 and cpu.gr(instruction[1] & 15) in _RESETS
+
+    def _was_reset(self, cpu: QemuCpu) -> bool:
+        """Whether the image's entry is reached again: with DAT off, and its code in place."""
+        if self._sites.stage is Stage.IMAGE or cpu.psw.address != self.entry or cpu.psw.dat:
+            return False
+        if self.kernel is None:
+            return self._sites.stage is Stage.KERNEL
+        code = os.pread(self.kernel, ENTRY_CODE, self.entry)
+        return self._memory.read(self.entry, len(code)) == code
 
 
 class LibvirtEngine(QemuEngine):
     """Executes the domain ``document`` (already translated) through ``connection``."""
 
     name = "libvirt"
+    traps_type = ResetTraps
 
     def __init__(
         self, connection: Connection, document: Document, config: MachineConfig, *, entry: int, console: bool
@@ -39,7 +85,7 @@ class LibvirtEngine(QemuEngine):
         self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))
         self._suspended = False
         self._resetting = False
-        self._wants_reset = False
+        self._interrupted = False
         self._watching = False
 
     def _create(self) -> LibvirtMachine:
@@ -47,25 +93,28 @@ class LibvirtEngine(QemuEngine):
             self._connection, self._document, self._memory, folder=self._folder, console=self._console
         )
 
+    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
+        """Let libvirt create the domain, and run it."""
+        super().start(loop, listener)
+        if isinstance(self._traps, ResetTraps):
+            self._traps.entry, self._traps.kernel = self._entry, self._config.kernel
+
+    @property
+    def domain(self) -> object:
+        """libvirt's domain object (a libvirt.virDomain)."""
+        machine = self._started()
+        if not isinstance(machine, LibvirtMachine):
+            raise EngineError("the domain is not started")
+        return machine.domain
+
     def close(self) -> None:
         """End the domain and release guest RAM."""
         super().close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _complete(self, sites: Sites, listener: EngineListener, cpu: QemuCpu, kind: TrapKind | None) -> bool:
-        """As the parent; but a guest's own reset is not left to QEMU, which would start the image at once."""
-        if kind is None and self._watching and cpu.psw.address == self._entry and not cpu.psw.dat:
-            self._wants_reset = True  # somebody reset the machine, and QEMU started the image at once
-            return False
-        native = super()._complete(sites, listener, cpu, kind)
-        if native and kind is TrapKind.DIAG_308 and cpu.gr(cpu.instruction()[1] & 15) in _RESETS:
-            self._wants_reset = True
-            return False
-        return native
-
     def _rearm(self) -> list[bytes]:
-        """As the parent; and while the kernel runs, watch the image's entry, which only a reset leads to."""
-        wanted = self._sites is not None and self._sites.stage is Stage.KERNEL
+        """As the parent; and watch the image's entry, which a reset leads to."""
+        wanted = self._sites is not None and self._sites.stage is not Stage.IMAGE
         commands = []
         if wanted != self._watching:
             self._watching = wanted
@@ -73,18 +122,26 @@ class LibvirtEngine(QemuEngine):
         return commands + super()._rearm()
 
     def _handle(self, thread: int) -> list[bytes] | None:
-        """As the parent; then the reset that the guest asked for, with protection dropped before."""
+        """As the parent; then the reset that the guest or somebody else asked for, with protection dropped before."""
         commands = super()._handle(thread)
-        if not self._wants_reset or commands is None:
+        traps = self._traps
+        if not isinstance(traps, ResetTraps) or not traps.reset_wanted or commands is None:
             return commands
-        self._wants_reset = False
+        traps.reset_wanted = False
         self._gdb().command(*commands)
         self._reset_now()
         return None
 
+    def _rest(self) -> None:
+        """As the parent, which interrupts the machine for a moment."""
+        running = self._gdb().running
+        super()._rest()
+        self._interrupted = running and self._rest_timer is None
+
     def _stopped(self, reply: StopReply) -> None:
         """As the parent; but an interruption nobody here asked for is libvirt's suspend, which lasts."""
-        if reply.signal == StopReply.INTERRUPT and not self._paused and not self._resetting:
+        ours, self._interrupted = self._interrupted or self._paused or self._resetting, False
+        if reply.signal == StopReply.INTERRUPT and not ours:
             self._suspended = True
             return
         super()._stopped(reply)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lxml import etree
@@ -38,13 +38,13 @@ _GUARD = Path(__file__).with_name("guard.py")
 class LibvirtProcess(QemuProcess):
     """The QEMU of ``domain``: not our child, so its exit status is unknown; libvirt ends it."""
 
-    def __init__(self, domain: object, pid: int, log: Path | None) -> None:
+    def __init__(self, domain: object, pid: int, log: Path | None, folders: Sequence[Path]) -> None:
         self._domain = domain
         self._log = log
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self._ended = False
-        command = [sys.executable, "-I", "-S", str(_GUARD), str(pid)]
+        command = [sys.executable, "-I", "-S", str(_GUARD), str(pid), *map(str, folders)]
         self._guard = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -79,7 +79,9 @@ class LibvirtProcess(QemuProcess):
             os.close(self.pidfd)
             self.pidfd = -1
             if self._guard.stdin is not None and self._guard.stdout is not None:
-                self._guard.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    self._guard.stdin.write(b"q")  # all is cleared up
+                    self._guard.stdin.close()
                 self._guard.stdout.close()
             self._guard.wait()
         return 0
@@ -157,7 +159,8 @@ class LibvirtMachine(QemuMachine):
             gdb, _ = _accept(listeners["gdb"])
             undo.callback(gdb.close)
             log = connection.root / "log" / "qemu" / f"{self.domain.name()}.log" if connection.root else None
-            self.process = LibvirtProcess(self.domain, pid, log)
+            folders = [folder, connection.root] if connection.temporary and connection.root else [folder]
+            self.process = LibvirtProcess(self.domain, pid, log, folders)
             undo.callback(self.process.kill)
             self.qmp, self.gdb = Qmp(qmp), GdbRemote(gdb)
             self.qmp.handshake()
