@@ -25,7 +25,6 @@ _HINT = "pip install 'zseal[fast]'"
 _SUPERVISOR_CALL = 2  # EXCP_SVC
 _PROBE = (0x0000000180000000, 0x5A5EA1B0075EA1)
 _CODE_BEHIND_PSW = 64  # behind psw: cc_src, cc_dst, cc_vr, ex_value, __excp_addr, psa; then int_pgm_code
-_TARGET_BEFORE_CODE = 24  # ex_value: the target of the EXECUTE that is under way
 
 
 class Access(enum.Enum):
@@ -49,15 +48,6 @@ class Fault:
 
     access: Access
     interruption: ProgramInterruption
-
-
-def unicorn_available() -> bool:
-    """Whether an Emulator can be made on this computer."""
-    try:
-        _load()
-    except MissingDependencyError:
-        return False
-    return True
 
 
 def emulator_version() -> str:
@@ -109,7 +99,6 @@ class Emulator:
         self._raised: BaseException | None = None
         self.fault: Fault | None = None
         self.stopped_block: int | None = None
-        self._refused = False
         # Unicorn works on the machine's own bytes; the view keeps them mapped as long as this object lives.
         self._view = memory.view(0, memory.size)
         self._anchor = (ctypes.c_char * memory.size).from_buffer(self._view)
@@ -182,9 +171,6 @@ class Emulator:
         start = self.registers[PSW_ADDRESS]
         try:
             self._uc.emu_start(start, 0, count=instructions)
-            while instructions and self._may_go_on and self._within_execute():
-                self.load()
-                self._uc.emu_start(self.registers[PSW_ADDRESS], 0, count=1)
         except self._error_type as error:
             if self.fault is None and self._raised is None:
                 self._raised = EngineError(f"Unicorn can't go on from guest address {start:#x}: {error}")
@@ -198,18 +184,8 @@ class Emulator:
         if raised is not None:
             raise raised
 
-    @property
-    def _may_go_on(self) -> bool:
-        return not self._refused and self.stopped_block is None and self._raised is None
-
-    def _within_execute(self) -> bool:
-        """Whether an EXECUTE was counted and its target was not: the state between them can't be handed to anyone."""
-        self._uc.context_update(self._context)
-        return ctypes.c_uint64.from_address(self._state + self._code_offset - _TARGET_BEFORE_CODE).value != 0
-
     def _begin(self, client: EmulatorClient) -> None:
         self.fault = self.stopped_block = self._raised = None
-        self._refused = False
         self._client = client
 
     def _taken(self) -> BaseException | None:
@@ -291,7 +267,6 @@ class Emulator:
                 return
         except BaseException as error:
             self._raised = error
-        self._refused = True
         uc.emu_stop()
 
     def _edge(self, uc: Any, current: Any, _previous: Any, _data: object) -> None:
