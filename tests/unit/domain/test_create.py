@@ -84,6 +84,7 @@ def test_the_same_wishes_give_the_same_text() -> None:
         ({"disks": (DiskSpec("/a", queues=9999),)}, "at most 256 queues"),
         ({"image": "/a\x00b"}, "XML can't hold"),
         ({"style": Style.NONE}, "the style is"),
+        ({"style": Style.IOMMU, "disks": (), "image": "/i", "network": None}, "attribute of devices"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_refused(changes: dict[str, object], reason: str) -> None:
