@@ -14,13 +14,13 @@ from zseal.arch.dat import CpuMemory
 from zseal.arch.facilities import Facility, amend_facility_list
 from zseal.arch.instructions import storage_operand
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import CONDITION_CODE_SHIFT, PROBLEM_STATE, Psw
+from zseal.arch.psw import CONDITION_CODE_SHIFT, Psw
 from zseal.arch.storage import PAGE_SIZE, OperandMemory, Storage
 from zseal.engine.interface import Answer, Cpu, Engine, Trap, TrapKind
 from zseal.errors import FormatError
 from zseal.formats.ipib import Ipib
+from zseal.ultravisor.dispatch import check_instruction
 
-_ALIGNED_UVCB = 8
 _CONDITION_CODE = 3 << CONDITION_CODE_SHIFT
 
 
@@ -133,12 +133,7 @@ class Firmware:
             return Answer.EXECUTE  # without facility 158 an operation exception, which the CPU presents by itself
         cpu = trap.cpu
         psw = cpu.psw
-        if psw.mask & PROBLEM_STATE:
-            raise ProgramInterruption(ProgramCode.PRIVILEGED_OPERATION)
-        instruction = trap.instruction
-        address = cpu.gr(instruction[3] & 15)
-        if instruction[2] or address % _ALIGNED_UVCB:
-            raise ProgramInterruption(ProgramCode.SPECIFICATION)
+        address = cpu.gr(check_instruction(trap.instruction, psw))
         cc = self._hypervisor.guest_call(cpu.number, CpuMemory(cpu, self._storage), address)
         cpu.psw = Psw(psw.mask & ~_CONDITION_CODE | cc << CONDITION_CODE_SHIFT, psw.address + 4)
         return Answer.DONE

@@ -82,10 +82,6 @@ class PagePipeline:
         self._settle()
         return self._digests.values()
 
-    def drain(self) -> None:
-        """Wait until everything submitted is done."""
-        self._settle()
-
 
 def _write_all(stream: Writable, data: bytearray | memoryview) -> None:
     rest = memoryview(data)

@@ -19,7 +19,6 @@ from zseal.ultravisor.faults import BUSY
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.state import Busy, Call, HostMemory, MachineState, Reply, Request, Row
 
-_OPCODE = b"\xb9\xa4"
 _BLOCK_ALIGNMENT = 8
 _EXECUTED = GenericAnswer.EXECUTED.rc
 _BEFORE_INIT = (Command.QUI, Command.INIT_UV)
@@ -66,16 +65,11 @@ def installed_rows(issuer: Issuer, disabled: frozenset[Command]) -> dict[int, Ro
     return {row.command.value: row for row in CALLS if issuer in row.command.issuer and row.command not in disabled}
 
 
-def check_instruction(instruction: bytes, psw: Psw, *, facility_158: bool) -> int:
+def check_instruction(instruction: bytes, psw: Psw) -> int:
     """Check the 4 bytes of a UVC before it is carried out; return the number of the register (R2) with the address.
 
-    Raises ProgramInterruption: operation where the machine has no ultravisor for this caller, privileged operation in
-    the problem state, specification where the M fields are not zero.
+    Raises ProgramInterruption: privileged operation in the problem state, specification where an M field is not zero.
     """
-    if len(instruction) != 4 or instruction[:2] != _OPCODE:
-        raise ValueError("not a UVC instruction")
-    if not facility_158:
-        raise ProgramInterruption(ProgramCode.OPERATION)
     if psw.problem_state:
         raise ProgramInterruption(ProgramCode.PRIVILEGED_OPERATION)
     if instruction[2]:

@@ -236,8 +236,6 @@ def test_uvc_is_checked_before_it_is_issued(rig: Rig) -> None:
     rig.hypervisor.protected = True
     assert interruption(rig, TrapKind.UVC, "b9a41034") is ProgramCode.SPECIFICATION
     assert interruption(rig, TrapKind.UVC, "b9a40134") is ProgramCode.SPECIFICATION
-    rig.cpu.general[4] = 0x8004
-    assert interruption(rig, TrapKind.UVC, "b9a40034") is ProgramCode.SPECIFICATION
     rig.cpu.psw = Psw(MASK_64BIT | PROBLEM_STATE, 0)
     assert interruption(rig, TrapKind.UVC, "b9a41034") is ProgramCode.PRIVILEGED_OPERATION
     assert rig.hypervisor.calls == []

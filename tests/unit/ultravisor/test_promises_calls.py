@@ -45,7 +45,7 @@ def test_promise_01_uvc_in_problem_state_is_refused(host: ModelHost, code: int) 
     block = _raw(code, 0x40)
     host.ultravisor.host_write(0x5000, block)
     with pytest.raises(ProgramInterruption) as caught:
-        check_instruction(UVC, Psw(MASK_64BIT | PROBLEM_STATE, 0), facility_158=True)
+        check_instruction(UVC, Psw(MASK_64BIT | PROBLEM_STATE, 0))
     assert caught.value.code is ProgramCode.PRIVILEGED_OPERATION
     assert host.ultravisor.host_read(0x5000, len(block)) == block
 
@@ -53,17 +53,12 @@ def test_promise_01_uvc_in_problem_state_is_refused(host: ModelHost, code: int) 
 @pytest.mark.parametrize("instruction", ["b9a41002", "b9a40102", "b9a4ff02"])
 def test_promise_02_non_zero_m_fields_are_refused(instruction: str) -> None:
     with pytest.raises(ProgramInterruption) as caught:
-        check_instruction(bytes.fromhex(instruction), Psw(MASK_64BIT, 0), facility_158=True)
+        check_instruction(bytes.fromhex(instruction), Psw(MASK_64BIT, 0))
     assert caught.value.code is ProgramCode.SPECIFICATION
 
 
 def test_instruction_checks_pass_and_name_the_register() -> None:
-    assert check_instruction(UVC, Psw(MASK_64BIT, 0), facility_158=True) == 2
-    with pytest.raises(ProgramInterruption) as caught:
-        check_instruction(UVC, Psw(MASK_64BIT | PROBLEM_STATE, 0), facility_158=False)
-    assert caught.value.code is ProgramCode.OPERATION
-    with pytest.raises(ValueError, match="not a UVC"):
-        check_instruction(b"\x07\x00", Psw(0, 0), facility_158=True)
+    assert check_instruction(UVC, Psw(MASK_64BIT, 0)) == 2
 
 
 def test_promise_03_unreadable_block_interrupts_and_stores_nothing(host: ModelHost, guest: ModelGuest) -> None:
