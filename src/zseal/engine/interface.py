@@ -120,6 +120,8 @@ class StopKind(enum.Enum):
     PANIC = "panic"
     """A CPU loaded a disabled wait PSW, or can't make progress: its program check handler interrupts itself."""
     WATCHDOG = "watchdog"
+    DISK = "disk"
+    """A disk's file can't be written, and the guest must not go on without."""
     CLOSED = "closed"
     """The engine was told to end, or closed, by its user."""
     LOST = "lost"

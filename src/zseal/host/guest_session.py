@@ -40,6 +40,7 @@ _FIRMWARE_WAIT_CODES = range(0x4500, 0x4700)
 _OUTCOMES = {
     StopKind.POWEROFF: (Outcome.POWEROFF, "the guest powered off"),
     StopKind.WATCHDOG: (Outcome.WATCHDOG, "the guest's watchdog expired"),
+    StopKind.DISK: (Outcome.FAILED, "the guest lost a disk"),
     StopKind.CLOSED: (Outcome.STOPPED, "the guest was stopped"),
     StopKind.LOST: (Outcome.LOST, "the guest is lost"),
 }

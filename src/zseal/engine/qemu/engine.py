@@ -19,6 +19,7 @@ from zseal.engine.interface import Console, Engine, EngineListener, Stop, StopKi
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
+from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.notify import Notifications
@@ -320,27 +321,10 @@ class QemuEngine(Engine):
             self._event(event)
 
     def _event(self, event: QmpEvent) -> None:
-        if event.name == "SHUTDOWN":
-            reason = event.text("reason")
-            if reason == "guest-reset":
-                self._reset()
-            elif reason == "guest-shutdown":
-                self._finish(Stop(StopKind.POWEROFF))
-            else:
-                self._finish(Stop(StopKind.CLOSED, f"QEMU was told to end ({reason})"))
-        elif event.name == "GUEST_PANICKED":
-            self._finish(self._panic(event))
-        elif event.name == "WATCHDOG":
-            self._finish(Stop(StopKind.WATCHDOG, "the guest's watchdog expired"))
-
-    @staticmethod
-    def _panic(event: QmpEvent) -> Stop:
-        info = event.data.get("info")
-        if not isinstance(info, dict):
-            return Stop(StopKind.PANIC, "the guest stopped")
-        cpu, mask, address = (info.get(key) for key in ("core", "psw-mask", "psw-addr"))
-        psw = Psw(mask, address) if isinstance(mask, int) and isinstance(address, int) else None
-        return Stop(StopKind.PANIC, str(info.get("reason", "")), cpu if isinstance(cpu, int) else None, psw)
+        if wants_reset(event):
+            self._reset()
+        elif (stop := end_of(event)) is not None:
+            self._finish(stop)
 
     def _reset(self) -> None:
         """The guest asked for a reset and stands still: drop protection, then let QEMU do it."""
