@@ -165,6 +165,12 @@ def test_an_invalid_parameter_block_is_refused_and_explained(rig: Rig) -> None:
     assert rig.code(9, 0x60000) == 0x102
 
 
+def test_a_start_without_a_parameter_block_is_refused(rig: Rig) -> None:
+    assert rig.code(10) == 0x902
+    assert rig.engine.entries == []
+    assert not rig.hypervisor.protected
+
+
 def test_a_start_sets_every_register(rig: Rig) -> None:
     rig.store_block()
     rig.code(8, BLOCK_ADDRESS)
