@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from types import ModuleType
 
 from zseal.domain.facts import HostFacts, from_capabilities
+from zseal.domain.versions import Version
 from zseal.errors import FormatError, InputError, MissingDependencyError
 
 HINT = "install it with `pip install zseal[libvirt]` or your distribution's python3-libvirt"
@@ -31,7 +33,7 @@ class Fetched:
     host: HostFacts
 
 
-def _version(number: int) -> tuple[int, int, int]:
+def _version(number: int) -> Version:
     return number // 1_000_000, number // 1000 % 1000, number % 1000
 
 
@@ -78,12 +80,15 @@ def _host(libvirt: ModuleType, connection: object, uri: str) -> HostFacts:
                 passthrough.add(network.name())
     except libvirt.libvirtError:
         pass  # drivers without networks
-    try:
-        versions = _version(connection.getLibVersion()), _version(connection.getVersion())  # type: ignore[attr-defined]
-    except libvirt.libvirtError:
-        return dataclasses.replace(facts, passthrough_networks=frozenset(passthrough))
-    if not uri.startswith("qemu"):
-        return facts
+    versions: dict[str, Version] = {}
+    if uri.startswith("qemu"):
+        for name, ask in (("libvirt", connection.getLibVersion), ("qemu", connection.getVersion)):  # type: ignore[attr-defined]
+            # the version of QEMU is that of the host's own architecture, which may not be installed
+            with contextlib.suppress(libvirt.libvirtError):
+                versions[name] = _version(ask())
     return dataclasses.replace(
-        facts, libvirt=versions[0], qemu=versions[1], passthrough_networks=frozenset(passthrough)
+        facts,
+        passthrough_networks=frozenset(passthrough),
+        libvirt=versions.get("libvirt"),
+        qemu=versions.get("qemu"),
     )
