@@ -1,0 +1,70 @@
+"""A real Debian kernel as a protected guest: what it sees, what it shares, and what a reboot does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zseal.engine.qemu.devices import Disk
+from zseal.host.debian import DebianArchive
+from zseal.host.guest import Guest
+from zseal.host.guest_events import ConsoleOutput, Outcome, Protected
+from zseal.host.ramdisk import busybox_ramdisk
+from zseal.hostkeys.machine import Machine
+from zseal.image.build import build_image
+
+pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
+
+FIRST, SECOND = b"first boot was here", b"second boot was here"
+INIT = f"""#!/bin/sh
+b=/bin/busybox
+$b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev
+for module in /modules/*; do $b insmod $module; done
+echo guest=$($b cat /sys/firmware/uv/prot_virt_guest) host=$($b cat /sys/firmware/uv/prot_virt_host)
+echo calls=$($b head -n1 /sys/firmware/uv/query/facilities)
+echo facility=$($b grep '^facilities' /proc/cpuinfo | $b grep -cw 158) cpus=$($b grep -c ^processor /proc/cpuinfo)
+$b test -c /dev/uv && echo uvdevice
+if $b grep -q '{FIRST.decode()}' /dev/vda; then
+    echo '{SECOND.decode()}' | $b dd of=/dev/vda bs=512 seek=1 conv=fsync 2>/dev/null
+    $b poweroff -f
+fi
+echo '{FIRST.decode()}' | $b dd of=/dev/vda conv=fsync 2>/dev/null
+$b reboot -f
+"""
+
+
+def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_path: Path, machine: Machine) -> None:
+    archive = DebianArchive("trixie")
+    kernel = archive.kernel()
+    modules = [*kernel.module("virtio_blk"), *kernel.module("uvdevice")]
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    image = tmp_path / "image"
+    build_image(
+        image,
+        kernel=kernel.kernel,
+        ramdisk=busybox_ramdisk(archive.busybox(), INIT, modules=modules),
+        cmdline=b"swiotlb=4096",
+        host_keys=[machine.keys.host.public_key()],
+    )
+    with Guest(image, machine=machine, cpus=2, disks=[Disk(str(disk))], timeout=250) as guest:
+        events = list(guest.events())
+        report = guest.report
+    text = b"".join(event.data for event in events if isinstance(event, ConsoleOutput)).decode()
+    assert guest.result is not None
+    assert guest.result.outcome is Outcome.POWEROFF, text[-2000:]
+    assert sum(isinstance(event, Protected) for event in events) == 2
+    for line in ("guest=1 host=0", "calls=80c0", "facility=1 cpus=2", "uvdevice"):
+        assert text.count(line) == 2, line
+    data = disk.read_bytes()
+    assert data.startswith(FIRST)
+    assert data[512:].startswith(SECOND)
+    ultravisor = report["ultravisor"]
+    assert isinstance(ultravisor, dict)
+    calls, pages = ultravisor["calls"], ultravisor["pages"]
+    assert isinstance(calls, dict)
+    assert isinstance(pages, dict)
+    assert calls["QUI"] == calls["CREATE_SEC_CONF"] == calls["VERIFY_IMG"] == 2
+    assert int(str(pages["shared"])) >= 2048
+    assert report["boots"] == 2
