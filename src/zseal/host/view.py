@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, Storage
-from zseal.errors import InputError, OutputError
+from zseal.errors import InputError
 from zseal.files import atomic_output
 from zseal.host.vmm import Vmm
 
@@ -55,10 +54,9 @@ class Host:
     def dump(self, path: Path, *, overwrite: bool = False) -> int:
         """Write the host's view of all memory to the new file ``path`` and return the number of bytes.
 
-        What was never written since the machine was created, and was never the guest's, becomes a hole in the file.
         Raises OutputError where the file can't be written or exists.
         """
-        with atomic_output(path, overwrite=overwrite) as stream, contextlib.ExitStack():
+        with atomic_output(path, overwrite=overwrite) as stream:
             for address in range(0, self._ram.size, _PIECE):
                 length = min(_PIECE, self._ram.size - address)
                 for piece in self._pieces(address, length):
@@ -68,10 +66,10 @@ class Host:
     def find(self, pattern: bytes) -> int | None:
         """Return the address of the first place where the host's view holds ``pattern``; None where none does.
 
-        ``pattern`` has 1 to 4096 bytes.
+        ``pattern`` has 1 to 4096 bytes; raises InputError for another.
         """
         if not 1 <= len(pattern) <= 4096:
-            raise OutputError("a pattern has 1 to 4096 bytes")
+            raise InputError("a pattern has 1 to 4096 bytes")
         overlap = len(pattern) - 1
         for address in range(0, self._ram.size, _PIECE):
             length = min(_PIECE + overlap, self._ram.size - address)

@@ -170,6 +170,9 @@ def test_the_host_sees_a_marker_once_it_is_shared(start: Start) -> None:
         assert guest.host.read_memory(0x100000, len(MARKER)) == MARKER.encode()
         with pytest.raises(InputError, match="not in the guest's memory"):
             guest.host.read_memory(64 * MIB - 1, 2)
+        for pattern in (b"", bytes(4097)):
+            with pytest.raises(InputError, match="1 to 4096 bytes"):
+                guest.host.find(pattern)
 
 
 def test_a_panic_is_told_with_its_psw(start: Start) -> None:
