@@ -17,7 +17,7 @@ from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, ShareUvcb, UvcbHeader
 from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import ModelHost
 from zseal.host.pager import GuestKilledError
-from zseal.ultravisor import Feature, MappedSpace, Settings, UvcRefusal
+from zseal.ultravisor import Feature, Settings, UvcRefusal
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, PageSealer, components
 from zseal.ultravisor.tables import PageState
 
@@ -447,77 +447,6 @@ def test_large_frames_are_verified_and_split(host: ModelHost) -> None:
     assert uv.guest_read(guest.handle, MIB, 1) == b"\0"
     with pytest.raises(ValueError, match="aligned"):
         space.map_large(257, frame)
-
-
-class _RegionSpace(MappedSpace):
-    """A host that maps its guest with one 2 GiB entry."""
-
-    def mapping_size(self, page: int) -> int:
-        return 2 << 30 if self.resolve(page) >= 0 else 0
-
-
-def test_pages_mapped_by_a_region_entry_are_no_large_frame(host: ModelHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zseal.host.modelhost.MappedSpace", _RegionSpace)
-    guest = ModelGuest(host, memory=4 * MIB)
-    guest.configuration.space.map_run(256, host.frames.take(256, align=256), 256)
-    block = GuestPageUvcb.call(Command.VERIFY_LARGE_FRAME, guest_handle=guest.handle, gaddr=MIB)
-    assert host.issue(block)[1].rc == LargeFrame.REGION.rc
-    small = ModelGuest(host, memory=4 * MIB)
-    small.configuration.space.map_run(256, host.frames.take(256), 256)
-    monkeypatch.setattr(small.configuration.space, "mapping_size", lambda _: MIB)
-    block = GuestPageUvcb.call(Command.VERIFY_LARGE_FRAME, guest_handle=small.handle, gaddr=MIB)
-    assert host.issue(block)[1].rc == LargeFrame.NOT_CONSECUTIVE.rc
-
-
-def test_adopting_a_whole_guest(host: ModelHost) -> None:
-    guest = ModelGuest(host, memory=4 * MIB)
-    guest.start()
-    space, uv = guest.configuration.space, host.ultravisor
-    first = host.frames.take(1024)
-    for page in range(1024):
-        if space.resolve(page) < 0:
-            space.map(page, first + page)
-    uv.host_write(first << PAGE_SHIFT, PATTERN)
-    before = uv.page_counts(guest.handle)
-    assert uv.adopt_all(guest.handle) == before["unused"]
-    after = uv.page_counts(guest.handle)
-    assert (after["unused"], after["private"]) == (0, 1024)
-    assert uv.guest_read(guest.handle, 0, PAGE_SIZE) == bytes(PAGE_SIZE)
-    assert uv.adopt_all(guest.handle) == 0
-
-
-def test_adopting_never_puts_two_pages_into_one_frame(host: ModelHost, guest: ModelGuest) -> None:
-    frame = host.frames.take()
-    for page in (0x60, 0x61, 0x62):
-        guest.configuration.space.map(page, frame)
-    assert host.ultravisor.adopt_all(guest.handle) == 1
-
-
-def test_runs_stop_at_the_first_failing_page(host: ModelHost) -> None:
-    guest = ModelGuest(host, memory=4 * MIB)
-    guest.start()
-    uv, space = host.ultravisor, guest.configuration.space
-    first = host.frames.take(600)
-    space.map_run(256, first, 600)
-    uv.import_run(guest.handle, MIB, 600 * PAGE_SIZE)
-    for page in range(256, 856):
-        uv.guest_write(guest.handle, page * PAGE_SIZE, b"page %d" % page)
-    uv.export_run(first * PAGE_SIZE, 600 * PAGE_SIZE)
-    broken = first + 555
-    uv.host_write(broken * PAGE_SIZE, b"broken")
-    with pytest.raises(UvcRefusal) as caught:
-        uv.import_run(guest.handle, MIB, 600 * PAGE_SIZE)
-    assert (caught.value.answer, caught.value.done) == (PageCall.INTEGRITY, 555)
-    counts = uv.page_counts(guest.handle)
-    assert counts["exported"] == 45
-    for page in range(256, 256 + 555):
-        assert uv.guest_read(guest.handle, page * PAGE_SIZE, 8) == b"page %d" % page
-    with pytest.raises(UvcRefusal) as caught:
-        uv.destroy_run((guest.configuration.base_frame - 1) * PAGE_SIZE, 2 * PAGE_SIZE)
-    assert (caught.value.answer, caught.value.done) == (PageCall.DONATED, 1)
-    for length in (5, PAGE_SIZE + 1):
-        with pytest.raises(UvcRefusal):
-            uv.export_run(first * PAGE_SIZE, length)
 
 
 def test_shared_pages_survive_paging_in_plain(host: ModelHost) -> None:
