@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zseal.errors import OutputError, UsageError
+from zseal.host.engines import EngineName
 from zseal.host.io_policy import IoPolicy
 
 if TYPE_CHECKING:
@@ -128,6 +129,10 @@ def command(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
     ] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option("--engine", help="embedded: without QEMU, devices and Linux (pip install 'zseal[fast]')."),
+    ] = EngineName.QEMU,
     qemu: Annotated[
         str | None, typer.Option("--qemu", metavar="PROGRAM", help="QEMU to use (default: qemu-system-s390x).")
     ] = None,
@@ -167,6 +172,7 @@ def command(
         timeout=timeout,
         qemu=qemu,
         qemu_arguments=arguments,
+        engine=engine,
         io_policy=io_policy,
         name=name or free_name(image.stem if image is not None else Path(disks[0].path).stem),
         record=html is not None,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from zseal.crypto.keyexchange import MachineKeys
+from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
 from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
@@ -32,6 +33,7 @@ from zseal.errors import InputError
 from zseal.host.control.registry import check_name, listen
 from zseal.host.control.server import ControlServer
 from zseal.host.diagnosis import Diagnosis
+from zseal.host.engines import EngineName, create_engine
 from zseal.host.fences import check_arguments
 from zseal.host.guest_devices import with_boot_disk
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Protected, Result
@@ -61,6 +63,8 @@ class Guest:
     Without an image (None) the firmware boots from the disk with the lowest boot index, or the first: an image that
     zipl has installed there. ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds.
     ``qemu`` is the program to use, ``qemu_arguments`` are given to it (see ``zseal.host.fences``).
+    ``engine`` is what executes the guest, "qemu" or "embedded": the latter needs no QEMU, but the package unicorn, and
+    has neither devices nor Linux (docs/engines.md); UsageError where something else asks for them.
     ``run_ahead`` False makes every ultravisor call stop QEMU, as without the package unicorn. ``io_policy`` says what
     happens where a device is given a page that the guest does not share. Raises ZsealError where the image can't be
     run: it is none, the memory is too little for it or more than this computer has free, QEMU is missing or does not
@@ -85,6 +89,7 @@ class Guest:
         timeout: float | None = None,
         qemu: str | None = None,
         qemu_arguments: Sequence[str] = (),
+        engine: EngineName | str = EngineName.QEMU,
         run_ahead: bool = True,
         io_policy: IoPolicy = IoPolicy.ENFORCE,
         name: str | None = None,
@@ -121,11 +126,9 @@ class Guest:
                 config,
                 subject,
                 files,
-                entry=entry,
+                engine=create_engine(engine, config, entry=entry, program=qemu, run_ahead=run_ahead),
                 keys=machine.keys,
                 timeout=timeout,
-                qemu=qemu,
-                run_ahead=run_ahead,
                 io_policy=io_policy,
                 name=name,
                 record=record,
@@ -145,6 +148,7 @@ class Guest:
         timeout: float | None = None,
         qemu: str | None = None,
         qemu_arguments: Sequence[str] = (),
+        engine: EngineName | str = EngineName.QEMU,
     ) -> Self:
         """Return a guest that boots ``kernel`` without any protection, as QEMU alone does: to compare with."""
         check_arguments(qemu_arguments, protected=False)
@@ -162,7 +166,8 @@ class Guest:
             )
             check_memory(config.memory)
             subject: dict[str, Json] = {"kernel": str(kernel)}
-            self._prepare(config, subject, files, entry=None, keys=None, timeout=timeout, qemu=qemu)
+            subject_engine = create_engine(engine, config, program=qemu)
+            self._prepare(config, subject, files, engine=subject_engine, keys=None, timeout=timeout)
         return self
 
     def _prepare(
@@ -171,12 +176,9 @@ class Guest:
         subject: dict[str, Json],
         files: contextlib.ExitStack,
         *,
-        entry: int | None,
+        engine: QemuEngine | EmbeddedEngine,
         keys: MachineKeys | None,
         timeout: float | None,
-        qemu: str | None = None,
-        engine: QemuEngine | None = None,
-        run_ahead: bool = True,
         io_policy: IoPolicy = IoPolicy.OFF,
         name: str | None = None,
         record: bool = False,
@@ -184,12 +186,15 @@ class Guest:
         self._name = None if name is None else check_name(name)
         self._timeout = timeout
         self._stream = EventStream()
-        self._engine = engine or QemuEngine(config, entry=entry, program=qemu, run_ahead=run_ahead)
-        self._vmm = None if keys is None else Vmm(self._engine.memory, config.cpus, keys)
+        self._engine = engine
+        self._vmm = None if keys is None else Vmm(engine.memory, config.cpus, keys)
         subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
         self._session = Session(self._engine, self._vmm, self._stream, subject)
-        if self._vmm is not None and io_policy is not IoPolicy.OFF:
-            self._engine.notifications.hook = self._session.audit_io(io_policy).notified
+        if self._vmm is not None:
+            if isinstance(engine, EmbeddedEngine):
+                engine.first_touch = self._vmm.touch
+            elif io_policy is not IoPolicy.OFF:
+                engine.notifications.hook = self._session.audit_io(io_policy).notified
         self._monitor = Monitor(self._session, name or "")
         self._recorder = Recorder(self._monitor) if record else None
         self._control: ControlServer | None = None

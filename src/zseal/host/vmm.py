@@ -301,6 +301,24 @@ class Vmm:
         )
         self.call(block)
 
+    def touch(self, address: int) -> None:
+        """Make the page at ``address`` secure, which a CPU of the guest is about to use; no effect while unprotected.
+
+        What the hypervisor does at a non-secure-storage-access exception. Raises CallFailed where the page was changed.
+        """
+        if not self._secure:
+            return
+        for _ in range(_IMPORT_LIMIT):
+            try:
+                self.ultravisor.guest_read(self._handle(), address, 1)
+            except ProgramInterruption as error:
+                if error.code is not ProgramCode.NON_SECURE_STORAGE_ACCESS:
+                    raise
+                self.import_page(address)
+            else:
+                return
+        raise EngineError("the guest's pages leave secure storage faster than they come back")
+
     def page_counts(self) -> dict[str, int]:
         """Return how many of the guest's pages are in each state; empty where it is not protected."""
         return self.ultravisor.page_counts(self._configuration) if self._configuration is not None else {}
