@@ -37,6 +37,8 @@ _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
 _EVERY_UVC = 1 << 20  # bytes of code; in more, two bytes alone are found in too many places by chance
 
+_RAMDISK_FIELD = 0x408  # Linux/s390 kernel parameter area: where the ramdisk is, which is packed but no kernel
+
 
 class Stage(enum.Enum):
     """Which code the guest runs, as far as sites are concerned."""
@@ -107,7 +109,9 @@ class Sites:
 
     def kernel_entered(self, address: int) -> None:
         """The kernel's boot code begins at ``address``: search up to its compressed part."""
-        length, self._packed = plain_length(self._memory, address, KERNEL_WINDOW)
+        ramdisk = int.from_bytes(self._memory.read(address + _RAMDISK_FIELD, 8), "big")
+        limit = ramdisk - address if address < ramdisk < address + KERNEL_WINDOW else KERNEL_WINDOW
+        length, self._packed = plain_length(self._memory, address, limit)
         found = self._search(address, length, self._wanted(_BOOT_PATTERNS))
         if self._packed:
             loads = [at - address for at, kind in found if kind is TrapKind.LPSWE]
