@@ -95,8 +95,9 @@ class QueueActivity:
     """Requests that the device had finished before anybody could look at them."""
     descriptors: int = 0
     bytes_to_device: int = 0
+    """The size of the buffers that the device reads, but for unseen requests."""
     bytes_from_device: int = 0
-    """The size of the buffers that the device may write; of unseen requests, what it has written."""
+    """What the device says that it has written."""
     violations: int = 0
 
 
@@ -167,7 +168,7 @@ class QueueAudit:
         """The queue was set up anew: follow it from there; the counts go on."""
         self.layout = layout
         self._seen, self._used = seen, used
-        self._pending: set[int] = set()
+        self._pending: dict[int, int] = {}  # head of a request with the device: bytes that it may write at most
         self._early: collections.Counter[int] = collections.Counter()
 
     def follows(self, taken: int) -> bool:
@@ -232,8 +233,26 @@ class QueueAudit:
             else:
                 fresh.append(head)
         self._early += collections.Counter()  # forgets what has come down to zero
-        self._pending.update(fresh)
+        self._pending |= dict.fromkeys(fresh, 0)
         return fresh
+
+    def catch_up(self) -> None:
+        """Count what the device has given back since the last time, as far as it is known what that was.
+
+        For a last look as well, when the driver may have put the rings' memory to another use.
+        """
+        try:
+            count = (self.layout.used_index(self._read) - self._used) % _INDEXES
+            for head, length in self.layout.finished(self._read, self._used, min(count, len(self._pending))):
+                if head not in self._pending:
+                    break
+                self._finish(head, length)
+                self._used = (self._used + 1) % _INDEXES
+        except ProgramInterruption:
+            return
+
+    def _finish(self, head: int, length: int) -> None:
+        self.activity.bytes_from_device += min(length, self._pending.pop(head))
 
     def _note_finished(self) -> None:
         """Read the used ring: what the device gave back without having been seen before was too quick for the audit.
@@ -249,7 +268,7 @@ class QueueAudit:
             count = 0
         for head, length in self.layout.finished(self._read, self._used, count):
             if head in self._pending:
-                self._pending.remove(head)
+                self._finish(head, length)
             elif head < self.layout.size:
                 self._early[head] += 1
                 self.activity.bytes_from_device += length
@@ -286,7 +305,7 @@ class QueueAudit:
             if descriptor.indirect:
                 tables.append(_Table(head, number, descriptor.address, descriptor.length))
                 break
-            self._count(1, descriptor.length, writes=descriptor.device_writes)
+            self._count(head, 1, descriptor.length, writes=descriptor.device_writes)
             if not descriptor.has_next:
                 break
             number = descriptor.next
@@ -331,16 +350,16 @@ class QueueAudit:
             )
         numbers = buffers.numbers
         written = int(buffers.lengths[buffers.writes].sum())
-        self._count(0, written, writes=True)
-        self._count(len(numbers), int(buffers.lengths.sum()) - written, writes=False)
+        self._count(table.head, 0, written, writes=True)
+        self._count(table.head, len(numbers), int(buffers.lengths.sum()) - written, writes=False)
         ranges.add(
             buffers.addresses, buffers.lengths, lambda index: (f"descriptor {numbers[index]}{place}", table.head)
         )
 
-    def _count(self, descriptors: int, size: int, *, writes: bool) -> None:
+    def _count(self, head: int, descriptors: int, size: int, *, writes: bool) -> None:
         self.activity.descriptors += descriptors
         if writes:
-            self.activity.bytes_from_device += size
+            self._pending[head] += size
         else:
             self.activity.bytes_to_device += size
 

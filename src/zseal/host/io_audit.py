@@ -166,6 +166,7 @@ class IoAudit:
     def traffic(self) -> list[DeviceTraffic]:
         """Return what each queue moved so far."""
         with self._lock:
+            self._catch_up()
             return [
                 DeviceTraffic(
                     device=queue.device,
@@ -179,9 +180,15 @@ class IoAudit:
                 for queue in self._queues.values()
             ]
 
+    def _catch_up(self) -> None:
+        for key, queue in self._current.items():
+            if not queue.packed:
+                self._queues[key].catch_up()
+
     def report(self) -> dict[str, Json]:
         """Return the account as JSON values; docs/io-audit.md has the keys."""
         with self._lock:
+            self._catch_up()
             return {
                 "policy": self.policy.value,
                 "notifications": self._notifications,

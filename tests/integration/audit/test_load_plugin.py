@@ -1,0 +1,35 @@
+"""QEMU takes the plugin, and the plugin wants its socket."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+
+import pytest
+
+from zseal.engine.qemu.notify import plugin_path
+from zseal.engine.qemu.process import find_program
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    ("argument", "accepted"),
+    [("socket={}", True), ("socket=", False), ("socket=1x", False), ("other=3", False), (None, False)],
+)
+def test_qemu_loads_it_and_it_wants_its_socket(argument: str | None, accepted: bool) -> None:
+    path = plugin_path()
+    assert path is not None, "there is no plugin for this kind of computer"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        options = f"file={path}" + (f",{argument.format(theirs.fileno())}" if argument else "")
+        ended = subprocess.run(
+            [find_program(), "-display", "none", "-nodefaults", "-S", "-qmp", "stdio", "-plugin", options],
+            input='{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n',
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            pass_fds=[theirs.fileno()],
+        )
+    assert (ended.returncode == 0) is accepted, ended.stderr
+    assert accepted or "plugin" in ended.stderr.lower()

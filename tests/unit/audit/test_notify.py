@@ -1,0 +1,197 @@
+"""The thread that answers QEMU's plugin, and the choice between plugin and breakpoints."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.notify import Notifications, NotifyThread, plugin_path
+from zseal.engine.qemu.qmp import Qmp
+from zseal.engine.qemu.sites import Sites
+from zseal.engine.virtio import FindQueues, Notification, NotifyHook
+
+MESSAGE = struct.Struct("=II")
+
+
+class Plugin:
+    """The other end: what a CPU of QEMU does in front of its DIAGNOSE."""
+
+    def __init__(self, hook: NotifyHook) -> None:
+        ours, self.socket = socket.socketpair()
+        monitor, self.monitor = socket.socketpair()
+        self.failures: list[BaseException] = []
+        self.thread = NotifyThread(ours, Qmp(monitor, timeout=0.05), hook, self.failures.append)
+        self.socket.settimeout(5)
+
+    def notify(self, cpu: int = 0, setups: int = 1) -> bytes:
+        self.socket.sendall(MESSAGE.pack(cpu, setups))
+        return self.socket.recv(1)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.thread.close()
+        self.monitor.close()
+
+
+@pytest.fixture
+def plugin() -> Iterator[Callable[[NotifyHook], Plugin]]:
+    made: list[Plugin] = []
+
+    def start(hook: NotifyHook) -> Plugin:
+        made.append(Plugin(hook))
+        made[-1].thread.start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "zseal-io"]
+
+
+def test_each_notification_is_asked_about_and_answered(plugin: Callable[[NotifyHook], Plugin]) -> None:
+    seen: list[Notification] = []
+
+    def hook(notification: Notification, _find: FindQueues) -> bool:
+        seen.append(notification)
+        return True
+
+    other = plugin(hook)
+    assert other.notify(0, 5) == b"\1"
+    other.socket.sendall(MESSAGE.pack(3, 6)[:5])
+    other.socket.sendall(MESSAGE.pack(3, 6)[5:])
+    assert other.socket.recv(1) == b"\1"
+    assert seen == [Notification(0, 5), Notification(3, 6)]
+
+
+def test_a_cpu_that_must_not_go_on_gets_no_answer(plugin: Callable[[NotifyHook], Plugin]) -> None:
+    other = plugin(lambda _notification, _find: False)
+    other.socket.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        other.notify()
+    assert other.failures == []
+
+
+def test_what_the_hook_raises_is_told_and_the_cpu_stays(plugin: Callable[[NotifyHook], Plugin]) -> None:
+    def hook(_notification: Notification, _find: FindQueues) -> bool:
+        raise ValueError("a fault of ours")
+
+    other = plugin(hook)
+    other.socket.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        other.notify()
+    assert [str(error) for error in other.failures] == ["a fault of ours"]
+
+
+def test_a_monitor_that_does_not_answer_is_an_engine_error(plugin: Callable[[NotifyHook], Plugin]) -> None:
+    errors: list[EngineError] = []
+
+    def hook(_notification: Notification, find: FindQueues) -> bool:
+        try:
+            find()
+        except EngineError as error:
+            errors.append(error)
+        return True
+
+    other = plugin(hook)
+    assert other.notify() == b"\1"
+    assert "did not answer" in str(errors[0])
+    other.monitor.close()
+    assert other.notify() == b"\1"
+    assert len(errors) == 2
+
+
+def test_closing_twice_and_while_a_cpu_waits() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hook(_notification: Notification, _find: FindQueues) -> bool:
+        entered.set()
+        leave.wait(5)
+        return True
+
+    other = Plugin(hook)
+    other.thread.start()
+    other.socket.sendall(MESSAGE.pack(0, 0))
+    assert entered.wait(5)
+    threading.Timer(0.05, leave.set).start()
+    other.thread.close()
+    other.thread.close()
+    other.close()
+
+
+# --- plugin or breakpoints ---
+
+
+def never(error: BaseException) -> None:
+    raise AssertionError(error)
+
+
+def allow(_notification: Notification, _find: FindQueues) -> bool:
+    return True
+
+
+def test_a_qemu_that_refuses_the_plugin_is_started_without() -> None:
+    tried: list[Path | None] = []
+
+    def create(plugin: Path | None) -> str:
+        tried.append(plugin)
+        if plugin is not None:
+            raise EngineError("QEMU did not start: Could not load plugin x: needs version 9")
+        return "machine"
+
+    notifications = Notifications(never)
+    notifications.hook = allow
+    assert notifications.with_plugin(create) == "machine"
+    assert tried == [plugin_path(), None]
+
+
+def test_another_reason_not_to_start_is_not_hidden() -> None:
+    def create(_plugin: Path | None) -> str:
+        raise EngineError("QEMU did not start: no such disk")
+
+    notifications = Notifications(never)
+    notifications.hook = allow
+    with pytest.raises(EngineError, match="no such disk"):
+        notifications.with_plugin(create)
+
+
+def test_without_a_hook_nothing_is_watched() -> None:
+    notifications = Notifications(never)
+    assert notifications.with_plugin(lambda plugin: plugin) is None
+    sites = SimpleNamespace(notifications=False)
+    notifications.watch(cast(QemuMachine, SimpleNamespace(notify=None)), cast(Sites, sites))
+    assert (notifications.by, sites.notifications) == ("none", False)
+    notifications.close()
+
+
+def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:
+    seen: list[Notification] = []
+    answer = True
+
+    def hook(notification: Notification, _find: FindQueues) -> bool:
+        seen.append(notification)
+        return answer
+
+    notifications = Notifications(never)
+    notifications.hook = hook
+    sites = SimpleNamespace(notifications=False)
+    ended: list[float] = []
+    machine = cast(QemuMachine, SimpleNamespace(notify=None, qmp=None, process=SimpleNamespace(wait=ended.append)))
+    notifications.watch(machine, cast(Sites, sites))
+    assert (notifications.by, sites.notifications) == ("breakpoints", True)
+    assert notifications.at_breakpoint(2, machine)
+    assert notifications.at_breakpoint(1, machine)
+    assert [each.cpu for each in seen] == [2, 1]
+    assert seen[0].setups != seen[1].setups, "queues are asked for at each stop"
+    answer = False
+    with pytest.raises(EngineLostError):
+        notifications.at_breakpoint(0, machine)
+    assert ended

@@ -1,0 +1,149 @@
+"""What is made of QEMU's answers about its virtio devices, old ones and odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import pytest
+
+from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.qemu.qmp import Json, Qmp
+from zseal.engine.qemu.virtio import VirtioView
+
+BLOCK = "/machine/peripheral/disk0/virtio-backend"
+RANDOM = "/machine/peripheral-anon/device[0]/virtio-backend"
+VERSION_1 = "VIRTIO_F_VERSION_1: Device compliant for v1 spec (legacy)"
+PLATFORM = "VIRTIO_F_IOMMU_PLATFORM: Device can be used on IOMMU platform"
+
+
+class FakeQmp:
+    """Answers from a table of (command, path, queue)."""
+
+    def __init__(self) -> None:
+        self.devices: list[Json] = [{"name": "virtio-blk", "path": BLOCK}, {"name": "virtio-rng", "path": RANDOM}]
+        self.features: dict[str, Json] = {
+            BLOCK: {"transports": [VERSION_1, PLATFORM], "dev-features": []},
+            RANDOM: {"transports": [], "dev-features": []},
+        }
+        self.names: dict[str, Json] = {BLOCK: "fe.0.0001", RANDOM: "fe.1.00af"}
+        self.queues: dict[tuple[str, int], Json] = {
+            (BLOCK, 0): queue(0x10000),
+            (BLOCK, 1): queue(0),
+            (RANDOM, 0): queue(0x20000, size=8, taken=0x1FFFF),
+            (RANDOM, 1): queue(0),
+        }
+        self.asked: list[str] = []
+        self.lost = False
+
+    def execute(self, command: str, **arguments: Json) -> Json:
+        self.asked.append(command)
+        if self.lost:
+            raise EngineLostError("QEMU closed its control connection")
+        path = str(arguments.get("path"))
+        if command == "x-query-virtio":
+            return self.devices
+        if command == "x-query-virtio-status":
+            return {"num-vqs": 2, "device-endian": "big", "guest-features": self.features[path]}
+        if command == "x-query-virtio-queue-status":
+            return self.queues[path, cast(int, arguments["queue"])]
+        if command == "qom-get" and f"{path}/virtio-backend" in self.names:
+            return self.names[f"{path}/virtio-backend"]
+        raise EngineError(f"QEMU refused {command}")
+
+
+def queue(descriptors: int, *, size: int = 256, taken: int = 7) -> Json:
+    answer: Mapping[str, Json] = {
+        "vring-num": size,
+        "vring-desc": descriptors,
+        "vring-avail": descriptors + 0x1000,
+        "vring-used": descriptors + 0x2000,
+        "last-avail-idx": taken,
+        "used-idx": 5,
+    }
+    return dict(answer)
+
+
+def view(qmp: FakeQmp) -> VirtioView:
+    return VirtioView(cast(Qmp, qmp))
+
+
+def test_queues_that_are_set_up_are_told_with_their_devices() -> None:
+    block, random = view(FakeQmp()).queues()
+    assert str(block.device) == "virtio-blk 0.0.0001 (disk0)"
+    assert (block.number, block.taken, block.used, block.bounced, block.packed) == (0, 7, 5, True, False)
+    layout = block.layout
+    assert (layout.size, layout.descriptors, layout.available, layout.used) == (256, 0x10000, 0x11000, 0x12000)
+    assert not layout.big_endian
+    assert str(random.device) == "virtio-rng 0.1.00af"
+    assert (random.taken, random.bounced) == (0xFFFF, False)
+    assert random.layout.big_endian, "a legacy device has the byte order of its guest"
+
+
+def test_names_are_asked_for_once() -> None:
+    qmp = FakeQmp()
+    devices = view(qmp)
+    devices.queues()
+    devices.queues()
+    assert qmp.asked.count("qom-get") == 2
+    assert qmp.asked.count("x-query-virtio") == 2
+
+
+def test_features_are_found_under_any_name_and_as_bits() -> None:
+    qmp = FakeQmp()
+    qmp.features[BLOCK] = {"transports": ["VIRTIO_F_RING_PACKED: x", "VIRTIO_F_ACCESS_PLATFORM: y"]}
+    qmp.features[RANDOM] = {"transports": [], "unknown-dev-features": 1 << 34 | 1 << 33 | 1 << 32 | 1 << 40}
+    for found in view(qmp).queues():
+        assert found.packed
+        assert found.bounced
+    assert not view(qmp).queues()[1].layout.big_endian
+
+
+def test_a_device_on_another_bus_is_named_by_its_path() -> None:
+    qmp = FakeQmp()
+    del qmp.names[RANDOM]
+    qmp.names[BLOCK] = 5
+    assert [str(found.device) for found in view(qmp).queues()] == [
+        "virtio-blk /machine/peripheral/disk0 (disk0)",
+        "virtio-rng /machine/peripheral-anon/device[0]",
+    ]
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_refusal() -> None:
+    qmp = FakeQmp()
+    qmp.lost = True
+    with pytest.raises(EngineLostError):
+        view(qmp).queues()
+
+
+@pytest.mark.parametrize("answer", [None, 5, {"a": 1}, [{"name": "virtio-blk"}], ["x"]])
+def test_answers_that_make_no_sense_are_refused(answer: Json) -> None:
+    qmp = FakeQmp()
+    qmp.devices = cast("list[Json]", answer)
+    with pytest.raises(EngineError, match="QEMU"):
+        view(qmp).queues()
+
+
+@pytest.mark.parametrize("size", [0, -1, 65536])
+def test_a_queue_of_an_impossible_size_is_none(size: int) -> None:
+    qmp = FakeQmp()
+    qmp.queues[BLOCK, 0] = queue(0x10000, size=size)
+    assert [found.device.kind for found in view(qmp).queues()] == ["virtio-rng"]
+
+
+@pytest.mark.parametrize("key", ["vring-num", "vring-desc", "last-avail-idx"])
+def test_a_missing_number_is_told(key: str) -> None:
+    qmp = FakeQmp()
+    answer = queue(0x10000)
+    assert isinstance(answer, dict)
+    del answer[key]
+    qmp.queues[BLOCK, 0] = answer
+    with pytest.raises(EngineError, match=key):
+        view(qmp).queues()
+
+
+def test_features_that_are_not_told_are_missed() -> None:
+    qmp = FakeQmp()
+    qmp.features[BLOCK] = None
+    with pytest.raises(EngineError, match="features"):
+        view(qmp).queues()
