@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -46,7 +48,8 @@ def command(
     from zseal.files import write_atomic
     from zseal.host.demo import demonstrate
 
-    with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, _Teller() as teller:
+    signal.signal(signal.SIGTERM, _end)
+    with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, Teller() as teller:
         shown = demonstrate(Path(directory), kernel=kernel, ramdisk=ramdisk, suite=suite, tell=teller)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -56,14 +59,19 @@ def command(
         raise typer.Exit(1)
 
 
-class _Teller:
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that guests end and the directory with keys and images goes."""
+    raise SystemExit(128 + number)
+
+
+class Teller:
     """Steps as lines, or as progress bars where a person watches."""
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> _Teller:
+    def __enter__(self) -> Teller:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

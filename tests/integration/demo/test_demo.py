@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,21 @@ def test_the_demonstration_shows_what_it_promises(tmp_path: Path) -> None:
     assert done.stdout.count("as promised") == 8
     assert "BROKEN" not in done.stdout
     assert "no security boundary" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_no_key_behind(tmp_path: Path, number: int, code: int) -> None:
+    command = [sys.executable, "-m", "zseal", "demo"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+        assert demo.stderr is not None
+        assert any(b"Booting it as a protected guest" in line for line in demo.stderr)
+        assert list(tmp_path.glob("*/machine/host-key.pem"))
+        demo.send_signal(number)
+        messages = demo.communicate(timeout=60)[1]
+    assert demo.returncode == code
+    assert b"Traceback" not in messages
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kernel_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
