@@ -17,7 +17,7 @@ NEEDED = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     if importlib.util.find_spec("libvirt") is None:
         pytest.fail(NEEDED)

@@ -6,7 +6,9 @@ works as long as an event loop turns.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -89,7 +91,7 @@ def _is_embedded(uri: str) -> bool:
 
 @contextlib.contextmanager
 def open_connection(uri: str = EMBED) -> Iterator[Connection]:
-    """Open ``qemu:///embed`` (with ``?root=DIR``, or in a temporary folder), ``qemu:///session`` or ``…/system``.
+    """Open ``qemu:///embed`` (with ``?root=DIR``, or in a folder of this process), ``…/session`` or ``…/system``.
 
     Raises UsageError or InputError where libvirt can't, MissingDependencyError without libvirt-python.
     """
@@ -97,10 +99,8 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
         root, temporary = None, False
         if _is_embedded(uri):
             given = parse_qs(urlsplit(uri).query).get("root")
-            root = Path(given[0]).resolve() if given else Path(tempfile.mkdtemp(prefix="zseal-libvirt-"))
             temporary = not given
-            if temporary:
-                undo.callback(shutil.rmtree, root, ignore_errors=True)
+            root = Path(given[0]).resolve() if given else _own_root()
             _prepare_root(root)
             uri = f"{EMBED}?root={quote(str(root))}"
             # libvirt's own log goes to stderr otherwise
@@ -113,6 +113,14 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
             raise _open_error(str(error), uri) from error
         undo.callback(handle.close)
         yield Connection(libvirt, handle, uri, root, temporary=temporary)
+
+
+@functools.cache
+def _own_root() -> Path:
+    """The folder of this process's libvirt, which can have one only; removed when the process ends."""
+    root = Path(tempfile.mkdtemp(prefix="zseal-libvirt-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
 
 
 def _prepare_root(root: Path) -> None:
@@ -129,5 +137,7 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
     if "no connection driver available" in reason or "not find" in reason:
         driver_hint = "install libvirt-daemon-driver-qemu (Debian, Fedora)"
         return MissingDependencyError("libvirt's QEMU driver is not installed", hint=driver_hint)
+    if "already open with path" in reason:
+        return InputError("this process has opened libvirt in another folder already", where=uri)
     hint: str | None = None if _is_embedded(uri) else "start the daemon, or leave --connect out: zseal then needs none"
     return InputError(f"libvirt can't connect: {reason}", where=uri, hint=hint)
