@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from zseal.errors import UsageError
+from zseal.host.engines import EngineName
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 COMMAND_SETTINGS = {
     "help": "Seal a Debian s390x kernel, boot it as a protected guest under the software ultravisor, and show what "
     "protection means: what the guest sees, what the host sees, and what is refused. The first run fetches "
-    "about 55 MB with apt; every run takes about half a minute. Exits with 0 where all was as promised, else 1."
+    "about 55 MB with apt; every run takes about half a minute. Where QEMU is not installed a bare-metal guest on the "
+    "embedded engine shows what it can. Exits with 0 where all was as promised, else 1."
 }
 
 
@@ -41,16 +45,33 @@ def command(
     suite: Annotated[
         str, typer.Option("--suite", metavar="NAME", help="Take kernel and busybox from this Debian suite.")
     ] = "trixie",
+    engine: Annotated[
+        EngineName | None,
+        typer.Option("--engine", help="What executes the guest (default: QEMU where it is installed)."),
+    ] = None,
 ) -> None:
     """Run the demonstration."""
     import json
 
     from zseal.files import write_atomic
     from zseal.host.demo import demonstrate
+    from zseal.host.demo_embedded import demonstrate_embedded
+    from zseal.host.engines import available_engine
+
+    for_linux = kernel is not None or ramdisk is not None
+    if for_linux and engine is EngineName.EMBEDDED:
+        raise UsageError("the embedded engine has no Linux to use --kernel or --ramdisk for", hint="use --engine qemu")
+    if engine is None:
+        engine = EngineName.QEMU if for_linux else available_engine()
+        if engine is EngineName.EMBEDDED:
+            print("QEMU for s390x is not installed: this is the demonstration without Linux.", file=sys.stderr)
 
     signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, Teller() as teller:
-        shown = demonstrate(Path(directory), kernel=kernel, ramdisk=ramdisk, suite=suite, tell=teller)
+        if engine is EngineName.EMBEDDED:
+            shown = demonstrate_embedded(Path(directory), tell=teller)
+        else:
+            shown = demonstrate(Path(directory), kernel=kernel, ramdisk=ramdisk, suite=suite, tell=teller)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(report, json.dumps(shown.json(), indent=2).encode() + b"\n", overwrite=True, mode=0o644)
@@ -111,7 +132,9 @@ def _print(shown: Demonstration) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Linux {shown.kernel}, protected by a software ultravisor", title_justify="left")
+    linux = shown.kernel is not None
+    subject = f"Linux {shown.kernel}" if linux else "A bare-metal guest"
+    table = Table(title=f"{subject}, protected by a software ultravisor", title_justify="left")
     table.add_column("Question")
     table.add_column("Answer", overflow="fold")
     table.add_column("")
@@ -119,9 +142,10 @@ def _print(shown: Demonstration) -> None:
     def row(question: str, answer: str, good: bool) -> None:
         table.add_row(question, answer, "[green]as promised[/]" if good else "[red]BROKEN[/]")
 
-    guest, facility = int(shown.prot_virt_guest), "yes" if shown.facility_158 else "no"
-    row("Does the guest know that it is protected?", f"/sys/firmware/uv/prot_virt_guest is {guest}", guest == 1)
-    row("Does its CPU offer the ultravisor call (facility 158)?", facility, shown.facility_158)
+    if shown.prot_virt_guest is not None:
+        guest = int(shown.prot_virt_guest)
+        row("Does the guest know that it is protected?", f"/sys/firmware/uv/prot_virt_guest is {guest}", guest == 1)
+    row("Does its CPU offer the ultravisor call (facility 158)?", _yes(shown.facility_158), shown.facility_158)
     row("Does the guest hold its secret in memory?", _yes(shown.marker_in_guest), shown.marker_in_guest)
     row(
         "Does the host find the secret in the guest's memory?",
@@ -129,7 +153,7 @@ def _print(shown: Demonstration) -> None:
         not shown.marker_in_host_view,
     )
     row(
-        "... after the guest wrote it to its disk, through shared pages?",
+        f"... after the guest wrote it to {'its disk, through shared pages' if linux else 'a page that it shares'}?",
         _yes(shown.marker_after_share),
         shown.marker_after_share,
     )
@@ -143,12 +167,21 @@ def _print(shown: Demonstration) -> None:
     ratio = shown.boot_seconds / shown.plain_boot_seconds
     table.add_row(
         "How long does it take to boot?",
-        f"{shown.boot_seconds:.1f} s protected, {shown.plain_boot_seconds:.1f} s plain ({ratio:.2f} times)",
+        f"{_time(shown.boot_seconds)} protected, {_time(shown.plain_boot_seconds)} plain ({ratio:.2f} times)",
         "",
     )
     table.add_row("How many pages did the guest share?", f"{shown.shared_pages:,} of 4 KiB", "")
     Console().print(table)
+    if not linux:
+        print(
+            "Not shown: Linux and its devices. They need QEMU for s390x (Debian: qemu-system-misc, Fedora: "
+            "qemu-system-s390x); install it, then: zseal demo --engine qemu"
+        )
     print("The software ultravisor is for building, testing and learning; it is no security boundary.")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def _yes(value: bool) -> str:

@@ -2,6 +2,7 @@
 
 Everything shown is measured: the guest tells what it sees on its console, the host searches what it is given when it
 reads guest memory, and the same search in an unprotected guest proves that it would have found the secret.
+Without QEMU: ``zseal.host.demo_embedded``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Protocol
 
 from zseal.arch.storage import MIB
 from zseal.engine.qemu.devices import Disk
+from zseal.engine.qemu.process import find_program
 from zseal.errors import InputError, ZsealError
 from zseal.files import read_limited
 from zseal.host.debian import DebianArchive
+from zseal.host.engines import EngineName
 from zseal.host.guest import Guest
 from zseal.host.guest_events import Outcome
 from zseal.host.ramdisk import busybox_ramdisk, file, newc
@@ -89,11 +92,14 @@ class _Boot:
 
 @dataclasses.dataclass(frozen=True)
 class Demonstration:
-    """The measured result; ``ok`` is whether every promise was kept. Seconds are from start to the guest's own word."""
+    """The measured result; ``ok`` is whether every promise was kept. Seconds are from start to the guest's own word.
+
+    ``kernel`` and ``prot_virt_guest`` are None where the guest was no Linux.
+    """
 
     booted: bool
-    kernel: str
-    prot_virt_guest: bool
+    kernel: str | None
+    prot_virt_guest: bool | None
     facility_158: bool
     marker_in_guest: bool
     marker_in_host_view: bool
@@ -110,7 +116,7 @@ class Demonstration:
         """Whether all that was to be shown is so."""
         return (
             self.booted
-            and self.prot_virt_guest
+            and self.prot_virt_guest is not False
             and self.facility_158
             and self.marker_in_guest
             and not self.marker_in_host_view
@@ -135,12 +141,14 @@ class Tell(Protocol):
         """``share`` (0.0 to 1.0) of ``what`` is done."""
 
 
-class _Quiet:
+class Quiet:
+    """Tells nobody."""
+
     def step(self, text: str) -> None:
-        pass
+        """Ignore it."""
 
     def progress(self, what: str, share: float) -> None:
-        pass
+        """Ignore it."""
 
 
 class DemoError(ZsealError):
@@ -160,7 +168,8 @@ def demonstrate(
     ``kernel`` and ``ramdisk`` replace Debian's; the ramdisk (newc, compressed or not) must hold /bin/busybox, and
     modules the kernel needs for a virtio disk in /modules. Raises ZsealError where a step can't be done at all.
     """
-    tell = tell or _Quiet()
+    tell = tell or Quiet()
+    find_program()  # before anything is fetched
     marker = f"zseal-{secrets.token_hex(24)}"
     kernel_file, ramdisk_data = _inputs(kernel, ramdisk, suite, marker, tell)
     ramdisk_file = directory / "ramdisk"
@@ -198,9 +207,9 @@ def demonstrate(
         marker,
     )
     tell.step("Starting the image on the other machine")
-    wrong_machine = _refused(image, other)
+    wrong_machine = refused_start(image, other)
     tell.step("Starting it with one byte flipped")
-    tampered = _refused(_flip_one_byte(image, directory / "tampered.img"), machine)
+    tampered = refused_start(flip_one_byte(image, directory / "tampered.img"), machine)
 
     return Demonstration(
         booted=True,
@@ -252,11 +261,11 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         told = re.search(rf"{_SAY} kernel (\S+) guest (\S) facility (\d) marker ([0-9a-f]{{64}})", text)
         if told is None:
             raise DemoError("the guest booted but did not say what it sees", hint="try again without --ramdisk")
-        seen_before = _host_sees(guest, marker)
+        seen_before = host_sees(guest, marker)
         guest.write_console(b"\n")
         if _WRITTEN not in guest.wait_for_output(_DONE, 60.0):
             raise DemoError("the guest found no disk", hint="its kernel or ramdisk needs virtio_blk")
-        seen_after = _host_sees(guest, marker)
+        seen_after = host_sees(guest, marker)
         guest.write_console(b"\n")
         result = guest.wait(60.0)
         if result is None or result.outcome is not Outcome.POWEROFF:
@@ -269,11 +278,11 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         seconds=round(seconds, 3),
         seen_before=seen_before,
         seen_after=seen_after,
-        shared_pages=_shared_pages(guest.report),
+        shared_pages=shared_pages(guest.report),
     )
 
 
-def _shared_pages(report: dict[str, Json]) -> int:
+def shared_pages(report: dict[str, Json]) -> int:
     """Return how many pages the guest had shared at its end; none for a plain guest."""
     ultravisor = report["ultravisor"]
     pages = ultravisor["pages"] if isinstance(ultravisor, dict) else None
@@ -281,7 +290,7 @@ def _shared_pages(report: dict[str, Json]) -> int:
     return shared if isinstance(shared, int) else 0
 
 
-def _host_sees(guest: Guest, marker: str) -> bool:
+def host_sees(guest: Guest, marker: str) -> bool:
     """Search all of what the host is given of the guest's memory, while the guest stands still."""
     guest.pause()
     try:
@@ -290,8 +299,11 @@ def _host_sees(guest: Guest, marker: str) -> bool:
         guest.resume()
 
 
-def _refused(image: Path, machine: Machine) -> RefusedStart:
-    with Guest(image, machine=machine, memory=MEMORY, timeout=60.0) as guest:
+def refused_start(
+    image: Path, machine: Machine, *, memory: int = MEMORY, engine: EngineName = EngineName.QEMU
+) -> RefusedStart:
+    """Start ``image`` and return how it was refused; raises DemoError where nothing happens."""
+    with Guest(image, machine=machine, memory=memory, timeout=60.0, engine=engine) as guest:
         result = guest.wait(90.0)
     if result is None:
         raise DemoError("the guest neither started nor was refused")
@@ -301,7 +313,7 @@ def _refused(image: Path, machine: Machine) -> RefusedStart:
     return RefusedStart(result.outcome is Outcome.REFUSED, refusal.rc, refusal.rrc, refusal.message)
 
 
-def _flip_one_byte(image: Path, copy: Path) -> Path:
+def flip_one_byte(image: Path, copy: Path) -> Path:
     """Write a copy of the image whose kernel component differs in one bit."""
     components = read_image(image).components
     if not components:
