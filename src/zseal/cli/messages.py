@@ -49,7 +49,7 @@ class Messages:
             if not self._verbose or error.__cause__ is None:
                 raise
             typer.echo(f"error: {error}", err=True)
-            cause = error.__cause__
+            cause: BaseException | None = error.__cause__
             while cause is not None:
                 typer.echo(f"caused by: {str(cause) or type(cause).__name__}", err=True)
                 cause = cause.__cause__
