@@ -11,7 +11,6 @@ from typing import Literal
 
 import pytest
 
-from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.interface import Engine, Milestone
@@ -83,7 +82,7 @@ class Laboratory:
     ) -> Run:
         vmm = Vmm(subject.engine.memory, cpus, self.machine.keys)  # type: ignore[arg-type]  # both have SharedMemory
         if isinstance(subject.engine, EmbeddedEngine):
-            subject.engine.first_touch = first_touch(vmm)
+            subject.engine.first_touch = vmm.touch
         events = EventStream()
         session = Session(subject.engine, vmm, events, {})
         pages: dict[str, int] = {}
@@ -142,25 +141,6 @@ def open_engine(name: EngineName, descriptor: int, path: Path, cpus: int) -> Sub
         stream.seek(4)
         entry = int.from_bytes(stream.read(4), "big") & 0x7FFFFFFF
     return Subject(QemuEngine(MachineConfig(kernel=descriptor, memory=MEMORY, cpus=cpus), entry=entry))
-
-
-def first_touch(vmm: Vmm) -> Callable[[int], None]:
-    """The host's side of a guest's access: a page that is not secure is imported, as KVM does it."""
-
-    def touch(address: int) -> None:
-        if not vmm.protected or vmm.configuration is None:
-            return
-        for _ in range(4):
-            try:
-                vmm.ultravisor.guest_read(vmm.configuration, address, 1)
-            except ProgramInterruption as error:
-                if error.code is not ProgramCode.NON_SECURE_STORAGE_ACCESS:
-                    raise
-                vmm.import_page(address)
-            else:
-                return
-
-    return touch
 
 
 @pytest.fixture(scope="session")
