@@ -7,6 +7,7 @@ proof is the guest's own flag (/sys/firmware/uv/prot_virt_guest) or an attestati
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Collection, Iterator
 
@@ -141,19 +142,29 @@ def lint_document(document: Document, settings: Settings = Settings()) -> Report
         return Report(document.name, None, wrong_root, ("PV001", "PV002"), tuple(i for i in RULES if i > "PV002"))
     schema = installed_schema() if settings.schema else None
     ignored = ignored_rules(document)
+    wanted, skipped = _chosen(settings, target, schema is not None)
     findings: list[Finding] = []
-    skipped = [] if schema is not None else ["PV003"]
-    for rule in RULES.values():
-        if not settings.wants(rule.id) or not _possible(rule, ctx):
-            skipped.append(rule.id)
-        elif rule.id not in ignored:
+    for rule in wanted:
+        if rule.id not in ignored:
             findings += _run(rule, ctx)
     if schema is not None and settings.wants("PV003") and "PV003" not in ignored:
         findings += _validate(ctx, findings)
     findings.sort(key=lambda finding: (finding.file != document.name, finding.position, finding.rule.id))
-    checked = tuple(rule_id for rule_id in RULES if rule_id not in skipped and rule_id not in ignored)
-    skipped = list(dict.fromkeys(skipped))
-    return Report(document.name, domain.style, tuple(findings), checked, tuple(skipped), tuple(sorted(ignored)))
+    checked = tuple(rule.id for rule in wanted if rule.id not in ignored)
+    return Report(document.name, domain.style, tuple(findings), checked, skipped, tuple(sorted(ignored)))
+
+
+@functools.lru_cache(maxsize=16)
+def _chosen(settings: Settings, target: Target, schema: bool) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+    """The rules to check, and the ids of those that are not wanted or that nothing was given for."""
+    wanted, skipped = [], []
+    for rule in RULES.values():
+        there = schema if rule.id == "PV003" else _possible(rule.id, settings, target)
+        if there and settings.wants(rule.id):
+            wanted.append(rule)
+        else:
+            skipped.append(rule.id)
+    return tuple(wanted), tuple(skipped)
 
 
 def ignored_rules(document: Document) -> frozenset[str]:
@@ -162,17 +173,16 @@ def ignored_rules(document: Document) -> frozenset[str]:
     return frozenset(rule_id for text in found for rule_id in re.split(r"[\s,]+", text) if rule_id in RULES)
 
 
-def _possible(rule: Rule, ctx: Context) -> bool:
-    """Whether what the rule needs besides the XML is there."""
-    if rule.id.startswith("PV8") or rule.id == "PV309":
-        versions = rule.id in ("PV803", "PV804") and ctx.target != Target()
-        return ctx.host is not None or versions
-    if rule.id.startswith("PV9"):
-        guest = ctx.guest
+def _possible(rule_id: str, settings: Settings, target: Target) -> bool:
+    """Whether what the rule needs besides the XML was given."""
+    if rule_id.startswith("PV8") or rule_id == "PV309":
+        return settings.host is not None or (rule_id in ("PV803", "PV804") and target != Target())
+    if rule_id.startswith("PV9"):
+        guest = settings.guest
         if guest is None:
             return False
         needed = {"PV911": guest.image, "PV912": guest.image and guest.host_keys, "PV913": guest.kernel}
-        return bool(needed.get(rule.id, guest.parameters))
+        return bool(needed.get(rule_id, guest.parameters))
     return True
 
 

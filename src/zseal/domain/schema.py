@@ -99,11 +99,7 @@ def _matching(root: Element, path: str) -> list[Element]:
 
 
 @functools.cache
-def _load(folder: Path) -> Schema:
-    return Schema(folder)
-
-
 def installed_schema() -> Schema | None:
-    """The installed schema, or None; loaded once in a process."""
+    """The installed schema, or None; looked for once in a process."""
     folder = schema_folder()
-    return _load(folder) if folder is not None else None
+    return Schema(folder) if folder is not None else None
