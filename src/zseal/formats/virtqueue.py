@@ -10,6 +10,7 @@ import enum
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,50 +33,47 @@ class DescriptorFlag(enum.IntFlag):
 
 
 _NEXT, _WRITE, _INDIRECT = (flag.value for flag in DescriptorFlag)
+_LITTLE, _BIG = struct.Struct("<QIHH"), struct.Struct(">QIHH")
 
 
-@dataclass(frozen=True)
-class Descriptor:
-    """One buffer of a request: ``length`` bytes at guest address ``address``."""
+class Descriptor(NamedTuple):
+    """One buffer of a request: ``length`` bytes at guest address ``address``. A tuple, because there are many."""
 
     address: int
     length: int
     flags: int
-    """See DescriptorFlag; a plain number, because there are many of them."""
+    """See DescriptorFlag."""
     next: int
 
     @classmethod
     def unpack(cls, data: bytes, offset: int = 0, *, big_endian: bool = False) -> Descriptor:
         """Read the 16 bytes at ``offset``."""
-        return cls(*struct.unpack_from(">QIHH" if big_endian else "<QIHH", data, offset))
+        return cls._make((_BIG if big_endian else _LITTLE).unpack_from(data, offset))
 
     def pack(self, *, big_endian: bool = False) -> bytes:
         """Return the 16 bytes."""
-        layout = ">QIHH" if big_endian else "<QIHH"
-        return struct.pack(layout, self.address, self.length, int(self.flags), self.next)
+        return (_BIG if big_endian else _LITTLE).pack(*self)
 
     @property
     def has_next(self) -> bool:
         """Whether the chain goes on at ``next``."""
-        return bool(self.flags & _NEXT)
+        return self.flags & _NEXT != 0
 
     @property
     def device_writes(self) -> bool:
         """Whether the device writes the buffer; otherwise it reads it."""
-        return bool(self.flags & _WRITE)
+        return self.flags & _WRITE != 0
 
     @property
     def indirect(self) -> bool:
         """Whether the buffer is a table of descriptors."""
-        return bool(self.flags & _INDIRECT)
+        return self.flags & _INDIRECT != 0
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """The buffers of many descriptors at once: one entry each, in the order of the chain."""
+    """The buffers of a whole chain, one entry each; descriptor numbers count from 0."""
 
-    numbers: npt.NDArray[np.int64]
-    """The descriptors' numbers in their table."""
     addresses: npt.NDArray[np.uint64]
     lengths: npt.NDArray[np.uint64]
     writes: npt.NDArray[np.bool_]
@@ -83,28 +81,30 @@ class Buffers:
 
 
 def sequential_chain(table: bytes, *, big_endian: bool = False) -> Buffers | None:
-    """Return the buffers of an indirect ``table`` whose chain is simply its descriptors from 0 on.
+    """Return the buffers of an indirect ``table``, not empty, whose chain is simply its descriptors from 0 on.
 
     That is how Linux lays them out; None for any other order, which has to be followed one by one.
     """
-    order = ">" if big_endian else "<"
-    entry = np.dtype(
-        [("address", order + "u8"), ("length", order + "u4"), ("flags", order + "u2"), ("next", order + "u2")]
-    )
-    entries = np.frombuffer(table, entry)
-    goes_on = entries["flags"] & _NEXT != 0
-    last = int(np.argmin(goes_on))  # the first one that ends the chain
-    if goes_on[last] or np.any(entries["flags"][: last + 1] & _INDIRECT):
+    entries = np.frombuffer(table, _BIG_ENTRY if big_endian else _LITTLE_ENTRY)
+    flags = entries["flags"]
+    goes_on = flags & _NEXT != 0
+    last = int(goes_on.argmin())  # the first one that ends the chain
+    if goes_on[last] or (flags[: last + 1] & _INDIRECT).any():
         return None
-    if np.any(entries["next"][:last] != np.arange(1, last + 1)):
+    if (entries["next"][:last] != np.arange(1, last + 1)).any():
         return None
     chain = entries[: last + 1]
     return Buffers(
-        np.arange(last + 1),
-        chain["address"].astype(np.uint64),
-        chain["length"].astype(np.uint64),
-        chain["flags"] & _WRITE != 0,
+        chain["address"].astype(np.uint64), chain["length"].astype(np.uint64), flags[: last + 1] & _WRITE != 0
     )
+
+
+def _entry(order: str) -> np.dtype[np.void]:
+    fields = [("address", "u8"), ("length", "u4"), ("flags", "u2"), ("next", "u2")]
+    return np.dtype([(name, order + kind) for name, kind in fields])
+
+
+_LITTLE_ENTRY, _BIG_ENTRY = _entry("<"), _entry(">")
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class QueueLayout:
     big_endian: bool = False
 
     @property
-    def _u16(self) -> str:
-        return ">H" if self.big_endian else "<H"
+    def _order(self) -> Literal["little", "big"]:
+        return "big" if self.big_endian else "little"
 
     def areas(self) -> list[tuple[str, int, int]]:
         """Return the queue's own structures as (name, address, length in bytes), event fields included."""
@@ -131,23 +131,22 @@ class QueueLayout:
 
     def available_index(self, read: Read) -> int:
         """Return the driver's running 16-bit count of chains it made available."""
-        return int(struct.unpack(self._u16, read(self.available + 2, 2))[0])
+        return int.from_bytes(read(self.available + 2, 2), self._order)
 
     def heads(self, read: Read, first: int, count: int) -> list[int]:
         """Return the first descriptor number of ``count`` chains from running index ``first`` on."""
-        ring = read(self.available + 4, 2 * self.size)
-        return [int(struct.unpack_from(self._u16, ring, 2 * ((first + i) % self.size))[0]) for i in range(count)]
+        ring, size, order = self.available + 4, self.size, self._order
+        return [int.from_bytes(read(ring + 2 * ((first + i) % size), 2), order) for i in range(count)]
 
     def used_index(self, read: Read) -> int:
         """Return the device's running 16-bit count of chains it gave back."""
-        return int(struct.unpack(self._u16, read(self.used + 2, 2))[0])
+        return int.from_bytes(read(self.used + 2, 2), self._order)
 
     def finished(self, read: Read, first: int, count: int) -> list[tuple[int, int]]:
         """Return (first descriptor number, bytes written) of ``count`` chains given back from ``first`` on."""
-        entry = struct.Struct(">II" if self.big_endian else "<II")
-        at = self.used + 4
-        found = [entry.unpack(read(at + entry.size * ((first + i) % self.size), entry.size)) for i in range(count)]
-        return [(int(head), int(length)) for head, length in found]
+        ring, size, order = self.used + 4, self.size, self._order
+        entries = [read(ring + 8 * ((first + i) % size), 8) for i in range(count)]
+        return [(int.from_bytes(entry[:4], order), int.from_bytes(entry[4:], order)) for entry in entries]
 
     def descriptor(self, read: Read, number: int) -> Descriptor:
         """Return descriptor ``number`` (below ``size``) of the table."""

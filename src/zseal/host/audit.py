@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +19,6 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.formats.virtqueue import (
     DESCRIPTOR_SIZE,
     MAX_CHAIN,
-    Buffers,
     Descriptor,
     QueueLayout,
     Read,
@@ -31,40 +30,51 @@ MAX_REPORTED = 16
 
 Addresses = npt.NDArray[np.uint64]
 _INDEXES = 0x10000  # running indexes have 16 bits
+_MANY = 16  # descriptors that are faster checked all at once than one by one
 
 
 class Refused(NamedTuple):
-    """The range with this ``number`` can't be used, from ``address`` on."""
+    """Storage from ``address`` on can't be given to a device."""
 
-    number: int
     address: int
     reason: str
 
 
 class Pages(Protocol):
-    """The guest's page states, as the audit asks for them."""
+    """The guest's page states, as the audit asks for them. Storage that may be used is marked in ``used``."""
 
-    def refused(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> Sequence[Refused]:
-        """Return which of the ranges reach outside the shared pages, in their order, and mark in ``used`` all others.
+    def find_refused(self, address: int, length: int, used: UsedPages) -> Refused | None:
+        """Return where ``length`` bytes at ``address`` leave the shared pages first; None where they do not."""
 
-        Ranges without a byte are never refused. May leave out some where many are refused.
-        """
+    def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:
+        """Whether all these ranges are surely shared. Not so sure where one of them is unusual: ask for each then."""
 
 
 class UsedPages:
     """The distinct pages that a queue has used."""
 
     def __init__(self) -> None:
-        self._marks = np.zeros(0, np.bool_)
+        self._marks = bytearray()
 
-    def mark(self, pages: npt.NDArray[np.int64], total: int) -> None:
-        """Note page numbers below ``total``, the number of the guest's pages."""
-        if self._marks.size < total:
-            self._marks = np.concatenate([self._marks, np.zeros(total - self._marks.size, np.bool_)])
-        self._marks[pages] = True
+    def _grow(self, total: int) -> None:
+        if len(self._marks) < total:
+            self._marks = self._marks + bytes(total - len(self._marks))
+
+    def mark(self, first: int, end: int, total: int) -> None:
+        """Note the pages from ``first`` up to, not including, ``end`` of the guest's ``total``."""
+        self._grow(total)
+        if end == first + 1:
+            self._marks[first] = 1
+        else:
+            self._marks[first:end] = b"\1" * (end - first)
+
+    def mark_all(self, pages: npt.NDArray[np.int64], total: int) -> None:
+        """Note many pages."""
+        self._grow(total)
+        np.frombuffer(self._marks, np.uint8)[pages] = 1
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self._marks))
+        return self._marks.count(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,51 +111,6 @@ class QueueActivity:
     violations: int = 0
 
 
-_Name = Callable[[int], tuple[str, int | None]]
-"""From a range's place in its list to its name and to the first descriptor of its request."""
-
-
-class _Ranges:
-    """Ranges of storage that are checked all at once, and what they are called."""
-
-    def __init__(self) -> None:
-        self._names: list[_Name] = []
-        self._starts: list[int] = []
-        self._addresses: list[Addresses] = []
-        self._lengths: list[Addresses] = []
-        self._count = 0
-
-    def add(
-        self,
-        addresses: Addresses | Sequence[int],
-        lengths: Addresses | Sequence[int],
-        name: _Name,
-    ) -> None:
-        """Add ranges."""
-        self._names.append(name)
-        self._starts.append(self._count)
-        self._addresses.append(np.asarray(addresses, np.uint64))
-        self._lengths.append(np.asarray(lengths, np.uint64))
-        self._count += len(addresses)
-
-    def refused(self, pages: Pages, used: UsedPages) -> Iterator[tuple[Refused, str, int | None]]:
-        if not self._count:
-            return
-        for refused in pages.refused(np.concatenate(self._addresses), np.concatenate(self._lengths), used):
-            block = int(np.searchsorted(self._starts, refused.number, "right")) - 1
-            name, head = self._names[block](refused.number - self._starts[block])
-            yield refused, name, head
-
-
-class _Table(NamedTuple):
-    """An indirect table: of the chain that begins with ``head``, in descriptor ``number`` of the queue's own."""
-
-    head: int
-    number: int
-    address: int
-    length: int
-
-
 class QueueAudit:
     """The audit of one queue of one device; keeps how far both rings were read.
 
@@ -167,6 +132,7 @@ class QueueAudit:
     def move(self, layout: QueueLayout, *, seen: int, used: int) -> None:
         """The queue was set up anew: follow it from there; the counts go on."""
         self.layout = layout
+        self._areas = layout.areas()
         self._seen, self._used = seen, used
         self._pending: dict[int, int] = {}  # head of a request with the device: bytes that it may write at most
         self._early: collections.Counter[int] = collections.Counter()
@@ -186,11 +152,11 @@ class QueueAudit:
             index = self.layout.available_index(self._read)
             if index == self._seen:
                 return []
-            found = self._check_rings()
-            fresh = self._take(index) if not found else []
-            found += self._check_chains(fresh)
+            found = list(self._check_rings())
+            if not found:
+                found = [violation for head in self._take(index) for violation in self._follow(head)]
         except ProgramInterruption as outside:
-            found = [self._violation("queue memory", outside.address or 0, "lies outside guest storage")]
+            found = [self._malformed("queue memory", None, "lies outside guest storage", outside.address or 0)]
         self.activity.violations += len(found)
         return found[:MAX_REPORTED]
 
@@ -206,16 +172,15 @@ class QueueAudit:
             return True
         if not violation.about_pages:
             return True
-        one = np.array([violation.address], np.uint64), np.array([1], np.uint64)
-        return bool(self._pages.refused(*one, UsedPages()))
+        return self._pages.find_refused(violation.address, 1, UsedPages()) is not None
 
     # --- which requests there are ---
 
-    def _check_rings(self) -> list[Violation]:
-        ranges = _Ranges()
-        names, addresses, lengths = zip(*self.layout.areas(), strict=True)
-        ranges.add(list(addresses), list(lengths), lambda index: (names[index], None))
-        return self._judge(ranges)
+    def _check_rings(self) -> Iterator[Violation]:
+        for name, address, length in self._areas:
+            refused = self._pages.find_refused(address, length, self.pages_used)
+            if refused is not None:
+                yield self._violation(name, None, refused)
 
     def _take(self, index: int) -> list[int]:
         """Return the heads of the chains up to running ``index`` that are with the device now."""
@@ -227,12 +192,13 @@ class QueueAudit:
         self.activity.requests += count
         fresh = []
         for head in heads:
-            if self._early[head]:
+            if head in self._early:
                 self._early[head] -= 1
+                if not self._early[head]:
+                    del self._early[head]
                 self.activity.unseen += 1
             else:
                 fresh.append(head)
-        self._early += collections.Counter()  # forgets what has come down to zero
         self._pending |= dict.fromkeys(fresh, 0)
         return fresh
 
@@ -276,102 +242,79 @@ class QueueAudit:
 
     # --- what they name ---
 
-    def _check_chains(self, heads: Iterable[int]) -> list[Violation]:
-        ranges = _Ranges()
-        tables: list[_Table] = []
-        found: list[Violation] = []
-        for head in heads:
-            found += self._follow(head, ranges, tables)
-        refused = self._judge(ranges)
-        found += refused
-        private = {violation.part for violation in refused}
-        inner = _Ranges()
-        for table in tables:
-            if f"descriptor {table.number}" not in private:
-                found += self._follow_table(table, inner)
-        return found + self._judge(inner)
-
-    def _follow(self, head: int, ranges: _Ranges, tables: list[_Table]) -> Iterator[Violation]:
+    def _follow(self, head: int) -> Iterator[Violation]:
         number = head
-        numbers: list[int] = []
-        buffers: list[Descriptor] = []
         for _ in range(max(self.layout.size, MAX_CHAIN)):
             if number >= self.layout.size:
-                yield self._malformed(number, head, f"is outside its table of {self.layout.size}")
-                break
+                yield self._malformed(f"descriptor {number}", head, f"is outside its table of {self.layout.size}")
+                return
             descriptor = self.layout.descriptor(self._read, number)
-            numbers.append(number)
-            buffers.append(descriptor)
             if descriptor.indirect:
-                tables.append(_Table(head, number, descriptor.address, descriptor.length))
-                break
-            self._count(head, 1, descriptor.length, writes=descriptor.device_writes)
+                refused = self._pages.find_refused(descriptor.address, descriptor.length, self.pages_used)
+                if refused is None:
+                    yield from self._follow_table(head, number, descriptor)
+                else:
+                    yield self._violation(f"descriptor {number}", head, refused)
+                return
+            yield from self._buffer(head, number, "", descriptor)
             if not descriptor.has_next:
-                break
+                return
             number = descriptor.next
-        else:
-            yield self._malformed(head, head, "starts a chain without an end")
-        ranges.add(
-            [buffer.address for buffer in buffers],
-            [buffer.length for buffer in buffers],
-            lambda index: (f"descriptor {numbers[index]}", head),
-        )
+        yield self._malformed(f"descriptor {head}", head, "starts a chain without an end")
 
-    def _follow_table(self, table: _Table, ranges: _Ranges) -> Iterator[Violation]:
+    def _follow_table(self, head: int, above: int, table: Descriptor) -> Iterator[Violation]:
+        """Follow the indirect ``table`` that descriptor ``above`` names."""
         entries, rest = divmod(table.length, DESCRIPTOR_SIZE)
         if rest or not 0 < entries <= MAX_CHAIN:
-            yield self._malformed(table.number, table.head, f"is an indirect table of {table.length} bytes")
+            yield self._malformed(f"descriptor {above}", head, f"is an indirect table of {table.length} bytes")
             return
         data = self._read(table.address, table.length)
-        place = f" of the indirect table at descriptor {table.number}"
+        if entries >= _MANY and self._check_at_once(head, data):
+            return
+        place = f" of the indirect table at descriptor {above}"
+        number = 0
+        for _ in range(entries):
+            if number >= entries:
+                reason = f"is outside its table of {entries}"
+                yield self._malformed(f"descriptor {number}{place}", head, reason, table.address)
+                return
+            descriptor = Descriptor.unpack(data, DESCRIPTOR_SIZE * number, big_endian=self.layout.big_endian)
+            if descriptor.indirect:
+                reason = "is an indirect table inside another"
+                yield self._malformed(f"descriptor {number}{place}", head, reason, table.address)
+                return
+            yield from self._buffer(head, number, place, descriptor)
+            if not descriptor.has_next:
+                return
+            number = descriptor.next
+        reason = "belongs to a chain without an end"
+        yield self._malformed(f"descriptor {number}{place}", head, reason, table.address)
+
+    def _check_at_once(self, head: int, data: bytes) -> bool:
+        """Check a whole indirect table; False, with nothing counted, where it has to be followed one by one."""
         buffers = sequential_chain(data, big_endian=self.layout.big_endian)
-        if buffers is None:
-            chain: list[tuple[int, Descriptor]] = []
-            number = 0
-            while number < entries and len(chain) < entries:
-                descriptor = Descriptor.unpack(data, DESCRIPTOR_SIZE * number, big_endian=self.layout.big_endian)
-                if descriptor.indirect:
-                    yield self._malformed(f"{number}{place}", table.head, "is an indirect table inside another")
-                    return
-                chain.append((number, descriptor))
-                if not descriptor.has_next:
-                    break
-                number = descriptor.next
-            else:
-                reason = (
-                    f"is outside its table of {entries}" if number >= entries else "belongs to a chain without an end"
-                )
-                yield self._malformed(f"{number}{place}", table.head, reason)
-            buffers = Buffers(
-                np.array([number for number, _ in chain], np.int64),
-                np.array([each.address for _, each in chain], np.uint64),
-                np.array([each.length for _, each in chain], np.uint64),
-                np.array([each.device_writes for _, each in chain], np.bool_),
-            )
-        numbers = buffers.numbers
+        if buffers is None or not self._pages.all_shared(buffers.addresses, buffers.lengths, self.pages_used):
+            return False
         written = int(buffers.lengths[buffers.writes].sum())
-        self._count(table.head, 0, written, writes=True)
-        self._count(table.head, len(numbers), int(buffers.lengths.sum()) - written, writes=False)
-        ranges.add(
-            buffers.addresses, buffers.lengths, lambda index: (f"descriptor {numbers[index]}{place}", table.head)
-        )
+        self.activity.descriptors += len(buffers.addresses)
+        self.activity.bytes_to_device += int(buffers.lengths.sum()) - written
+        self._pending[head] += written
+        return True
 
-    def _count(self, head: int, descriptors: int, size: int, *, writes: bool) -> None:
-        self.activity.descriptors += descriptors
-        if writes:
-            self._pending[head] += size
+    def _buffer(self, head: int, number: int, place: str, descriptor: Descriptor) -> Iterator[Violation]:
+        """Count and check what ``descriptor`` describes, the one with this ``number`` in its table."""
+        self.activity.descriptors += 1
+        if descriptor.device_writes:
+            self._pending[head] += descriptor.length
         else:
-            self.activity.bytes_to_device += size
+            self.activity.bytes_to_device += descriptor.length
+        refused = self._pages.find_refused(descriptor.address, descriptor.length, self.pages_used)
+        if refused is not None:
+            yield self._violation(f"descriptor {number}{place}", head, refused)
 
-    def _judge(self, ranges: _Ranges) -> list[Violation]:
-        return [
-            Violation(self.device, self.number, name, refused.address, refused.reason, head)
-            for refused, name, head in ranges.refused(self._pages, self.pages_used)
-        ]
+    def _violation(self, part: str, head: int | None, refused: Refused) -> Violation:
+        return Violation(self.device, self.number, part, refused.address, refused.reason, head)
 
-    def _malformed(self, number: int | str, head: int, reason: str) -> Violation:
-        part = f"descriptor {number}"
-        return Violation(self.device, self.number, part, self.layout.descriptors, reason, head, about_pages=False)
-
-    def _violation(self, part: str, address: int, reason: str) -> Violation:
-        return Violation(self.device, self.number, part, address, reason, about_pages=False)
+    def _malformed(self, part: str, head: int | None, reason: str, address: int | None = None) -> Violation:
+        at = self.layout.descriptors if address is None else address
+        return Violation(self.device, self.number, part, at, reason, head, about_pages=False)

@@ -1,25 +1,23 @@
-"""Which pages of a protected guest a device may touch, for whole lists of buffers at once."""
+"""Which pages of a protected guest a device may touch."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from zseal.arch.storage import PAGE_SHIFT
-from zseal.host.audit import MAX_REPORTED, Addresses, Refused, UsedPages
+from zseal.host.audit import Addresses, Refused, UsedPages
 from zseal.host.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
-_FEW_PAGES = 64  # a buffer of at most so many is put in one list with the others
 _REASONS = {
     PageState.UNUSED: "is a private page (never touched)",
     PageState.PRIVATE: "is a private page",
     PageState.EXPORTED: "is a private page (paged out)",
     PageState.LOST: "is a page that was destroyed",
 }
-_SHARED = np.array([state in (PageState.SHARED, PageState.SHARED_OUT) for state in PageState])
+_SHARED = bytes((PageState.SHARED, PageState.SHARED_OUT))
+_IS_SHARED = np.isin(np.arange(256), list(_SHARED))
 """By page state: whether the guest gave the page to its host."""
 
 
@@ -28,50 +26,51 @@ class SharedPages:
 
     def __init__(self, vmm: Vmm) -> None:
         self._vmm = vmm
+        self._handle: int | None = None
+        self._states: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._view = self._states.data
 
-    def _states(self) -> npt.NDArray[np.uint8]:
+    def _refresh(self) -> None:
+        """Take the table of the present configuration; the table itself changes under our eyes."""
         handle = self._vmm.configuration
+        if handle == self._handle:
+            return
         if handle is None:
-            return np.zeros(0, np.uint8)
-        return self._vmm.ultravisor.configuration(handle).guest.pages.state
+            self._states = np.zeros(0, np.uint8)
+        else:
+            self._states = self._vmm.ultravisor.configuration(handle).guest.pages.state
+        self._view = self._states.data
+        self._handle = handle
 
-    def refused(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> Sequence[Refused]:
-        """See ``Pages.refused``."""
-        states = self._states()
-        limit = np.uint64(states.size << PAGE_SHIFT)
-        # In this order nothing can overflow.
-        outside = (lengths != 0) & ((addresses >= limit) | (lengths > limit - np.minimum(addresses, limit)))
-        inside = np.flatnonzero(~outside & (lengths != 0))
-        first = (addresses[inside] >> np.uint64(PAGE_SHIFT)).astype(np.int64)
-        last = ((addresses[inside] + lengths[inside] - np.uint64(1)) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
-        counts = last - first + 1
-        found: dict[int, int] = {}  # range: its first page that is not shared
-        few = counts <= _FEW_PAGES
-        if few.any():
-            pages = _expand(first[few], counts[few])
-            shared = _SHARED[states[pages]]
-            used.mark(pages[shared], states.size)
-            if not shared.all():
-                owner = np.repeat(inside[few], counts[few])[~shared]
-                ranges, where = np.unique(owner, return_index=True)
-                found |= zip(ranges.tolist(), pages[~shared][where].tolist(), strict=True)
-        for index, begin, end in zip(inside[~few].tolist(), first[~few].tolist(), last[~few].tolist(), strict=True):
-            shared = _SHARED[states[begin : end + 1]]
-            used.mark(np.flatnonzero(shared) + begin, states.size)
-            if not shared.all():
-                found[index] = begin + int(np.argmin(shared))
-        answer = [
-            Refused(index, max(int(addresses[index]), page << PAGE_SHIFT), _REASONS[PageState(int(states[page]))])
-            for index, page in sorted(found.items())[:MAX_REPORTED]
-        ]
-        for index in np.flatnonzero(outside)[:MAX_REPORTED].tolist():
-            at = max(int(addresses[index]), int(limit))
-            answer.append(Refused(index, at, "lies outside guest storage"))
-        return sorted(answer)
+    def find_refused(self, address: int, length: int, used: UsedPages) -> Refused | None:
+        """See ``Pages.find_refused``."""
+        if not length:
+            return None
+        self._refresh()
+        first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
+        total = len(self._view)
+        if last >= total:
+            return Refused(max(address, total << PAGE_SHIFT), "lies outside guest storage")
+        states = self._view[first : last + 1].tobytes()
+        rest = states.lstrip(_SHARED)
+        used.mark(first, last + 1 - len(rest), total)
+        if not rest:
+            return None
+        page = last + 1 - len(rest)
+        return Refused(max(address, page << PAGE_SHIFT), _REASONS[PageState(rest[0])])
 
-
-def _expand(first: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return all page numbers of runs of ``counts`` pages from ``first`` on, one run behind the other."""
-    ends = np.cumsum(counts)
-    pages: npt.NDArray[np.int64] = np.arange(int(ends[-1])) + np.repeat(first - (ends - counts), counts)
-    return pages
+    def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:
+        """See ``Pages.all_shared``."""
+        self._refresh()
+        total = self._states.size
+        if not lengths.all() or int(addresses.max()) >= total << PAGE_SHIFT:
+            return False
+        first = (addresses >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        last = ((addresses + lengths - np.uint64(1)) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        if int(last.max()) >= total or int((last - first).max()) > 1:
+            return False
+        for pages in (first, last):
+            if not _IS_SHARED[self._states[pages]].all():
+                return False
+            used.mark_all(pages, total)
+        return True

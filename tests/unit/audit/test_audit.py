@@ -6,7 +6,6 @@ import dataclasses
 import struct
 from collections.abc import Iterable
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,18 +33,18 @@ class Memory:
             raise ProgramInterruption(ProgramCode.ADDRESSING, address)
         return bytes(self.data[address : address + length])
 
-    def refused(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> list[Refused]:
-        found = []
-        for number, (address, length) in enumerate(zip(addresses.tolist(), lengths.tolist(), strict=True)):
-            for page in range(address // PAGE, min((address + length - 1) // PAGE, 1 << 20) + 1) if length else ():
-                if page >= PAGES:
-                    found.append(Refused(number, max(address, page * PAGE), "lies outside guest storage"))
-                    break
-                if page not in self.shared:
-                    found.append(Refused(number, max(address, page * PAGE), "is a private page"))
-                    break
-                used.mark(np.array([page]), PAGES)
-        return found
+    def find_refused(self, address: int, length: int, used: UsedPages) -> Refused | None:
+        for page in range(address // PAGE, min((address + length - 1) // PAGE, 1 << 20) + 1) if length else ():
+            if page >= PAGES:
+                return Refused(max(address, page * PAGE), "lies outside guest storage")
+            if page not in self.shared:
+                return Refused(max(address, page * PAGE), "is a private page")
+            used.mark(page, page + 1, PAGES)
+        return None
+
+    def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:
+        ranges = zip(addresses.tolist(), lengths.tolist(), strict=True)
+        return not any(self.find_refused(address, length, used) for address, length in ranges)
 
     def _order(self) -> str:
         return ">" if self.layout.big_endian else "<"
@@ -214,9 +213,9 @@ def test_chains_that_leave_their_table_or_loop_end() -> None:
     assert [str(violation).partition("0: ")[2] for violation in audit(memory).check()] == [
         "descriptor 0 at 0x1000 starts a chain without an end",
         "descriptor 8 at 0x1000 is outside its table of 8",
+        "descriptor 0 of the indirect table at descriptor 2 at 0x5000 belongs to a chain without an end",
+        "descriptor 7 of the indirect table at descriptor 3 at 0x6000 is outside its table of 1",
         "descriptor 9 at 0x1000 is outside its table of 8",
-        "descriptor 0 of the indirect table at descriptor 2 at 0x1000 belongs to a chain without an end",
-        "descriptor 7 of the indirect table at descriptor 3 at 0x1000 is outside its table of 1",
     ]
 
 
@@ -308,6 +307,25 @@ def test_a_device_is_recognised_by_how_far_it_came() -> None:
     assert watched.follows(3)
     assert not watched.follows(6), "it can't have taken what was not seen"
     assert not watched.follows(5 - LAYOUT.size - 1)
+
+
+def test_a_long_indirect_table_is_checked_at_once_with_the_same_result() -> None:
+    memory = Memory()
+    memory.describe(0, Descriptor(0x4000, 16 * 64, INDIRECT, 0))
+    for number in range(64):
+        flags = (NEXT if number < 63 else 0) | (WRITE if number > 9 else 0)
+        memory.describe(number, Descriptor(0x5000 + 64 * number, 100, flags, number + 1 & 63), table=0x4000)
+    memory.offer(0)
+    watched = audit(memory)
+    assert watched.check() == []
+    memory.give_back(0, 5400)
+    watched.catch_up()
+    activity = watched.activity
+    assert (activity.descriptors, activity.bytes_to_device, activity.bytes_from_device) == (64, 1000, 5400)
+    memory.shared.discard(6)
+    memory.offer(0)
+    assert told(watched.check())[0] == ("descriptor 63 of the indirect table at descriptor 0", 0x6000)
+    assert activity.descriptors == 128
 
 
 def test_only_some_of_many_violations_are_told_but_all_are_counted() -> None:

@@ -6,15 +6,18 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zseal.host.audit import UsedPages
+from zseal.host.audit import Refused, UsedPages
 from zseal.host.io_pages import SharedPages
 from zseal.host.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
 COUNT = 512
+END = COUNT << 12
+TOP = (1 << 64) - 1
 SHARED = (PageState.SHARED, PageState.SHARED_OUT)
 
 
@@ -36,69 +39,95 @@ def states(*, default: PageState = PageState.SHARED, **others: int) -> np.ndarra
     return found
 
 
-def test_the_first_page_that_is_not_shared_is_named_with_its_state() -> None:
-    table = states(private=3, exported=5, unused=7, lost=9, shared_out=11)
+@pytest.mark.parametrize(
+    ("address", "length", "refused"),
+    [
+        (0x2F00, 0x1200, Refused(0x3000, "is a private page")),
+        (0x1000, 0x2000, None),
+        (0x5000, 1, Refused(0x5000, "is a private page (paged out)")),
+        (0x7FFF, 1, Refused(0x7FFF, "is a private page (never touched)")),
+        (0x9010, 16, Refused(0x9010, "is a page that was destroyed")),
+        (0xB000, 8, None),
+        (0x4000, 0x1001, Refused(0x5000, "is a private page (paged out)")),
+        (0x3000, 0, None),
+        (END - 1, 1, None),
+        (END, 1, Refused(END, "lies outside guest storage")),
+        (END - 1, 2, Refused(END, "lies outside guest storage")),
+        (TOP, 0xFFFFFFFF, Refused(TOP, "lies outside guest storage")),
+        (0, TOP, Refused(END, "lies outside guest storage")),
+    ],
+)
+def test_the_first_page_that_is_not_shared_is_named_with_its_state(
+    address: int, length: int, refused: Refused | None
+) -> None:
+    shared = pages(states(private=3, exported=5, unused=7, lost=9, shared_out=11))
+    assert shared.find_refused(address, length, UsedPages()) == refused
+    if length:
+        assert shared.all_shared(array(0x1000, address), array(1, length), UsedPages()) is (refused is None)
+
+
+def test_only_what_may_be_used_counts_as_used() -> None:
+    shared = pages(states(private=3))
     used = UsedPages()
-    refused = pages(table).refused(
-        array(0x2F00, 0x1000, 0x5000, 0x7FFF, 0x9010, 0xB000, 0x4000),
-        array(0x1200, 0x2000, 1, 1, 16, 8, 0x1001),
-        used,
+    shared.find_refused(0x1000, 0x4000, used)  # pages 1 and 2, then the private one
+    assert len(used) == 2
+    shared.find_refused(END - 1, 2, used)
+    assert len(used) == 2
+    assert shared.all_shared(array(0x2000, 0x8000, 0x8000), array(1, 0x1000, 1), used)
+    assert len(used) == 3
+
+
+def test_a_new_configuration_has_a_table_of_its_own() -> None:
+    private, shared = states(default=PageState.PRIVATE), states()
+    vmm = SimpleNamespace(configuration=None, ultravisor=SimpleNamespace(configuration=None))
+    tables = {1: private, 2: shared}
+    vmm.ultravisor.configuration = lambda handle: SimpleNamespace(
+        guest=SimpleNamespace(pages=SimpleNamespace(state=tables[handle]))
     )
-    assert [(item.number, item.address, item.reason) for item in refused] == [
-        (0, 0x3000, "is a private page"),
-        (2, 0x5000, "is a private page (paged out)"),
-        (3, 0x7FFF, "is a private page (never touched)"),
-        (4, 0x9010, "is a page that was destroyed"),
-        (6, 0x5000, "is a private page (paged out)"),
-    ]
-    assert len(used) == 4, "pages 1, 2, 4 and 11: what is shared of a refused range counts as well"
-
-
-def test_ranges_outside_storage_and_at_the_end_of_the_address_space() -> None:
-    top = (1 << 64) - 1
-    refused = pages(states()).refused(
-        array(COUNT << 12, (COUNT << 12) - 1, (COUNT << 12) - 1, top, 0), array(1, 1, 2, 0xFFFFFFFF, top), UsedPages()
-    )
-    assert [(item.number, item.address) for item in refused] == [
-        (0, COUNT << 12),
-        (2, COUNT << 12),
-        (3, top),
-        (4, COUNT << 12),
-    ]
-
-
-def test_without_protection_there_are_no_shared_pages() -> None:
-    vmm = SimpleNamespace(configuration=None)
-    assert SharedPages(cast(Vmm, vmm)).refused(array(0), array(1), UsedPages())
+    guest = SharedPages(cast(Vmm, vmm))
+    for handle, allowed in ((None, False), (1, False), (2, True), (None, False)):
+        vmm.configuration = handle
+        assert (guest.find_refused(0, 1, UsedPages()) is None) is allowed
+        assert guest.all_shared(array(0), array(1), UsedPages()) is allowed
+    vmm.configuration = 2
+    assert guest.find_refused(0, 1, UsedPages()) is None
+    shared[0] = PageState.PRIVATE  # the guest unshares it
+    assert guest.find_refused(0, 1, UsedPages()) is not None
 
 
 @given(
     st.binary(min_size=COUNT, max_size=COUNT),
-    st.lists(st.tuples(st.integers(0, COUNT << 12), st.integers(0, 0x100000)), max_size=20),
+    st.lists(st.tuples(st.integers(0, END), st.integers(0, 0x100000)), max_size=20),
 )
-def test_many_at_once_give_what_one_by_one_would(choice: bytes, ranges: list[tuple[int, int]]) -> None:
+def test_both_questions_give_what_page_by_page_would(choice: bytes, ranges: list[tuple[int, int]]) -> None:
     # mostly shared, as a guest's buffers are
     kinds = [PageState.SHARED if byte > 20 else PageState(byte % len(PageState)) for byte in choice]
-    table = np.array(kinds, np.uint8)
-    used = UsedPages()
-    refused = pages(table).refused(array(*(at for at, _ in ranges)), array(*(size for _, size in ranges)), used)
-    expected = []
+    guest = pages(np.array(kinds, np.uint8))
     marked = set()
-    for number, (address, length) in enumerate(ranges):
-        if not length:
-            continue
-        outside = address + length > COUNT << 12
+    used = UsedPages()
+    good = []
+    for address, length in ranges:
+        refused = guest.find_refused(address, length, used)
+        touched = range(address >> 12, (address + length - 1 >> 12) + 1) if length else range(0)
+        outside = length > 0 and address + length > END
+        bad = next((page for page in touched if outside or kinds[page] not in SHARED), None)
         if outside:
-            expected.append((number, max(address, COUNT << 12)))
-            continue
-        touched = range(address >> 12, (address + length - 1 >> 12) + 1)
-        marked |= {page for page in touched if kinds[page] in SHARED}
-        bad = next((page for page in touched if kinds[page] not in SHARED), None)
-        if bad is not None:
-            expected.append((number, max(address, bad << 12)))
+            assert refused == (max(address, END), "lies outside guest storage")
+        elif bad is None:
+            assert refused is None
+            marked |= set(touched)
+            if length:
+                good.append((address, length))
+        else:
+            assert refused is not None
+            assert refused.address == max(address, bad << 12)
+            marked |= set(range(touched.start, bad))
     assert len(used) == len(marked)
-    if len(expected) <= 16:
-        assert [(item.number, item.address) for item in refused] == expected
-    else:
-        assert {(item.number, item.address) for item in refused} <= set(expected)
-        assert refused
+    if ranges:
+        everything = array(*(at for at, _ in ranges)), array(*(size for _, size in ranges))
+        if guest.all_shared(*everything, used):
+            assert len(good) == len(ranges)
+        short = [(at, size) for at, size in good if size < 4096]
+        if short:
+            assert guest.all_shared(array(*(at for at, _ in short)), array(*(size for _, size in short)), used)
+        assert len(used) == len(marked)
