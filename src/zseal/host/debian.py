@@ -104,32 +104,63 @@ class DebianArchive:
                 return tree / place
         raise DebianError(f"busybox-static of {self.suite} holds no busybox", hint=OWN_FILES_HINT)
 
-    def _tree(self, name: str, packages: Callable[[], Iterable[str]]) -> Path:
-        """Return the directory that the packages were unpacked to; it exists only when it is complete."""
-        tree = self._root / name
-        if tree.is_dir():
-            return tree
+    def download(self, names: Iterable[str], directory: Path, *, what: str) -> list[Path]:
+        """Fetch the packages ``names`` and all they depend on into ``directory``; return the .deb files, sorted.
+
+        Names may be apt's patterns (``?essential``); recommended packages stay away. ``what`` is told as progress.
+        """
+        self._update()
+        (directory / "partial").mkdir(parents=True, exist_ok=True)
+        self._apt(
+            "apt-get",
+            "install",
+            "--download-only",
+            "--no-install-recommends",
+            "-y",
+            f"-oDir::Cache::archives={directory}",
+            *names,
+            what=f"Debian {self.suite}: {what}",
+        )
+        return sorted(directory.glob("*.deb"))
+
+    def mirror(self) -> str:
+        """Return the address of the mirror that packages come from."""
+        return _own_mirror()
+
+    def directory(self, name: str, fill: Callable[[Path], None]) -> Path:
+        """Return the cached directory ``name`` of this suite; where there is none, ``fill`` makes its content first."""
+        place = self._root / name
+        if place.is_dir():
+            return place
         self._root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as work_name:
-            work = Path(work_name)
+            new = Path(work_name) / "new"
+            new.mkdir()
+            fill(new)
+            try:
+                new.rename(place)
+            except OSError:
+                # another process was first: what it made is as good as ours
+                if not place.is_dir():
+                    raise
+        return place
+
+    def _tree(self, name: str, packages: Callable[[], Iterable[str]]) -> Path:
+        """Return the directory that the packages were unpacked to; it exists only when it is complete."""
+
+        def fill(unpacked: Path) -> None:
+            work = unpacked.parent
             self._update()
             names = list(packages())
             self._apt("apt-get", "download", *names, what=f"Debian {self.suite}: {name}", directory=work)
-            unpacked = work / "tree"
-            unpacked.mkdir()
             debs = sorted(work.glob("*.deb"))
             if len(debs) != len(names):
                 raise DebianError(f"apt fetched {len(debs)} of {len(names)} packages", where=f"Debian {self.suite}")
             for deb in debs:
                 self._run(["dpkg-deb", "-x", str(deb), str(unpacked)], what=f"unpacking {deb.name}")
             (unpacked / "zseal-packages.json").write_text(json.dumps([deb.name for deb in debs]) + "\n")
-            try:
-                unpacked.rename(tree)
-            except OSError:
-                # another process was first: its tree is as good as ours
-                if not tree.is_dir():
-                    raise
-        return tree
+
+        return self.directory(name, fill)
 
     def _kernel_packages(self) -> list[str]:
         """Follow the dependencies of linux-image-s390x to the packages that carry kernel and modules."""

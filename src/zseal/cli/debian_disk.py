@@ -1,0 +1,64 @@
+"""``tools/debian-disk``: a Debian root disk for s390x guests, with the kernel and ramdisk to seal for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zseal.errors import OutputError, ZsealError
+
+
+def command(
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="OUT.img", help="Disk to write; OUT.vmlinuz and OUT.initrd are written beside it."),
+    ],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Debian suite.", show_default=True)] = "trixie",
+    package: Annotated[
+        list[str] | None,
+        typer.Option("--package", metavar="NAME", help="Install this package as well; may be given several times."),
+    ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of the disk, like 2G.")] = "2G",
+    hostname: Annotated[str, typer.Option("--hostname", metavar="NAME", help="Name of the system.")] = "debian",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+) -> None:
+    """Build a Debian root disk that boots to a login prompt as a (protected) s390x guest.
+
+    Takes a minute or two the first time; what was built is kept in the user's cache and copied the next time. Root
+    logs in without a password: set one before anybody else reaches the guest.
+    """
+    from zseal.cli.demo import Teller
+    from zseal.cli.run import parse_size
+    from zseal.files import write_atomic
+    from zseal.host.debian_disk import CMDLINE, Recipe, debian_disk
+
+    kernel, ramdisk = output.with_suffix(".vmlinuz"), output.with_suffix(".initrd")
+    for path in (output, kernel, ramdisk):
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
+    recipe = Recipe(suite, tuple(package or ()), parse_size(size), hostname)
+    with Teller() as teller:
+        built = debian_disk(recipe, tell=teller)
+    built.copy_disk(output, overwrite=overwrite)
+    write_atomic(kernel, built.kernel.read_bytes(), overwrite=overwrite, mode=0o644)
+    write_atomic(ramdisk, built.ramdisk, overwrite=overwrite, mode=0o644)
+    print(f"Disk {output}, kernel {kernel}, ramdisk {ramdisk}")
+    print(f"Seal them with this kernel command line: {CMDLINE}")
+
+
+def main() -> None:
+    """Run the tool and exit with its code."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    try:
+        app(prog_name="debian-disk")
+    except ZsealError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
