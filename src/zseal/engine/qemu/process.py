@@ -95,8 +95,8 @@ class QemuProcess:
         return self._messages.decode("utf-8", "replace")
 
     def last_message(self) -> str:
-        """Return QEMU's last line, without its own name in front."""
-        lines = [line.strip() for line in self.messages().splitlines() if line.strip()]
+        """Return QEMU's last line, without its own name in front; advice to ask for help is passed over."""
+        lines = [line.strip() for line in self.messages().splitlines() if line.strip() and not line.startswith("Use ")]
         return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else ""
 
     def wait(self, timeout: float | None = None) -> int | None:
