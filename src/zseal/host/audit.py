@@ -274,10 +274,6 @@ class QueueAudit:
         place = f" of the indirect table at descriptor {above}"
         number = 0
         for _ in range(entries):
-            if number >= entries:
-                reason = f"is outside its table of {entries}"
-                yield self._malformed(f"descriptor {number}{place}", head, reason, table.address)
-                return
             descriptor = Descriptor.unpack(data, DESCRIPTOR_SIZE * number, big_endian=self.layout.big_endian)
             if descriptor.indirect:
                 reason = "is an indirect table inside another"
@@ -287,7 +283,10 @@ class QueueAudit:
             if not descriptor.has_next:
                 return
             number = descriptor.next
-        reason = "belongs to a chain without an end"
+            if number >= entries:
+                break
+        outside = number >= entries
+        reason = f"is outside its table of {entries}" if outside else "belongs to a chain without an end"
         yield self._malformed(f"descriptor {number}{place}", head, reason, table.address)
 
     def _check_at_once(self, head: int, data: bytes) -> bool:
