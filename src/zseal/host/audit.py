@@ -8,6 +8,7 @@ and every descriptor, indirect ones too, are checked against the ultravisor's pa
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -30,6 +31,7 @@ MAX_REPORTED = 16
 
 Addresses = npt.NDArray[np.uint64]
 _INDEXES = 0x10000  # running indexes have 16 bits
+_UNKNOWN = 1 << 32  # bytes; no buffer is larger
 _MANY = 16  # descriptors that are faster checked all at once than one by one
 
 
@@ -130,21 +132,21 @@ class QueueAudit:
         self.move(layout, seen=seen, used=used)
 
     def move(self, layout: QueueLayout, *, seen: int, used: int) -> None:
-        """The queue was set up anew: follow it from there; the counts go on."""
+        """The queue may have been set up anew: follow it from where the device is; the counts go on."""
         self.layout = layout
         self._areas = layout.areas()
         self._seen, self._used = seen, used
         self._pending: dict[int, int] = {}  # head of a request with the device: bytes that it may write at most
         self._early: collections.Counter[int] = collections.Counter()
+        count = (seen - used) % _INDEXES
+        if 0 < count <= layout.size:
+            with contextlib.suppress(ProgramInterruption):
+                # Most devices finish requests in order, so these are the ones they have.
+                self._pending |= dict.fromkeys(layout.heads(self._read, used, count), _UNKNOWN)
 
-    def follows(self, taken: int) -> bool:
-        """Whether a device that has taken ``taken`` chains can be the one that was looked at before.
-
-        It is behind what was seen, as it is only told afterwards, but never by more than the queue holds.
-        """
-        behind = (self._seen - taken) % _INDEXES
-        ahead = (self.layout.available_index(self._read) - self._seen) % _INDEXES
-        return behind <= self.layout.size and ahead <= self.layout.size
+    def follows(self, *, taken: int, used: int) -> bool:
+        """Whether a device that has come so far is surely the one looked at before, and was not reset since."""
+        return taken == self._seen and (used - self._used) % _INDEXES <= len(self._pending)
 
     def check(self) -> list[Violation]:
         """Check all requests made available since the last time, count them, and return what is wrong."""

@@ -85,7 +85,7 @@ class IoAudit:
             return True
         with self._lock:
             self._notifications += 1
-            if notification.setups != self._setups and not self._discover(find):
+            if notification.setups != self._setups and not self._discover(find, anew=True):
                 self._unchecked += 1
                 return True
             self._setups = notification.setups
@@ -97,7 +97,7 @@ class IoAudit:
             ]
             if found:
                 # A driver on another CPU may have given the queue up since it was looked at last.
-                self._discover(find)
+                self._discover(find, anew=False)
                 found = [each for each in found if self._still(each)]
             packed = [self._packed(queue) for queue in self._current.values() if queue.packed]
             findings = [self._finding(violation) for violation in found + packed]
@@ -110,7 +110,8 @@ class IoAudit:
 
     # --- which queues there are ---
 
-    def _discover(self, find: FindQueues) -> bool:
+    def _discover(self, find: FindQueues, *, anew: bool) -> bool:
+        """Find out which queues there are; ``anew`` where any of them may have been set up since the last time."""
         try:
             queues = find()
         except EngineError:
@@ -128,7 +129,7 @@ class IoAudit:
                     seen=queue.taken,
                     used=queue.used,
                 )
-            elif known.layout != queue.layout or not known.follows(queue.taken):
+            elif known.layout != queue.layout or (anew and not known.follows(taken=queue.taken, used=queue.used)):
                 known.move(queue.layout, seen=queue.taken, used=queue.used)
         return True
 

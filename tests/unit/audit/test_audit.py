@@ -299,14 +299,33 @@ def test_a_used_ring_that_came_around_is_survived() -> None:
 
 def test_a_device_is_recognised_by_how_far_it_came() -> None:
     memory = Memory()
-    for _ in range(5):
-        memory.offer(0)
+    for head in range(5):
+        memory.offer(head)
     watched = audit(memory)
     watched.check()
-    assert watched.follows(5)
-    assert watched.follows(3)
-    assert not watched.follows(6), "it can't have taken what was not seen"
-    assert not watched.follows(5 - LAYOUT.size - 1)
+    assert watched.follows(taken=5, used=0)
+    assert watched.follows(taken=5, used=5)
+    assert not watched.follows(taken=5, used=6), "it can't have given back what it did not have"
+    assert not watched.follows(taken=6, used=0), "nor have taken what nobody saw"
+    assert not watched.follows(taken=0, used=0), "it was reset"
+
+
+def test_a_device_that_is_met_in_the_middle_of_its_work() -> None:
+    memory = Memory()
+    for head in range(5):
+        memory.offer(head)
+    memory.give_back(0)
+    memory.give_back(1)
+    watched = QueueAudit("d", 0, LAYOUT, memory.read, memory, seen=4, used=2)
+    memory.give_back(2, 100)
+    memory.give_back(3, 200)
+    memory.describe(4, Descriptor(0x9000, 8, DescriptorFlag(0), 0))
+    assert told(watched.check()) == [("descriptor 4", 0x9000)]
+    assert (watched.activity.requests, watched.activity.unseen, watched.activity.bytes_from_device) == (1, 0, 300)
+    for head in range(3):
+        memory.offer(head)
+    watched.check()
+    assert (watched.activity.requests, watched.activity.unseen) == (4, 0)
 
 
 def test_a_long_indirect_table_is_checked_at_once_with_the_same_result() -> None:
@@ -353,7 +372,7 @@ def test_hostile_rings_never_raise(table: bytes, available: bytes, used: bytes) 
         assert violation.reason
         watched.persists(violation)
     watched.catch_up()
-    watched.follows(0)
+    QueueAudit("d", 0, LAYOUT, memory.read, memory, seen=7, used=3).check()
 
 
 @given(st.binary(min_size=64, max_size=64))

@@ -143,20 +143,24 @@ def test_a_queue_that_moved_is_followed_from_where_the_device_is() -> None:
     assert machine.audit.traffic()[0].requests == 2, "counts go on"
 
 
-def test_a_driver_that_starts_again_in_the_same_place_is_noticed() -> None:
+@pytest.mark.parametrize("requests", [1, 2, 100])
+def test_a_driver_that_starts_again_in_the_same_place_is_noticed(requests: int) -> None:
     machine = Machine()
     request(machine.memory)
-    for _ in range(100):
+    for _ in range(requests):
         machine.memory.offer(2)
         assert machine.notify()
-        machine.memory.give_back(2)
+        machine.memory.give_back(2, 513)
     machine.memory.data[0x2000:0x2016] = bytes(22)
     machine.memory.data[0x3000:0x3046] = bytes(70)
     machine.memory.offered = machine.memory.returned = 0
     machine.setups += 1
     machine.memory.offer(2)
     assert machine.notify()
-    assert machine.audit.traffic()[0].requests == 101
+    assert machine.audit.traffic()[0].requests == requests + 1
+    machine.memory.give_back(2, 513)
+    machine.offer_private()
+    assert not machine.notify()
 
 
 def test_an_unprotected_guest_is_let_be() -> None:
