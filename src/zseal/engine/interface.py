@@ -165,9 +165,6 @@ class EngineListener(Protocol):
     def reset(self) -> None:
         """The machine is about to be reset and to load its image again: all protection ends, storage is cleared."""
 
-    def restarted(self, cpu: int) -> None:
-        """A new kernel begins on CPU ``cpu`` of a protected guest, and its DIAGNOSE 0x308 before that was not seen."""
-
     def stopped(self, stop: Stop) -> None:
         """Take note that the machine does not run any longer; called once. Its memory is there until ``close``."""
 

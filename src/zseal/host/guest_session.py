@@ -217,11 +217,6 @@ class Session:
             self.io.reset()
         self._add(Reset(self._events.seconds()))
 
-    def restarted(self, cpu: int) -> None:
-        """Do for protection what the guest's own reset would have done."""
-        if self._vmm is not None and self._vmm.protected:
-            self._vmm.reset_guest(cpu=cpu, clear=False)
-
     def failed(self, error: BaseException) -> None:
         """Keep what went wrong on our side."""
         self._failure = error

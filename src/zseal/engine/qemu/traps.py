@@ -70,8 +70,6 @@ class Traps:
             self._listener.milestone(Milestone.IMAGE_ENTRY)
         else:
             # Also the next kernel of a kexec or kdump, which comes the same way.
-            if self._sites.exception_handler is not None:
-                self._listener.restarted(cpu.number)
             self._sites.kernel_entered(address)
             self._listener.milestone(Milestone.KERNEL_ENTRY)
         return False
@@ -126,7 +124,6 @@ class Traps:
             return True  # not what it looked like, or nothing that can be completed here: the kernel reports it
         self.calls += 1
         self.exceptions += 1
-        self._sites.drop_kind(TrapKind.STFLE)
         self._sites.learn(address)
         return False
 
