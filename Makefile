@@ -10,7 +10,7 @@ GUEST_NEEDS := qemu-system-s390x=qemu-system-s390x,qemu-system-misc apt-get=apt 
 # libvirt in this process (qemu:///embed), its schemas, and what building its Python bindings takes
 LIBVIRT_NEEDS := /usr/share/libvirt/schemas/domain.rng=libvirt0 gcc=gcc pkg-config=pkg-config python3-config=python3-dev \
 	/usr/include/libvirt/libvirt.h=libvirt-dev /etc/libvirt/qemu.conf=libvirt-daemon-system
-TEST_NEEDS := make=make chromium=chromium
+TEST_NEEDS := make=make chromium=chromium qemu-img=qemu-utils
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 help:
@@ -55,7 +55,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.libvirt
-	@tools/require $(TEST_NEEDS)
+	@tools/require $(GUEST_NEEDS) $(TEST_NEEDS)
 	$(PYTEST) tests/unit
 
 integration: $(VENV)/.libvirt
