@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from zseal.errors import InputError, OutputError
 
+_DESCRIPTORS = Path("/proc/self/fd")
+
 
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
@@ -57,11 +59,11 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
             os.fsync(stream.fileno())
             if not named:
                 _give_name(stream.fileno(), part if overwrite else path)
-            elif not overwrite:
-                # link() refuses an existing target, rename() would replace one that appeared meanwhile
-                os.link(part, path)
-            if overwrite:
-                part.replace(path)
+        # the file is closed by now: Windows renames no open one
+        if overwrite:
+            part.replace(path)
+        elif named:
+            _rename_to_new(part, path)
     except FileExistsError as error:
         raise _exists(path) from error
     except OSError as error:
@@ -71,28 +73,43 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
 
 
 def _open_new(part: Path, mode: int) -> tuple[int, bool]:
-    """Open a new file beside ``part`` without a name, or where the file system can't do that as ``part`` itself.
+    """Open a new file beside ``part`` without a name, or where the system can't do that as ``part`` itself.
 
     Returns its descriptor and whether it has the name.
     """
-    flags = os.O_RDWR | os.O_CLOEXEC
-    try:
-        return os.open(part.parent, flags | os.O_TMPFILE, mode), False
-    except OSError as error:
-        # EISDIR and EINVAL are what kernels and file systems say that don't know O_TMPFILE
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
-    return os.open(part, flags | os.O_CREAT | os.O_EXCL, mode), True
+    unnamed = getattr(os, "O_TMPFILE", 0)  # Linux only
+    if unnamed and _DESCRIPTORS.is_dir():
+        try:
+            return os.open(part.parent, os.O_RDWR | unnamed, mode), False
+        except OSError as error:
+            # EISDIR and EINVAL are what kernels and file systems say that don't know O_TMPFILE
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), True
 
 
 def _give_name(descriptor: int, path: Path) -> None:
     """Give the open file without a name the name ``path``; raises FileExistsError where that is taken."""
     # os.link() follows the link in /proc only when it is called with a directory descriptor: linkat(2), not link(2)
-    links = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    links = os.open(_DESCRIPTORS, os.O_PATH | os.O_DIRECTORY)
     try:
         os.link(str(descriptor), path, src_dir_fd=links, follow_symlinks=True)
     finally:
         os.close(links)
+
+
+def _rename_to_new(part: Path, path: Path) -> None:
+    """Rename ``part`` to ``path``; raises FileExistsError where that is taken."""
+    try:
+        # unlike rename(), link() refuses a target that appeared meanwhile
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # file systems without hard links, FAT for one
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        part.rename(path)
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o600) -> None:

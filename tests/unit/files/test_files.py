@@ -13,9 +13,9 @@ from zseal.errors import InputError, OutputError
 from zseal.files import atomic_output, read_limited, write_atomic
 
 
-@pytest.fixture(params=["unnamed", "named"])
+@pytest.fixture(params=["unnamed", "named", "not Linux", "no links"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder, once on a file system that knows files without a name and once on one that doesn't."""
+    """Return an empty folder where files need no name, and some where systems or file systems can do less."""
     if request.param == "named":
         real = os.open
 
@@ -25,6 +25,15 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             return real(path, flags, mode)
 
         monkeypatch.setattr("zseal.files.os.open", without_tmpfile)
+    elif request.param != "unnamed":
+        monkeypatch.delattr("zseal.files.os.O_TMPFILE")
+        monkeypatch.delattr("zseal.files.os.O_PATH")
+    if request.param == "no links":
+
+        def link(source: Path, target: Path) -> None:
+            raise PermissionError(errno.EPERM, "as FAT says it")
+
+        monkeypatch.setattr("zseal.files.os.link", link)
     return tmp_path
 
 
