@@ -9,7 +9,7 @@ import typer
 
 from zseal import __version__
 from zseal.cli.image_create import COMMAND_SETTINGS, create
-from zseal.errors import ZsealError
+from zseal.cli.program import run_program
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,11 +20,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command(**COMMAND_SETTINGS)(create)
-    try:
-        app(args, prog_name="genprotimg")
-    except ZsealError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    run_program(app, args, "genprotimg")

@@ -1,16 +1,15 @@
-"""Entry point of the ``zseal`` command: finds the command group, imports only that, and turns errors into one line."""
+"""Entry point of the ``zseal`` command: finds the command group, imports only that."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from zseal import __version__
-from zseal.errors import ZsealError
+from zseal.cli.program import run_program
 
 # name: (module, one line of help). A module offers ``app`` (a group of commands) or ``command`` (a single one).
 # Modules are imported only when their command is used, so that `zseal --help` stays fast.
@@ -60,21 +59,7 @@ def build_app(wanted: str | None) -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line ``arguments`` (default: this process's) and exit with its code.
-
-    0 is success, 1 a failure told in one line, 2 wrong usage, 130 an interrupt; some commands document more.
-    """
+    """Run the command line ``arguments`` (default: this process's) and exit with its code, see :func:`run_program`."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((arg for arg in args if not arg.startswith("-")), None)
-    try:
-        build_app(wanted)(args, prog_name="zseal")
-    except ZsealError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # the reader is gone: nothing more can be said, and Python's own flush at exit must not complain either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run_program(build_app(wanted), args, "zseal")

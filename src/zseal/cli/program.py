@@ -1,0 +1,48 @@
+"""Runs a command line and ends the process: whatever goes wrong becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from zseal.errors import ZsealError
+
+# typer parses with a library of its own, of whose errors it exports this one only; it derives from that for wrong usage
+_WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def run_program(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
+    """Run ``app`` as the program ``name`` and exit with its code.
+
+    0 is success, 1 a failure, 2 wrong usage, 130 an interrupt; some commands document more.
+    """
+    try:
+        code = app(list(arguments), prog_name=name, standalone_mode=False)
+    except _WRONG_USAGE as error:
+        print(_wrong_usage(error), file=sys.stderr)
+        sys.exit(2)
+    except ZsealError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader is gone: nothing more can be said, and Python's own flush at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wrong_usage(error: Exception) -> str:
+    message: str = error.format_message() if hasattr(error, "format_message") else str(error)
+    if message.startswith("Usage:"):
+        return message  # the help of a group that was called without a command
+    message = " ".join(message.split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context else ""
+    return f"error: {message[:1].lower()}{message[1:]}{hint}"
