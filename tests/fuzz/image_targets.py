@@ -1,6 +1,6 @@
 """What is fuzzed of images: any bytes either are understood or are refused with an error of ours.
 
-A hypothesis test uses the functions in every run of the unit tests, and so does the coverage-guided ``fuzz_image.py``.
+The unit tests use the functions in every run, and so does the coverage-guided ``fuzz_image.py``.
 """
 
 from __future__ import annotations
@@ -106,3 +106,21 @@ def inputs(data: bytes) -> None:
 
 
 TARGETS: tuple[Callable[[bytes], None], ...] = (layouts, file, patched, component_list, inputs)
+
+
+def seeds() -> dict[str, bytes]:
+    """Return inputs that reach the depth of every target."""
+    header = (VECTORS / "se-hdr-genprotimg-2.35.bin").read_bytes()
+    ipib = known_image()[IPIB_OFFSET:]
+    hashes = b"\n".join([b"ab" * 32] * 15) + b"\n"
+    patch = (0x14020).to_bytes(3, "big") + b"\x08" + bytes(8)
+    return {
+        "layouts-header": b"\0" + header,
+        "layouts-ipib": b"\0" + ipib,
+        "layouts-hashes": b"\0" + hashes,
+        "file-header": b"\1" + header,
+        "file-image": b"\1" + known_image(),
+        "patched": b"\2" + patch,
+        "component-list": b"\3" + ipib,
+        "inputs": b"\4" + b"kernel" * 100,
+    }

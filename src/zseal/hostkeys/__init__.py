@@ -1,1 +1,47 @@
-"""Host-key documents: certificate chains, revocation lists, and software machines' own keys."""
+"""Host-key documents: load and verify them, keep what they are verified with, and make those of a software machine.
+
+The names below are the interface; they are imported when first used, as most need cryptography.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zseal.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zseal.hostkeys.bundle import Bundle
+    from zseal.hostkeys.document import HostKeyDocument, load_host_key_document, load_host_key_documents
+    from zseal.hostkeys.fetch import fetch_url
+    from zseal.hostkeys.loading import parse_objects
+    from zseal.hostkeys.machine import Machine
+    from zseal.hostkeys.results import DocumentReport, Failure, HostKeyVerificationError, Reason, Report, Rule
+    from zseal.hostkeys.trust import TrustMaterial
+
+__all__ = [
+    "Bundle",
+    "DocumentReport",
+    "Failure",
+    "HostKeyDocument",
+    "HostKeyVerificationError",
+    "Machine",
+    "Reason",
+    "Report",
+    "Rule",
+    "TrustMaterial",
+    "fetch_url",
+    "load_host_key_document",
+    "load_host_key_documents",
+    "parse_objects",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    bundle=("Bundle",),
+    document=("HostKeyDocument", "load_host_key_document", "load_host_key_documents"),
+    fetch=("fetch_url",),
+    loading=("parse_objects",),
+    machine=("Machine",),
+    results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "Report", "Rule"),
+    trust=("TrustMaterial",),
+)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.crypto.keyexchange import CURVE, key_hash
 from zseal.errors import InputError
-from zseal.files import read_limited
 from zseal.hostkeys.certificates import Certificate
-from zseal.hostkeys.loading import MAX_FILE, parse_objects
+from zseal.hostkeys.loading import Source, parse_objects, read_source
 
 
 @dataclass(frozen=True)
@@ -56,19 +54,18 @@ def key_kind(certificate: Certificate) -> str:
     return f"an {kind} key" if size is None else f"an {kind} key of {size} bits"
 
 
-def parse_host_key_document(data: bytes, source: str) -> HostKeyDocument:
-    """Return the document in ``data``, PEM or DER; ``source`` names it in messages. Raises InputError without one."""
-    certificates = parse_objects(data, source).certificates
+def load_host_key_document(source: Source) -> HostKeyDocument:
+    """Return the document in ``source``, a file or its content: the first certificate in it, PEM or DER.
+
+    Raises InputError where it can't be read or there is none.
+    """
+    data, name = read_source(source, "host-key document")
+    certificates = parse_objects(data, name).certificates
     if not certificates:
-        raise InputError("no certificate in it", where=source, hint="give a host-key document in PEM or DER")
-    return HostKeyDocument(certificates[0], source, unused=len(certificates) - 1)
+        raise InputError("no certificate in it", where=name, hint="give a host-key document in PEM or DER")
+    return HostKeyDocument(certificates[0], name, unused=len(certificates) - 1)
 
 
-def load_host_key_document(path: Path) -> HostKeyDocument:
-    """Return the document in the file ``path``: its first certificate, PEM or DER; raises InputError without one."""
-    return parse_host_key_document(read_limited(path, MAX_FILE, "host-key document"), str(path))
-
-
-def load_host_key_documents(paths: Iterable[Path]) -> list[HostKeyDocument]:
-    """Return the document in each of the files ``paths``; raises InputError for the first that has none."""
-    return [load_host_key_document(path) for path in paths]
+def load_host_key_documents(sources: Iterable[Source]) -> list[HostKeyDocument]:
+    """Return the document in each of ``sources``; raises InputError for the first that has none."""
+    return [load_host_key_document(source) for source in sources]

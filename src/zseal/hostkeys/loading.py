@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from zseal.hostkeys.pem import CERTIFICATE_LABELS, CRL_LABELS, pem_blocks
 MAX_FILE = 16 << 20
 # no chain and no trust store has as many; without a limit a small file could keep a verification busy for minutes
 MAX_OBJECTS = 1000
+
+Source = str | os.PathLike[str] | bytes
+"""A file, or the content of one."""
 
 _Parsed = TypeVar("_Parsed")
 
@@ -71,33 +75,44 @@ def _parse_der(data: bytes, source: str) -> Objects:
             raise as_certificate from None
 
 
-def load_objects(path: Path) -> Objects:
-    """Return all certificates and CRLs in the file ``path``, PEM or DER; raises InputError where there are none."""
-    objects = parse_objects(read_limited(path, MAX_FILE, "certificate file"), str(path))
-    if not objects.certificates and not objects.crls:
-        raise InputError("no certificate and no CRL in it", where=str(path), hint="give PEM or DER")
+def read_source(source: Source, what: str) -> tuple[bytes, str]:
+    """Return the content of ``source``, which is ``what``, and what to call it in messages; raises InputError."""
+    if isinstance(source, bytes):
+        return source, what
+    return read_limited(Path(source), MAX_FILE, what), str(source)
+
+
+def load_objects(source: Source) -> Objects:
+    """Return all certificates and CRLs in ``source``, PEM or DER; raises InputError where there are none."""
+    data, name = read_source(source, "certificate file")
+    objects = parse_objects(data, name)
+    if not objects.all:
+        raise InputError("no certificate and no CRL in it", where=name, hint="give PEM or DER")
     return objects
 
 
-def load_crls(path: Path) -> tuple[Crl, ...]:
-    """Return the CRLs in the file ``path``, PEM or DER; raises InputError where there are none."""
-    crls = parse_objects(read_limited(path, MAX_FILE, "CRL"), str(path)).crls
+def load_crls(source: Source) -> tuple[Crl, ...]:
+    """Return the CRLs in ``source``, PEM or DER; raises InputError where there are none."""
+    data, name = read_source(source, "CRL")
+    crls = parse_objects(data, name).crls
     if not crls:
-        raise InputError("no CRL in it", where=str(path), hint="give a certificate revocation list in PEM or DER")
+        raise InputError("no CRL in it", where=name, hint="give a certificate revocation list in PEM or DER")
     return crls
 
 
-def load_root(path: Path) -> Objects:
-    """Return the root certificates, and CRLs beside them, in the file ``path``; raises InputError without one."""
-    objects = parse_objects(read_limited(path, MAX_FILE, "root CA certificate"), str(path))
+def load_root(source: Source) -> Objects:
+    """Return the root certificates, and CRLs beside them, in ``source``; raises InputError without one."""
+    data, name = read_source(source, "root CA certificate")
+    objects = parse_objects(data, name)
     if not objects.certificates:
-        raise InputError("no certificate in it", where=str(path), hint="give the root CA certificate in PEM or DER")
+        raise InputError("no certificate in it", where=name, hint="give the root CA certificate in PEM or DER")
     return objects
 
 
-def load_first_certificate(path: Path) -> Certificate:
-    """Return the first certificate in the file ``path``, PEM or DER; raises InputError where there is none."""
-    certificates = parse_objects(read_limited(path, MAX_FILE, "certificate"), str(path)).certificates
+def load_first_certificate(source: Source) -> Certificate:
+    """Return the first certificate in ``source``, PEM or DER; raises InputError where there is none."""
+    data, name = read_source(source, "certificate")
+    certificates = parse_objects(data, name).certificates
     if not certificates:
-        raise InputError("no certificate in it", where=str(path), hint="give one in PEM or DER")
+        raise InputError("no certificate in it", where=name, hint="give one in PEM or DER")
     return certificates[0]

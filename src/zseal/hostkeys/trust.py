@@ -11,7 +11,7 @@ from zseal.hostkeys.bundle import Bundle
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.document import HostKeyDocument
 from zseal.hostkeys.fetch import Fetch, fetch_url
-from zseal.hostkeys.loading import Objects, load_crls, load_objects, load_root
+from zseal.hostkeys.loading import Objects, Source, load_crls, load_objects, load_root
 from zseal.hostkeys.results import Report
 from zseal.hostkeys.verify import check_host_key_documents
 
@@ -33,19 +33,19 @@ class TrustMaterial:
     def load(
         cls,
         *,
-        certificates: Iterable[Path] = (),
-        crls: Iterable[Path] = (),
-        root_ca: Path | None = None,
+        certificates: Iterable[Source] = (),
+        crls: Iterable[Source] = (),
+        root_ca: Source | None = None,
         bundle: Path | None = None,
     ) -> TrustMaterial:
-        """Return what is in these files, each PEM (with any number of certificates and CRLs) or DER.
+        """Return what is in these files or contents, each PEM (any number of certificates and CRLs) or DER.
 
         CRLs beside the certificates and beside the root count too. ``bundle`` is the directory of a bundle, whose
         content is added; ``root_ca`` takes the place of its root. Raises InputError for a file that can't be read or
         has nothing of the kind in it.
         """
-        given = sum((load_objects(path) for path in certificates), Objects())
-        lists = tuple(crl for path in crls for crl in load_crls(path))
+        given = sum((load_objects(source) for source in certificates), Objects())
+        lists = tuple(crl for source in crls for crl in load_crls(source))
         root = load_root(root_ca) if root_ca is not None else None
         kept = Bundle.load(bundle) if bundle is not None else None
         trusted = root.certificates if root else (kept.root_ca if kept else ())

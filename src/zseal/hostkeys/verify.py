@@ -22,36 +22,6 @@ from zseal.hostkeys.results import Check, DocumentReport, Failure, Reason, Repor
 from zseal.hostkeys.truststore import system_roots
 
 
-def verify_host_key_documents(
-    documents: Sequence[HostKeyDocument],
-    *,
-    certificates: Sequence[Certificate],
-    crls: Sequence[Crl] = (),
-    root_ca: Sequence[Certificate] | None = None,
-    offline: bool = False,
-    fetch: Fetch = fetch_url,
-    now: datetime | None = None,
-    choose_signing_key: bool = False,
-) -> Report:
-    """Return the report on ``documents`` if every rule holds for all of them.
-
-    The parameters are those of :func:`check_host_key_documents`. Raises HostKeyVerificationError, a VerificationError,
-    for the first document that is refused.
-    """
-    report = check_host_key_documents(
-        documents,
-        certificates=certificates,
-        crls=crls,
-        root_ca=root_ca,
-        offline=offline,
-        fetch=fetch,
-        now=now,
-        choose_signing_key=choose_signing_key,
-    )
-    report.raise_for_refusal()
-    return report
-
-
 def check_host_key_documents(
     documents: Sequence[HostKeyDocument],
     *,

@@ -5,8 +5,9 @@ The names below are the interface; they are imported when first used, as some ne
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from zseal.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zseal.image.bootloaders import Bootloaders
@@ -18,19 +19,6 @@ if TYPE_CHECKING:
     from zseal.image.model import Component
     from zseal.image.read import Image, read_image
     from zseal.image.verify import Verification, verify_image
-
-_MODULES = {
-    "bootloaders": ("Bootloaders",),
-    "build": ("BuiltImage", "build_image"),
-    "controls": ("Controls",),
-    "describe": ("HeaderView", "info_json", "info_text", "match_host_key"),
-    "diff": ("Comparison", "compare_images", "key_opener", "machine_opener"),
-    "keys": ("ImageKeys",),
-    "model": ("Component",),
-    "read": ("Image", "read_image"),
-    "verify": ("Verification", "verify_image"),
-}
-_PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Bootloaders",
@@ -53,8 +41,15 @@ __all__ = [
     "verify_image",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    bootloaders=("Bootloaders",),
+    build=("BuiltImage", "build_image"),
+    controls=("Controls",),
+    describe=("HeaderView", "info_json", "info_text", "match_host_key"),
+    diff=("Comparison", "compare_images", "key_opener", "machine_opener"),
+    keys=("ImageKeys",),
+    model=("Component",),
+    read=("Image", "read_image"),
+    verify=("Verification", "verify_image"),
+)

@@ -12,10 +12,11 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.hostkeys.conftest import LISTS, NOW, Pki, common, pem
-from zseal.errors import FormatError, InputError, ZsealError
+from tests.fuzz.corpora import replay
+from tests.fuzz.hostkey_targets import TARGETS, blocks, file, judged, trust
+from tests.unit.hostkeys.conftest import LISTS, Pki, common, pem
+from zseal.errors import FormatError, InputError
 from zseal.hostkeys.certificates import Certificate, Crl
-from zseal.hostkeys.describe import describe, validity_of
 from zseal.hostkeys.document import HostKeyDocument, load_host_key_document, load_host_key_documents
 from zseal.hostkeys.loading import MAX_FILE, MAX_OBJECTS, load_crls, load_objects, load_root, parse_objects
 from zseal.hostkeys.truststore import system_roots
@@ -148,45 +149,17 @@ def test_system_roots_follow_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert system_roots() == ()
 
 
-def use(item: Certificate | Crl) -> None:
-    """Everything that is done with a certificate or CRL; only refusals may come of it."""
-    describe(item)
-    validity_of(item, days=1, now=NOW)
-    if isinstance(item, Crl):
-        for part in PKI.certificates:
-            item.lists(part)
-        PKI.check(crls=[*PKI.crls, item])
-        return
-    PKI.report(HostKeyDocument(item, "fuzzed"))
-    for number, part in enumerate(PKI.certificates):
-        certificates = [*PKI.certificates]
-        certificates[number] = item
-        PKI.check(certificates=certificates)
-        PKI.check(certificates=[*certificates, part], choose_signing_key=True)
-    PKI.check(root_ca=[item])
-
-
-def parse_and_use(data: bytes) -> None:
-    try:
-        objects = parse_objects(data, "fuzzed")
-    except ZsealError as error:
-        assert str(error).startswith("fuzzed: ")
-        assert "\n" not in str(error)
-        return
-    for item in objects.all:
-        use(item)
-
-
 @settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_random_bytes(data: bytes) -> None:
-    parse_and_use(data)
+    file(data)
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(PEM_PARTS)))
 def test_random_pem(parts: list[bytes]) -> None:
-    parse_and_use(b"".join(parts))
+    blocks(b"".join(parts))
+    file(b"".join(parts))
 
 
 @settings(max_examples=300, deadline=None)
@@ -200,10 +173,15 @@ def test_damaged_certificates_and_crls(data: st.DataObject) -> None:
         else:
             length = data.draw(st.integers(0, 8))
             encoded[position : position + length] = data.draw(st.binary(max_size=8))
-    parse_and_use(bytes(encoded))
+    file(bytes(encoded))
+
+
+def test_what_fuzzing_found_stays_harmless() -> None:
+    assert replay("hostkeys", TARGETS) > 50
 
 
 def test_undamaged_ones_are_used_too() -> None:
+    assert judged(trust()).accepted
     for data in VALID:
-        parse_and_use(data)
+        file(data)
     assert replace(LISTS["root_crl"]).crl("x").complete

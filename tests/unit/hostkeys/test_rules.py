@@ -30,7 +30,7 @@ from zseal.errors import VerificationError
 from zseal.hostkeys.chain import ChainCode
 from zseal.hostkeys.document import HostKeyDocument
 from zseal.hostkeys.results import HostKeyVerificationError, Reason, Rule
-from zseal.hostkeys.verify import verify_host_key_documents
+from zseal.hostkeys.trust import TrustMaterial
 
 ARMONK = signing_name(locality="Armonk")
 OTHER = common("Somebody else")
@@ -413,8 +413,8 @@ def test_verify_raises_for_the_first_refusal() -> None:
     with pytest.raises(
         HostKeyVerificationError, match=r"host\.crt: .* rule validity: .* expired on .*; get the"
     ) as caught:
-        verify_host_key_documents(
-            [pki.document], certificates=pki.certificates, crls=pki.crls, root_ca=pki.roots, offline=True, now=NOW
+        TrustMaterial(tuple(pki.certificates), tuple(pki.crls), tuple(pki.roots)).verify(
+            [pki.document], offline=True, now=NOW
         )
     assert isinstance(caught.value, VerificationError)
     assert caught.value.failure.rule is Rule.VALIDITY

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.corpora import replay
 from tests.fuzz.image_targets import IPIB_OFFSET, TARGETS, file, known_image, machine, patched
 from zseal.errors import FormatError, ZsealError
 from zseal.image.model import Component
@@ -29,6 +30,10 @@ def test_any_bytes_are_understood_or_refused(target: Callable[[bytes], None]) ->
         target(data)
 
     run()
+
+
+def test_what_fuzzing_found_stays_harmless() -> None:
+    assert replay("image", TARGETS) > 50
 
 
 INTERESTING = st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255)
