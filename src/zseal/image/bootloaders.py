@@ -12,15 +12,13 @@ import importlib.resources
 from pathlib import Path
 
 from zseal.errors import InputError
+from zseal.formats.image_layout import Stage3aArguments, Stage3bArguments
 
-STAGE3A_ARGUMENTS_SIZE = 24
-"""Size in bytes of the arguments at the end of stage3a."""
-STAGE3B_ARGUMENTS_SIZE = 64
-"""Size in bytes of the arguments at the end of stage3b."""
+MAX_SIZE = 1 << 20
+"""Bytes: real ones have some 10 KiB; a wrong file must not be read whole."""
 
 _STAGE3A = "stage3a.bin"
 _STAGE3B = ("stage3b_reloc.bin", "stage3b.bin")
-_MAX_SIZE = 1 << 20  # real ones have some 10 KiB; a wrong file must not be read whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +33,8 @@ class Bootloaders:
     stage3b: bytes
 
     def __post_init__(self) -> None:
-        _check_size(self.stage3a, STAGE3A_ARGUMENTS_SIZE, "stage3a")
-        _check_size(self.stage3b, STAGE3B_ARGUMENTS_SIZE, "stage3b")
+        _check_size(self.stage3a, Stage3aArguments.SIZE, "stage3a")
+        _check_size(self.stage3b, Stage3bArguments.SIZE, "stage3b")
 
     @classmethod
     def default(cls) -> Bootloaders:
@@ -56,27 +54,45 @@ class Bootloaders:
             raise InputError("not a directory", where=str(folder), hint=f"it has to hold {_STAGE3A} and {_STAGE3B[0]}")
         stage3b = next((folder / name for name in _STAGE3B if (folder / name).exists()), folder / _STAGE3B[0])
         return cls(
-            stage3a=_read(folder / _STAGE3A, STAGE3A_ARGUMENTS_SIZE), stage3b=_read(stage3b, STAGE3B_ARGUMENTS_SIZE)
+            stage3a=_read(folder / _STAGE3A, Stage3aArguments.SIZE), stage3b=_read(stage3b, Stage3bArguments.SIZE)
         )
 
 
-def identify(stage3a: bytes) -> str:
-    """Say whose bootloader ``stage3a`` is: ``"zseal"`` for ours, else ``"unknown"``.
+@dataclasses.dataclass(frozen=True)
+class FoundStage3a:
+    """The stage3a of an image: what a machine runs before the image is protected. Nothing authenticates it."""
 
-    Arguments that were filled in do not matter.
-    """
-    known = _without_arguments(Bootloaders.default().stage3a)
-    return "zseal" if _without_arguments(stage3a) == known else "unknown"
+    size: int
+    """Bytes, the arguments included."""
+    sha256: bytes
+    """Digest of all but the arguments, which are different in every image."""
+    ipib_offset: int
+    """File offset of the IPL parameter block that it hands to the hypervisor."""
+
+    @classmethod
+    def identify(cls, stage3a: bytes, ipib_offset: int) -> FoundStage3a:
+        """Return what can be said of the content ``stage3a``."""
+        return cls(len(stage3a), _digest(stage3a), ipib_offset)
+
+    @property
+    def owner(self) -> str:
+        """Whose it is: ``zseal`` for the one that comes with this version, else ``unknown``."""
+        return "zseal" if self.sha256 == _digest(Bootloaders.default().stage3a) else "unknown"
+
+    def __str__(self) -> str:
+        if self.owner == "zseal":
+            return "zseal's"
+        return f"another tool's or version's, {self.size} bytes, SHA-256 {self.sha256.hex()[:16]}…"
 
 
-def _without_arguments(stage3a: bytes) -> bytes:
-    return hashlib.sha256(stage3a[:-STAGE3A_ARGUMENTS_SIZE]).digest()
+def _digest(stage3a: bytes) -> bytes:
+    return hashlib.sha256(stage3a[: -Stage3aArguments.SIZE]).digest()
 
 
 def _read(path: Path, arguments_size: int) -> bytes:
     try:
         with path.open("rb") as file:
-            blob = file.read(_MAX_SIZE + 1)
+            blob = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise InputError(f"can't read the bootloader: {error.strerror}", where=str(path)) from error
     _check_size(blob, arguments_size, str(path))
@@ -88,5 +104,5 @@ def _check_size(blob: bytes, arguments_size: int, where: str) -> None:
         raise InputError(
             f"not a bootloader: {len(blob)} bytes, but its arguments alone take {arguments_size}", where=where
         )
-    if len(blob) > _MAX_SIZE:
-        raise InputError(f"not a bootloader: larger than {_MAX_SIZE} bytes", where=where)
+    if len(blob) > MAX_SIZE:
+        raise InputError(f"not a bootloader: larger than {MAX_SIZE} bytes", where=where)

@@ -136,8 +136,9 @@ def image_json(
         "header_offset": image.header_offset,
         "ipib_offset": image.ipib_offset if image.ipib else None,
         "dialect": image.dialect.value if image.dialect else None,
-        "bootloader": image.bootloader,
-        "stage3a_size": image.stage3a_size,
+        "bootloader": image.stage3a.owner if image.stage3a else None,
+        "stage3a_size": image.stage3a.size if image.stage3a else None,
+        "stage3a_sha256": image.stage3a.sha256.hex() if image.stage3a else None,
         "missing_bytes": image.missing_bytes(),
         "components": [
             {
@@ -222,10 +223,9 @@ def _flag_section(title: str, lines: list[str]) -> list[str]:
 def _image_section(image: Image, digests_match: bool | None) -> list[str]:
     if image.ipib is None:
         return ["no component list found: this is a bare header, or the rest of the image is damaged"]
-    built = {"zseal": "zseal's", "unknown": "another tool's", None: "not found"}[image.bootloader]
     layout = f"{image.dialect.value} layout" if image.dialect else "unknown layout"
     at = f" at offset {image.base:#x}" if image.base else ""
-    lines = [f"Image{at} ({layout}, boot loader: {built})"]
+    lines = [f"Image{at} ({layout}, boot loader: {image.stage3a or 'not found'})"]
     lines += [
         f"  {part.name:<9} {part.address:#012x} {part.size:>12} bytes {part.size // 4096:>8} pages"
         for part in image.components

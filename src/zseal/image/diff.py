@@ -14,7 +14,7 @@ from zseal.crypto.header import open_header
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.crypto.xts import XtsPages
 from zseal.errors import VerificationError
-from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, Stage3aArguments
+from zseal.formats.image_layout import PAGE_SIZE
 from zseal.formats.se_header import PlainFlags, SecretArea, SeHeader
 from zseal.image.describe import PLAIN_FLAG_NAMES, SECRET_FLAG_NAMES, flag_lines
 from zseal.image.locate import read_at
@@ -227,21 +227,12 @@ def _loader_differences(a: _Side, b: _Side) -> Iterator[Difference]:
             b.image.dialect.value if b.image.dialect else "unknown",
         ),
         ("header address", f"{_address(a):#x}", f"{_address(b):#x}"),
-        ("boot loader stage3a", _stage3a(a), _stage3a(b)),
+        ("boot loader stage3a", str(a.image.stage3a or "not found"), str(b.image.stage3a or "not found")),
     )
 
 
 def _address(side: _Side) -> int:
     return side.image.header_offset - side.image.base
-
-
-def _stage3a(side: _Side) -> str:
-    size = side.image.stage3a_size
-    if size is None:
-        return "not found"
-    code = read_at(side.stream, side.image.base + STAGE3A_ADDRESS, size - Stage3aArguments.SIZE)
-    owner = "zseal's" if side.image.bootloader == "zseal" else "another tool's"
-    return f"{owner}, {size} bytes, SHA-256 {hashlib.sha256(code).hexdigest()[:16]}…"
 
 
 def _component_differences(a: _Side, b: _Side) -> Iterator[Difference]:

@@ -17,11 +17,11 @@ from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
 from zseal.formats.image_metadata import ImageMetadata
 from zseal.formats.ipib import MAX_LENGTH, Ipib
 from zseal.formats.se_header import MAGIC, MAX_HEADER_SIZE, SIZE_PREFIX, SeHeader, parse_header, read_header_size
+from zseal.image.bootloaders import MAX_SIZE as MAX_STAGE3A
+from zseal.image.bootloaders import FoundStage3a
 
 # pvimg looks for the header on 21 pages, the first included
 _PROBES = 21
-# stage3a has some 10 KiB: nobody's reaches further back from the header
-_MAX_STAGE3A = 1 << 20
 _WINDOW = 4 << 20
 # offsets found in a file may be any u64; no file is as long
 _MAX_OFFSET = 1 << 62
@@ -38,8 +38,8 @@ class Place:
     metadata: ImageMetadata | None = None
     ipib: Ipib | None = None
     ipib_offset: int | None = None
-    stage3a_end: int | None = None
-    """File offset behind stage3a; None where its arguments were not found."""
+    stage3a: FoundStage3a | None = None
+    """None where no arguments that name this header were found."""
     base: int = 0
 
 
@@ -124,22 +124,22 @@ def _complete(stream: BinaryIO, offset: int, metadata: ImageMetadata | None, bas
     nothing tells the ``base`` at which the image begins, that block does.
     """
     header = _header_at(stream, offset)
-    end = _stage3a_end(stream, offset, header)
-    at, ipib = offset - PAGE_SIZE, None
+    arguments = _stage3a_arguments(stream, offset, header)
     if metadata:
         at = (base or 0) + metadata.ipib_offset
         ipib = _ipib_at(stream, at)
-    elif end is not None:
-        start = end - Stage3aArguments.SIZE
-        at = start + Stage3aArguments.unpack(read_at(stream, start, end - start)).ipib_offset
+    elif arguments is not None:
+        at = _named_ipib(stream, arguments)
         ipib = _ipib_at(stream, at)
     else:
+        at = offset - PAGE_SIZE
         ipib = _ipib_at(stream, at)
         if ipib is None or ipib.header.header_size != header.size:
             return Place(header, offset)
     if base is None:
         base = max(0, offset - _header_address(ipib, header)) if ipib else 0
-    return Place(header, offset, metadata, ipib, at, end, base)
+    stage3a = None if arguments is None else _stage3a(stream, base + STAGE3A_ADDRESS, arguments)
+    return Place(header, offset, metadata, ipib, at, stage3a, base)
 
 
 def _header_address(ipib: Ipib, header: SeHeader) -> int:
@@ -154,15 +154,28 @@ def _ipib_at(stream: BinaryIO, offset: int) -> Ipib | None:
         return None
 
 
-def _stage3a_end(stream: BinaryIO, header_offset: int, header: SeHeader) -> int | None:
-    """Return the file offset behind stage3a, whose last bytes say how far away this header is and how large."""
-    start = header_offset - min(header_offset // 8 * 8, _MAX_STAGE3A)
+def _stage3a_arguments(stream: BinaryIO, header_offset: int, header: SeHeader) -> int | None:
+    """Return the file offset of stage3a's arguments, which say how far away this header is and how large."""
+    start = header_offset - min(header_offset // 8 * 8, MAX_STAGE3A)
     words = np.frombuffer(read_at(stream, start, header_offset - start), ">u8")
     if len(words) * 8 < Stage3aArguments.SIZE:
         return None
     distances = np.arange(header_offset - start, 0, -8, dtype=np.uint64)
     hits = np.flatnonzero((words[:-2] == distances[:-2]) & (words[1:-1] == header.size))
-    return start + 8 * int(hits[-1]) + Stage3aArguments.SIZE if len(hits) else None
+    return start + 8 * int(hits[-1]) if len(hits) else None
+
+
+def _named_ipib(stream: BinaryIO, arguments: int) -> int:
+    """Return the file offset of the IPL parameter block that stage3a's arguments at the offset ``arguments`` name."""
+    return arguments + Stage3aArguments.unpack(read_at(stream, arguments, Stage3aArguments.SIZE)).ipib_offset
+
+
+def _stage3a(stream: BinaryIO, start: int, arguments: int) -> FoundStage3a | None:
+    """Return what is known of the stage3a that begins at the file offset ``start`` and ends with its arguments."""
+    size = arguments + Stage3aArguments.SIZE - start
+    if not Stage3aArguments.SIZE < size <= MAX_STAGE3A:
+        return None
+    return FoundStage3a.identify(read_at(stream, start, size), _named_ipib(stream, arguments))
 
 
 def _magics(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from zseal.errors import FormatError
-from zseal.formats.image_layout import STAGE3A_ADDRESS, Dialect, classify_prefix
+from zseal.formats.image_layout import Dialect, classify_prefix
 from zseal.formats.ipib import Ipib
 from zseal.formats.se_header import SeHeader
-from zseal.image.bootloaders import identify
-from zseal.image.locate import file_size, locate, read_at
+from zseal.image.bootloaders import FoundStage3a
+from zseal.image.locate import file_size, locate
 from zseal.image.model import Component
 from zseal.image.source import Source, open_seekable
-
-_MAX_STAGE3A = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +33,8 @@ class Image:
     """In the order of the IPL parameter block; empty for a bare header."""
     dialect: Dialect | None
     """Whose order of components this is; None for a bare header or another's numbering."""
-    bootloader: str | None
-    """Whose stage3a this is: ``zseal``, ``unknown``, or None where none was found."""
-    stage3a_size: int | None
+    stage3a: FoundStage3a | None
+    """The plaintext boot loader; None where none was found that names this header."""
     file_size: int
     where: str | None
     """The file, for messages."""
@@ -78,10 +75,6 @@ def _read(stream: BinaryIO, where: str | None) -> Image:
     place = locate(stream)
     components = tuple(Component.from_ipib(listed) for listed in place.ipib.components) if place.ipib else ()
     dialects = {known[1] if known else None for known in (classify_prefix(part.tweak_prefix) for part in components)}
-    stage3a = None
-    start = place.base + STAGE3A_ADDRESS
-    if place.stage3a_end is not None and start < place.stage3a_end <= start + _MAX_STAGE3A:
-        stage3a = read_at(stream, start, place.stage3a_end - start)
     return Image(
         header=place.header,
         header_offset=place.header_offset,
@@ -90,8 +83,7 @@ def _read(stream: BinaryIO, where: str | None) -> Image:
         ipib_offset=place.ipib_offset,
         components=components,
         dialect=dialects.pop() if len(dialects) == 1 else None,
-        bootloader=identify(stage3a) if stage3a else None,
-        stage3a_size=len(stage3a) if stage3a else None,
+        stage3a=place.stage3a,
         file_size=size,
         where=where,
     )

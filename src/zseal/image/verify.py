@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from zseal.arch.psw import Psw
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.crypto.xts import XtsPages
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import atomic_output
-from zseal.formats.image_layout import PAGE_SIZE, ComponentKind
+from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, ComponentKind
 from zseal.formats.se_header import PlainFlags
-from zseal.image.locate import suspected_header
+from zseal.image.locate import read_at, suspected_header
 from zseal.image.model import Component, Progress
 from zseal.image.pages import check_complete, component_sizes, process_pages
 from zseal.image.read import Image, open_image
@@ -56,8 +57,8 @@ def verify_image(
     get mode 0600 and replace others only with ``overwrite``), trimmed to their original sizes; nothing appears unless
     every check holds. The NUL that ends a command line is not part of the extracted ``parmfile``.
 
-    Raises UvcRefusal with the rc and rrc of the failing check, FormatError where the file is no complete image,
-    InputError and OutputError where files can't be read or written.
+    Raises UvcRefusal with the rc and rrc of the failing check, FormatError where the file is no complete image or its
+    plain parts do not lead to these components, InputError and OutputError where files can't be read or written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -89,6 +90,7 @@ def _verify(
 ) -> Verification:
     accepted = accept_header(image.header.pack(), keys)
     check_complete(image, stream)
+    _check_way_to_the_components(image, stream)
     _check_count(image, accepted)
     xts = None if PlainFlags.NO_COMPONENT_ENCRYPTION in accepted.pcf else XtsPages(accepted.image_key)
     components = component_sizes(image, stream, accepted.psw.address, xts)
@@ -109,6 +111,33 @@ def _verify(
         backup_key=accepted.host_key_hash != key_hash(keys.host.public_key()),
         extracted=tuple(paths),
     )
+
+
+def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
+    """Raise FormatError where starting the image does not lead to the components that are verified.
+
+    These parts are plain and the ultravisor never sees them: what they say decides what it is asked to verify.
+    """
+    if image.stage3a is None:
+        raise FormatError(
+            "no boot loader (stage3a) that names this SE header was found: it is missing or was changed",
+            where=image.where,
+            hint="take an undamaged copy",
+        )
+    if image.stage3a.ipib_offset != image.ipib_offset:
+        raise FormatError(
+            f"the boot loader (stage3a) hands over the component list at byte {image.stage3a.ipib_offset}, the image's "
+            f"metadata name the one at byte {image.ipib_offset}",
+            where=image.where,
+            hint="take an undamaged copy",
+        )
+    start = Psw.from_short(int.from_bytes(read_at(stream, image.base, 8), "big"))
+    if not 0 <= start.address - STAGE3A_ADDRESS < image.stage3a.size:
+        raise FormatError(
+            f"the PSW at its beginning leads to {start.address:#x}, not to the boot loader (stage3a)",
+            where=image.where,
+            hint="take an undamaged copy",
+        )
 
 
 def _check_count(image: Image, accepted: AcceptedHeader) -> None:

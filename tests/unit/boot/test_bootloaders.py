@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import InputError
-from zseal.image.bootloaders import Bootloaders, identify
+from zseal.image.bootloaders import Bootloaders, FoundStage3a
 from zseal.testguest import kernel
 
 STAGE3A = b"a" * 100
@@ -74,8 +74,10 @@ def test_blobs_given_directly_are_checked_too() -> None:
 
 def test_ours_are_recognised_whatever_their_arguments() -> None:
     ours = Bootloaders.default().stage3a
-    assert identify(ours) == identify(ours[:-24] + b"x" * 24) == "zseal"
-    assert identify(b"x" + ours[1:]) == identify(STAGE3A) == identify(b"") == "unknown"
+    for same in (ours, ours[:-24] + b"x" * 24):
+        assert FoundStage3a.identify(same, 0).owner == "zseal"
+    for other in (b"x" + ours[1:], STAGE3A, b""):
+        assert FoundStage3a.identify(other, 0).owner == "unknown"
 
 
 def test_test_guest_looks_like_a_linux_kernel() -> None:

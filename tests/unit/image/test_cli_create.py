@@ -221,7 +221,8 @@ def test_own_boot_loaders_can_be_given(create: Runner, tmp_path: Path) -> None:
     (folder / "stage3b_reloc.bin").write_bytes(bytes(128))
     ran = create("--no-verify", "--x-bootloader-directory", folder)
     assert ran.code == 0 and "boot loaders are taken from" in ran.err
-    assert read_image(tmp_path / "image").bootloader == "unknown"
+    stage3a = read_image(tmp_path / "image").stage3a
+    assert stage3a is not None and stage3a.owner == "unknown"
 
 
 @pytest.mark.parametrize("option", ["-h", "--help", "--help-all", "--help-experimental"])

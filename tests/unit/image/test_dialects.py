@@ -96,7 +96,8 @@ CONTENT = (KERNEL, RAMDISK, COMMAND_LINE.rstrip(b"\0"))
 def test_image_of_genprotimg_is_read_and_extracted(tmp_path: Path) -> None:
     data = Builder().build()
     image = read_image(data)
-    assert (image.dialect, image.bootloader, image.stage3a_size) == (Dialect.GENPROTIMG, "unknown", STAGE3A_SIZE)
+    assert image.stage3a is not None
+    assert (image.dialect, image.stage3a.owner, image.stage3a.size) == (Dialect.GENPROTIMG, "unknown", STAGE3A_SIZE)
     assert [part.kind for part in image.components] == [
         ComponentKind.KERNEL, ComponentKind.CMDLINE, ComponentKind.RAMDISK, ComponentKind.STAGE3B,
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from zseal.ultravisor.refusal import UvcRefusal
 
 MACHINE = MachineKeys(HOST_KEYS[0])
 OTHER = ec.derive_private_key(4711, ec.SECP521R1())
+ARGUMENTS_AT = 0x10000 + 4656 - 24
 HEADER, KERNEL_AT, RAMDISK_AT, CMDLINE_AT, STAGE3B_AT, IPIB = 0x14000, 0x15000, 0x17000, 0x18000, 0x19000, 0x1A000
 
 
@@ -117,6 +118,29 @@ def test_component_list_attacks_get_the_code_of_their_digest() -> None:
     assert refusal(moved(0, size=0x1000)) == (0x102, 0x1D)
     assert refusal(moved(1, address=CMDLINE_AT)) == (0x102, 0x1A)
     assert refusal(moved(1, tweak_prefix=listed()[1].tweak_prefix + 1)) == (0x102, 0x1C)
+
+
+@pytest.mark.parametrize(
+    ("offset", "message"),
+    [
+        (0x6, "the PSW at its beginning leads to 0x1ef00"),
+        (ARGUMENTS_AT + 0x7, "no boot loader .stage3a. that names this SE header"),
+        (ARGUMENTS_AT + 0xF, "no boot loader .stage3a. that names this SE header"),
+        (ARGUMENTS_AT + 0x17, "hands over the component list at byte"),
+        (0xC01B, "(component list|component list is|IPL parameter block)"),
+    ],
+)
+def test_changed_plain_parts_that_lead_elsewhere_are_refused(offset: int, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        verify_image(flipped(offset, 0xFF), MACHINE)
+
+
+def test_other_component_list_than_the_boot_loader_hands_over_is_refused() -> None:
+    """A whole and correct list counts for nothing if the machine gets another."""
+    data = bytearray(known() + bytes(-len(known()) % 4096) + known()[IPIB:])
+    data[0xC014:0xC01C] = (len(data) - len(known()[IPIB:])).to_bytes(8, "big")
+    with pytest.raises(FormatError, match=f"hands over the component list at byte {IPIB}, the image's metadata"):
+        verify_image(bytes(data), MACHINE)
 
 
 @pytest.mark.parametrize("offset", [KERNEL_AT, KERNEL_AT + 0x1FFF, RAMDISK_AT + 77, CMDLINE_AT, STAGE3B_AT + 0xFFF])

@@ -72,7 +72,7 @@ class BootImage(Recogniser):
         problems = []
         if image.ipib is not None:
             fields["dialect"] = image.dialect.value if image.dialect else None
-            fields["bootloader"] = image.bootloader
+            fields["bootloader"] = image.stage3a.owner if image.stage3a else None
             fields["components"] = _component_lines(image.ipib)
             steps += [
                 sample.command("zseal image verify {file} --machine DIR"),
