@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import codecs
+import collections
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -23,7 +24,10 @@ MAX_SIZE = 16 * 1024 * 1024
 """Largest document read, in bytes; libvirt's own largest domains have some hundred KiB."""
 MAX_DEPTH = 100
 """Deepest nesting; the deepest element of libvirt's schema stands at 12."""
-MAX_ELEMENTS = 100_000
+MAX_ELEMENTS = 20_000
+"""Most elements and comments; a domain with every device libvirt allows has some thousand."""
+MAX_ATTRIBUTES = 100
+"""Most attributes of one element; libvirt's schema knows 30 at most."""
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 """The namespace of ``qemu:commandline``; its elements carry the tag ``{namespace}name``."""
@@ -57,7 +61,19 @@ class AttributeSpan:
 class Element:
     """One element with its attributes, children and offsets. ``tag`` is the plain name, or ``{namespace}name``."""
 
-    __slots__ = ("attributes", "children", "close", "data", "name", "parent", "start", "tag", "text")
+    __slots__ = (
+        "_place",
+        "_steps",
+        "attributes",
+        "children",
+        "close",
+        "data",
+        "name",
+        "parent",
+        "start",
+        "tag",
+        "text",
+    )
 
     def __init__(
         self, data: bytes, name: str, tag: str, attributes: dict[str, str], parent: Element | None, start: int
@@ -68,6 +84,8 @@ class Element:
         self.attributes = attributes
         self.parent = parent
         self.children: list[Element] = []
+        self._place = len(parent.children) if parent is not None else 0
+        self._steps: list[str] | None = None
         self.text = ""
         self.start = start
         self.close = start  # where expat reports the end: the end tag's "<", or behind the ">" of an empty-element tag
@@ -133,16 +151,23 @@ class Element:
     def path(self) -> str:
         """An XPath of the element, such as ``/domain/devices/disk[2]``; a position only where there are several."""
         parts: list[str] = []
-        element: Element | None = self
-        while element is not None:
-            part = element.name
-            if element.parent is not None:
-                same = [child for child in element.parent.children if child.name == element.name]
-                if len(same) > 1:
-                    part += f"[{next(i for i, child in enumerate(same, 1) if child is element)}]"
-            parts.append(part)
+        element = self
+        while element.parent is not None:
+            parts.append(element.parent.steps[element._place])
             element = element.parent
-        return "/" + "/".join(reversed(parts))
+        return "/" + "/".join(reversed([*parts, element.name]))
+
+    @property
+    def steps(self) -> list[str]:
+        """What leads to each child in an XPath, in order; made once, for a document can have thousands."""
+        if self._steps is None:
+            totals = collections.Counter(child.name for child in self.children)
+            seen: collections.Counter[str] = collections.Counter()
+            self._steps = []
+            for child in self.children:
+                seen[child.name] += 1
+                self._steps.append(f"{child.name}[{seen[child.name]}]" if totals[child.name] > 1 else child.name)
+        return self._steps
 
 
 class NotWellFormedError(FormatError):
@@ -156,28 +181,50 @@ class NotWellFormedError(FormatError):
 
 
 class LineIndex:
-    """Turns byte offsets of a UTF-8 text into positions."""
+    """Turns byte offsets of a UTF-8 text into positions; quick for offsets that ascend."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._starts = [0, *(match.end() for match in re.finditer(rb"\n", data))]
+        self._ascii = data.isascii()
+        self._known = (0, 0)
+        """An offset, and its column from 0: lines can be as long as the text."""
 
     def position(self, offset: int) -> Position:
         """Return the line and column of the byte ``offset``."""
         line = bisect.bisect_right(self._starts, offset) - 1
-        prefix = self._data[self._starts[line] : offset]
-        return Position(line + 1, len(prefix.decode("utf-8", "replace")) + 1)
+        start = self._starts[line]
+        if self._ascii:
+            return Position(line + 1, offset - start + 1)
+        known, column = self._known
+        if not start <= known <= offset:
+            known, column = start, 0
+        column += len(self._data[known:offset].decode("utf-8", "replace"))
+        self._known = (offset, column)
+        return Position(line + 1, column + 1)
 
 
 class Document:
-    """A parsed domain XML: its name for messages, its UTF-8 text and its root element."""
+    """A parsed domain XML: its name for messages, its UTF-8 text and its root element.
+
+    Raises NotWellFormedError, and FormatError for what is hostile or no domain.
+    """
 
     def __init__(self, name: str, data: bytes, encoding: str = "utf-8") -> None:
         self.name = name
         self.data = data
         self.encoding = encoding
         reader = _Reader(data)
-        self.root = reader.run()
+        try:
+            self.root = reader.run()
+        except NotWellFormedError as error:
+            position = self.position(error.offset)
+            error.where = f"{name}:{position.line}:{position.column}"
+            error.hint = "zseal domain fix repairs the usual slips"
+            raise
+        except FormatError as error:
+            error.where = name
+            raise
         self.comments = tuple(reader.comments)
         """The texts of the document's comments."""
 
@@ -259,11 +306,18 @@ class _Reader:
         self.parser.CommentHandler = self._comment
         self.comments: list[str] = []
         self.stack: list[Element] = []
+        self.texts: list[list[str]] = []
         self.root: Element | None = None
         self.count = 0
 
     def _comment(self, text: str) -> None:
+        self._count()
         self.comments.append(text)
+
+    def _count(self) -> None:
+        self.count += 1
+        if self.count > MAX_ELEMENTS:
+            raise FormatError(f"the XML has more than {MAX_ELEMENTS:,} elements and comments, no domain has")
 
     def _doctype(self, *_: object) -> None:
         raise FormatError(
@@ -288,11 +342,11 @@ class _Reader:
         return f"{{{uri}}}{local}" if uri else name
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self.count += 1
+        self._count()
         if len(self.stack) >= MAX_DEPTH:
             raise FormatError(f"the XML is nested deeper than {MAX_DEPTH} elements, no domain is")
-        if self.count > MAX_ELEMENTS:
-            raise FormatError(f"the XML has more than {MAX_ELEMENTS} elements, no domain has")
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise FormatError(f"an element of the XML has more than {MAX_ATTRIBUTES} attributes, none in a domain has")
         parent = self.stack[-1] if self.stack else None
         tag = name if ":" not in name and "xmlns" not in attributes and self._plain else self._tag(name, attributes)
         element = Element(self.data, name, tag, attributes, parent, self.parser.CurrentByteIndex)
@@ -301,17 +355,20 @@ class _Reader:
         else:
             parent.children.append(element)
         self.stack.append(element)
+        self.texts.append([])
 
     @property
     def _plain(self) -> bool:
         return self.root is None or "xmlns" not in self.root.attributes
 
     def _finish(self, _name: str) -> None:
-        self.stack.pop().close = self.parser.CurrentByteIndex
+        element = self.stack.pop()
+        element.close = self.parser.CurrentByteIndex
+        element.text = "".join(self.texts.pop())
 
     def _text(self, text: str) -> None:
-        if self.stack:
-            self.stack[-1].text += text
+        if self.texts:
+            self.texts[-1].append(text)
 
     def run(self) -> Element:
         try:

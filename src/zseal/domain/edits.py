@@ -6,6 +6,7 @@ and quote character of what stands around them.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
@@ -31,8 +32,23 @@ class Change(tuple[Edit, ...]):
     __slots__ = ()
 
 
-def _overlap(edit: Edit, taken: Sequence[Edit]) -> bool:
-    return any(edit.start == other.start or (edit.start < other.end and other.start < edit.end) for other in taken)
+class _Taken:
+    """The edits that are to be applied, by their places."""
+
+    def __init__(self) -> None:
+        self.edits: list[Edit] = []
+
+    def touches(self, edit: Edit) -> bool:
+        """Whether the edit begins where another one does, or overlaps one."""
+        place = bisect.bisect_left(self.edits, edit.start, key=lambda edit: edit.start)
+        if place and self.edits[place - 1].end > edit.start:
+            return True
+        return place < len(self.edits) and (self.edits[place].start == edit.start or self.edits[place].start < edit.end)
+
+    def add(self, change: Change) -> None:
+        """Take a change; several insertions at one place keep their order."""
+        for edit in change:
+            bisect.insort_right(self.edits, edit, key=lambda edit: (edit.start, edit.end))
 
 
 def apply(data: bytes, changes: Iterable[Change]) -> tuple[bytes, int]:
@@ -40,18 +56,17 @@ def apply(data: bytes, changes: Iterable[Change]) -> tuple[bytes, int]:
 
     A change that repeats an applied one counts as applied; one that overlaps it is left for another round.
     """
-    taken: list[Edit] = []
+    taken = _Taken()
     done: set[Change] = set()
     for change in changes:
         if not change or change in done:
             continue
-        if not any(_overlap(edit, taken) for edit in change):
-            taken.extend(change)
+        if not any(taken.touches(edit) for edit in change):
+            taken.add(change)
             done.add(change)
     pieces = []
     offset = 0
-    # a stable sort keeps the order of several insertions of one change at one place
-    for edit in sorted(taken, key=lambda edit: (edit.start, edit.end)):
+    for edit in taken.edits:
         pieces += [data[offset : edit.start], edit.text]
         offset = edit.end
     return b"".join([*pieces, data[offset:]]), len(done)

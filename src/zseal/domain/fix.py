@@ -96,7 +96,7 @@ def unified_diff(result: FixResult, name: str) -> bytes:
     """The difference as ``diff -u`` and ``git diff`` show it; empty where nothing was repaired."""
     before = result.before.splitlines(keepends=True)
     after = result.after.splitlines(keepends=True)
-    file = name.encode()
+    file = name.lstrip("/").encode()
     lines = difflib.diff_bytes(difflib.unified_diff, before, after, b"a/" + file, b"b/" + file)
     text = b""
     for line in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import PurePath
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.ADVICE
 def _rule(rule: Rule) -> dict[str, object]:
     return {
         "id": rule.id,
-        "name": "".join(word.capitalize() for word in rule.title.split() if word.isalnum()) or rule.id,
+        "name": "".join(word.capitalize() for word in re.findall(r"\w+", rule.title)),
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": f"{rule.why} {rule.effect}"},
         "help": {"text": rule.remedy},

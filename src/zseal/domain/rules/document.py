@@ -18,8 +18,8 @@ TABLE.rule(
     why="libvirt reads XML, and XML with an element left open or an attribute without quotes is not XML. The sample "
     "domains on libvirt's own page about protected virtualization leave the disk's <driver …> open.",
     effect="virsh define, virsh create and virt-xml-validate refuse the file with a tag mismatch, often lines later.",
-    remedy="Close the element where the message says; zseal domain fix repairs the common slips.",
-    safety=Safety.ASK, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
+    remedy="Close the element, or repair the slip, where the message says.",
+    safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
     example="<disk type='file' device='disk'>\n  <driver name='qemu' type='qcow2'>\n  <source file='/images/a.qcow2'/>"
     "\n  <target dev='vda' bus='virtio'/>\n</disk>",
 )(nothing)  # fmt: skip

@@ -76,7 +76,7 @@ def _libvirt(ctx: Context) -> Iterator[Hit]:
     else:
         for device in ctx.domain.virtio:
             if device.covered and version < device.kind.iommu_since:
-                message = f"{have} does not know iommu='on' for a {device.kind.tag}"
+                message = f"{have} does not know iommu='on' on <{device.kind.tag}>"
                 yield Hit(device.driver, f"{message}, {show(device.kind.iommu_since)} does")
     feature = ctx.root.find("features", "async-teardown")
     if feature is not None and version < ASYNC_TEARDOWN:
