@@ -68,7 +68,7 @@ def test_the_iommu_style_for_qemu_covers_every_virtio_device() -> None:
 
 
 def _qcow2(path: Path) -> None:
-    """Write an empty qcow2 disk of 1 MiB: header, refcount table, refcount block and L1 table, a 64 KiB cluster each."""
+    """Write an empty disk of 1 MiB: header, refcount table, refcount block and L1 table, a 64 KiB cluster each."""
     cluster = 1 << 16
     header = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 0, 0, 16, 1 << 20, 0, 1, 3 * cluster, cluster, 1, 0, 0)
     parts = [header, struct.pack(">Q", 2 * cluster), struct.pack(">4H", 1, 1, 1, 1), b""]
