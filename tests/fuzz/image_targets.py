@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.errors import ZsealError
 from zseal.formats.ipib import Ipib
+from zseal.formats.key_hashes import parse_key_hashes
 from zseal.formats.se_header import SecretArea, parse_header
 from zseal.image.build import build_image
 from zseal.image.describe import HeaderView, image_json, info_json, info_text
 from zseal.image.diff import compare_images, machine_opener
-from zseal.image.keytest import parse_key_hashes
 from zseal.image.model import Component
 from zseal.image.read import read_image
 from zseal.image.stage3b import find_arguments

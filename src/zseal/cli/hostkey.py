@@ -71,7 +71,11 @@ def verify(
             _print_document(document)
     for document in report.documents:
         options.print_warnings(document)
-    report.raise_for_refusal()
+    for document in report.documents:
+        if document.refusal is not None:
+            typer.echo(f"error: {document.refusal}", err=True)
+    if not report.accepted:
+        raise typer.Exit(1)
 
 
 def _print_document(report: DocumentReport) -> None:
@@ -86,14 +90,14 @@ def _report_json(report: Report) -> dict[str, object]:
 
 
 def _document_json(report: DocumentReport) -> dict[str, object]:
-    from zseal.hostkeys.describe import describe
+    from zseal.hostkeys.describe import host_key_hash
 
     failure = report.failure
     return {
         "source": report.document.source,
         "accepted": report.accepted,
         "software": report.software,
-        "host_key_hash": describe(report.document.certificate)["host_key_hash"],
+        "host_key_hash": host_key_hash(report.document.certificate),
         "checks": [
             {"rule": check.rule.value, "passed": check.passed, "detail": check.detail} for check in report.checks
         ],

@@ -11,8 +11,7 @@ from typer.core import TyperCommand
 from zseal.cli import hostkey_options as options
 from zseal.cli.messages import Messages, Quiet, Verbose
 from zseal.errors import UsageError
-
-_DEFAULT_HASHES = "/sys/firmware/uv/keys/all"
+from zseal.formats.key_hashes import KEY_HASHES
 
 
 class TestCommand(TyperCommand):
@@ -21,7 +20,7 @@ class TestCommand(TyperCommand):
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
         """Give ``--key-hashes`` its default value."""
         end = args.index("--") if "--" in args else len(args)
-        filled = [f"--key-hashes={_DEFAULT_HASHES}" if arg == "--key-hashes" else arg for arg in args[:end]]
+        filled = [f"--key-hashes={KEY_HASHES}" if arg == "--key-hashes" else arg for arg in args[:end]]
         return super().parse_args(ctx, filled + args[end:])
 
 
@@ -36,7 +35,7 @@ def test(
         typer.Option(
             "--key-hashes",
             metavar="[=FILE]",
-            help=f"Hashes of the host keys of a machine, as Linux lists them (default: {_DEFAULT_HASHES}).",
+            help=f"Hashes of the host keys of a machine, as Linux lists them (default: {KEY_HASHES}).",
         ),
     ] = None,
     verbose: Verbose = 0,

@@ -61,7 +61,7 @@ def role_of(item: Certificate | Crl) -> Role:
         return Role.SIGNING_KEY
     if item.is_ca:
         return Role.ROOT_CA if item.self_signed else Role.INTERMEDIATE_CA
-    return Role.HOST_KEY_DOCUMENT if _is_host_key(item) else Role.CERTIFICATE
+    return Role.HOST_KEY_DOCUMENT if host_key_hash(item) else Role.CERTIFICATE
 
 
 def validity_of(item: Certificate | Crl, *, days: float, now: datetime) -> Validity:
@@ -85,8 +85,10 @@ def _state(begins: datetime, ends: datetime | None, days: float, now: datetime) 
     return State.EXPIRING if ends - now <= timedelta(days=days) else State.VALID
 
 
-def _is_host_key(certificate: Certificate) -> bool:
-    return isinstance(certificate.key, ec.EllipticCurvePublicKey) and isinstance(certificate.key.curve, CURVE)
+def host_key_hash(certificate: Certificate) -> str | None:
+    """Return the hash (phkh) that names the key of ``certificate`` in key slots, None for a key not on P-521."""
+    key = certificate.key
+    return key_hash(key).hex() if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVE) else None
 
 
 def describe(item: Certificate | Crl) -> dict[str, object]:
@@ -98,11 +100,9 @@ def describe(item: Certificate | Crl) -> dict[str, object]:
 
 
 def _describe_certificate(certificate: Certificate) -> dict[str, object]:
-    key = certificate.key
-    phkh = key_hash(key).hex() if isinstance(key, ec.EllipticCurvePublicKey) and _is_host_key(certificate) else None
-    authority = certificate.authority
+    role, authority = role_of(certificate), certificate.authority
     return {
-        "kind": role_of(certificate).value,
+        "kind": role.value,
         "source": certificate.source,
         "software": certificate.software,
         "subject": certificate.subject_text,
@@ -112,7 +112,7 @@ def _describe_certificate(certificate: Certificate) -> dict[str, object]:
         "not_after": certificate.not_after.isoformat(),
         "key": key_kind(certificate).removeprefix("a ").removeprefix("an "),
         "security_bits": certificate.strength,
-        "host_key_hash": phkh,
+        "host_key_hash": host_key_hash(certificate) if role is Role.HOST_KEY_DOCUMENT else None,
         "subject_key_id": certificate.key_id.hex() if certificate.key_id is not None else None,
         "authority_key_id": authority.key_id.hex() if authority and authority.key_id is not None else None,
         "crl_distribution_points": list(certificate.distribution_points),

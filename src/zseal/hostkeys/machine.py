@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import read_limited, write_atomic
+from zseal.formats.key_hashes import pack_key_hashes
 from zseal.hostkeys.authority import INTERMEDIATE_CRL, ROOT_CRL, SIGNING_KEY_CRL, Authority, Issuer, issue_crl
 from zseal.hostkeys.keyfile import load_private_key, private_key_pem
 from zseal.hostkeys.software import MARK
@@ -33,8 +34,6 @@ INTERMEDIATE_CA = "intermediate-ca.crt"
 SIGNING_KEY = "signing-key.crt"
 ISSUER_KEYS = "issuer-keys"
 
-# what /sys/firmware/uv/keys/all of a host lists: host key, backup host key, further ones
-KEY_HASH_LINES = 15
 
 FORMAT = 1
 VALIDITY = timedelta(days=30 * 365)
@@ -141,10 +140,8 @@ class Machine:
         return tuple(key_hash(key.public_key()) for key in keys if key is not None)
 
     def key_hashes_file(self) -> str:
-        """Return what ``/sys/firmware/uv/keys/all`` would say on this machine: 15 lines of 64 hexadecimal digits."""
-        lines = [value.hex() for value in self.host_key_hashes]
-        lines += ["0" * 64] * (KEY_HASH_LINES - len(lines))
-        return "".join(f"{line}\n" for line in lines)
+        """Return what ``/sys/firmware/uv/keys/all`` would say on this machine."""
+        return pack_key_hashes(self.host_key_hashes)
 
     def reissue_crls(
         self, *, revoke: Sequence[x509.Certificate] = (), days: float | None = None, now: datetime | None = None

@@ -106,6 +106,11 @@ class DocumentReport:
         """Whether every rule holds."""
         return self.failure is None
 
+    @property
+    def refusal(self) -> HostKeyVerificationError | None:
+        """What to raise or to tell about this document, None where it is accepted."""
+        return None if self.failure is None else HostKeyVerificationError(self, self.failure)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -121,5 +126,5 @@ class Report:
     def raise_for_refusal(self) -> None:
         """Raise HostKeyVerificationError for the first document that was refused, if any."""
         for document in self.documents:
-            if document.failure is not None:
-                raise HostKeyVerificationError(document, document.failure)
+            if document.refusal is not None:
+                raise document.refusal

@@ -98,6 +98,18 @@ def test_verify_refuses_and_says_which_rule_and_what_to_do(zseal: Command, box: 
     assert line.endswith("if you want that, name its root with --root-ca")
 
 
+def test_every_refused_document_has_its_own_line(zseal: Command, box: Path, tmp_path: Path) -> None:
+    documents: list[str | Path] = []
+    for curve in ("p256", "p384"):
+        (tmp_path / curve).write_bytes(Pki(host={"key": f"{curve}:h"}).parts["host"].pem())
+        documents += ["-k", tmp_path / curve]
+    result = zseal("hostkey", "verify", "-q", "-k", box / "host-key.crt", *documents, *trust(box))
+    assert (result.code, result.out) == (1, "")
+    refused = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ")[1] for line in refused] == [str(tmp_path / "p256"), str(tmp_path / "p384")]
+    assert all("rule key-type" in line and "; give the host-key document of the machine" in line for line in refused)
+
+
 def test_verify_json(zseal: Command, box: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "p256.crt"
     wrong.write_bytes(Pki(host={"key": "p256:h"}).parts["host"].pem())

@@ -32,7 +32,8 @@ class SoftwareMachine(Recogniser):
         problems = (f"others may enter it (mode {sample.mode:04o}): chmod 700",) if sample.mode & 0o077 else ()
         steps = (
             "zseal machine show {file}",
-            "zseal image create -k {file}/host-key.crt --bundle {file} -i KERNEL -o IMAGE",
+            "zseal image create -k {file}/host-key.crt --bundle {file} --root-ca {file}/root-ca.crt --offline"
+            " -i KERNEL -o IMAGE",
         )
         run = "zseal run IMAGE --machine {file}"
         return Description("machine", title, fields, problems, tuple(map(sample.command, (*steps, run))))

@@ -6,7 +6,8 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from zseal.errors import ZsealError
+from zseal.errors import FormatError, ZsealError
+from zseal.formats.key_hashes import MAX_SIZE, parse_key_hashes
 from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Certificates(Recogniser):
 
     @staticmethod
     def _describe(sample: Sample, objects: Objects) -> Description:
-        from zseal.hostkeys.describe import Role, State, describe, role_of, validity_of
+        from zseal.hostkeys.describe import State, describe, role_of, validity_of
 
         items: list[Certificate | Crl] = [*objects.certificates, *objects.crls]
         first = items[0]
@@ -129,9 +130,6 @@ class Certificates(Recogniser):
             for name, value in facts.items()
             if name not in ("kind", "source") and isinstance(value, str | int | bool)
         }
-        if role is not Role.HOST_KEY_DOCUMENT:
-            # any key on P-521 has such a hash, but only a host key is ever looked up by it
-            fields.pop("host_key_hash", None)
         if len(items) > 1:
             fields["objects"] = tuple(f"{role_of(item).value}: {item.label}" for item in items)
         state = validity_of(first, days=0, now=datetime.now(UTC)).state
@@ -173,17 +171,21 @@ class KeyHashes(Recogniser):
     """The content of /sys/firmware/uv/keys/all."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Fifteen lines of 64 hexadecimal digits."""
-        if sample.size > 2048 or not re.fullmatch(rb"(?:[0-9A-Fa-f]{64}\r?\n){14}[0-9A-Fa-f]{64}\s*", sample.head):
+        """Read it as Linux writes it."""
+        if sample.size > MAX_SIZE:
             return None
-        lines = sample.head.decode().split()
+        try:
+            listed = parse_key_hashes(sample.head.decode("ascii", "replace"), str(sample.path))
+        except FormatError:
+            return None
+        hashes = {item.line: item.phkh.hex() for item in listed}
         return Description(
             "key-hashes",
             "hashes of a host's keys, as /sys/firmware/uv/keys/all shows them",
             {
-                "host_key": lines[0],
-                "backup_host_key": lines[1] if lines[1].strip("0") else None,
-                "others": tuple(line for line in lines[2:] if line.strip("0")),
+                "host_key": hashes.get(1),
+                "backup_host_key": hashes.get(2),
+                "others": tuple(value for line, value in hashes.items() if line > 2),
             },
             (),
             (sample.command("zseal image test --key-hashes={file} IMAGE"),),
