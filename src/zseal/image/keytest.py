@@ -16,6 +16,6 @@ def load_key_hashes(path: Path = Path(KEY_HASHES)) -> tuple[ListedHash, ...]:
     """
     if path == Path(KEY_HASHES) and not path.exists():
         hint = "only a Secure Execution host with a recent kernel has it"
-        raise InputError("cannot read the key hashes: no such file", where=str(path), hint=hint)
+        raise InputError("cannot read the list of key hashes: no such file", where=str(path), hint=hint)
     text = read_limited(path, MAX_SIZE, "list of key hashes").decode("ascii", "replace")
     return parse_key_hashes(text, str(path))
