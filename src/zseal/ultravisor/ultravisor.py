@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE, OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
-from zseal.formats.uv_codes import Issuer, PageCall
+from zseal.formats.uv_codes import Command, Issuer, PageCall
 from zseal.formats.uvcb import QuiUvcb
 from zseal.ultravisor import access, calls_configuration, calls_storage, sie
 from zseal.ultravisor.addressspace import AddressSpace
@@ -207,7 +208,7 @@ class Ultravisor:
     def unpack_run(self, handle: int, gaddr: int, length: int, *, prefix: int, offset: int = 0) -> None:
         """UNPACK_IMG for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""
         for at, size in _pieces(length):
-            with self._lock, _counting(at):
+            with self._calls(Command.UNPACK_IMG, at, size):
                 calls_configuration.unpack_run(
                     self._machine, handle, gaddr + at, size, prefix=prefix, offset=offset + at
                 )
@@ -215,22 +216,37 @@ class Ultravisor:
     def import_run(self, handle: int, gaddr: int, length: int) -> None:
         """CONV_TO_SEC_STOR for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""
         for at, size in _pieces(length):
-            with self._lock, _counting(at):
+            with self._calls(Command.CONV_TO_SEC_STOR, at, size):
                 calls_storage.import_run(self._machine, handle, gaddr + at, size)
 
     def export_run(self, address: int, length: int) -> None:
         """CONV_FROM_SEC_STOR for each frame of ``length`` bytes; raises UvcRefusal, ``done`` counting those before."""
         for at, size in _pieces(length):
-            with self._lock, _counting(at):
+            with self._calls(Command.CONV_FROM_SEC_STOR, at, size):
                 frame, count = self._frames(address + at, size)
                 self._machine.secure.export_run(frame, count)
 
     def destroy_run(self, address: int, length: int) -> None:
         """DESTR_SEC_STOR for each frame of ``length`` bytes; raises UvcRefusal, ``done`` counting those before."""
         for at, size in _pieces(length):
-            with self._lock, _counting(at):
+            with self._calls(Command.DESTR_SEC_STOR, at, size):
                 frame, count = self._frames(address + at, size)
                 self._machine.secure.destroy_run(frame, count)
+
+    @contextlib.contextmanager
+    def _calls(self, command: Command, offset: int, length: int) -> Iterator[None]:
+        """Do one piece of a run, ``offset`` bytes behind its beginning, under the lock; count its pages as calls."""
+        with self._lock:
+            done = length >> PAGE_SHIFT
+            try:
+                yield
+            except UvcRefusal as refusal:
+                done = refusal.done + 1
+                refusal.done += offset >> PAGE_SHIFT
+                self._machine.refused[command] += 1
+                raise
+            finally:
+                self._machine.calls[command] += done
 
     def _frames(self, address: int, length: int) -> tuple[int, int]:
         if length % PAGE_SIZE:
@@ -344,20 +360,6 @@ class Ultravisor:
         """Return the present state of everything that may be seen."""
         with self._lock:
             return take_snapshot(self._machine)
-
-
-class _counting:  # noqa: N801 - used like a function
-    """Add the pages of the pieces before to the count of a refusal."""
-
-    def __init__(self, offset: int) -> None:
-        self._before = offset >> PAGE_SHIFT
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UvcRefusal):
-            error.done += self._before
 
 
 def _pieces(length: int) -> Iterator[tuple[int, int]]:

@@ -75,6 +75,9 @@ def test_a_report_counts_calls_and_pages(start: Start) -> None:
     assert isinstance(pages, dict)
     assert (calls["QUI"], calls["SET_SHARED_ACCESS"], calls["REMOVE_SHARED_ACCESS"]) == (1, 5, 2)
     assert (calls["INIT_UV"], calls["CREATE_SEC_CONF"], calls["VERIFY_IMG"]) == (1, 1, 1)
+    unpacked = calls["UNPACK_IMG"]
+    assert isinstance(unpacked, int)
+    assert unpacked > 20  # one a page of the image
     assert pages["shared"] == 3
     assert pages["private"] == 64 * MIB // 4096 - 3
     assert report["result"] == {

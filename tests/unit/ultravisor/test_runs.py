@@ -70,9 +70,14 @@ def test_runs_stop_at_the_first_failing_page(host: ModelHost) -> None:
     uv.export_run(first * PAGE_SIZE, 600 * PAGE_SIZE)
     broken = first + 555
     uv.host_write(broken * PAGE_SIZE, b"broken")
+    before = uv.snapshot()
     with pytest.raises(UvcRefusal) as caught:
         uv.import_run(guest.handle, MIB, 600 * PAGE_SIZE)
     assert (caught.value.answer, caught.value.done) == (PageCall.INTEGRITY, 555)
+    after = uv.snapshot()
+    name = Command.CONV_TO_SEC_STOR.name
+    assert after.calls[name] - before.calls[name] == 556, "a run counts as the calls that it stands for"
+    assert after.refused[name] - before.refused.get(name, 0) == 1
     counts = uv.page_counts(guest.handle)
     assert counts["exported"] == 45
     for page in range(256, 256 + 555):
