@@ -18,6 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args == ["--version"]:
         print(f"genprotimg version {__version__} (zseal)")
         return
+    run_program(_build_app, args, "genprotimg")
+
+
+def _build_app() -> typer.Typer:
     app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command(**COMMAND_SETTINGS)(create)
-    run_program(app, args, "genprotimg")
+    return app

@@ -62,4 +62,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line ``arguments`` (default: this process's) and exit with its code, see :func:`run_program`."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((arg for arg in args if not arg.startswith("-")), None)
-    run_program(build_app(wanted), args, "zseal")
+    run_program(lambda: build_app(wanted), args, "zseal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import typer
@@ -15,13 +15,13 @@ from zseal.errors import ZsealError
 _WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-def run_program(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
-    """Run ``app`` as the program ``name`` and exit with its code.
+def run_program(build: Callable[[], typer.Typer], arguments: Sequence[str], name: str) -> NoReturn:
+    """Run what ``build`` returns as the program ``name`` and exit with its code.
 
     0 is success, 1 a failure, 2 wrong usage, 130 an interrupt; some commands document more.
     """
     try:
-        code = app(list(arguments), prog_name=name, standalone_mode=False)
+        code = build()(list(arguments), prog_name=name, standalone_mode=False)
     except _WRONG_USAGE as error:
         print(_wrong_usage(error), file=sys.stderr)
         sys.exit(2)
@@ -29,7 +29,7 @@ def run_program(app: typer.Typer, arguments: Sequence[str], name: str) -> NoRetu
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # the reader is gone: nothing more can be said, and Python's own flush at exit must not complain either
