@@ -19,7 +19,9 @@ import zseal.inspect as inspect_package
 from zseal.cli.main import main
 from zseal.errors import InputError
 from zseal.formats.kernel import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
+from zseal.host.paging_file import RECORD_SIZE, PageFileHeader
 from zseal.hostkeys.machine import Machine
+from zseal.image.bootloaders import Bootloaders
 from zseal.inspect import UNKNOWN, Description, inspect, to_json, to_text
 from zseal.inspect.recognisers.programs import ElfHeader, SectionHeader
 from zseal.inspect.recognisers.requests import AttestationPart, ExchangeHeader
@@ -314,6 +316,44 @@ def test_key_hashes_and_kernel_parameters(machine: Path, tmp_path: Path) -> None
     assert look(tmp_path, b"root=/dev/vda1 prot_virt=1\n").problems
 
 
+def test_what_commands_print_as_json_is_recognised(
+    machine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = put(tmp_path, gzip.decompress((IMAGES / "se-kat1.img.gz").read_bytes()), "image")
+    ready = next((VECTORS / "hosts").glob("z1*-ready"))
+    commands: dict[str, list[str | Path]] = {
+        "image-information": ["image", "info", image],
+        "image-comparison": ["image", "diff", image, image],
+        "host-key-report": ["hostkey", "verify", "-k", machine / "host-key.crt", "--bundle", machine, "--offline"],
+        "host-report": ["host", "check", "--root", ready],
+        "lint-report": ["domain", "lint", VECTORS / "domains" / "ok-ls-minimal.xml"],
+        "explanations": ["explain", "0xa02"],
+        "descriptions": ["inspect", image],
+    }
+    for kind, command in commands.items():
+        with pytest.raises(SystemExit):
+            main([*map(str, command), "--format", "json"])
+        assert look(tmp_path, capsys.readouterr().out.encode()).kind == kind
+    report = {"format": 1, "image": "a.img", "machine": "m", "result": {"outcome": "refused"}, "ultravisor": {}}
+    found = look(tmp_path, json.dumps(report).encode())
+    assert (found.kind, found.fields["outcome"], found.fields["exit_code"]) == ("run-report", "refused", None)
+
+
+def test_bootloaders_and_page_files(tmp_path: Path) -> None:
+    ours = Bootloaders.default()
+    found = look(tmp_path, ours.stage3a)
+    assert (found.kind, found.fields["arguments_filled_in"]) == ("bootloader", False)
+    assert look(tmp_path, ours.stage3b[:-1] + b"\1").fields["arguments_filled_in"] is True
+    assert look(tmp_path, b"\0" + ours.stage3b[1:]).kind == UNKNOWN
+    header = PageFileHeader.new(2).pack()
+    assert look(tmp_path, header + bytes(2 * RECORD_SIZE)).problems == ()
+    cut = look(tmp_path, header + bytes(RECORD_SIZE))
+    assert (cut.kind, cut.fields["pages"], cut.problems) == (
+        "page-file", 2, (f"it should have {RECORD_SIZE} bytes more",),
+    )  # fmt: skip
+    assert "damaged" in look(tmp_path, b"zsealPGS").title
+
+
 def test_what_nobody_knows_is_unknown_and_not_quoted(tmp_path: Path) -> None:
     found = look(tmp_path, b"correct horse battery staple, more or less")
     assert found.kind == UNKNOWN
@@ -436,6 +476,6 @@ def test_the_guide_lists_every_kind_and_shows_what_is_really_printed(
     shown = guide.split("$ zseal inspect se-kat1.img\n")[1].split("\n```")[0]
     assert shown == to_text(Path("se-kat1.img"), inspect(Path("se-kat1.img")))
     source = "".join(path.read_text() for path in (Path(inspect_package.__file__).parent / "recognisers").glob("*.py"))
-    kinds = set(re.findall(r'Description\(\s*"([a-z0-9-]+)"', source))
+    kinds = set(re.findall(r'(?:Description|_JsonKind)\(\s*"([a-z0-9-]+)"', source))
     assert len(kinds) > 15
     assert all(f"`{kind}`" in guide for kind in kinds)

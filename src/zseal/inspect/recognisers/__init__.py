@@ -1,6 +1,6 @@
 """All recognisers, in the order in which they are asked: those with a magic before those that guess."""
 
-from zseal.inspect.recognisers import containers, folders, images, keys, programs, requests, texts
+from zseal.inspect.recognisers import containers, folders, images, keys, programs, reports, requests, texts
 from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
 
 ALL_RECOGNISERS: tuple[Recogniser, ...] = (
@@ -9,6 +9,7 @@ ALL_RECOGNISERS: tuple[Recogniser, ...] = (
     *programs.RECOGNISERS,
     *requests.RECOGNISERS,
     *containers.RECOGNISERS,
+    *reports.RECOGNISERS,
     *texts.RECOGNISERS,
     *keys.RECOGNISERS,
 )

@@ -1,4 +1,4 @@
-"""Ramdisks and disk images."""
+"""Ramdisks, disk images, and pages that a guest's host wrote out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 
+from zseal.errors import FormatError
 from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
 
 _CPIO = (b"070701", b"070702", b"070707")
@@ -98,4 +99,24 @@ class DiskImage(Recogniser):
         )
 
 
-RECOGNISERS: tuple[Recogniser, ...] = (DiskImage(), Ramdisk())
+class PageFile(Recogniser):
+    """What zseal guest page-out writes: exported pages, which only their guest can take back."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """Read its header."""
+        # imported late: it brings numpy
+        from zseal.host.paging_file import HEADER_SIZE, MAGIC, RECORD_SIZE, PageFileHeader
+
+        if not sample.head.startswith(MAGIC):
+            return None
+        title = "pages of a protected guest, encrypted, on the host's disk"
+        try:
+            header = PageFileHeader.unpack(sample.head)
+        except FormatError as error:
+            return Description("page-file", f"{title}, damaged", {"size": sample.size}, (error.message,))
+        missing = HEADER_SIZE + RECORD_SIZE * header.count - sample.size
+        problems = (f"it should have {missing} bytes more",) if missing > 0 else ()
+        return Description("page-file", title, {"size": sample.size, "pages": header.count}, problems)
+
+
+RECOGNISERS: tuple[Recogniser, ...] = (DiskImage(), PageFile(), Ramdisk())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zseal.errors import FormatError, ZsealError
-from zseal.formats.image_layout import PAGE_SIZE, classify_prefix
+from zseal.formats.image_layout import PAGE_SIZE, Stage3aArguments, Stage3bArguments, classify_prefix
 from zseal.formats.image_metadata import MAGIC as METADATA_MAGIC
 from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
 from zseal.formats.ipib import MAX_LENGTH, MIN_LENGTH, Ipib
@@ -110,4 +110,23 @@ class ParameterBlock(Recogniser):
         )
 
 
-RECOGNISERS: tuple[Recogniser, ...] = (BootImage(), ParameterBlock())
+class Bootloader(Recogniser):
+    """The bootloaders that zseal puts into images, as files of their own."""
+
+    def recognise(self, sample: Sample) -> Description | None:
+        """Compare it, but for its arguments, with those of this version."""
+        # imported late: it reads the package's files
+        from zseal.image.bootloaders import Bootloaders
+
+        ours = Bootloaders.default()
+        for title, blob, arguments in (
+            ("stage3a, the plain bootloader of boot images", ours.stage3a, Stage3aArguments.SIZE),
+            ("stage3b, the encrypted bootloader of boot images", ours.stage3b, Stage3bArguments.SIZE),
+        ):
+            if sample.size == len(blob) and sample.head.startswith(blob[:-arguments]):
+                filled_in = any(sample.head[-arguments:])
+                return Description("bootloader", title, {"size": sample.size, "arguments_filled_in": filled_in})
+        return None
+
+
+RECOGNISERS: tuple[Recogniser, ...] = (BootImage(), ParameterBlock(), Bootloader())

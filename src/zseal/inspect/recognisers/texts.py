@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -128,37 +127,6 @@ class LibvirtXml(Recogniser):
         return Description(kind, title, fields, problems, tuple(map(sample.command, steps)))
 
 
-_MAX_JSON = 1 << 20
-# what tells zseal's own JSON and pvimg's apart: the keys every one of them has
-_JSON_KINDS: tuple[tuple[frozenset[str], str, str], ...] = (
-    (frozenset(("format", "kind", "name", "created")), "machine-description", "description of a software machine"),
-    (frozenset(("meta", "data")), "image-information", "what image info printed, as pvimg's JSON schema has it"),
-    (frozenset(("version", "verdict", "checks")), "host-report", "report of zseal host check"),
-    (frozenset(("version", "explanations")), "explanations", "what zseal explain printed"),
-    (frozenset(("version", "files")), "descriptions", "what zseal inspect printed"),
-    (frozenset(("format",)), "description", "description of something zseal keeps in this folder"),
-)
-
-
-class JsonText(Recogniser):
-    """JSON that zseal or pvimg wrote, by its keys."""
-
-    def recognise(self, sample: Sample) -> Description | None:
-        """Parse it, within limits."""
-        if sample.head.lstrip()[:1] != b"{" or sample.size > _MAX_JSON:
-            return None
-        try:
-            content = json.loads(sample.whole or b"")
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(content, dict):
-            return None
-        for keys, kind, title in _JSON_KINDS:
-            if keys <= content.keys():
-                return Description(kind, title, {"size": sample.size})
-        return Description("json", "JSON document", {"size": sample.size, "keys": tuple(map(str, list(content)[:20]))})
-
-
 # parameters that say that a line of words is a kernel command line
 _PARAMETERS = frozenset(("root", "console", "swiotlb", "init", "rd.lvm.lv", "panic", "ip", "crashkernel", "prot_virt"))
 _WORDS = frozenset(("quiet", "ro", "rw"))
@@ -194,4 +162,4 @@ class ParameterFile(Recogniser):
         )
 
 
-RECOGNISERS: tuple[Recogniser, ...] = (LibvirtXml(), JsonText(), ParameterFile())
+RECOGNISERS: tuple[Recogniser, ...] = (LibvirtXml(), ParameterFile())
