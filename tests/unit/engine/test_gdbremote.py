@@ -190,6 +190,16 @@ def test_polling_does_not_wait() -> None:
         assert client.wait() == StopReply(2, None)
 
 
+def test_a_running_machine_is_interrupted_by_one_byte_alone() -> None:
+    """QEMU 8 and newer stop at any other byte too, but never say so."""
+    with connected(lambda payload: [] if payload == b"vCont;c" else [b"OK"]) as (client, stub):
+        client.resume(b"P1=ff", b"P2=ff")
+        client.interrupt()
+        client.close()
+        stub.close()  # when all is read
+        assert stub.raw.endswith(b"vCont;c#a8\x03")
+
+
 @pytest.mark.parametrize("reply", [b"Txx", b"T05thread:zz;"])
 def test_a_malformed_stop_reply_is_an_error(reply: bytes) -> None:
     with connected(lambda _: [reply]) as (client, _):

@@ -286,6 +286,8 @@ class GdbRemote:
 
     def interrupt(self) -> None:
         """Ask a running machine to stop; the stop reply follows."""
+        # QEMU 8 and newer stop at any byte while the machine runs, but tell it only where that byte is this one.
+        self._owed = 0
         self._send(b"\x03")
 
     def poll(self) -> StopReply | None:
