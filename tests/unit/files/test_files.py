@@ -58,6 +58,15 @@ def test_an_existing_output_is_kept_unless_it_is_to_be_replaced(folder: Path) ->
     assert list(folder.iterdir()) == [target]
 
 
+def test_only_regular_files_are_replaced(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "inner").mkdir()
+    for name in ("pipe", "inner"):
+        with pytest.raises(OutputError, match=f"{name}: the output exists and is no regular file"):
+            write_atomic(folder / name, b"new", overwrite=True)
+    assert (folder / "pipe").is_fifo()
+
+
 def test_an_output_that_appears_meanwhile_is_kept(folder: Path) -> None:
     target = folder / "out"
     with pytest.raises(OutputError, match="the output exists"), atomic_output(target, overwrite=False):
