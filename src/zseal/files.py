@@ -42,14 +42,11 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
 def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Open a new file without a name and give it the name ``path`` when the block ends without an exception.
 
-    The target is replaced only with ``overwrite``, and only if it is a regular file; a crash at any moment leaves the old content or none, and nothing
-    beside it. Raises OutputError where the target exists unasked or can't be written.
+    The target is replaced only with ``overwrite``, and only if it is a regular file or a link to one, which stays a
+    link. A crash at any moment leaves the old content or none, and nothing beside it. Raises OutputError where the
+    target exists unasked or can't be written.
     """
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise _exists(path)
-    if path.exists() and not path.is_file():
-        # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
-        raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
+    path = _target(path, overwrite=overwrite)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         descriptor, named = _open_new(part, mode)
@@ -73,6 +70,17 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
         raise OutputError(f"cannot write the output: {_reason(error)}", where=str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _target(path: Path, *, overwrite: bool) -> Path:
+    """Return the path of the file to write; raises OutputError where something is there that must stay."""
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise _exists(path)
+    if path.exists() and not path.is_file():
+        # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
+        raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
+    # a rename would replace the link itself
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _open_new(part: Path, mode: int) -> tuple[int, bool]:

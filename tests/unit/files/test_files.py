@@ -67,6 +67,15 @@ def test_only_regular_files_are_replaced(folder: Path) -> None:
     assert (folder / "pipe").is_fifo()
 
 
+def test_a_link_stays_a_link_to_what_is_replaced(folder: Path) -> None:
+    (folder / "file").write_bytes(b"old")
+    (folder / "link").symlink_to("file")
+    write_atomic(folder / "link", b"new", overwrite=True)
+    assert (folder / "link").is_symlink()
+    assert (folder / "file").read_bytes() == b"new"
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_an_output_that_appears_meanwhile_is_kept(folder: Path) -> None:
     target = folder / "out"
     with pytest.raises(OutputError, match="the output exists"), atomic_output(target, overwrite=False):
