@@ -9,7 +9,8 @@ GUEST_NEEDS := qemu-system-s390x=qemu-system-s390x,qemu-system-misc apt-get=apt 
 	/usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 # libvirt in this process (qemu:///embed), its schemas, and what building its Python bindings takes
 LIBVIRT_NEEDS := /usr/share/libvirt/schemas/domain.rng=libvirt0 gcc=gcc pkg-config=pkg-config python3-config=python3-dev \
-	/usr/include/libvirt/libvirt.h=libvirt-dev /etc/libvirt/qemu.conf=libvirt-daemon-system
+	/usr/include/libvirt/libvirt.h=libvirt-dev /etc/libvirt/qemu.conf=libvirt-daemon-system \
+	virsh=libvirt-clients
 TEST_NEEDS := make=make chromium=chromium qemu-img=qemu-utils
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 

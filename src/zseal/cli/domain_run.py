@@ -100,10 +100,10 @@ def command(
     chosen = Machine.load(machine)
     document = Document(str(file), *decode(str(file), read_document_bytes(file)))
     _lint(document, force=force)
-    translated = translate(document, image=image, user_network=not is_system(connect))
-    for change in translated.changes:
-        typer.echo(f"note: {change}", err=True)
     with open_connection(connect) as connection:
+        translated = translate(document, image=image, user_network=not is_system(connect))
+        for change in translated.changes:
+            typer.echo(f"note: {change}", err=True)
         guest = DomainGuest(
             translated,
             connection=connection,

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -19,9 +20,10 @@ from types import ModuleType
 from urllib.parse import parse_qs, quote, urlsplit
 
 from zseal.domain.connect import libvirt_module
-from zseal.errors import InputError, MissingDependencyError
+from zseal.errors import InputError, MissingDependencyError, UsageError
 
 EMBED = "qemu:///embed"
+_PATHS = ("/embed", "/session", "/system")
 _LOG_VARIABLE = "LIBVIRT_LOG_OUTPUTS"
 _loop_lock = threading.Lock()
 _loop_running = False
@@ -95,6 +97,10 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
 
     Raises UsageError or InputError where libvirt can't, MissingDependencyError without libvirt-python.
     """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("qemu", "qemu+unix") or parts.netloc or parts.path not in _PATHS:
+        choices = ", ".join(f"qemu://{path}" for path in _PATHS)
+        raise UsageError(f"not a libvirt that zseal can run domains with: {uri}", hint=f"it must be one of {choices}")
     with contextlib.ExitStack() as undo:
         root, temporary = None, False
         if _is_embedded(uri):
@@ -139,5 +145,35 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
         return MissingDependencyError("libvirt's QEMU driver is not installed", hint=driver_hint)
     if "already open with path" in reason:
         return InputError("this process has opened libvirt in another folder already", where=uri)
-    hint: str | None = None if _is_embedded(uri) else "start the daemon, or leave --connect out: zseal then needs none"
-    return InputError(f"libvirt can't connect: {reason}", where=uri, hint=hint)
+    hint: str | None = None
+    if "Permission denied" in reason:
+        hint = "only root and the group libvirt may use that daemon"
+    elif not _is_embedded(uri):
+        hint = "start the daemon, or leave --connect out: zseal then needs none"
+    return InputError(f"libvirt can't connect: {_one_line(reason)}", where=uri, hint=hint)
+
+
+_START_HINTS = {
+    "master-key.aes": "QEMU runs as your user, who has to be in the group of the daemon's own (Debian: libvirt-qemu); "
+    "or use qemu:///session or qemu:///embed",
+    "is not active": "virsh net-start NAME starts a network",
+    "Network not found": "virsh net-list --all names those there are",
+}
+
+
+def start_error(reason: str, where: str) -> InputError:
+    """The error for a domain that libvirt did not start, with QEMU's own words where it was QEMU that ended."""
+    text = _one_line(reason)
+    hint = next((hint for words, hint in _START_HINTS.items() if words in text), None)
+    _, found, last_words = text.partition("qemu-system-s390x: ")
+    if found:
+        return InputError(f"QEMU ended at once: {_OPTION.sub('', last_words)}", where=where, hint=hint)
+    return InputError(f"libvirt does not start the domain: {text}", where=where, hint=hint)
+
+
+_OPTION = re.compile(r"^-\w+ \{.*?\}: ")
+"""The option that QEMU's message is about, in JSON: long, and not the user's words."""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -142,15 +142,46 @@ class LibvirtEngine(QemuEngine):
         """As the parent; but an interruption nobody here asked for is libvirt's suspend, which lasts."""
         ours, self._interrupted = self._interrupted or self._paused or self._resetting, False
         if reply.signal == StopReply.INTERRUPT and not ours:
-            self._suspended = True
-            return
-        super()._stopped(reply)
+            self._suspend()
+        else:
+            super()._stopped(reply)
+
+    @property
+    def _held(self) -> bool:
+        """As the parent; libvirt's suspend holds the machine too."""
+        return super()._held or self._suspended
+
+    def _suspend(self) -> None:
+        """Wait for libvirt to resume the machine."""
+        qmp = self._started().qmp
+        status = qmp.execute("query-status")  # what came before is older than the suspend
+        self._suspended = True
+        qmp.state_events = True
+        if isinstance(status, dict) and status.get("running"):
+            self._resumed()
+
+    def _resumed(self) -> None:
+        """libvirt has resumed the machine, which runs."""
+        self._suspended = False
+        self._started().qmp.state_events = False
+        gdb = self._gdb()
+        gdb.running = True
+        if self._paused:
+            gdb.interrupt()
+            self._stopped(gdb.wait())
+
+    def resume(self) -> None:
+        """As the parent; a machine that libvirt has suspended waits for libvirt."""
+        if self._suspended:
+            self._paused = False
+        else:
+            super().resume()
 
     def _event(self, event: QmpEvent) -> None:
         """As the parent; and what libvirt, rather than the guest, has done."""
-        if event.name == "RESUME" and self._suspended:
-            self._suspended = False
-            self._gdb().running = True
+        if event.name == "RESUME":
+            if self._suspended:
+                self._resumed()
         elif event.name == "RESET":
             if event.data.get("guest") is False and not self._resetting:
                 self._reset_now()

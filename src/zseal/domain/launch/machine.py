@@ -18,7 +18,7 @@ from pathlib import Path
 from lxml import etree
 
 from zseal.domain.document import Document
-from zseal.domain.launch.connection import Connection
+from zseal.domain.launch.connection import Connection, start_error
 from zseal.domain.launch.translate import add_arguments, run_as
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Console
@@ -27,7 +27,6 @@ from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.process import QemuProcess
 from zseal.engine.qemu.qmp import Qmp
-from zseal.errors import InputError
 
 CONNECT_SECONDS = 30.0
 QUIT_SECONDS = 5.0
@@ -152,7 +151,7 @@ class LibvirtMachine(QemuMachine):
             try:
                 self.domain = connection.handle.createXML(started.data.decode(), flags)  # type: ignore[attr-defined]
             except libvirt.libvirtError as error:
-                raise InputError(f"libvirt does not start the domain: {error}", where=document.name) from error
+                raise start_error(str(error), document.name) from error
             undo.callback(_destroy, self.domain)
             qmp, pid = _accept(listeners["qmp"])
             undo.callback(qmp.close)

@@ -215,14 +215,18 @@ def _network(translation: _Translation) -> None:
 def run_as(document: Document, user: int, group: int, models: Sequence[str]) -> Document:
     """Return the domain with QEMU running as ``user`` and ``group``, unconfined by the other security ``models``.
 
-    QEMU has to reach the memory and sockets of this process, which belong to its user alone.
+    QEMU has to reach the memory and sockets of this process, which belong to its user alone. A daemon without the
+    model ``dac`` (a session's) runs QEMU as its own user anyway.
     """
-    labels = [
-        f"<seclabel type='static' model='dac' relabel='no'>\n  <label>+{user}:+{group}</label>\n</seclabel>",
-        *(f"<seclabel type='none' model='{escape(model)}'/>" for model in models if model not in ("dac", "none")),
-    ]
+    # root reads files whosever they are; for others libvirt hands over its own files, and for the run the disks
+    relabel = "yes" if user else "no"
+    dac = f"<seclabel type='static' model='dac' relabel='{relabel}'>\n  <label>+{user}:+{group}</label>\n</seclabel>"
+    none = "<seclabel type='none' model='{}'/>"
+    labels = [dac if model == "dac" else none.format(escape(model)) for model in models if model != "none"]
     change = remove_elements(list(document.root.all("seclabel")))
     document = Document(document.name, apply(document.data, [change])[0], document.encoding)
+    if not labels:
+        return document
     plain = [child for child in document.root.children if ":" not in child.name]
     change = insert_child(document, document.root, "\n".join(labels), after=plain[-1] if plain else None)
     return Document(document.name, apply(document.data, [change])[0], document.encoding)

@@ -184,6 +184,11 @@ class QemuEngine(Engine):
             machine.gdb.interrupt()
             self._stopped(machine.gdb.wait())
 
+    @property
+    def _held(self) -> bool:
+        """Whether the machine is to stand still for now."""
+        return self._paused
+
     def resume(self) -> None:
         """Run on after a pause."""
         if self._finished or not self._paused:
@@ -342,7 +347,9 @@ class QemuEngine(Engine):
             machine.qmp.execute("cont")
             return
         self._sites.image()
-        if not self._paused:
+        if self._held:
+            machine.gdb.command(*self._rearm())
+        else:
             self._continue()
 
     def _on_gdb(self) -> None:
@@ -368,7 +375,7 @@ class QemuEngine(Engine):
             commands = []
         if self._finished:
             return
-        if self._paused:
+        if self._held:
             self._gdb().command(*commands)
         else:
             self._continue(*commands)

@@ -51,6 +51,8 @@ class Qmp:
         self._buffer = bytearray()
         self._events: deque[QmpEvent] = deque(maxlen=1024)
         self.version: tuple[int, int, int] = (0, 0, 0)
+        self.state_events = False
+        """Whether STOP and RESUME are wanted. Each stop at a breakpoint comes with both: they are not worth parsing."""
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when an event comes."""
@@ -96,8 +98,7 @@ class Qmp:
                 return None
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
-            # Every stop at a breakpoint comes with these two, which nobody needs: not worth parsing.
-            if b'"event": "STOP"' not in line and b'"event": "RESUME"' not in line:
+            if self.state_events or (b'"event": "STOP"' not in line and b'"event": "RESUME"' not in line):
                 break
         try:
             return self._object("message", json.loads(line))
