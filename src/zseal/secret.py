@@ -21,6 +21,10 @@ class Secret:
         """Return the secret bytes."""
         return bytes(self._data)
 
+    def view(self) -> memoryview:
+        """Return a read-only view of the secret bytes: no copy, and zeros once this is wiped."""
+        return memoryview(self._data).toreadonly()
+
     def wipe(self) -> None:
         """Overwrite the held bytes with zeros, keeping their number."""
         self._data[:] = bytes(len(self._data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from zseal.errors import VerificationError
@@ -11,23 +12,34 @@ from zseal.secret import Secret
 IV_SIZE = 12
 TAG_SIZE = 16
 KEY_SIZE = 32
+_BLOCK_SIZE = 16
 
 
-def _cipher(key: Secret) -> AESGCM:
+def _key(key: Secret) -> memoryview:
     if len(key) != KEY_SIZE:
         raise ValueError(f"an AES-256 key has {KEY_SIZE} bytes, not {len(key)}")
-    return AESGCM(key.reveal())
+    return key.view()
 
 
 def encrypt(key: Secret, iv: bytes, plaintext: bytes, aad: bytes = b"") -> tuple[bytes, bytes]:
     """Return ciphertext and tag of ``plaintext``; ``aad`` is authenticated as well."""
-    sealed = _cipher(key).encrypt(iv, plaintext, aad)
+    sealed = AESGCM(_key(key)).encrypt(iv, plaintext, aad)
     return sealed[:-TAG_SIZE], sealed[-TAG_SIZE:]
 
 
-def decrypt(key: Secret, iv: bytes, ciphertext: bytes, tag: bytes, aad: bytes = b"") -> bytes:
-    """Return the plaintext; raises VerificationError where key, IV, ciphertext, tag or ``aad`` is not the original."""
+def decrypt(key: Secret, iv: bytes, ciphertext: bytes, tag: bytes, aad: bytes = b"") -> Secret:
+    """Return the plaintext, which is never in memory that can't be wiped.
+
+    Raises VerificationError where key, IV, ciphertext, tag or ``aad`` is not the original.
+    """
+    plain = bytearray(len(ciphertext) + _BLOCK_SIZE)  # update_into wants room for one block more
+    decryptor = Cipher(algorithms.AES(_key(key)), modes.GCM(iv, tag)).decryptor()
+    decryptor.authenticate_additional_data(aad)
+    decryptor.update_into(ciphertext, plain)
     try:
-        return _cipher(key).decrypt(iv, ciphertext + tag, aad)
+        decryptor.finalize()
+        return Secret(memoryview(plain)[: len(ciphertext)])
     except InvalidTag as error:
         raise VerificationError("the authentication tag does not match") from error
+    finally:
+        plain[:] = bytes(len(plain))

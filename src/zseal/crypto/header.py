@@ -32,4 +32,7 @@ def open_header(header: SeHeader, header_key: Secret) -> SecretArea:
             "the SE header is not authentic: its tag does not match",
             hint="it was changed, or the header key is another's",
         ) from error
-    return SecretArea.unpack(plain)
+    try:
+        return SecretArea.unpack(plain.view())
+    finally:
+        plain.wipe()

@@ -78,7 +78,9 @@ def shared_secret(private: ec.EllipticCurvePrivateKey, public: ec.EllipticCurveP
 
 def key_encryption_key(shared: Secret) -> Secret:
     """Return the 32-byte AES key that wraps protection keys: SHA-256(Z || 00000001)."""
-    return Secret(hashlib.sha256(shared.reveal() + b"\0\0\0\1").digest())
+    derived = hashlib.sha256(shared.view())
+    derived.update(b"\0\0\0\1")
+    return Secret(derived.digest())
 
 
 def wrap(protection_key: Secret, kek: Secret) -> tuple[bytes, bytes]:
@@ -88,7 +90,7 @@ def wrap(protection_key: Secret, kek: Secret) -> tuple[bytes, bytes]:
 
 def unwrap(slot: KeySlot, kek: Secret) -> Secret:
     """Return the 32-byte protection key in ``slot``; raises VerificationError where the tag does not match."""
-    return Secret(gcm.decrypt(kek, _WRAP_IV, slot.wrpk, slot.kst))
+    return gcm.decrypt(kek, _WRAP_IV, slot.wrpk, slot.kst)
 
 
 def make_slot(customer: ec.EllipticCurvePrivateKey, host: ec.EllipticCurvePublicKey, protection_key: Secret) -> KeySlot:

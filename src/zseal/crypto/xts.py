@@ -27,6 +27,7 @@ _RUN = 256
 _FEW = 32
 
 Buffer = bytes | bytearray | memoryview
+Target = bytearray | memoryview
 
 
 def page_tweaks(prefix: int, offset: int, pages: int) -> bytes:
@@ -40,17 +41,20 @@ def page_tweaks(prefix: int, offset: int, pages: int) -> bytes:
 class XtsPages:
     """AES-256-XTS under one 64-byte key (data key || tweak key). Not for use by several threads at once.
 
-    All methods take whole pages, return a new bytearray, or fill ``out`` (of the same size) where that is given, and
-    raise ValueError for a broken page or a number of tweaks that does not match.
+    The methods that encrypt and decrypt take whole pages, return a new bytearray, or fill ``out`` (of the same size)
+    where that is given, and raise ValueError for a broken page or a number of tweaks that does not match. The data is
+    read once, so nothing goes wrong where someone changes it meanwhile.
     """
 
     def __init__(self, key: Secret) -> None:
         """Take the key; raises InputError for a wrong size or two equal halves, which XTS forbids."""
-        data = key.reveal()
+        data = key.view()
         if len(data) != KEY_SIZE:
             raise InputError(f"an AES-256-XTS key has {KEY_SIZE} bytes, not {len(data)}")
         if data[:32] == data[32:]:
             raise InputError("the two halves of the AES-256-XTS key are equal")
+        self._secret = Secret(data)
+        data = self._secret.view()
         self._key = algorithms.AES(data)
         # ECB is only the building block here: XTS is put around it below
         bulk = Cipher(algorithms.AES(data[:32]), modes.ECB())  # noqa: S305
@@ -58,6 +62,11 @@ class XtsPages:
         self._decryptor: CipherContext = bulk.decryptor()
         self._tweaker: CipherContext = Cipher(algorithms.AES(data[32:]), modes.ECB()).encryptor()  # noqa: S305
         self._buffers: tuple[Words, Words, NDArray[np.uint8]] | None = None
+
+    def wipe(self) -> None:
+        """Overwrite the key held here; this is of no use afterwards."""
+        self._secret.wipe()
+        del self._encryptor, self._decryptor, self._tweaker, self._key
 
     def encrypt_run(self, data: Buffer, prefix: int, offset: int, *, out: bytearray | None = None) -> bytearray:
         """Encrypt successive pages of a component from byte ``offset`` on; their tweaks are ``prefix`` || offset."""
@@ -71,31 +80,35 @@ class XtsPages:
         self, data: Buffer, tweaks: Sequence[bytes] | Buffer, *, out: bytearray | None = None
     ) -> bytearray:
         """Encrypt pages, each under its own 16-byte tweak: a sequence of them, or all of them joined."""
-        return self._crypt(data, tweaks, out, encrypt=True)
+        result = bytearray(len(data)) if out is None else out
+        self._crypt(data, tweaks, result, encrypt=True)
+        return result
 
     def decrypt_pages(
         self, data: Buffer, tweaks: Sequence[bytes] | Buffer, *, out: bytearray | None = None
     ) -> bytearray:
         """Undo :meth:`encrypt_pages`."""
-        return self._crypt(data, tweaks, out, encrypt=False)
+        result = bytearray(len(data)) if out is None else out
+        self._crypt(data, tweaks, result, encrypt=False)
+        return result
 
-    def _crypt(
-        self, data: Buffer, tweaks: Sequence[bytes] | Buffer, out: bytearray | None, *, encrypt: bool
-    ) -> bytearray:
+    def decrypt_into(self, data: Buffer, tweaks: Sequence[bytes] | Buffer, target: Target) -> None:
+        """Undo :meth:`encrypt_pages`, with the result in ``target``, for instance the storage it is for."""
+        self._crypt(data, tweaks, target, encrypt=False)
+
+    def _crypt(self, data: Buffer, tweaks: Sequence[bytes] | Buffer, target: Target, *, encrypt: bool) -> None:
         joined = tweaks if isinstance(tweaks, (bytes, bytearray, memoryview)) else b"".join(tweaks)
         pages, rest = divmod(len(data), PAGE_SIZE)
         if rest or len(joined) != pages * TWEAK_SIZE:
             raise ValueError(
                 f"{len(data)} bytes of data and {len(joined)} bytes of tweaks are not pages and their tweaks"
             )
-        result = bytearray(len(data)) if out is None else out
-        if len(result) != len(data):
-            raise ValueError(f"{len(data)} bytes do not fit a buffer of {len(result)}")
+        if len(target) != len(data):
+            raise ValueError(f"{len(data)} bytes do not fit a buffer of {len(target)}")
         if pages < _FEW:
-            self._few_pages(memoryview(data), joined, memoryview(result), encrypt=encrypt)
+            self._few_pages(memoryview(data), joined, memoryview(target), encrypt=encrypt)
         else:
-            self._many_pages(data, joined, result, encrypt=encrypt)
-        return result
+            self._many_pages(data, joined, target, encrypt=encrypt)
 
     def _few_pages(self, data: memoryview, tweaks: Buffer, result: memoryview, *, encrypt: bool) -> None:
         for page in range(len(data) // PAGE_SIZE):
@@ -103,7 +116,7 @@ class XtsPages:
             cipher = Cipher(self._key, modes.XTS(bytes(tweaks[page * TWEAK_SIZE : (page + 1) * TWEAK_SIZE])))
             result[span] = (cipher.encryptor() if encrypt else cipher.decryptor()).update(data[span])
 
-    def _many_pages(self, data: Buffer, tweaks: Buffer, result: bytearray, *, encrypt: bool) -> None:
+    def _many_pages(self, data: Buffer, tweaks: Buffer, result: Target, *, encrypt: bool) -> None:
         if self._buffers is None:
             shape = (_RUN, BLOCKS, 2)
             # update_into wants room for one block more

@@ -74,7 +74,7 @@ def _fold_bytes(words: Words) -> tuple[Words, Words]:
 
 def _by_page(words: Words) -> Words:
     """Turn (halves, bits, pages) into (pages, halves, bits)."""
-    return np.moveaxis(words, 2, 0)
+    return words.transpose(2, 0, 1)
 
 
 def fill_block_tweaks(first: Words, target: Words) -> None:

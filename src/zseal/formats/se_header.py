@@ -112,9 +112,8 @@ class FixedPart(Layout, size=0x1A0):
     tld: bytes = raw(0x160, DIGEST_SIZE, "tweak list digest")
 
 
-class _AreaLayout(Layout, size=0x80):
-    cck: bytes = raw(0x00, COMMUNICATION_KEY_SIZE)
-    image_key: bytes = raw(0x20, IMAGE_KEY_SIZE)
+class _AreaNumbers(Layout, size=0x80):
+    # before them: communication key and image key, which go from buffer to Secret and nowhere else
     psw_mask: int = u64(0x60)
     psw_address: int = u64(0x68)
     scf: int = u64(0x70)
@@ -122,7 +121,7 @@ class _AreaLayout(Layout, size=0x80):
     res2: int = u32(0x7C, default=0)
 
 
-AREA_SIZE = _AreaLayout.SIZE
+AREA_SIZE = _AreaNumbers.SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,23 +141,20 @@ class SecretArea:
 
     def pack(self) -> bytes:
         """Return the 128 plaintext bytes; raises ValueError where a key has the wrong size."""
-        return _AreaLayout(
-            cck=self.cck.reveal(),
-            image_key=self.image_key.reveal(),
-            psw_mask=self.psw_mask,
-            psw_address=self.psw_address,
-            scf=self.scf,
-        ).pack()
+        if (len(self.cck), len(self.image_key)) != (COMMUNICATION_KEY_SIZE, IMAGE_KEY_SIZE):
+            raise ValueError(f"a key of the encrypted area has {len(self.cck)} or {len(self.image_key)} bytes")
+        numbers = _AreaNumbers(psw_mask=self.psw_mask, psw_address=self.psw_address, scf=self.scf).pack()
+        return self.cck.reveal() + self.image_key.reveal() + numbers[COMMUNICATION_KEY_SIZE + IMAGE_KEY_SIZE :]
 
     @classmethod
-    def unpack(cls, data: bytes) -> SecretArea:
+    def unpack(cls, data: bytes | memoryview) -> SecretArea:
         """Read a decrypted area; raises FormatError for optional items and for any size but 128."""
-        area = _AreaLayout.unpack(data)
-        if area.noi or len(data) != _AreaLayout.SIZE:
+        area, keys = _AreaNumbers.unpack(data), memoryview(data)
+        if area.noi or len(data) != _AreaNumbers.SIZE:
             raise FormatError("the SE header has optional items, which no known version defines")
         return cls(
-            cck=Secret(area.cck),
-            image_key=Secret(area.image_key),
+            cck=Secret(keys[:COMMUNICATION_KEY_SIZE]),
+            image_key=Secret(keys[COMMUNICATION_KEY_SIZE:][:IMAGE_KEY_SIZE]),
             psw_mask=area.psw_mask,
             psw_address=area.psw_address,
             scf=SecretFlags(area.scf),

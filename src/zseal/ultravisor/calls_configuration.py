@@ -235,8 +235,8 @@ def verify(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     accepted, digests = configuration.accepted, configuration.digests
     assert accepted is not None and digests is not None  # noqa: S101 - set with the state PARAMETERS
     serial = configuration.guest.serial
-    configuration.digests = configuration.image_cipher = None
-    accepted.image_key.wipe()
+    configuration.forget_image_key()
+    configuration.digests = None
     try:
         check_digests(accepted, digests.values())
     except UvcRefusal as refusal:

@@ -105,6 +105,15 @@ class Configuration:
 
     def wipe(self) -> None:
         """Forget every key."""
+        self.forget_image_key()
         if self.accepted is not None:
             self.accepted.wipe()
-        self.accepted = self.digests = self.image_cipher = None
+        self.accepted = self.digests = None
+
+    def forget_image_key(self) -> None:
+        """Forget the key of the image's components, which is of no use once they are unpacked."""
+        if self.image_cipher is not None:
+            self.image_cipher.wipe()
+        if self.accepted is not None:
+            self.accepted.image_key.wipe()
+        self.image_cipher = None

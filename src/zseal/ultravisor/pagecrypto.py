@@ -55,7 +55,7 @@ class PageSealer:
         self._nonce = Secret(nonce)
         self._nonce_words = np.frombuffer(bytes(nonce), ">u8").astype(np.uint64)
         self._xts = XtsPages(self._encryption)
-        self._mac = AESGCM(self._integrity.reveal())
+        self._mac = AESGCM(self._integrity.view())
         self._buffer = bytearray()
 
     @property
@@ -103,11 +103,17 @@ class PageSealer:
         return data, self._tags(data, pages, counters)
 
     def open(
-        self, data: memoryview, pages: NDArray[np.int64], counters: Counters, tags: bytes
-    ) -> tuple[bytearray, int]:
+        self,
+        data: memoryview,
+        pages: NDArray[np.int64],
+        counters: Counters,
+        tags: bytes,
+        target: memoryview,
+    ) -> int:
         """Decrypt pages that are what was sealed with these counters and tags, up to the first that is not.
 
-        Returns the plaintext and the number of pages in it.
+        The plaintext goes into ``target``, of the size of ``data``; returns its number of pages. ``data`` must be
+        nobody else's to change meanwhile.
         """
         found, good = self._tags(data, pages, counters), len(pages)
         if not hmac.compare_digest(found, tags):
@@ -118,11 +124,12 @@ class PageSealer:
             )
         authentic = data[: good * PAGE_SIZE]
         tweaks = self._tweaks(pages[:good], counters[:good])
-        return self._xts.decrypt_pages(authentic, tweaks, out=self._room(authentic)), good
+        self._xts.decrypt_into(authentic, tweaks, target[: len(authentic)])
+        return good
 
     def wipe(self) -> None:
         """Overwrite the keys held here; the sealer is of no use afterwards."""
-        for secret in (self._encryption, self._integrity, self._nonce):
+        for secret in (self._encryption, self._integrity, self._nonce, self._xts):
             secret.wipe()
         self._nonce_words[:] = 0
         self._buffer[:] = bytes(len(self._buffer))

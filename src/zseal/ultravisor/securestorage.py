@@ -6,6 +6,7 @@ before it done and the failing one untouched, as if each page had been a call of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -84,6 +85,9 @@ class SecureStorage:
     def _by_owner(self, frames: Index) -> Iterator[tuple[GuestStorage | None, Index]]:
         """Split frames that are not non-secure by owner; None stands for a guest that is gone."""
         owners = self.frames.owner[frames]
+        if owners.size and np.all(owners == owners[0]):  # nearly always: sorting them takes longer than the rest
+            yield self.guests.get(owners.item(0)), frames
+            return
         for serial in np.unique(owners).tolist():
             yield self.guests.get(serial), frames[owners == serial]
 
@@ -151,12 +155,14 @@ class SecureStorage:
             # The guest is gone and its keys with it: what the host gets can't be opened by anyone.
             counters = np.arange(self._orphan_counter + 1, self._orphan_counter + 1 + frames.size, dtype=np.uint64)
             self._orphan_counter += frames.size
-            return self._orphans.encrypt(self.gather(frames), pages, counters), b"", counters
+            with self._content(frames) as plain:
+                return self._orphans.encrypt(plain, pages, counters), b"", counters
         counters = guest.pages.counter[pages] + np.uint64(1)
-        if keep_tags:
-            data, tags = guest.sealer.seal(self.gather(frames), pages, counters)
-            return data, tags, counters
-        return guest.sealer.encrypt(self.gather(frames), pages, counters), b"", counters
+        with self._content(frames) as plain:
+            if keep_tags:
+                data, tags = guest.sealer.seal(plain, pages, counters)
+                return data, tags, counters
+            return guest.sealer.encrypt(plain, pages, counters), b"", counters
 
     def peek_run(self, first: int, count: int) -> bytearray:
         """Return what exporting ``count`` secure frames would give the host, leaving the pages where they are.
@@ -243,18 +249,11 @@ class SecureStorage:
         table, state = self.frames, guest.pages.state[pages]
         done, answer = len(pages), None
         exported = np.flatnonzero(state == PageState.EXPORTED)
-        data = self.gather(frames[exported])  # a copy: the host can't change it between check and use
-        counters = guest.pages.counter[pages[exported]]
-        tags = guest.pages.tag[pages[exported]].tobytes()
-        plain, authentic = bytearray(), 0
-        if exported.size:
-            plain, authentic = guest.sealer.open(data, pages[exported], counters, tags)
+        authentic = self._decrypt(guest, pages[exported], frames[exported]) if exported.size else 0
         if authentic < exported.size:
             done, answer = int(exported[authentic]), PageCall.INTEGRITY
-            exported = exported[:authentic]
         pages, frames, state = pages[:done], frames[:done], state[:done]
         self.retire_shared(frames[(table.state[frames] == FrameState.SHARED) & (table.owner[frames] != guest.serial)])
-        self._scatter(frames[exported], plain)
         unused = state == PageState.UNUSED
         for _, frame, length in runs(frames[unused], CHUNK):
             clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
@@ -263,6 +262,18 @@ class SecureStorage:
         back = state == PageState.SHARED_OUT
         self._settle(guest, pages[back], frames[back], FrameState.SHARED)
         return done, answer
+
+    def _decrypt(self, guest: GuestStorage, pages: Index, frames: Index) -> int:
+        """Check and decrypt exported pages in their frames; return how many, from the first on, are authentic."""
+        data = self.gather(frames)  # a copy: the host can't change it between check and use
+        counters, tags = guest.pages.counter[pages], guest.pages.tag[pages].tobytes()
+        if _consecutive(frames):
+            with self.storage.view(int(frames[0]) << PAGE_SHIFT, len(data)) as target:
+                return guest.sealer.open(data, pages, counters, tags, target)
+        plain = memoryview(bytearray(len(data)))
+        good = guest.sealer.open(data, pages, counters, tags, plain)
+        self._scatter(frames[:good], plain[: good << PAGE_SHIFT])
+        return good
 
     def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: FrameState) -> None:
         self.frames.take(frames, state, guest.serial, pages)
@@ -366,10 +377,24 @@ class SecureStorage:
                 copy[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT] = view
         return copy
 
-    def _scatter(self, frames: Index, data: bytearray) -> None:
+    @contextlib.contextmanager
+    def _content(self, frames: Index) -> Iterator[memoryview]:
+        """Lend the joined content of ``frames``: in place where they lie in one piece, otherwise as a copy."""
+        if not _consecutive(frames):
+            yield self.gather(frames)
+            return
+        with self.storage.view(int(frames[0]) << PAGE_SHIFT, frames.size << PAGE_SHIFT) as view:
+            yield view
+
+    def _scatter(self, frames: Index, data: bytearray | memoryview) -> None:
         view = memoryview(data)
         for at, frame, length in runs(frames, CHUNK):
             self.storage.write(frame << PAGE_SHIFT, view[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT])
+
+
+def _consecutive(frames: Index) -> bool:
+    """Whether ``frames``, at least one, follow each other."""
+    return frames.size == 1 or bool(np.all(frames[1:] - frames[:-1] == 1))
 
 
 def _first_of_each(frames: Index) -> NDArray[np.bool_]:

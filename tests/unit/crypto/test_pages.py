@@ -59,6 +59,9 @@ def test_output_goes_into_a_given_buffer(count: int) -> None:
     assert out == xts.encrypt_run(data, PREFIX, 0)
     with pytest.raises(ValueError, match="buffer"):
         xts.encrypt_run(data, PREFIX, 0, out=bytearray(4096))
+    target = bytearray(len(data))
+    xts.decrypt_into(out, page_tweaks(PREFIX, 0, len(data) // 4096), memoryview(target))
+    assert target == data
 
 
 def test_tweaks_are_prefix_and_byte_offset() -> None:

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.unit.ultravisor.process_memory import keys_in_memory
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.header import open_header, seal_header
@@ -317,6 +318,12 @@ def test_promise_40_secrets_are_wiped(host: ModelHost) -> None:
     gc.collect()
     for held in gc.get_objects():
         assert not (isinstance(held, Secret) and held.reveal() == cck)
+
+
+def test_promise_40_no_key_is_left_in_the_memory_of_the_process() -> None:
+    alive, over = keys_in_memory()
+    assert alive == {"cck", "export", "integrity"}  # so the search does find what is there
+    assert over == set()
 
 
 def test_unpack_checks_its_address(host: ModelHost) -> None:
