@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Iterator
 
@@ -24,9 +25,12 @@ def plural(number: int, noun: str) -> str:
 
 def printable(text: str) -> str:
     """The text with control characters escaped: a document must not steer the reader's terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@functools.cache  # the same rules are told again and again
 def _paragraph(label: str, text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent=f"    {label:<6}", subsequent_indent=" " * 10)
 
