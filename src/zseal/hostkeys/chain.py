@@ -45,6 +45,7 @@ class ChainCode(enum.IntEnum):
     WEAK_DIGEST = 68
     NOT_A_CA = 79
     PATH_LENGTH_WITHOUT_CA = 80
+    PATH_LENGTH_WITHOUT_CERT_SIGN = 81
     CERT_SIGN_WITHOUT_CA = 82
     NO_SUBJECT = 84
     NO_AUTHORITY_KEY_ID = 85
@@ -170,6 +171,11 @@ def _extension_rules(level: int, certificate: Certificate, *, is_root: bool) -> 
         ChainCode.PATH_LENGTH_WITHOUT_CA,
         certificate.path_length is not None and not is_ca,
         "limits the length of a chain but is no CA certificate",
+    )
+    yield (
+        ChainCode.PATH_LENGTH_WITHOUT_CERT_SIGN,
+        certificate.path_length is not None and not (usage is not None and usage.key_cert_sign),
+        "limits the length of a chain but its key usage does not say that it may sign certificates",
     )
     yield (
         ChainCode.CA_FLAG_NOT_CRITICAL,

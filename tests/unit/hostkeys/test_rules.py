@@ -131,6 +131,8 @@ CASES = [
     chain("root is no CA", ChainCode.NOT_A_CA, 2, root={"ca": None}),
     chain("basic constraints not critical", ChainCode.CA_FLAG_NOT_CRITICAL, 1, intermediate={"ca_critical": False}),
     chain("intermediate without key usage", ChainCode.NO_KEY_USAGE, 1, intermediate={"usage": None}),
+    chain("path length without key usage", ChainCode.PATH_LENGTH_WITHOUT_CERT_SIGN, 1,
+          intermediate={"path_length": 0, "usage": None}),
     chain("signing key may sign certificates", ChainCode.CERT_SIGN_WITHOUT_CA, 0,
           signing={"usage": ("key_cert_sign",)}),
     good("signing key is a CA", signing={"ca": True, "usage": ("key_cert_sign", "crl_sign")}),
