@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.unit.ultravisor.sysfs import sysfs
+from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.devices import Disk
+from zseal.formats.uv_codes import Issuer
 from zseal.host.debian import DebianArchive
 from zseal.host.guest import Guest
 from zseal.host.guest_events import ConsoleOutput, Outcome, Protected
 from zseal.host.ramdisk import busybox_ramdisk
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
+from zseal.ultravisor import Ultravisor
 
 pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 
@@ -25,6 +31,10 @@ echo guest=$($b cat /sys/firmware/uv/prot_virt_guest) host=$($b cat /sys/firmwar
 echo calls=$($b head -n1 /sys/firmware/uv/query/facilities)
 echo facility=$($b grep '^facilities' /proc/cpuinfo | $b grep -cw 158) cpus=$($b grep -c ^processor /proc/cpuinfo)
 $b test -c /dev/uv && echo uvdevice
+cd /sys/firmware/uv
+for file in $($b find . -type f); do
+    echo "sysfs $file $($b stat -c %a $file) $($b od -An -v -tx1 $file | $b tr -d ' \\n')"
+done
 if $b grep -q '{FIRST.decode()}' /dev/vda; then
     echo '{SECOND.decode()}' | $b dd of=/dev/vda bs=512 seek=1 conv=fsync 2>/dev/null
     $b poweroff -f
@@ -32,6 +42,14 @@ fi
 echo '{FIRST.decode()}' | $b dd of=/dev/vda conv=fsync 2>/dev/null
 $b reboot -f
 """
+
+
+def shown(console: str) -> list[tuple[str, str, str]]:
+    """Return name, mode and content of each file of /sys/firmware/uv that the guest printed."""
+    return [
+        (name, mode, bytes.fromhex(digits).decode())
+        for name, mode, digits in re.findall(r"^sysfs \./(\S+) (\d+) ([0-9a-f]*)\r?$", console, re.MULTILINE)
+    ]
 
 
 def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_path: Path, machine: Machine) -> None:
@@ -57,6 +75,11 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_pa
     assert sum(isinstance(event, Protected) for event in events) == 2
     for line in ("guest=1 host=0", "calls=80c0", "facility=1 cpus=2", "uvdevice"):
         assert text.count(line) == 2, line
+    # promise 73: byte for byte what the kernel makes of what the ultravisor tells a guest
+    with contextlib.closing(SharedMemory(1 << 20)) as memory:
+        information = Ultravisor(memory, machine.keys).query(Issuer.GUEST)
+    expected = sorted((name, "444", content) for name, content in sysfs(information, guest=True).items())
+    assert sorted(shown(text)) == sorted(2 * expected)
     data = disk.read_bytes()
     assert data.startswith(FIRST)
     assert data[512:].startswith(SECOND)
