@@ -38,6 +38,19 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
     return data
 
 
+def read_description(directory: Path, name: str, limit: int, what: str, hint: str) -> bytes:
+    """Return the content of the file ``name`` that tells what ``directory`` is, namely ``what``.
+
+    Raises InputError where there is none, with ``hint``, and where it can't be read or has more than ``limit`` bytes.
+    """
+    try:
+        return read_limited(directory / name, limit, f"description of the {what}")
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise InputError(f"not a {what}: it has no {name}", where=str(directory), hint=hint) from error
+        raise
+
+
 @contextlib.contextmanager
 def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Open a new file without a name and give it the name ``path`` when the block ends without an exception.
@@ -74,13 +87,16 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
 
 def _target(path: Path, *, overwrite: bool) -> Path:
     """Return the path of the file to write; raises OutputError where something is there that must stay."""
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise _exists(path)
-    if path.exists() and not path.is_file():
-        # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
-        raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
-    # a rename would replace the link itself
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise _exists(path)
+        if path.exists() and not path.is_file():
+            # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
+            raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
+        # a rename would replace the link itself
+        return path.resolve() if path.is_symlink() else path
+    except OSError as error:
+        raise OutputError(f"cannot create the output: {_reason(error)}", where=str(path)) from error
 
 
 def _open_new(part: Path, mode: int) -> tuple[int, bool]:

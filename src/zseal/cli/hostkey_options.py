@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,7 +55,9 @@ def split_files(values: Iterable[str] | None) -> list[Path]:
     """
     names: list[str] = []
     for value in values or ():
-        names += [value] if "," not in value or Path(value).exists() else [part for part in value.split(",") if part]
+        # os.path.exists(), as many names together may be too long for one, which Path.exists() raises for
+        single = "," not in value or os.path.exists(value)  # noqa: PTH110
+        names += [value] if single else [part for part in value.split(",") if part]
     return [Path(name) for name in names]
 
 

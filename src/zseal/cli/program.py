@@ -35,6 +35,11 @@ def run_program(build: Callable[[], typer.Typer], arguments: Sequence[str], name
         # the reader is gone: nothing more can be said, and Python's own flush at exit must not complain either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # whoever opened the file knows best what it is; here the file's name has to do
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or type(error).__name__}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

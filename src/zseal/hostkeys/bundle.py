@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 
 from zseal.errors import FormatError, InputError, OutputError
-from zseal.files import read_limited, write_atomic
+from zseal.files import read_description, write_atomic
 from zseal.hostkeys import machine
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.describe import Role, State, Validity, role_of, validity_of
@@ -112,14 +112,14 @@ class Bundle:
         """
         if (directory / machine.DESCRIPTION).is_file():
             return cls._of_machine(directory)
-        path = directory / DESCRIPTION
-        if not path.is_file():
-            raise InputError(
-                f"not a bundle: it has no {DESCRIPTION}",
-                where=str(directory),
-                hint="create one with: zseal hostkey bundle create DIR --cert FILE",
-            )
-        _check_description(read_limited(path, _MAX_DESCRIPTION, "bundle description"), path)
+        description = read_description(
+            directory,
+            DESCRIPTION,
+            _MAX_DESCRIPTION,
+            "bundle",
+            "create one with: zseal hostkey bundle create DIR --cert FILE",
+        )
+        _check_description(description, directory / DESCRIPTION)
         root_path = directory / ROOT_CA
         root = load_root(root_path).certificates if root_path.exists() else ()
         _refuse_software(root, root_path)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.errors import FormatError, InputError, OutputError
-from zseal.files import read_limited, write_atomic
+from zseal.files import read_description, read_limited, write_atomic
 from zseal.formats.key_hashes import pack_key_hashes
 from zseal.hostkeys.authority import INTERMEDIATE_CRL, ROOT_CRL, SIGNING_KEY_CRL, Authority, Issuer, issue_crl
 from zseal.hostkeys.keyfile import load_private_key, private_key_pem
@@ -117,14 +117,10 @@ class Machine:
     @classmethod
     def load(cls, directory: Path) -> Machine:
         """Return the machine in ``directory``; raises InputError where it is none or its files don't fit together."""
-        path = directory / DESCRIPTION
-        if not path.is_file():
-            raise InputError(
-                f"not a software machine: it has no {DESCRIPTION}",
-                where=str(directory),
-                hint="create one with: zseal machine create DIR",
-            )
-        name, created = _parse_description(read_limited(path, _MAX_FILE, "machine description"), path)
+        description = read_description(
+            directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: zseal machine create DIR"
+        )
+        name, created = _parse_description(description, directory / DESCRIPTION)
         host = load_private_key(directory / HOST_KEY)
         document = _load_document(directory / HOST_KEY_DOCUMENT, host)
         backup, backup_document = None, None

@@ -129,6 +129,25 @@ def test_an_input_that_is_missing_is_one_line(capsys: pytest.CaptureFixture[str]
         assert missing in err, arguments
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "file/below"])
+def test_a_path_that_cannot_be_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    path = f"{tmp_path}/{name}"
+    for arguments in (
+        ["inspect", path],
+        ["image", "info", path],
+        ["image", "verify", str(tmp_path / "file"), "--machine", path],
+        ["image", "extract-header", str(tmp_path / "file"), "-o", path],
+        ["machine", "show", path],
+        ["machine", "create", path],
+        ["hostkey", "verify", "-k", path, "--bundle", path],
+        ["hostkey", "bundle", "create", path, "-C", path],
+    ):
+        code, out, err = run(capsys, *arguments)
+        assert (code, out, err.count("\n")) == (1, "", 1), arguments
+        assert err.startswith("error: "), arguments
+
+
 def steps() -> list[str]:
     """Every command line that zseal inspect proposes for the files among the test vectors."""
     from zseal.inspect import inspect

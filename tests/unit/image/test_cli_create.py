@@ -204,6 +204,16 @@ def test_command_line_must_fit_the_kernel(create: Runner, inputs: Path) -> None:
     assert ran.code == 1 and "65 bytes with its NUL, this kernel takes 64" in ran.err
 
 
+def test_95_documents_in_one_list(zseal: Runner, machine: Machine, inputs: Path, tmp_path: Path) -> None:
+    """Together their names are longer than any file's may be."""
+    documents = ",".join(str(inputs / "none.crt") for _ in range(94)) + f",{machine.directory / 'host-key.crt'}"
+    ran = zseal("image", "create", "-i", inputs / "kernel", "--no-verify", "-k", documents, "-o", tmp_path / "out")
+    assert (ran.code, ran.err) == (
+        1,
+        f"error: {inputs / 'none.crt'}: cannot read the host-key document: No such file or directory\n",
+    )
+
+
 def test_quiet_says_nothing_and_verbose_tells_causes(create: Runner, tmp_path: Path) -> None:
     assert create("--no-verify", "-q") == Ran(0, "", "")
     ran = create("--no-verify", "--overwrite", "-v")
