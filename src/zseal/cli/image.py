@@ -49,7 +49,8 @@ def verify(
     which = "backup host key" if result.backup_key else "host key"
     typer.echo(f"{image}: this machine would start it")
     typer.echo(f"  header      authentic; opened with the {which} {accepted.host_key_hash.hex()}")
-    typer.echo(f"  boot loader {result.image.stage3a} (plain, not covered by the header)")
+    loader = result.image.stage3a or "not known: a start will tell whether it leads to these components"
+    typer.echo(f"  boot loader {loader} (plain, not covered by the header)")
     for part in result.components:
         size = part.size if part.original_size is None else part.original_size
         typer.echo(f"  {part.name:<11} {size:>12} bytes at {part.address:#x}")

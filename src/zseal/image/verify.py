@@ -116,14 +116,11 @@ def _verify(
 def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
     """Raise FormatError where starting the image does not lead to the components that are verified.
 
-    These parts are plain and the ultravisor never sees them: what they say decides what it is asked to verify.
+    These parts are plain and the ultravisor never sees them: what they say decides what it is asked to verify. Where
+    the boot loader keeps that otherwise than known ones do (``image.stage3a`` is None), only a start can tell.
     """
     if image.stage3a is None:
-        raise FormatError(
-            "no boot loader (stage3a) that names this SE header was found: it is missing or was changed",
-            where=image.where,
-            hint="take an undamaged copy",
-        )
+        return
     if image.stage3a.ipib_offset != image.ipib_offset:
         raise FormatError(
             f"the boot loader (stage3a) hands over the component list at byte {image.stage3a.ipib_offset}, the image's "
