@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +27,17 @@ Progress = Callable[[str, float], None]
 
 # linux-image-* depends on initramfs tools and the like; a kernel file and its modules come from these alone
 _KERNEL_PARTS = re.compile(r"linux-(image|binary|base|modules|image-unsigned)-\d[\w.+~-]*s390x$|linux-image-s390x$")
+_KERNEL_IMAGE = re.compile(r"linux-image-\d[\w.+~-]*-s390x")
+_KERNEL = "linux-image-s390x"
 _MAX_KERNEL_PACKAGES = 8
 
 
 class DebianError(ZsealError):
     """Debian's archive can't be reached, verified, or lacks the package."""
+
+
+class AbsentPackageError(DebianError):
+    """The mirror lists a package that it does not have, as mirrors do for some time after a new release."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,11 @@ class DebianArchive:
         self._updated = False
 
     def kernel(self) -> KernelFiles:
-        """Return the suite's current default kernel, fetched now or before (about 52 MB to fetch, 60 MB on disk)."""
-        tree = self._tree("linux-image-s390x", self._kernel_packages)
+        """Return the suite's current default kernel, fetched now or before (about 52 MB to fetch, 60 MB on disk).
+
+        Where the mirror lists the current kernel but does not have it yet, that is the newest which it has.
+        """
+        tree = self._tree(_KERNEL, self._kernels)
         image = next(iter(sorted(tree.glob("boot/vmlinuz-*")) or sorted(tree.rglob("vmlinuz*"))), None)
         modules = next(iter(sorted([*tree.glob("usr/lib/modules/*"), *tree.glob("lib/modules/*")])), None)
         if image is None or modules is None:
@@ -98,7 +107,7 @@ class DebianArchive:
 
     def busybox(self) -> Path:
         """Return a statically linked s390x busybox, fetched now or before (about 1 MB)."""
-        tree = self._tree("busybox-static", lambda: ["busybox-static"])
+        tree = self._tree("busybox-static", lambda: [["busybox-static"]])
         for place in ("usr/bin/busybox", "bin/busybox"):
             if (tree / place).is_file():
                 return tree / place
@@ -145,27 +154,51 @@ class DebianArchive:
                     raise
         return place
 
-    def _tree(self, name: str, packages: Callable[[], Iterable[str]]) -> Path:
-        """Return the directory that the packages were unpacked to; it exists only when it is complete."""
+    def _tree(self, name: str, choices: Callable[[], Iterable[list[str]]]) -> Path:
+        """Return the directory with the packages of the first of the ``choices`` that the mirror has.
+
+        It exists only when it is complete.
+        """
 
         def fill(unpacked: Path) -> None:
             work = unpacked.parent
             self._update()
-            names = list(packages())
-            self._apt("apt-get", "download", *names, what=f"Debian {self.suite}: {name}", directory=work)
-            debs = sorted(work.glob("*.deb"))
-            if len(debs) != len(names):
-                raise DebianError(f"apt fetched {len(debs)} of {len(names)} packages", where=f"Debian {self.suite}")
+            debs = self._download_first(choices(), work, what=f"Debian {self.suite}: {name}")
             for deb in debs:
                 self._run(["dpkg-deb", "-x", str(deb), str(unpacked)], what=f"unpacking {deb.name}")
             (unpacked / "zseal-packages.json").write_text(json.dumps([deb.name for deb in debs]) + "\n")
 
         return self.directory(name, fill)
 
-    def _kernel_packages(self) -> list[str]:
-        """Follow the dependencies of linux-image-s390x to the packages that carry kernel and modules."""
+    def _download_first(self, choices: Iterable[list[str]], work: Path, *, what: str) -> list[Path]:
+        absent: AbsentPackageError | None = None
+        for names in choices:
+            try:
+                self._apt("apt-get", "download", *names, what=what, directory=work)
+            except AbsentPackageError as error:
+                absent = absent or error
+                for left in work.glob("*.deb"):
+                    left.unlink()
+                continue
+            debs = sorted(work.glob("*.deb"))
+            if len(debs) != len(names):
+                raise DebianError(f"apt fetched {len(debs)} of {len(names)} packages", where=f"Debian {self.suite}")
+            return debs
+        raise absent or DebianError(f"{what}: the archive has no such package", hint=OWN_FILES_HINT)
+
+    def _kernels(self) -> Iterator[list[str]]:
+        """Yield the packages of the suite's kernels: the default's first, then the other ones, newest first."""
+        default = self._kernel_packages(_KERNEL)
+        yield default
+        names = self._apt("apt-cache", "pkgnames", "linux-image-").split()
+        for name in sorted(filter(_KERNEL_IMAGE.fullmatch, names), key=_version, reverse=True):
+            if name not in default:
+                yield self._kernel_packages(name)
+
+    def _kernel_packages(self, first: str) -> list[str]:
+        """Follow the dependencies of ``first`` to the packages that carry kernel and modules."""
         wanted: list[str] = []
-        queue = ["linux-image-s390x"]
+        queue = [first]
         while queue and len(wanted) < _MAX_KERNEL_PACKAGES:
             name = queue.pop(0)
             if name in wanted:
@@ -175,7 +208,7 @@ class DebianArchive:
             for dependency in re.findall(r"(?:Depends|PreDepends): <?([\w.+~-]+)", shown):
                 if _KERNEL_PARTS.match(dependency):
                     queue.append(dependency)
-        return [name for name in wanted if name != "linux-image-s390x"]
+        return [name for name in wanted if name != _KERNEL]
 
     def _update(self) -> None:
         if self._updated:
@@ -249,6 +282,11 @@ class DebianArchive:
         return done.stdout
 
 
+def _version(package: str) -> list[int]:
+    """Return the numbers in a kernel package's name, to be compared."""
+    return [int(digits) for digits in re.findall(r"\d+", package)]
+
+
 def _plain_environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8"}
 
@@ -257,6 +295,12 @@ def _check(status: int, stderr: str, what: str) -> None:
     if status:
         lines = [line for line in stderr.splitlines() if line.startswith("E: ")] or stderr.splitlines()
         reason = lines[-1].removeprefix("E: ") if lines else f"exit code {status}"
+        absent = next((line for line in lines if re.search(r"Failed to fetch .* 404 ", line)), None)
+        if absent is not None:
+            raise AbsentPackageError(
+                f"{what} failed: the mirror lists a package that it does not have: {absent.removeprefix('E: ')}",
+                hint=f"try again in some hours, use another mirror or suite, {OWN_FILES_HINT}",
+            )
         raise DebianError(f"{what} failed: {reason}", hint=f"check this machine's apt sources, {OWN_FILES_HINT}")
 
 

@@ -2,7 +2,8 @@
 
 Packages are fetched and unpacked here; a plain guest then boots Debian's kernel and lets their own scripts configure
 them, as the second stage of debootstrap does. The result is what ``debootstrap --variant=minbase`` installs, with
-systemd and a login prompt, in one ext4 partition (``/dev/vda1``). It is kept in the cache and copied from there.
+systemd and a login prompt, in one ext4 partition labelled ``root``. It is kept in the cache and copied from
+there.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from zseal.host.guest import Guest
 from zseal.host.guest_events import ConsoleOutput, Outcome
 from zseal.host.ramdisk import busybox_ramdisk
 
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's key: to be raised where the code, not the scripts, makes other disks."""
 PACKAGES = ("?essential", "apt", "login", "passwd", "mount", "systemd-sysv", "udev", "kmod")
-CMDLINE = "root=/dev/vda1 console=ttysclp0 swiotlb=16384 audit=0"
+CMDLINE = "root=LABEL=root console=ttysclp0 swiotlb=16384 audit=0"
 """Kernel command line to seal with: the ramdisk's root, the console, 32 MiB of bounce buffers, no audit log."""
 MIN_SIZE = 512 * MIB
 DEFAULT_SIZE = 2048 * MIB
@@ -235,7 +236,7 @@ class _Builder:
         return {
             "etc/hostname": f"{name}\n",
             "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n",
-            "etc/fstab": "/dev/vda1 / ext4 errors=remount-ro 0 1\n",
+            "etc/fstab": "LABEL=root / ext4 errors=remount-ro 0 0\n",
             "etc/resolv.conf": "nameserver 10.0.2.3\n",
             "etc/apt/sources.list": f"deb {self._archive.mirror()} {suite} main\n",
             "etc/systemd/network/80-dhcp.network": _NETWORK,

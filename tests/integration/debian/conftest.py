@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from zseal.host.debian import AbsentPackageError
 from zseal.host.debian_disk import CMDLINE, DebianDisk, Recipe, debian_disk
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
@@ -20,6 +21,7 @@ class Debian:
     machine: Machine
     image: Path
     built: DebianDisk
+    suite: str
 
     def disk(self, folder: Path) -> Path:
         self.built.copy_disk(folder / "debian.img")
@@ -34,7 +36,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 @pytest.fixture(scope="session")
 def debian(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Debian:
     assert shutil.which("mke2fs", path="/usr/sbin:/sbin:/usr/bin"), "mke2fs is not installed"
-    built = debian_disk(Recipe())
+    suite, built = build("trixie", "sid")
     image = tmp_path_factory.mktemp("images") / "debian.se"
     build_image(
         image,
@@ -43,4 +45,14 @@ def debian(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Debian
         cmdline=CMDLINE.encode(),
         host_keys=[machine.keys.host.public_key()],
     )
-    return Debian(machine, image, built)
+    return Debian(machine, image, built, suite)
+
+
+def build(suite: str, *others: str) -> tuple[str, DebianDisk]:
+    """Return the first of the suites that the mirror has whole, with its disk: after a release it takes some hours."""
+    try:
+        return suite, debian_disk(Recipe(suite))
+    except AbsentPackageError:
+        if not others:
+            raise
+        return build(*others)

@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,19 @@ esac; done
 case "$*" in
   *indextargets*) printf 'M1 Debian Debian-Security\\nM2 Debian Debian\\n' ;;
   *" update "*) [ -z "$FAIL" ] || { echo "E: The repository is not signed" >&2; exit 100; } ;;
+  *" download linux-image-"$ABSENT-s390x*) touch half.deb
+     echo "E: Failed to fetch http://m/linux-image.deb  404  Not Found [IP: 192.0.2.1 80]" >&2; exit 100 ;;
   *" download "*) eval "echo dlstatus:1:50.0:half >&$fd"
      case "$*" in *busybox*) touch busybox-static_1_s390x.deb ;; *) touch linux-image-6.0-s390x_1_s390x.deb ;; esac ;;
 esac
 """
 APT_CACHE = """#!/bin/sh
 echo "apt-cache $*" >> "$LOG"
-case "$*" in *linux-image-s390x) echo "  Depends: linux-image-6.0-s390x" ;; *) echo "  Depends: kmod" ;; esac
+case "$*" in
+  *pkgnames*) printf 'linux-image-%s-s390x\n' 5.9 6.0 5.10; echo linux-image-s390x; echo linux-image-6.0-s390x-dbg ;;
+  *linux-image-s390x) echo "  Depends: linux-image-6.0-s390x" ;;
+  *) echo "  Depends: kmod" ;;
+esac
 """
 DPKG_DEB = """#!/bin/sh
 case "$2" in
@@ -62,6 +69,27 @@ def test_kernel_is_fetched_once_from_the_own_mirror_with_signatures_checked(fake
     assert "download linux-image-6.0-s390x" in calls
     debian.DebianArchive("trixie", cache=tmp_path).kernel()
     assert fake_apt.read_text() == calls, "a second run asks apt for nothing"
+
+
+def test_kernel_that_the_mirror_lists_and_has_not_gives_way_to_the_newest_it_has(
+    fake_apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABSENT", "6.0")
+    debian.DebianArchive("trixie", cache=tmp_path).kernel()
+    asked_for = re.findall(r" download (\S+)", fake_apt.read_text())
+    assert asked_for == ["linux-image-6.0-s390x", "linux-image-5.10-s390x"]
+    assert (tmp_path / "debian/trixie/linux-image-s390x/zseal-packages.json").read_text() == (
+        '["linux-image-6.0-s390x_1_s390x.deb"]\n'
+    )
+
+
+def test_absent_package_without_an_older_one_is_told(
+    fake_apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABSENT", "*")
+    with pytest.raises(debian.DebianError, match=r"404.*--kernel and --ramdisk"):
+        debian.DebianArchive("trixie", cache=tmp_path).kernel()
+    assert not (tmp_path / "debian/trixie/linux-image-s390x").exists()
 
 
 def test_failed_update_leaves_nothing_and_says_why(

@@ -37,7 +37,8 @@ def _virtio(driver: str, name: str, *, iommu: bool, **properties: str | int) -> 
 class Disk:
     """A block device of the guest: ``path`` of an image or device file in ``format`` (raw, qcow2, …).
 
-    The firmware boots from the disk with the lowest ``boot_index``, if any has one.
+    The firmware boots from the disk with the lowest ``boot_index``, if any has one. The guest sees the serial number
+    ``diskN``, from 0 in the order of the disks: which of them its kernel names vda is not determined.
     """
 
     path: str
@@ -54,8 +55,10 @@ class Disk:
             "read-only": self.read_only,
             "file": {"driver": "file", "filename": self.path},
         }
-        boot = {} if self.boot_index is None else {"bootindex": self.boot_index}
-        device = _virtio("virtio-blk-ccw", f"disk{index}-device", iommu=self.iommu, drive=f"disk{index}", **boot)
+        properties: dict[str, str | int] = {"drive": f"disk{index}", "serial": f"disk{index}"}
+        if self.boot_index is not None:
+            properties["bootindex"] = self.boot_index
+        device = _virtio("virtio-blk-ccw", f"disk{index}-device", iommu=self.iommu, **properties)
         return ["-blockdev", json.dumps(node), *device]
 
 
