@@ -18,6 +18,7 @@ from zseal.errors import UsageError, ZsealError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zseal.domain.fix import FixResult
     from zseal.domain.lint import Settings
     from zseal.domain.rules.interface import Rule
 
@@ -216,6 +217,10 @@ def fix(
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Print the difference; write nothing; exit 1 if any.")] = False,
     in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Write the files themselves.")] = False,
+    parmfile: Annotated[
+        Path | None,
+        typer.Option("--parmfile", metavar="FILE", help="Repair the kernel parameters for its image too."),
+    ] = None,
     target: _Targets = None,
     select: _Select = "",
     ignore: _Ignore = "",
@@ -227,7 +232,7 @@ def fix(
     What was repaired is told on standard error; the repaired domain goes to standard output. What is left to decide is
     for zseal domain lint to say. Several files need --in-place or --diff.
     """
-    from zseal.domain.fix import fix_bytes, unified_diff
+    from zseal.domain.fix import unified_diff
     from zseal.domain.lint import Settings, check_rule_ids
     from zseal.domain.report.text import plural, printable
     from zseal.domain.versions import parse_targets
@@ -236,23 +241,21 @@ def fix(
         raise UsageError("give only one of --diff, --in-place and --output")
     if in_place and STDIN in files:
         raise UsageError("standard input can't be changed in place")
-    if len(files) > 1 and not (diff or in_place):
+    if len(files) + (parmfile is not None) > 1 and not (diff or in_place):
         raise UsageError("several files need --in-place or --diff")
+    if parmfile is not None and len(files) > 1:
+        raise UsageError("--parmfile goes with one domain")
     settings = Settings(
         target=parse_targets(target or ()),
         select=check_rule_ids(select.split(",")),
         ignore=check_rule_ids(ignore.split(",")),
     )
     failed = False
-    for name, content in _documents(files):
-        try:
-            if isinstance(content, ZsealError):
-                raise content
-            result = fix_bytes(name, content, settings, unsafe=unsafe)
-        except ZsealError as error:
+    for name, result in _repairs(files, parmfile, settings, unsafe=unsafe):
+        if isinstance(result, ZsealError):
             if len(files) == 1:
-                raise
-            typer.echo(f"error: {error}", err=True)
+                raise result
+            typer.echo(f"error: {result}", err=True)
             failed = True
             continue
         for line in result.repaired:
@@ -269,6 +272,29 @@ def fix(
             _write(result.after, output, overwrite=overwrite)
     if failed:
         raise typer.Exit(1)
+
+
+def _repairs(
+    files: list[str], parmfile: Path | None, settings: Settings, *, unsafe: bool
+) -> Iterator[tuple[str, FixResult | ZsealError]]:
+    """Yield each file with its repairs, or with the reason why there are none; the kernel parameters come last."""
+    from zseal.domain.document import Document, decode
+    from zseal.domain.fix import fix_bytes, fix_parameters
+    from zseal.domain.guest import read_parameters
+
+    parameters = read_parameters(parmfile) if parmfile is not None else None
+    for name, content in _documents(files):
+        try:
+            if isinstance(content, ZsealError):
+                raise content
+            result = fix_bytes(name, content, settings, unsafe=unsafe)
+        except ZsealError as error:
+            yield name, error
+            continue
+        yield name, result
+        if parameters is not None:
+            document = Document(name, *decode(name, result.after))
+            yield parameters.name, fix_parameters(parameters, document, settings, unsafe=unsafe)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -13,14 +13,20 @@ from zseal.errors import ZsealError
 
 WIDTH = 100
 _SAFETY = {
-    Safety.SAFE: "zseal domain fix repairs it.",
-    Safety.ASK: "zseal domain fix --unsafe-fixes repairs it where that is mechanical; it changes what the guest does.",
+    Safety.SAFE: "{} repairs it.",
+    Safety.ASK: "{} --unsafe-fixes repairs it where that is mechanical; it changes what the guest does.",
     Safety.NONE: "Only a person can decide how.",
 }
 _TOPICS = {
     "0": "Document and machine", "1": "Protection", "2": "Virtio devices", "3": "Memory", "4": "Processors",
     "5": "Boot", "6": "Devices", "7": "Lifecycle", "8": "The host", "9": "Inside the guest",
 }  # fmt: skip
+
+
+def remedy(rule: Rule) -> str:
+    """What to do, and which command does it."""
+    who = _SAFETY[rule.safety].format(rule.command) if rule.command else ""
+    return f"{rule.remedy} {who}".rstrip()
 
 
 def caught_by(rule: Rule) -> str:
@@ -42,7 +48,10 @@ def list_rules(rules: Iterable[Rule]) -> str:
             topic = rule.id[2]
             lines.append(f"{_TOPICS[topic]}:")
         lines.append(f"  {rule.id}  {rule.severity.value:<8} {rule.safety.value:<5} {rule.title}")
-    lines.append("The third column: safe is repaired by zseal domain fix, ask with --unsafe-fixes, none by a person.")
+    lines.append(
+        "The third column: safe is repaired by zseal domain fix (PV901 to PV910 with --parmfile), ask with "
+        "--unsafe-fixes or by zseal domain convert, none by a person."
+    )
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -55,7 +64,7 @@ def explain_rule(rule: Rule) -> str:
             for label, text in (
                 ("Why:", rule.why),
                 ("Otherwise:", rule.effect),
-                ("Fix:", f"{rule.remedy} {_SAFETY[rule.safety]}"),
+                ("Fix:", remedy(rule)),
                 ("Caught by:", f"{caught_by(rule)}, else" if rule.caught_by else "nobody else"),
                 ("Needs:", rule.needs),
             )
@@ -120,7 +129,7 @@ def rule_page(rule: Rule) -> str:
         "",
         "## Fix",
         "",
-        f"{_markdown(rule.remedy)} {_SAFETY[rule.safety]}",
+        _markdown(remedy(rule)),
     ]
     if rule.needs:
         lines += ["", f"This rule is checked only if it is given {_markdown(rule.needs)}."]

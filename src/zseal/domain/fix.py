@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 
 from zseal.domain.document import Document, NotWellFormedError, decode, encode
 from zseal.domain.edits import apply
+from zseal.domain.guest import GuestInputs, ParameterFile
 from zseal.domain.lint import Finding, Settings, lint_document
 from zseal.domain.repair import repair
 from zseal.domain.rules.interface import Safety
@@ -78,18 +80,48 @@ def fix_document(
 ) -> tuple[Document, list[str]]:
     """Repair a parsed domain; return it and one line for each repair."""
     settings = dataclasses.replace(settings, schema=False)
+
+    def findings(data: bytes) -> list[Finding]:
+        text = Document(document.name, data, document.encoding)
+        return [finding for finding in lint_document(text, settings).findings if finding.file == document.name]
+
+    data, repaired = _in_rounds(document.data, findings, unsafe=unsafe)
+    return Document(document.name, data, document.encoding), repaired
+
+
+def fix_parameters(
+    file: ParameterFile,
+    document: Document,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    *,
+    unsafe: bool = False,
+) -> FixResult:
+    """Repair the kernel parameters for the image of the guest that ``document`` describes."""
+
+    def findings(data: bytes) -> list[Finding]:
+        guest = GuestInputs(parameters=ParameterFile(file.name, data.decode()))
+        checked = lint_document(document, dataclasses.replace(settings, schema=False, guest=guest))
+        return [finding for finding in checked.findings if finding.file == file.name]
+
+    before = file.text.encode()
+    after, repaired = _in_rounds(before, findings, unsafe=unsafe)
+    return FixResult(before, after, tuple(repaired))
+
+
+def _in_rounds(data: bytes, findings_in: Callable[[bytes], list[Finding]], *, unsafe: bool) -> tuple[bytes, list[str]]:
+    """Apply the changes of what is found until none is left; return the text and one line for each repair."""
     repaired: list[str] = []
+    found = findings_in(data)
     for _ in range(MAX_ROUNDS):
-        findings = [f for f in lint_document(document, settings).findings if _applicable(f, unsafe=unsafe)]
-        data, applied = apply(document.data, (finding.change for finding in findings))
+        wanted = [finding for finding in found if _applicable(finding, unsafe=unsafe)]
+        data, applied = apply(data, (finding.change for finding in wanted))
         if not applied:
             break
-        left = Document(document.name, data, document.encoding)
-        remaining = {(f.rule.id, f.message) for f in lint_document(left, settings).findings}
-        lines = dict.fromkeys(f"{f.rule.id} {f.message}" for f in findings if (f.rule.id, f.message) not in remaining)
+        found = findings_in(data)
+        remaining = {(finding.rule.id, finding.message) for finding in found}
+        lines = dict.fromkeys(f"{f.rule.id} {f.message}" for f in wanted if (f.rule.id, f.message) not in remaining)
         repaired += [line for line in lines if line not in repaired]
-        document = left
-    return document, repaired
+    return data, repaired
 
 
 def unified_diff(result: FixResult, name: str) -> bytes:

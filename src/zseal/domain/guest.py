@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from zseal.domain.document import LineIndex, Position
+from zseal.domain.edits import Change, Edit
 from zseal.domain.kernel import KernelSupport, kernel_support
 from zseal.domain.parameters import DEFAULT_SLOTS, SLOT_SIZE, Parameter, Swiotlb, find_swiotlb, parse_parameters
 from zseal.errors import FormatError, InputError
@@ -53,6 +54,31 @@ class ParameterFile:
             return Position(1, 1)
         offset = len(self.text[: parameter.offset].encode())
         return LineIndex(self.text.encode()).position(offset)
+
+    def _span(self, parameter: Parameter) -> tuple[int, int]:
+        start = len(self.text[: parameter.offset].encode())
+        return start, start + len(parameter.text.encode())
+
+    def replace(self, parameter: Parameter, text: str) -> Change:
+        """The change that writes ``text`` in the parameter's place."""
+        start, end = self._span(parameter)
+        return Change([Edit(start, end, text.encode())])
+
+    def remove(self, parameter: Parameter) -> Change:
+        """The change that takes the parameter away, with the blanks before it (for the first one, those behind)."""
+        start, end = self._span(parameter)
+        data = self.text.encode()
+        before = len(data[:start].rstrip(b" \t"))
+        if before and data[before - 1 : before] != b"\n":
+            return Change([Edit(before, end, b"")])
+        return Change([Edit(start, end + len(data[end:]) - len(data[end:].lstrip(b" \t")), b"")])
+
+    def append(self, words: str) -> Change:
+        """The change that puts ``words`` behind the last parameter."""
+        if not self.parameters:
+            return Change([Edit(0, 0, words.encode())])
+        _, end = self._span(self.parameters[-1])
+        return Change([Edit(end, end, f" {words}".encode())])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -190,7 +190,7 @@ def _run(rule: Rule, ctx: Context) -> Iterator[Finding]:
     for hit in rule.check(ctx):
         severity = hit.severity or rule.severity
         if hit.place is not None:
-            yield Finding(rule, severity, hit.message, hit.place[0], hit.place[1], "")
+            yield Finding(rule, severity, hit.message, hit.place[0], hit.place[1], "", hit.change)
         else:
             element = hit.element or ctx.root
             position = ctx.document.position(element.start)

@@ -12,8 +12,8 @@ from zseal.domain.rules.interface import Safety, Severity
 
 WIDTH = 100
 _HOW = {
-    Safety.SAFE: "zseal domain fix does it",
-    Safety.ASK: "zseal domain fix --unsafe-fixes does it",
+    Safety.SAFE: "{} does it",
+    Safety.ASK: "{} --unsafe-fixes does it",
     Safety.NONE: "",
 }
 
@@ -45,7 +45,7 @@ def finding_lines(finding: Finding) -> Iterator[str]:
         yield f"    at    {printable(finding.element)}"
     yield _paragraph("why", finding.rule.why)
     yield _paragraph("else", finding.rule.effect)
-    how = _HOW[finding.rule.safety] if finding.fixable else ""
+    how = _HOW[finding.rule.safety].format(finding.rule.command) if finding.fixable else ""
     yield _paragraph("fix", f"{finding.rule.remedy} ({how})" if how else finding.rule.remedy)
 
 

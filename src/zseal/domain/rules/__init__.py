@@ -13,11 +13,12 @@ from zseal.domain.rules import (
     host,
     lifecycle,
     memory,
+    parameters,
     protection,
 )
 from zseal.domain.rules.interface import Rule
 
-_TOPICS = (document, protection, coverage, drivers, memory, cpu, boot, devices, lifecycle, host, guest)
+_TOPICS = (document, protection, coverage, drivers, memory, cpu, boot, devices, lifecycle, host, parameters, guest)
 
 RULES: dict[str, Rule] = {
     rule.id: rule for rule in sorted((r for topic in _TOPICS for r in topic.TABLE.rules), key=lambda rule: rule.id)

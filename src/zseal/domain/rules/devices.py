@@ -85,7 +85,7 @@ def _nic(ctx: Context) -> Iterator[Hit]:
     why="libvirt has no iommu attribute for a scsi_host device.",
     effect="The guest refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'.",
     remedy="zseal domain convert --style launch-security.",
-    safety=Safety.ASK,
+    safety=Safety.ASK, command="",
     example="<hostdev mode='subsystem' type='scsi_host'>\n  <source protocol='vhost' wwpn='naa.5001405a1b2c3d4e'/>\n"
     "</hostdev>",
 )  # fmt: skip

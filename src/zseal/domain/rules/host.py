@@ -62,7 +62,7 @@ def _no_unpack(ctx: Context) -> Iterator[Hit]:
     f"{show(IOMMU_ATTRIBUTE)}, on vsock with 7.1.0, async-teardown with {show(ASYNC_TEARDOWN)}.",
     effect="libvirt refuses the domain, or drops the element and starts the guest without it.",
     remedy="Upgrade libvirt, or zseal domain convert --style iommu.",
-    safety=Safety.ASK, needs="a target (--target libvirt-VERSION) or host facts",
+    safety=Safety.ASK, command="", needs="a target (--target libvirt-VERSION) or host facts",
 )  # fmt: skip
 def _libvirt(ctx: Context) -> Iterator[Hit]:
     version = ctx.target.libvirt
@@ -88,7 +88,7 @@ def _libvirt(ctx: Context) -> Iterator[Hit]:
     why=f"The object s390-pv-guest came with QEMU {show(LAUNCH_SECURITY_QEMU)}.",
     effect="libvirt refuses the domain: not supported with this QEMU binary.",
     remedy="Upgrade QEMU, or zseal domain convert --style iommu.",
-    safety=Safety.ASK, needs="a target (--target qemu-VERSION) or host facts",
+    safety=Safety.ASK, command="", needs="a target (--target qemu-VERSION) or host facts",
 )  # fmt: skip
 def _qemu(ctx: Context) -> Iterator[Hit]:
     if _uses_launch_security(ctx) and ctx.target.qemu is not None and ctx.target.qemu < LAUNCH_SECURITY_QEMU:

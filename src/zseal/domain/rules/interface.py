@@ -43,6 +43,10 @@ class Safety(enum.Enum):
     NONE = "none"  # only a person can decide
 
 
+FIX = "zseal domain fix"
+FIX_PARAMETERS = "zseal domain fix --parmfile FILE"
+
+
 class CaughtBy(enum.Flag):
     """Who else tells the user before the guest runs."""
 
@@ -88,8 +92,11 @@ Check = Callable[[Context], Iterable[Hit]]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A lint rule. ``example`` is the shortest XML that breaks it, ``needs`` what must be given for it to be "
-    "checked."""
+    """A lint rule.
+
+    ``example`` is the shortest XML that breaks it, ``needs`` what must be given for it to be checked, ``command`` what
+    repairs it (empty where the remedy names another).
+    """
 
     id: str
     severity: Severity
@@ -101,6 +108,7 @@ class Rule:
     caught_by: CaughtBy
     example: str
     needs: str
+    command: str
     check: Check
 
 
@@ -128,11 +136,12 @@ class Table:
         caught_by: CaughtBy = CaughtBy.NOBODY,
         example: str = "",
         needs: str = "",
+        command: str = FIX,
     ) -> Callable[[Check], Check]:
         """Declare a rule whose check is the decorated function."""
 
         def declare(check: Check) -> Check:
-            row = Rule(rule_id, severity, title, why, effect, remedy, safety, caught_by, example, needs, check)
+            row = Rule(rule_id, severity, title, why, effect, remedy, safety, caught_by, example, needs, command, check)
             self.rules.append(row)
             return check
 

@@ -168,7 +168,8 @@ def _off(ctx: Context) -> Iterator[Hit]:
     "hot-plugged too, and lets libvirt and QEMU check the host before the start.",
     effect="None now; the next device that is added without iommu='on' will not work.",
     remedy="zseal domain convert --style launch-security.",
-    safety=Safety.ASK, example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
+    safety=Safety.ASK, command="",
+    example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _older_style(ctx: Context) -> Iterator[Hit]:
     if ctx.domain.style is Style.IOMMU and ctx.target.libvirt_has(LAUNCH_SECURITY_LIBVIRT):
