@@ -72,7 +72,7 @@ fresh:
 FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/.dev
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/fuzz.lock
-	for target in image hostkeys; do mkdir -p build/fuzz/$$target && \
+	@for target in image hostkeys; do mkdir -p build/fuzz/$$target && \
 		$(BIN)/python tests/fuzz/fuzz_$$target.py build/fuzz/$$target \
 			-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ || exit 1; \
 	done
