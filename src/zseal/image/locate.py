@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import heapq
 import os
 from collections.abc import Iterator
@@ -181,10 +182,29 @@ def _stage3a(stream: BinaryIO, start: int, arguments: int) -> FoundStage3a | Non
 def _magics(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
     """Yield the offsets of all magics of metadata and header, in ascending order, and which it is."""
     overlap = len(MAGIC) - 1
-    for start in range(0, size, _WINDOW):
+    start = _next_data(stream, 0, size)
+    while start < size:
         window = read_at(stream, start, _WINDOW + overlap)
         found = heapq.merge(_find_all(window, MAGIC), _find_all(window, METADATA_MAGIC))
         yield from ((start + at, magic) for at, magic in found)
+        start = _next_data(stream, start + _WINDOW, size)
+
+
+def _next_data(stream: BinaryIO, offset: int, size: int) -> int:
+    """Return where the content goes on at or behind ``offset``: a sparse file may have terabytes of holes."""
+    if not hasattr(os, "SEEK_DATA"):
+        return offset
+    try:
+        descriptor = stream.fileno()
+        # the stream must not notice that somebody moved its position
+        position = os.lseek(descriptor, 0, os.SEEK_CUR)
+        try:
+            return os.lseek(descriptor, offset, os.SEEK_DATA)
+        finally:
+            os.lseek(descriptor, position, os.SEEK_SET)
+    except (OSError, AttributeError) as error:
+        # no file of the system's, or nothing but a hole up to the end
+        return size if getattr(error, "errno", None) == errno.ENXIO else offset
 
 
 def _find_all(window: bytes, magic: bytes) -> Iterator[tuple[int, bytes]]:

@@ -6,6 +6,7 @@ import resource
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -71,6 +72,20 @@ def timed(data: bytes) -> float:
 )
 def test_files_made_to_waste_time_end_soon(data: bytes) -> None:
     assert timed(data) < 20
+
+
+def test_holes_of_a_sparse_file_are_not_searched(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 42)
+        started = time.monotonic()
+        with pytest.raises(FormatError, match="no SE header found"):
+            read_image(path)
+        stream.seek((1 << 41) + 4096)
+        stream.write(known_image())
+        stream.flush()
+        assert read_image(path).base == (1 << 41) + 4096
+        assert time.monotonic() - started < 20
 
 
 def test_huge_component_list_does_not_make_huge_work() -> None:
