@@ -16,19 +16,19 @@ from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import CURVE, MachineKeys
 from zseal.engine.memory import SharedMemory
 from zseal.errors import ZsealError
-from zseal.formats.uv_codes import Command, CpuState, describe
+from zseal.formats.uv_codes import Command, CpuState
 from zseal.formats.uvcb import (
     CpuStateUvcb,
     CreateConfUvcb,
     CreateCpuUvcb,
     DestroyConfFastUvcb,
-    HandleUvcb,
     InitUvcb,
     SetParametersUvcb,
     UnpackUvcb,
     UvcbHeader,
 )
 from zseal.host.frames import FrameAllocator
+from zseal.host.hostcalls import CallFailed, CallingHost
 from zseal.host.modelimage import ModelImage
 from zseal.ultravisor import EventLog, MappedSpace, Settings, Ultravisor
 
@@ -37,7 +37,6 @@ _RESERVED = MIB  # the host's own lowcore
 _SCA_PAGES = 4
 _HEADER_PAGES = 2
 _ASCE_TYPE = 0x7  # region-third table, full length
-_MIN_BUSY = 2
 
 BlockT = TypeVar("BlockT", bound=UvcbHeader)
 
@@ -46,19 +45,12 @@ class HostError(ZsealError):
     """Something the model host itself does not do."""
 
 
-class CallFailed(ZsealError):  # noqa: N818 - an answer
-    """A call of the host was not answered with success."""
-
-    def __init__(self, command: Command, rc: int, rrc: int) -> None:
-        super().__init__(describe(command, rc, rrc))
-        self.command, self.rc, self.rrc = command, rc, rrc
-
-
 @dataclasses.dataclass
 class ModelConfiguration:
     """What the host remembers of one protected guest. Frames are numbers of 4 KiB frames."""
 
     handle: int
+    """0 where it is destroyed already."""
     pages: int
     space: MappedSpace
     asce: int
@@ -78,7 +70,7 @@ class ModelCpu:
     sie_frame: int
 
 
-class ModelHost:
+class ModelHost(CallingHost):
     """A machine with ``memory`` bytes for guests, whose ultravisor holds ``keys`` (fresh ones by default)."""
 
     def __init__(
@@ -95,9 +87,9 @@ class ModelHost:
         end = -(-end // MIB) * MIB
         self._base_origin = end
         self.storage = SharedMemory(end + -(-settings.uv_base_storage // MIB) * MIB)
-        self.ultravisor = Ultravisor(self.storage, self.keys, settings=settings, log=log)
         self.frames = FrameAllocator(_RESERVED >> PAGE_SHIFT, (_RESERVED + memory) >> PAGE_SHIFT)
-        self._block_address = self.frames.take() << PAGE_SHIFT
+        ultravisor = Ultravisor(self.storage, self.keys, settings=settings, log=log)
+        super().__init__(ultravisor, self.frames.take() << PAGE_SHIFT)
         self._next_asce = 1
         self._aside: ModelConfiguration | None = None
 
@@ -109,27 +101,6 @@ class ModelHost:
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """The key that images for this host are sealed for."""
         return self.keys.host.public_key()
-
-    # ---------------------------------------------------------------- calls
-
-    def issue(self, block: BlockT) -> tuple[int, BlockT]:
-        """Issue one call as the host does; return condition code and answered block."""
-        self.ultravisor.host_write(self._block_address, block.pack())
-        cc = self.ultravisor.host_call(self._block_address)
-        return cc, type(block).unpack(self.ultravisor.host_read(self._block_address, block.SIZE))
-
-    def call(self, block: BlockT) -> BlockT:
-        """Issue one call, again while it is busy or partial; raises CallFailed."""
-        cc, answer = self.issue(block)
-        while cc >= _MIN_BUSY:
-            cc, answer = self.issue(block)
-        if cc:
-            raise CallFailed(Command(block.command), answer.rc, answer.rrc)
-        return answer
-
-    def call_handle(self, command: Command, handle: int) -> None:
-        """Issue one of the calls that take nothing but a handle; raises CallFailed."""
-        self.call(HandleUvcb.call(command, handle=handle))
 
     def initialise(self) -> None:
         """INIT_UV, as the host's boot does it; raises CallFailed."""
@@ -158,7 +129,7 @@ class ModelHost:
         )
         self.ultravisor.register_address_space(asce, space)
         try:
-            answer = self.call(
+            configuration.handle = self.create_configuration(
                 CreateConfUvcb.call(
                     Command.CREATE_SEC_CONF,
                     conf_base_stor_origin=configuration.base_frame << PAGE_SHIFT,
@@ -171,7 +142,6 @@ class ModelHost:
         except CallFailed:
             self._release(configuration)
             raise
-        configuration.handle = answer.guest_handle
         for number in range(cpus):
             self.create_cpu(configuration, number)
         return configuration
@@ -285,17 +255,27 @@ class ModelHost:
             self.free_pages(configuration)
 
     def set_aside(self, configuration: ModelConfiguration) -> None:
-        """Let go of a guest at once and its pages later, as KVM does on a reboot; raises HostError for a second one."""
+        """Let go of a guest at once and its pages later, as KVM does on a reboot; raises HostError for a second one.
+
+        On a machine without DESTROY_SEC_CONF_FAST only the CPUs go at once.
+        """
         if self._aside is not None:
             raise HostError("one guest is already set aside", hint="finish with it first")
-        self.destroy(configuration, fast=True, keep_pages=True)
+        if Command.DESTROY_SEC_CONF_FAST in self.ultravisor.settings.missing_calls:
+            for cpu in list(configuration.cpus):
+                self.destroy_cpu(configuration, cpu)
+        else:
+            self.destroy(configuration, fast=True, keep_pages=True)
+            configuration.handle = 0
         self._aside = configuration
 
     def finish_aside(self) -> None:
-        """Destroy the pages of the guest that was set aside; raises HostError where there is none."""
+        """Destroy what the guest that was set aside left; raises HostError where there is none."""
         if self._aside is None:
             raise HostError("no guest is set aside")
         self.free_pages(self._aside)
+        if self._aside.handle:
+            self.destroy(self._aside)
         self._aside = None
 
     def free_pages(self, configuration: ModelConfiguration) -> None:

@@ -14,7 +14,8 @@ from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.errors import ZsealError
 from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb
-from zseal.host.modelhost import CallFailed, HostError, ModelConfiguration, ModelHost
+from zseal.host.hostcalls import CallFailed
+from zseal.host.modelhost import HostError, ModelConfiguration, ModelHost
 
 
 class GuestKilledError(ZsealError):

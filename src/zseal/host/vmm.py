@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import time
-from typing import TypeVar
 
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
@@ -26,12 +25,11 @@ from zseal.formats.uvcb import (
     CreateConfUvcb,
     CreateCpuUvcb,
     GuestPageUvcb,
-    HandleUvcb,
     InitUvcb,
     SetParametersUvcb,
-    UvcbHeader,
 )
 from zseal.host.firmware import Refused, ReturnCode
+from zseal.host.hostcalls import CallFailed, CallingHost
 from zseal.host.storage import HostStorage
 from zseal.ultravisor.addressspace import OffsetSpace
 from zseal.ultravisor.refusal import UvcRefusal
@@ -45,8 +43,6 @@ _HEADER_SIZE = 2 * PAGE_SIZE
 _SCRATCH_SIZE = PAGE_SIZE
 _IMPORT_LIMIT = 16  # pages one control block and its operands can lie in, and then some
 _REGION_THIRD_TABLE = 0x4 | 0x3  # designation type and table length of an ASCE
-
-BlockT = TypeVar("BlockT", bound=UvcbHeader)
 
 
 class Step(enum.IntEnum):
@@ -78,14 +74,6 @@ class Refusal:
         return describe(self.command, self.rc, self.rrc)
 
 
-class CallFailed(EngineError):  # noqa: N818 - an answer, and an error only where nobody expects it
-    """A host call was not answered with rc 0001."""
-
-    def __init__(self, command: Command, rc: int, rrc: int) -> None:
-        super().__init__(describe(command, rc, rrc))
-        self.command, self.rc, self.rrc = command, rc, rrc
-
-
 class _Layout:
     """Where things lie in the hypervisor's own memory; all addresses are absolute, sizes whole pages."""
 
@@ -108,7 +96,7 @@ class _Layout:
         return start
 
 
-class Vmm:
+class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
     ``refusal`` tells why the last attempt failed. ``seconds`` has the time that the steps of protecting took.
@@ -120,8 +108,8 @@ class Vmm:
         self._cpus = cpus
         layout = _Layout(settings, ram.size, cpus)
         self.storage = HostStorage(ram, layout.size)
+        super().__init__(Ultravisor(self.storage, keys, settings=settings), self.storage.base + layout.scratch)
         self._layout = layout
-        self.ultravisor = Ultravisor(self.storage, keys, settings=settings)
         self._settings = settings
         self._initialised = False
         self._configuration: int | None = None
@@ -150,24 +138,8 @@ class Vmm:
     def _address(self, offset: int) -> int:
         return self.storage.base + offset
 
-    def call(self, block: BlockT) -> BlockT:
-        """Issue the host call ``block`` and return the block with the answer; raises CallFailed."""
-        at = self._address(self._layout.scratch)
-        self.storage.write(at, block.pack())
-        self.ultravisor.host_call(at)
-        answer = type(block).unpack(self.storage.read(at, block.SIZE))
-        if answer.rc != 1:
-            raise CallFailed(Command(block.command), answer.rc, answer.rrc)
-        return answer
-
-    def _handle_call(self, command: Command, handle: int) -> None:
-        self.call(HandleUvcb(length=HandleUvcb.SIZE, command=command, handle=handle))
-
     def _set_state(self, cpu: int, state: CpuState) -> None:
-        block = CpuStateUvcb(
-            length=CpuStateUvcb.SIZE, command=Command.CPU_SET_STATE, cpu_handle=self._cpu_handles[cpu], state=state
-        )
-        self.call(block)
+        self.call(CpuStateUvcb.call(Command.CPU_SET_STATE, cpu_handle=self._cpu_handles[cpu], state=state))
 
     # --- protecting ---
 
@@ -186,7 +158,7 @@ class Vmm:
                 self._unpack(block)
             step = Step.VERIFY
             with self._timed("verify"):
-                self._handle_call(Command.VERIFY_IMG, self._handle())
+                self.call_handle(Command.VERIFY_IMG, self._handle())
             with self._timed("adopt"):
                 # Whatever else lies in guest RAM comes from before: the guest must find zeros there.
                 self.ultravisor.adopt_all(self._handle())
@@ -217,9 +189,8 @@ class Vmm:
         layout, settings = self._layout, self._settings
         if not self._initialised:
             self.call(
-                InitUvcb(
-                    length=InitUvcb.SIZE,
-                    command=Command.INIT_UV,
+                InitUvcb.call(
+                    Command.INIT_UV,
                     stor_origin=self._address(layout.base),
                     stor_len=settings.uv_base_storage,
                 )
@@ -227,10 +198,9 @@ class Vmm:
             self._initialised = True
         asce = self.storage.base | ASCE_PRIVATE_SPACE | _REGION_THIRD_TABLE
         self.ultravisor.register_address_space(asce, OffsetSpace(0, self._ram.size >> PAGE_SHIFT))
-        conf = self.call(
-            CreateConfUvcb(
-                length=CreateConfUvcb.SIZE,
-                command=Command.CREATE_SEC_CONF,
+        handle = self._configuration = self.create_configuration(
+            CreateConfUvcb.call(
+                Command.CREATE_SEC_CONF,
                 conf_base_stor_origin=self._address(layout.conf_base),
                 conf_stor_origin_virt=self._address(layout.conf_virtual),
                 guest_stor_len=self._ram.size,
@@ -238,13 +208,11 @@ class Vmm:
                 guest_asce=asce,
             )
         )
-        self._configuration = conf.guest_handle
         for number in range(self._cpus):
             cpu = self.call(
-                CreateCpuUvcb(
-                    length=CreateCpuUvcb.SIZE,
-                    command=Command.CREATE_SEC_CPU,
-                    guest_handle=conf.guest_handle,
+                CreateCpuUvcb.call(
+                    Command.CREATE_SEC_CPU,
+                    guest_handle=handle,
                     stor_origin=self._address(layout.cpu_storage[number]),
                     num=number,
                     state_origin=self._address(layout.sie[number]),
@@ -260,9 +228,8 @@ class Vmm:
         own = self._address(self._layout.header)
         self.storage.write(own, self._ram.read(address, size))
         self.call(
-            SetParametersUvcb(
-                length=SetParametersUvcb.SIZE,
-                command=Command.SET_SEC_CONF_PARAMS,
+            SetParametersUvcb.call(
+                Command.SET_SEC_CONF_PARAMS,
                 guest_handle=self._handle(),
                 sec_header_origin_virt=own,
                 sec_header_len=size,
@@ -293,13 +260,8 @@ class Vmm:
 
     def import_page(self, address: int) -> None:
         """Bring the guest's page at ``address`` back into secure storage; raises CallFailed where it was changed."""
-        block = GuestPageUvcb(
-            length=GuestPageUvcb.SIZE,
-            command=Command.CONV_TO_SEC_STOR,
-            guest_handle=self._handle(),
-            gaddr=address & ~(PAGE_SIZE - 1),
-        )
-        self.call(block)
+        page = address & ~(PAGE_SIZE - 1)
+        self.call(GuestPageUvcb.call(Command.CONV_TO_SEC_STOR, guest_handle=self._handle(), gaddr=page))
 
     def touch(self, address: int) -> None:
         """Make the page at ``address`` secure, which a CPU of the guest is about to use; no effect while unprotected.
@@ -328,14 +290,14 @@ class Vmm:
         self.ultravisor.request_reset(self._handle())
         for number in range(self._cpus):
             self._set_state(number, CpuState.STOPPED)
-        self._handle_call(Command.SET_UNSHARE_ALL, self._handle())
-        self._handle_call(Command.PREPARE_RESET, self._handle())
+        self.call_handle(Command.SET_UNSHARE_ALL, self._handle())
+        self.call_handle(Command.PREPARE_RESET, self._handle())
         for number, handle in enumerate(self._cpu_handles):
             if clear:
                 command = Command.CPU_RESET_CLEAR
             else:
                 command = Command.CPU_RESET_INITIAL if number == cpu else Command.CPU_RESET
-            self._handle_call(command, handle)
+            self.call_handle(command, handle)
         self._set_state(cpu, CpuState.OPERATING_LOAD)
         self._enter(cpu)
 
@@ -353,8 +315,8 @@ class Vmm:
         if handle is None:
             return False
         for cpu in cpus:
-            self._handle_call(Command.DESTROY_SEC_CPU, cpu)
-        self._handle_call(Command.DESTROY_SEC_CONF, handle)
+            self.call_handle(Command.DESTROY_SEC_CPU, cpu)
+        self.call_handle(Command.DESTROY_SEC_CONF, handle)
         return True
 
 

@@ -13,7 +13,7 @@ from zseal.crypto.digests import ImageDigests
 from zseal.crypto.xts import XtsPages
 from zseal.errors import InputError
 from zseal.formats.se_header import PlainFlags
-from zseal.formats.uv_codes import CreateConf, Generic, PageCall, SetParameters
+from zseal.formats.uv_codes import Answer, Command, CreateConf, Generic, PageCall, SetParameters
 from zseal.formats.uvcb import (
     CreateConfUvcb,
     DestroyConfFastUvcb,
@@ -132,7 +132,13 @@ def create(machine: MachineState, call: Request[CreateConfUvcb]) -> Reply:
     )
     machine.configurations[configuration.handle] = configuration
     machine.log.add(Level.INFO, "configuration created", configuration=serial, bytes=block.guest_stor_len)
-    return Reply(fields={"guest_handle": configuration.handle})
+    fields = {"guest_handle": configuration.handle}
+    failure = machine.faults.take(Command.CREATE_SEC_CONF, half_done=True)
+    if isinstance(failure, Answer):
+        configuration.state = ConfigurationState.BROKEN
+        machine.log.add(Level.WARNING, "creation failed half-way", configuration=serial, rc=failure.rc)
+        return Reply(fields, answer=failure, need_destroy=True)
+    return Reply(fields)
 
 
 def _destroy(machine: MachineState, handle: int) -> None:

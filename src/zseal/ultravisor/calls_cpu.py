@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SIZE
 from zseal.formats.uv_codes import CpuState, CreateCpu, Generic, SetState
@@ -41,7 +43,7 @@ def create(machine: MachineState, call: Request[CreateCpuUvcb]) -> Reply:
         host_check(machine.secure, block.state_origin, _SIE_BLOCK_SIZE)
     except ProgramInterruption:
         raise UvcRefusal(CreateCpu.STATE) from None
-    if block.state_origin // PAGE_SIZE in frames:
+    if np.isin(contiguous(block.state_origin, _SIE_BLOCK_SIZE), frames).any():
         raise UvcRefusal(CreateCpu.STATE, detail="it lies in the CPU's storage")
     cpu = SecureCpu(
         handle=machine.new_handle(_HANDLE_KIND),

@@ -7,7 +7,7 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
 from zseal.formats import uvcb
 from zseal.formats.layout import Layout
-from zseal.formats.uv_codes import Answer, Command, Issuer
+from zseal.formats.uv_codes import RC_NEED_DESTROY, Answer, Command, Issuer
 from zseal.formats.uv_codes import Generic as GenericAnswer
 from zseal.ultravisor import calls_configuration as configuration
 from zseal.ultravisor import calls_cpu as cpu
@@ -17,6 +17,7 @@ from zseal.ultravisor.configuration import Configuration
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.faults import BUSY
 from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.state import Busy, Call, HostMemory, MachineState, Reply, Request, Row
 
 _BLOCK_ALIGNMENT = 8
@@ -54,15 +55,10 @@ CALLS: tuple[Row, ...] = (
 )
 
 
-def installed_rows(issuer: Issuer, disabled: frozenset[Command]) -> dict[int, Row]:
-    """Return the rows that ``issuer`` may use, by command code, on a machine without the ``disabled`` ones.
-
-    Share and unshare are there together or not at all, as Linux requires.
-    """
-    sharing = {Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS}
-    if sharing & disabled:
-        disabled = disabled | sharing
-    return {row.command.value: row for row in CALLS if issuer in row.command.issuer and row.command not in disabled}
+def installed_rows(issuer: Issuer, settings: Settings) -> dict[int, Row]:
+    """Return the rows that ``issuer`` may use on a machine with ``settings``, by command code."""
+    missing = settings.missing_calls
+    return {row.command.value: row for row in CALLS if issuer in row.command.issuer and row.command not in missing}
 
 
 def check_instruction(instruction: bytes, psw: Psw) -> int:
@@ -109,7 +105,7 @@ def execute(
         size = row.layout.SIZE if row.minimum is None else uvcb.HEADER_SIZE
         block = row.layout.unpack(memory.read(address, size))
         reply = row.handler(machine, Request(block, memory, host, caller, header.length))
-        rc, rrc = reply.answer.rc, reply.answer.rrc or 0
+        rc, rrc = reply.answer.rc | (RC_NEED_DESTROY if reply.need_destroy else 0), reply.answer.rrc or 0
         if machine.log.level <= Level.DEBUG:
             machine.log.add(Level.DEBUG, row.command.name, **_page_details(block, caller))
     except Busy:

@@ -35,9 +35,8 @@ class Donation:
 
 
 def contiguous(address: int, length: int) -> Index:
-    """Return the frames of ``length`` bytes (rounded up) at page-aligned ``address``."""
-    first = address >> PAGE_SHIFT
-    return np.arange(first, first + -(-length // PAGE_SIZE), dtype=np.int64)
+    """Return the frames that ``length`` bytes at ``address`` lie in."""
+    return np.arange(address >> PAGE_SHIFT, -(-(address + length) // PAGE_SIZE), dtype=np.int64)
 
 
 def holds_prefix(frames: Index, prefixes: tuple[int, ...]) -> bool:

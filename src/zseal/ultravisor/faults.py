@@ -14,13 +14,15 @@ PARTIAL = 3
 class Fault:
     """What to answer to ``command`` instead of executing it: condition code 2 or 3, or a refusal.
 
-    It acts ``times`` times, after letting ``skip`` such calls through.
+    It acts ``times`` times, after letting ``skip`` such calls through. With ``half_done`` (CREATE_SEC_CONF only) the
+    call fails late: there is a configuration, broken, which the caller has to destroy.
     """
 
     command: Command
     outcome: int | Answer
     times: int = 1
     skip: int = 0
+    half_done: bool = False
 
 
 class FaultPlan:
@@ -30,15 +32,17 @@ class FaultPlan:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Plan ``fault``; raises ValueError for a condition code other than 2 and 3."""
+        """Plan ``fault``; raises ValueError for one that no ultravisor could show."""
         if isinstance(fault.outcome, int) and fault.outcome not in (BUSY, PARTIAL):
             raise ValueError("only condition codes 2 (busy) and 3 (partial completion) can be injected")
+        if fault.half_done and (fault.command is not Command.CREATE_SEC_CONF or isinstance(fault.outcome, int)):
+            raise ValueError("only CREATE_SEC_CONF can fail half-way, and that with a response code")
         self._faults.append(fault)
 
-    def take(self, command: Command) -> int | Answer | None:
+    def take(self, command: Command, *, half_done: bool = False) -> int | Answer | None:
         """Return what the next call of ``command`` is to be answered with, if anything."""
         for fault in self._faults:
-            if fault.command is not command:
+            if (fault.command, fault.half_done) != (command, half_done):
                 continue
             if fault.skip:
                 fault.skip -= 1

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zseal.arch.storage import PAGE_SHIFT
-from zseal.ultravisor.tables import FrameState, PageState
+from zseal.ultravisor.tables import FrameState, PageState, States, count_states
 
 _ESCAPE, _RESET = "\x1b[48;2;{};{};{}m", "\x1b[0m"
-_MARGIN, _LINE, _CAPTION_WIDTH = 12, 18, 360  # SVG: margin, text line and room for the caption, in pixels
-_MAXcellS = 1 << 20
+# margin, text line, room for the caption and for addresses, in pixels
+_MARGIN, _LINE, _CAPTION_WIDTH, _ADDRESS_WIDTH = 12, 18, 360, 90
+_BLACK = (0, 0, 0)
+_MAX_CELLS = 1 << 20
 """More pages than this share cells: a picture larger than that shows nothing more."""
-
-States = NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,11 @@ class PageMap:
 
     def counts(self) -> dict[str, int]:
         """Return how many pages are in each state, those that occur only."""
-        found = np.bincount(self.states, minlength=max(self.kinds) + 1)
-        return {kind.name: int(found[code]) for code, kind in self.kinds.items() if found[code]}
+        return {kind.name: count for kind, count in self._legend()}
+
+    def _legend(self) -> list[tuple[Kind, int]]:
+        found = count_states(self.states, max(self.kinds) + 1)
+        return [(kind, int(found[code])) for code, kind in self.kinds.items() if found[code]]
 
     def runs(self) -> list[tuple[int, int, str]]:
         """Return (first page, pages, state) of every run of pages in the same state."""
@@ -113,70 +116,97 @@ class PageMap:
         Without ``colour`` a letter stands for each state.
         """
         cells, bucket = self.cells(width * height)
-        lines = [f"{self.title}: {self.states.size} pages, {bucket} a cell"]
+        lines = [self._caption(bucket)]
         for at in range(0, cells.size, width):
-            kinds = [self.kinds[code] for code in cells[at : at + width].tolist()]
-            if colour:
-                row = "".join(_ESCAPE.format(*kind.colour) + " " for kind in kinds) + _RESET
-            else:
-                row = "".join(kind.letter for kind in kinds)
+            row = ""
+            for code, run in itertools.groupby(cells[at : at + width].tolist()):
+                kind, length = self.kinds[code], len(list(run))
+                row += _ESCAPE.format(*kind.colour) + " " * length if colour else kind.letter * length
+            row += _RESET if colour else ""
             lines.append(f"{(self.first + at * bucket) << PAGE_SHIFT:#014x} {row}")
-        for name, count in self.counts().items():
-            kind = next(kind for kind in self.kinds.values() if kind.name == name)
+        for kind, count in self._legend():
             sign = _ESCAPE.format(*kind.colour) + "  " + _RESET if colour else kind.letter
-            lines.append(f"{sign} {name}: {count}")
+            lines.append(f"{sign} {kind.name}: {count}")
         return "\n".join(lines) + "\n"
 
-    def to_png(self, *, width: int = 256, scale: int = 4) -> bytes:
-        """Return a PNG with a square of ``scale`` pixels a page, ``width`` pages a row."""
-        from PIL import Image
+    def _caption(self, bucket: int) -> str:
+        return f"{self.title}: {self.states.size} pages, {bucket} a cell"
 
-        cells, _ = self.cells(_MAXcellS)
-        grid = np.full((max(1, -(-cells.size // width)), width), max(self.kinds) + 1, np.uint8)
+    def _address(self, row: int, cells: int) -> str:
+        """The address of the first page of a row of as many pages as ``cells`` says."""
+        return f"{(self.first + row * cells) << PAGE_SHIFT:#x}"
+
+    def to_png(self, *, width: int = 256, scale: int = 4, legend: bool = True) -> bytes:
+        """Return a PNG with a square of ``scale`` pixels a page, ``width`` pages a row, what it shows below."""
+        from PIL import Image, ImageDraw
+
+        cells, bucket = self.cells(_MAX_CELLS)
+        blank = max(self.kinds) + 1
+        grid = np.full((max(1, -(-cells.size // width)), width), blank, np.uint8)
         grid.reshape(-1)[: cells.size] = cells
         image = Image.fromarray(np.repeat(np.repeat(grid, scale, axis=0), scale, axis=1), mode="P")
-        palette = [255] * (3 * (max(self.kinds) + 2))
+        palette = [255] * (3 * (blank + 2))
+        palette[-3:] = _BLACK
         for code, kind in self.kinds.items():
             palette[3 * code : 3 * code + 3] = kind.colour
+        if legend:
+            lines = [(kind, f"{kind.name}: {count}") for kind, count in self._legend()]
+            size = (max(image.width, _CAPTION_WIDTH), image.height + _LINE * (len(lines) + 1) + _MARGIN)
+            picture, top = Image.new("P", size, blank), image.height + _MARGIN // 2
+            picture.paste(image)
+            draw = ImageDraw.Draw(picture)
+            draw.text((_MARGIN, top), self._caption(bucket), fill=blank + 1)
+            codes = {kind: code for code, kind in self.kinds.items()}
+            for number, (kind, text) in enumerate(lines, 1):
+                y = top + _LINE * number
+                draw.rectangle((_MARGIN, y, _MARGIN + 11, y + 11), fill=codes[kind])
+                draw.text((_MARGIN + 20, y), text, fill=blank + 1)
+            image = picture
         image.putpalette(palette)
         out = io.BytesIO()
         image.save(out, "PNG", optimize=True)
         return out.getvalue()
 
     def to_svg(self, *, width: int = 128, height: int = 256, cell: int = 6) -> str:
-        """Return an SVG of at most ``height`` rows of ``width`` cells, ``cell`` pixels each, with a legend.
+        """Return an SVG of at most ``height`` rows of ``width`` cells, ``cell`` pixels each.
 
-        Runs of cells are drawn as one shape.
+        Addresses stand on the left, what the colours mean below. Runs of cells are drawn as one shape.
         """
         cells, bucket = self.cells(width * height)
         rows = -(-cells.size // width)
-        legend = self.counts()
-        top = _MARGIN + _LINE
+        legend = self._legend()
+        left, top = _MARGIN + _ADDRESS_WIDTH, _MARGIN + _LINE
         total = top + rows * cell + _LINE * (len(legend) + 1)
-        caption = f"{self.title}: {self.states.size} pages, {bucket} a cell"
-        across = max(2 * _MARGIN + width * cell, _CAPTION_WIDTH)
+        across = max(left + _MARGIN + width * cell, _CAPTION_WIDTH)
+        caption = escape(self._caption(bucket))
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{across}" height="{total}" '
-            f'font-family="sans-serif" font-size="13" role="img"><title>{escape(caption)}</title>',
+            f'font-family="sans-serif" font-size="13" role="img"><title>{caption}</title>',
             '<rect width="100%" height="100%" fill="#ffffff"/>',
-            f'<text x="{_MARGIN}" y="{_MARGIN + 6}">{escape(caption)}</text>',
+            f'<text x="{_MARGIN}" y="{_MARGIN + 6}">{caption}</text>',
         ]
+        for row in range(0, rows, -(-2 * _LINE // cell)):
+            parts.append(
+                f'<text x="{left - 6}" y="{top + row * cell + 9}" font-size="11" text-anchor="end">'
+                f"{self._address(row, width * bucket)}</text>"
+            )
         for row in range(rows):
             line = cells[row * width : (row + 1) * width]
             edges = [0, *(np.flatnonzero(np.diff(line)) + 1).tolist(), line.size]
             for begin, end in itertools.pairwise(edges):
-                colour = "#{:02x}{:02x}{:02x}".format(*self.kinds[int(line[begin])].colour)
                 parts.append(
-                    f'<rect x="{_MARGIN + begin * cell}" y="{top + row * cell}" '
-                    f'width="{(end - begin) * cell}" height="{cell}" fill="{colour}"/>'
+                    f'<rect x="{left + begin * cell}" y="{top + row * cell}" '
+                    f'width="{(end - begin) * cell}" height="{cell}" fill="{_hex(self.kinds[int(line[begin])])}"/>'
                 )
-        for number, (name, count) in enumerate(legend.items()):
-            kind = next(kind for kind in self.kinds.values() if kind.name == name)
+        for number, (kind, count) in enumerate(legend):
             y = top + rows * cell + _LINE * number + 8
-            colour = "#{:02x}{:02x}{:02x}".format(*kind.colour)
-            parts.append(f'<rect x="{_MARGIN}" y="{y}" width="12" height="12" fill="{colour}"/>')
-            parts.append(f'<text x="{_MARGIN + 20}" y="{y + 11}">{escape(name)}: {count}</text>')
+            parts.append(f'<rect x="{left}" y="{y}" width="12" height="12" fill="{_hex(kind)}"/>')
+            parts.append(f'<text x="{left + 20}" y="{y + 11}">{escape(kind.name)}: {count}</text>')
         return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _hex(kind: Kind) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*kind.colour)
 
 
 def guest_states(states: States, frames: NDArray[np.uint32], frame_states: States) -> States:

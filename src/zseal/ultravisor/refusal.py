@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from zseal.errors import ZsealError
-from zseal.formats.uv_codes import RC_NEED_DESTROY, Answer
+from zseal.formats.uv_codes import Answer
 
 
 class UvcRefusal(ZsealError):  # noqa: N818 - the term for what it is
     """The ultravisor refused a call: ``rc`` and ``rrc`` are what its control block gets, ``answer`` their entry.
 
-    ``rrc`` stands in where the answer leaves the reason code open; ``need_destroy`` marks a creation that failed
-    half-way; ``detail`` says more for a person; ``done`` counts the pages of a run that were completed before.
+    ``rrc`` stands in where the answer leaves the reason code open; ``detail`` says more for a person; ``done`` counts
+    the pages of a run that were completed before.
     """
 
-    def __init__(
-        self, answer: Answer, *, rrc: int = 0, need_destroy: bool = False, detail: str | None = None, done: int = 0
-    ) -> None:
+    def __init__(self, answer: Answer, *, rrc: int = 0, detail: str | None = None, done: int = 0) -> None:
         self.answer = answer
-        self.rc = answer.rc | (RC_NEED_DESTROY if need_destroy else 0)
+        self.rc = answer.rc
         self.rrc = rrc if answer.rrc is None else answer.rrc
         self.done = done
         meaning = f"{answer.meaning} ({detail})" if detail else answer.meaning

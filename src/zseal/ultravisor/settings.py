@@ -57,6 +57,18 @@ class Settings:
     disabled_calls: frozenset[Command] = frozenset()
     """Calls this machine does not have installed, to stand for older firmware."""
 
+    @property
+    def missing_calls(self) -> frozenset[Command]:
+        """Calls that are not installed: the disabled ones, and those that mean nothing without others.
+
+        Share and unshare are there together or not at all, as Linux requires.
+        """
+        missing = set(self.disabled_calls)
+        if Feature.LARGE_FRAMES not in self.features:
+            missing.add(Command.VERIFY_LARGE_FRAME)
+        sharing = {Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS}
+        return frozenset(missing | sharing if missing & sharing else missing)
+
     def variable_storage(self, guest_bytes: int) -> int:
         """Return the bytes of variable storage a configuration with ``guest_bytes`` of storage donates."""
         variable = self.conf_virtual_per_mib * (guest_bytes // MIB)

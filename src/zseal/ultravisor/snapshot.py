@@ -10,7 +10,7 @@ from zseal.arch.storage import PAGE_SHIFT
 from zseal.formats.uv_codes import Command
 from zseal.ultravisor.configuration import Configuration
 from zseal.ultravisor.state import MachineState
-from zseal.ultravisor.tables import FrameState, PageState
+from zseal.ultravisor.tables import FrameState, PageState, count_states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Snapshot:
 def page_counts(machine: MachineState, configuration: Configuration) -> dict[str, int]:
     """Return how many pages of the guest are in each state, by lower-case name, and how many are pinned."""
     table = configuration.guest.pages
-    found = np.bincount(table.state, minlength=len(PageState))
-    counts = {state.name.lower(): int(found[state]) for state in PageState}
+    found = count_states(table.state, len(PageState))
+    counts = {state.name.lower(): found[state] for state in PageState}
     shared = table.frame[table.state == PageState.SHARED]
     pinned = int(np.count_nonzero(machine.secure.frames.state[shared] == FrameState.PINNED))
     counts["shared"] -= pinned
@@ -67,12 +67,12 @@ def page_counts(machine: MachineState, configuration: Configuration) -> dict[str
 
 def take_snapshot(machine: MachineState) -> Snapshot:
     """Return the present state."""
-    found = np.bincount(machine.secure.frames.state, minlength=len(FrameState))
+    found = count_states(machine.secure.frames.state, len(FrameState))
     return Snapshot(
         initialised=machine.initialised,
         storage_bytes=machine.storage.size,
         donated_bytes=machine.ledger.total,
-        frames={state.name.lower(): int(found[state]) for state in FrameState},
+        frames={state.name.lower(): found[state] for state in FrameState},
         calls={Command(code).name: count for code, count in sorted(machine.calls.items())},
         refused={Command(code).name: count for code, count in sorted(machine.refused.items())},
         configurations=tuple(

@@ -71,11 +71,15 @@ class Request(Generic[BlockT]):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a call that succeeds stores: output fields, or raw bytes behind the header; and its answer."""
+    """What a call that succeeds stores: output fields, or raw bytes behind the header; and its answer.
+
+    ``need_destroy`` marks a creation that failed half-way.
+    """
 
     fields: Mapping[str, int | bytes] = dataclasses.field(default_factory=dict)
     raw: bytes = b""
     answer: Answer = GenericAnswer.EXECUTED
+    need_destroy: bool = False
 
 
 DONE = Reply()

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from zseal.arch.storage import PAGE_SHIFT
 
 Index = NDArray[np.int64]
+States = NDArray[np.uint8]
 NO_FRAME = -1
+_PIECE = 1 << 20
 MACHINE = 0
 """The owner that stands for the ultravisor itself."""
 
@@ -86,6 +88,16 @@ class PageTable:
         """Make ``pages`` resident in ``frames``."""
         self.state[pages] = state
         self.frame[pages] = frames
+
+
+def count_states(states: States, kinds: int) -> list[int]:
+    """Return how many of ``states`` are 0, 1 … ``kinds`` - 1."""
+    # in pieces, because numpy counts in a copy of 8 bytes for each
+    found = np.zeros(kinds, np.int64)
+    for at in range(0, states.size, _PIECE):
+        found += np.bincount(states[at : at + _PIECE], minlength=kinds)
+    counts: list[int] = found.tolist()
+    return counts
 
 
 def runs(frames: Index, limit: int) -> list[tuple[int, int, int]]:

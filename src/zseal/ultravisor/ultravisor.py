@@ -86,9 +86,8 @@ class Ultravisor:
     ) -> None:
         self._lock = threading.RLock()
         self._machine = MachineState(storage, keys, settings or Settings(), log or EventLog())
-        disabled = self._machine.settings.disabled_calls
-        self._machine.host_rows = installed_rows(Issuer.HOST, disabled)
-        self._machine.guest_rows = installed_rows(Issuer.GUEST, disabled)
+        self._machine.host_rows = installed_rows(Issuer.HOST, self._machine.settings)
+        self._machine.guest_rows = installed_rows(Issuer.GUEST, self._machine.settings)
 
     @property
     def storage(self) -> Storage:

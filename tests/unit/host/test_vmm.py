@@ -15,9 +15,10 @@ from zseal.engine.memory import SharedMemory
 from zseal.errors import InputError
 from zseal.formats.ipib import Ipib
 from zseal.host.firmware import Refused
+from zseal.host.hostcalls import CallFailed
 from zseal.host.storage import HostStorage
 from zseal.host.view import Host
-from zseal.host.vmm import CallFailed, Step, Vmm
+from zseal.host.vmm import Step, Vmm
 from zseal.image.build import BuiltImage, build_image
 from zseal.testguest import kernel
 

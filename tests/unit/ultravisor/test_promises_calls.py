@@ -21,7 +21,7 @@ from zseal.formats.uvcb import (
 )
 from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import ModelHost
-from zseal.ultravisor import Settings
+from zseal.ultravisor import Feature, Settings
 from zseal.ultravisor.dispatch import CALLS, check_instruction
 from zseal.ultravisor.state import Row
 
@@ -123,6 +123,14 @@ def test_promise_07_share_and_unshare_bits_are_equal(machine_keys: MachineKeys, 
     for issuer in (Issuer.HOST, Issuer.GUEST):
         mask = host.ultravisor.query(issuer).inst_calls
         assert _bit(mask, 8) == _bit(mask, 9) == (issuer is Issuer.GUEST and not disabled)
+    host.close()
+
+
+def test_large_frames_are_verified_where_the_feature_is(machine_keys: MachineKeys) -> None:
+    host = ModelHost(keys=machine_keys, settings=Settings(features=Feature.MISC))
+    host.initialise()
+    assert not _bit(host.ultravisor.query().inst_calls, Command.VERIFY_LARGE_FRAME.bit)
+    assert _issue(host, _raw(Command.VERIFY_LARGE_FRAME, 0x28))[1] == 2
     host.close()
 
 

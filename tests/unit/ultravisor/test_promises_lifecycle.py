@@ -10,7 +10,7 @@ import pytest
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
-from zseal.formats.uv_codes import Command, CpuState, CreateConf, CreateCpu, Generic, PageCall
+from zseal.formats.uv_codes import RC_NEED_DESTROY, Command, CpuState, CreateConf, CreateCpu, Generic, PageCall
 from zseal.formats.uvcb import (
     CpuStateUvcb,
     CreateConfUvcb,
@@ -23,8 +23,9 @@ from zseal.formats.uvcb import (
     UnpackUvcb,
     UvcbHeader,
 )
+from zseal.host.hostcalls import CallFailed
 from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import CallFailed, ModelHost
+from zseal.host.modelhost import ModelHost
 from zseal.host.modelimage import seal_image
 from zseal.ultravisor import MappedSpace, Settings, Validity, ValidityIntercept
 from zseal.ultravisor.faults import Fault
@@ -123,7 +124,7 @@ def test_promise_17_cpu_creation_checks(host: ModelHost) -> None:
     host.ultravisor.host.prefixes = (storage,)
     assert rc() == CreateCpu.PREFIX.rc == 0x106
     host.ultravisor.host.prefixes = (0,)
-    for address in (host.storage.size - 256, 1 << 60, donated, storage):
+    for address in (host.storage.size - 256, 1 << 60, donated, storage, storage - 256):
         assert rc(state_origin=address) == CreateCpu.STATE.rc == 0x107
     assert host.ultravisor.snapshot().frames == before.frames
     assert rc() == 1
@@ -161,6 +162,7 @@ def test_promise_18_configuration_creation_checks(host: ModelHost) -> None:
         ({"guest_sca": host.storage.size - PAGE_SIZE}, CreateConf.SCA),
         ({"guest_sca": first.base_frame << PAGE_SHIFT}, CreateConf.SCA),
         ({"guest_sca": good.conf_base_stor_origin}, CreateConf.DONATED),
+        ({"guest_sca": good.conf_base_stor_origin - 16384 + 8}, CreateConf.DONATED),
         ({"conf_base_stor_origin": first.base_frame << PAGE_SHIFT}, CreateConf.DONATED),
         ({"conf_stor_origin_virt": first.variable_frames << PAGE_SHIFT}, CreateConf.DONATED),
         ({"conf_stor_origin_virt": good.conf_base_stor_origin}, CreateConf.DONATED),
@@ -174,6 +176,29 @@ def test_promise_18_configuration_creation_checks(host: ModelHost) -> None:
         refused=host.ultravisor.snapshot().refused,
     )
     assert _rc(host, good) == 1
+
+
+def test_a_creation_that_fails_half_way_has_to_be_destroyed(host: ModelHost) -> None:
+    host.initialise()
+    block = _create_block(host)
+    before = host.ultravisor.snapshot()
+    host.ultravisor.faults.add(Fault(Command.CREATE_SEC_CONF, CreateConf.FLAGS, half_done=True))
+    cc, answer = host.issue(block)
+    assert (cc, answer.rc) == (1, RC_NEED_DESTROY | CreateConf.FLAGS.rc)
+    assert host.ultravisor.snapshot().configurations[0].state == "broken"
+    header = SetParametersUvcb.call(Command.SET_SEC_CONF_PARAMS, guest_handle=answer.guest_handle)
+    assert _rc(host, header) == 3
+    assert _rc(host, HandleUvcb.call(Command.DESTROY_SEC_CONF, handle=answer.guest_handle)) == 1
+    assert host.ultravisor.snapshot().frames == before.frames
+    # the model host does the same by itself
+    host.ultravisor.faults.add(Fault(Command.CREATE_SEC_CONF, CreateConf.FLAGS, half_done=True))
+    used = host.frames.used
+    with pytest.raises(CallFailed):
+        host.create(MIB)
+    assert host.ultravisor.snapshot().frames == before.frames
+    assert host.frames.used == used
+    with pytest.raises(ValueError, match="half-way"):
+        host.ultravisor.faults.add(Fault(Command.CREATE_SEC_CPU, CreateCpu.STORAGE, half_done=True))
 
 
 def test_many_configurations_end_at_the_limit(machine_keys: MachineKeys) -> None:

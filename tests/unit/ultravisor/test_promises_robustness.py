@@ -33,7 +33,7 @@ from zseal.host.modelhost import HostError, ModelHost
 from zseal.host.modelimage import seal_image
 from zseal.host.pager import GuestKilledError
 from zseal.host.storage import HostStorage
-from zseal.ultravisor import EventLog, Level, MappedSpace, Ultravisor, UvcRefusal, ValidityIntercept
+from zseal.ultravisor import EventLog, Level, MappedSpace, Settings, Ultravisor, UvcRefusal, ValidityIntercept
 from zseal.ultravisor.dispatch import CALLS
 from zseal.ultravisor.faults import BUSY, PARTIAL, Fault
 from zseal.ultravisor.pagecrypto import PageSealer
@@ -215,6 +215,23 @@ def test_promise_23_at_most_one_guest_is_set_aside(host: ModelHost) -> None:
     host.set_aside(second.configuration)
     host.finish_aside()
     assert host.ultravisor.snapshot().frames["secure"] == 0
+
+
+def test_a_guest_is_set_aside_without_fast_destroy(machine_keys: MachineKeys) -> None:
+    settings = Settings(disabled_calls=frozenset({Command.DESTROY_SEC_CONF_FAST}))
+    host = ModelHost(keys=machine_keys, settings=settings)
+    guest = ModelGuest(host)
+    guest.start()
+    guest.write(PAGE, b"secret")
+    host.set_aside(guest.configuration)
+    other = ModelGuest(host)  # the next guest need not wait
+    other.start()
+    host.finish_aside()
+    assert [each.serial for each in host.ultravisor.snapshot().configurations] == [2]
+    other.stop()
+    frames = host.ultravisor.snapshot().frames
+    assert (frames["secure"], frames["donated"] * PAGE_SIZE) == (0, settings.uv_base_storage)
+    host.close()
 
 
 def _exported(pages: int) -> tuple[PageSealer, NDArray[np.int64], NDArray[np.uint64], bytes, bytearray, bytes]:

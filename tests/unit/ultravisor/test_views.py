@@ -72,8 +72,14 @@ def test_map_as_terminal_cells(busy_guest: ModelGuest) -> None:
 
 def test_map_as_png_and_svg(busy_guest: ModelGuest) -> None:
     picture = busy_guest.host.ultravisor.guest_map(busy_guest.handle)
-    image = Image.open(io.BytesIO(picture.to_png(width=16, scale=2))).convert("RGB")
+    image = Image.open(io.BytesIO(picture.to_png(width=16, scale=2, legend=False))).convert("RGB")
     assert image.size == (32, 32)
+    explained = Image.open(io.BytesIO(picture.to_png(width=16, scale=2))).convert("RGB")
+    assert explained.crop((0, 0, 32, 32)).tobytes() == image.tobytes()
+    legend = explained.crop((0, 32, *explained.size)).getcolors()
+    assert legend is not None
+    shown = [kind.colour for kind in GUEST_KINDS.values() if kind.name in picture.counts()]
+    assert {colour for _, colour in legend} >= set(shown)
     assert image.getpixel((0, 6)) == (213, 94, 0)
     assert image.getpixel((2, 7)) == (230, 159, 0)
     svg = ElementTree.fromstring(picture.to_svg(width=16))
@@ -81,6 +87,7 @@ def test_map_as_png_and_svg(busy_guest: ModelGuest) -> None:
     assert "#d55e00" in fills
     texts = [each.text for each in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert "pinned: 1" in texts
+    assert {"0x0", "0x60000"} <= set(texts)
     assert len(picture.to_svg()) < 20_000
 
 
