@@ -77,28 +77,38 @@ def _by_page(words: Words) -> Words:
     return words.transpose(2, 0, 1)
 
 
-def fill_block_tweaks(first: Words, target: Words) -> None:
-    """Write the block tweaks of pages into ``target``, shape (pages, 256, 2), little-endian words, low word first.
+class BlockTweaks:
+    """The block tweaks of pages: prepared for many at once, written out for as many as fit the processor's cache.
 
-    ``first`` has the shape (pages, 2): the encrypted page tweaks, in the same order of words. ``target`` is contiguous.
+    ``first`` has the shape (pages, 2): the encrypted page tweaks as little-endian words, low word first.
     """
-    pages = len(first)
-    low, high = _bases(first)
-    low_below, high_below = _fold_bytes(low)
-    low_above, high_above = _fold_bytes(high)
-    shape = (pages, _HALVES, _BITS, 4)
-    joined = np.empty(shape, "<u8")
-    joined[..., 0] = _by_page(low_below ^ high_below << _u64(8))
-    joined[..., 1] = _by_page(low_above ^ high_above << _u64(8) ^ high_below >> _u64(56))
-    joined[..., 2] = _by_page(low ^ high_above >> _u64(56))
-    joined[..., 3] = _by_page(high)
 
-    blocks = target.reshape(pages, _HALVES, _BYTES, _BITS, 2)
-    # 16-byte elements: complex128 is only the widest type numpy copies in one move
-    source = np.ndarray((pages, _HALVES, _BYTES, _BITS), "c16", joined.data, 16, (2 * 8 * 32, 8 * 32, -1, 32))
-    np.copyto(blocks.view("c16")[..., 0], source)
+    def __init__(self, first: Words) -> None:
+        low, high = _bases(first)
+        low_below, high_below = _fold_bytes(low)
+        low_above, high_above = _fold_bytes(high)
+        shape = (len(first), _HALVES, _BITS)
+        self._joined = joined = np.empty((*shape, 4), "<u8")
+        joined[..., 0] = _by_page(low_below ^ high_below << _u64(8))
+        joined[..., 1] = _by_page(low_above ^ high_above << _u64(8) ^ high_below >> _u64(56))
+        joined[..., 2] = _by_page(low ^ high_above >> _u64(56))
+        joined[..., 3] = _by_page(high)
+        self._lowest = np.empty((*shape, 2), "<u8")
+        self._lowest[..., 0], self._lowest[..., 1] = _by_page(low_below), _by_page(low_above)
+        self._low = np.ascontiguousarray(_by_page(low))
 
-    lowest = np.empty((pages, _HALVES, _BITS, 2), "<u8")
-    lowest[..., 0], lowest[..., 1] = _by_page(low_below), _by_page(low_above)
-    blocks.view(np.uint8)[:, :, 1:, :, 0] = lowest.view(np.uint8)[..., :0:-1].swapaxes(2, 3)
-    blocks[:, :, 0, :, 0] = _by_page(low)
+    def fill(self, start: int, target: Words) -> None:
+        """Write those of the pages from ``start`` on into ``target``.
+
+        That is contiguous and has the shape (pages, 256, 2): little-endian words, low word first.
+        """
+        pages = len(target)
+        run = slice(start, start + pages)
+        blocks = target.reshape(pages, _HALVES, _BYTES, _BITS, 2)
+        # 16-byte elements: complex128 is only the widest type numpy copies in one move
+        source = np.ndarray(
+            (pages, _HALVES, _BYTES, _BITS), "c16", self._joined[run].data, 16, (2 * 8 * 32, 8 * 32, -1, 32)
+        )
+        np.copyto(blocks.view("c16")[..., 0], source)
+        blocks.view(np.uint8)[:, :, 1:, :, 0] = self._lowest[run].view(np.uint8)[..., :0:-1].swapaxes(2, 3)
+        blocks[:, :, 0, :, 0] = self._low[run]
