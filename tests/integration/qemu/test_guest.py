@@ -201,9 +201,10 @@ def test_a_reboot_starts_protected_again_and_leaks_nothing(start: Start) -> None
                 guest.stop()
                 break
         report_boots = guest.report["boots"]
-    assert report_boots == 10
+    assert isinstance(report_boots, int)
+    assert report_boots >= 10  # it may have begun the next one when it was stopped
     assert len(descriptors) == 1
-    assert sum(isinstance(event, Reset) for event in guest.events()) == 9
+    assert sum(isinstance(event, Reset) for event in guest.events()) == report_boots - 1
 
 
 def test_an_image_for_another_machine_is_refused(seal: Seal, machine: Machine, tmp_path: Path) -> None:
