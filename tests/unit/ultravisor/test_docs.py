@@ -7,8 +7,12 @@ import importlib.util
 import io
 import re
 from pathlib import Path
+from types import ModuleType
+
+from zseal import ultravisor
 
 ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "docs" / "ultravisor"
 PAGE = (ROOT / "docs" / "ultravisor.md").read_text()
 
 
@@ -21,15 +25,28 @@ def test_the_code_runs() -> None:
     assert "secure storage access" in printed.getvalue()
 
 
-def test_the_pictures_are_of_today() -> None:
-    folder = ROOT / "docs" / "ultravisor"
-    spec = importlib.util.spec_from_file_location("pictures", folder / "pictures.py")
+def generator(name: str) -> ModuleType:
+    """Return a program that makes a part of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    made = module.pictures()
-    assert made == {path.name: path.read_text() for path in folder.glob("*.svg")}, "run docs/ultravisor/pictures.py"
+    return module
+
+
+def test_the_reference_is_of_today() -> None:
+    module = generator("reference")
+    made = module.reference()
+    assert made == (FOLDER / "reference.md").read_text(), "run docs/ultravisor/reference.py"
+    for name in ultravisor.__all__:
+        assert re.search(rf"^### `{name}\b", made, re.MULTILINE), name
+    assert "(ultravisor/reference.md)" in PAGE
+
+
+def test_the_pictures_are_of_today() -> None:
+    made = generator("pictures").pictures()
+    assert made == {path.name: path.read_text() for path in FOLDER.glob("*.svg")}, "run docs/ultravisor/pictures.py"
     shown = set(re.findall(r"\(ultravisor/(\S+\.svg)\)", PAGE))
     assert shown == set(made)
 
