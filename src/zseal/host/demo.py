@@ -235,7 +235,7 @@ def _inputs(kernel: Path | None, ramdisk: Path | None, suite: str, marker: str, 
     init = _INIT.format(first=marker[:20], second=marker[20:], say=_SAY, holds=_HOLDS, written=_WRITTEN, done=_DONE)
     modules: list[tuple[str, bytes]] = []
     if kernel is None:
-        tell.step(f"Fetching a Debian kernel ({suite}); kept in the cache for the next time")
+        tell.step(f"Getting a Debian kernel ({suite}): fetched the first time, kept in the cache")
         files = archive.kernel()
         kernel, modules = files.kernel, files.module("virtio_blk")
     if ramdisk is None:
