@@ -7,8 +7,9 @@ kernel's log only lines about protected virtualization are kept, and serial numb
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zseal.errors import OutputError
@@ -67,53 +68,67 @@ class _Item:
     text: str
 
 
-def _collect(source: HostSource) -> list[_Item]:
-    items = []
+def _processes(source: HostSource) -> Iterator[_Item]:
     for path, mask in _FILES:
         text = source.text(path)
         if text is not None:
-            items.append(_Item(path, mask(text)))
-    firmware = source.names("/sys/firmware")
-    if firmware is not None:
-        # an empty folder is what a container shows, so what else is there must be seen to be there
-        items.append(_Item("/sys/firmware/.keep", ""))
-        items += [
-            _Item(f"/sys/firmware/{name}/.keep", "")
-            for name in firmware
-            if name != "uv" and source.names(f"/sys/firmware/{name}") is not None
-        ]
+            yield _Item(path, mask(text))
+
+
+def _firmware(source: HostSource) -> Iterator[_Item]:
+    # an empty folder is what a container shows, so what else is there must be seen to be there
+    names = source.names("/sys/firmware")
+    if names is None:
+        return
+    yield _Item("/sys/firmware/.keep", "")
+    for name in names:
+        if name != "uv" and source.names(f"/sys/firmware/{name}") is not None:
+            yield _Item(f"/sys/firmware/{name}/.keep", "")
+
+
+def _folders(source: HostSource) -> Iterator[_Item]:
     for folder in _FOLDERS:
         names = source.names(folder)
         if names is not None:
-            items.append(_Item(f"{folder}/.keep", ""))
+            yield _Item(f"{folder}/.keep", "")
         for name in names or ():
             text = source.text(f"{folder}/{name}")
             if text is not None:
-                items.append(_Item(f"{folder}/{name}", text))
-    cached = source.names(LIBVIRT_CACHE)
-    if cached is not None:
-        items.append(_Item(f"{LIBVIRT_CACHE}/.keep", ""))
-    for name in [n for n in cached or () if n.endswith(".xml")][:MAX_CACHE_FILES]:
+                yield _Item(f"{folder}/{name}", text)
+
+
+def _cache(source: HostSource) -> Iterator[_Item]:
+    names = source.names(LIBVIRT_CACHE)
+    if names is None:
+        return
+    yield _Item(f"{LIBVIRT_CACHE}/.keep", "")
+    for name in [name for name in names if name.endswith(".xml")][:MAX_CACHE_FILES]:
         text = source.text(f"{LIBVIRT_CACHE}/{name}")
         if text is not None and "<arch>s390x</arch>" in text:
-            items.append(_Item(f"{LIBVIRT_CACHE}/{name}", text))
+            yield _Item(f"{LIBVIRT_CACHE}/{name}", text)
+
+
+def _devices(source: HostSource) -> Iterator[_Item]:
     for device in _DEVICES:
         state = source.device(device)
         if state is not None:
-            items.append(_Item(device, DEVICE_TEXT.get(state, "missing\n")))
+            yield _Item(device, DEVICE_TEXT.get(state, "missing\n"))
+
+
+def _commands(source: HostSource) -> Iterator[_Item]:
     for command in ALL_COMMANDS:
         answer = source.run(command)
         if answer is None:
             continue
         stem = f"/commands/{command.name}"
         mask_output = _masked_uname if command.name == "uname" else str
-        items.append(_Item(f"{stem}.status", f"{answer.status}\n"))
-        items += [
-            _Item(f"{stem}.{suffix}", mask_output(text))
-            for suffix, text in (("out", answer.stdout), ("err", answer.stderr))
-            if text
-        ]
-    return items
+        yield _Item(f"{stem}.status", f"{answer.status}\n")
+        for suffix, text in (("out", answer.stdout), ("err", answer.stderr)):
+            if text:
+                yield _Item(f"{stem}.{suffix}", mask_output(text))
+
+
+_PARTS = (_processes, _firmware, _folders, _cache, _devices, _commands)
 
 
 def capture_host(source: HostSource, folder: Path) -> tuple[Path, ...]:
@@ -125,7 +140,7 @@ def capture_host(source: HostSource, folder: Path) -> tuple[Path, ...]:
         if folder.exists() and any(folder.iterdir()):
             raise OutputError("the folder is not empty", where=str(folder), hint="give a new one")
         written = []
-        for item in _collect(source):
+        for item in itertools.chain.from_iterable(part(source) for part in _PARTS):
             path = folder / item.path.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, item.text.encode(), overwrite=False, mode=0o644)
