@@ -51,7 +51,9 @@ def start(connection: Connection, machine: Machine, disk: Path, tmp_path: Path) 
     """Return a started guest: a sample domain that boots the test guest with the given words."""
     with contextlib.ExitStack() as guests:
 
-        def make(words: str, name: str = MINIMAL[0], owner: Machine | None = None) -> DomainGuest:
+        def make(
+            words: str, name: str = MINIMAL[0], owner: Machine | None = None, elements: bytes = b""
+        ) -> DomainGuest:
             image = tmp_path / "image"
             build_image(
                 image,
@@ -60,7 +62,8 @@ def start(connection: Connection, machine: Machine, disk: Path, tmp_path: Path) 
                 host_keys=[(owner or machine).keys.host.public_key()],
                 overwrite=True,
             )
-            translated = translate(Document(name, _domain(name, disk)), image=image, user_network=True)
+            raw = _domain(name, disk).replace(b"<devices>", elements + b"<devices>")
+            translated = translate(Document(name, raw), image=image, user_network=True)
             guest = DomainGuest(translated, connection=connection, machine=machine, timeout=60.0)
             return guests.enter_context(guest)
 
@@ -105,6 +108,13 @@ def test_the_guests_own_reboot_ends_protection_and_begins_it_anew(start: Start) 
     assert guest.result is None
     guest.stop()
     assert guest.wait(30.0) is not None
+
+
+def test_a_reboot_ends_a_domain_that_says_so(start: Start) -> None:
+    result = start("hello reboot", elements=b"<on_reboot>destroy</on_reboot>").wait(60.0)
+    assert result is not None
+    assert result.outcome is Outcome.POWEROFF
+    assert "on_reboot" in result.message
 
 
 def test_a_reset_by_libvirt_does_the_same(start: Start) -> None:

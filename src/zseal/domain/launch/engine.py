@@ -28,6 +28,7 @@ from zseal.host.firmware import Subcode
 BREAKPOINT_KIND = 2
 ENTRY_CODE = 64
 """Bytes of the image that are compared to tell it from other code at the same address."""
+_ENDS_AT_RESET = "the guest rebooted, and the domain ends then (on_reboot)"
 _RESETS = frozenset({Subcode.LOAD_CLEAR, Subcode.LOAD_NORMAL_DUMP})
 
 
@@ -82,6 +83,8 @@ class LibvirtEngine(QemuEngine):
         self._document = document
         self._console = console
         self._entry = entry
+        on_reboot = document.root.find("on_reboot")
+        self._ends_at_reset = on_reboot is not None and on_reboot.value == "destroy"
         self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))
         self._suspended = False
         self._resetting = False
@@ -186,12 +189,18 @@ class LibvirtEngine(QemuEngine):
             if event.data.get("guest") is False and not self._resetting:
                 self._reset_now()
         elif event.name == "SHUTDOWN" and event.text("reason") == "guest-reset":
-            self._finish(Stop(StopKind.POWEROFF, "the guest rebooted, and the domain ends then"))
+            self._finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
         else:
             super()._event(event)
 
     def _reset_now(self) -> None:
-        """Reset the machine in our order; where somebody else did it already, once more."""
+        """Reset the machine in our order; where somebody else did it already, once more.
+
+        A domain with ``<on_reboot>destroy</on_reboot>`` ends instead.
+        """
+        if self._ends_at_reset:
+            self._finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
+            return
         self._resetting = True
         try:
             gdb, qmp = self._gdb(), self._started().qmp
