@@ -67,6 +67,17 @@ def _no_access_platform(match: Match) -> tuple[str, str]:
     )
 
 
+def _facilities_missing(match: Match) -> tuple[str, str]:
+    vectors = "129" in re.split("[,-]", match["list"])
+    return (
+        f"the guest's kernel needs facilities that its CPU does not have: {match['list']}",
+        "vector instructions (129) are off because QEMU before 10.0 computes wrong checksums with them: "
+        "give -- -cpu max, or use a newer QEMU"
+        if vectors
+        else "use a newer QEMU, or a kernel for older machines",
+    )
+
+
 def _size(slots: int) -> str:
     size = slots * SLOT
     return f"{size // MIB} MiB" if size % MIB == 0 else f"{size // 1024} KiB"
@@ -106,6 +117,11 @@ PATTERNS: Sequence[Pattern] = (
             r"(?:, total (?P<total>\d{1,12}) \(slots\), used (?P<used>\d{1,12}) \(slots\))?"
         ),
         _pool_full,
+    ),
+    Pattern(
+        "facilities-missing",
+        re.compile(r"Missing facilities: (?P<list>\d{1,4}(?:[,-]\d{1,4}){0,40})"),
+        _facilities_missing,
     ),
 )
 

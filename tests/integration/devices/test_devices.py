@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import re
@@ -97,18 +98,18 @@ def test_all_devices_at_once_and_eight_cpus(seal: Seal, machine: Machine, tmp_pa
 
 def talk(port: int, data: bytes) -> bytes:
     """Send ``data`` through the forwarded port; QEMU accepts at once, the guest may not listen yet."""
-    for _ in range(20):
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-            answer = b""
-            try:
-                connection.sendall(data)
-                while piece := connection.recv(100):
-                    answer += piece
-            except (ConnectionError, TimeoutError):
-                continue
-            if answer:
-                return answer
-        time.sleep(1)
+    for _ in range(60):
+        answer = b""
+        with (
+            contextlib.suppress(ConnectionError, TimeoutError),
+            socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+        ):
+            connection.sendall(data)
+            while piece := connection.recv(100):
+                answer += piece
+        if answer:
+            return answer
+        time.sleep(0.5)
     return b""
 
 

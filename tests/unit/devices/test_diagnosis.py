@@ -107,3 +107,12 @@ def test_endless_lines_and_endless_devices_are_bounded() -> None:
     assert len(watch.diagnoses) == 32
     assert all(len(item.line) <= 1024 for item in watch.diagnoses)
     assert sum(map(len, watch._rests.values())) <= 1024
+
+
+def test_missing_vector_facility_is_explained_with_the_option_that_gives_it() -> None:
+    (found,) = diagnose(b"Detected machine-type number: 8561\r\nMissing facilities: 57,129,134-135\r\n")
+    assert found.id == "facilities-missing"
+    assert "57,129,134-135" in found.message
+    assert "-- -cpu max" in found.hint
+    (other,) = diagnose(b"Missing facilities: 12,1290\r\n")
+    assert "-cpu max" not in other.hint

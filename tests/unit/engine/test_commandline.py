@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, fixed_memory_size
+from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model, fixed_memory_size
 from zseal.engine.qemu.devices import Disk
 from zseal.errors import UsageError
 
@@ -71,3 +71,10 @@ def test_disks_translate_addresses_unless_told_otherwise() -> None:
 def test_a_machine_has_a_possible_number_of_cpus(cpus: int) -> None:
     with pytest.raises(UsageError):
         MachineConfig(kernel=5, memory=GIB, cpus=cpus)
+
+
+def test_vector_instructions_are_off_where_qemu_computes_wrongly_with_them() -> None:
+    assert cpu_model((7, 2)) == "max,vx=off,vxeh=off"
+    assert cpu_model((10, 0)) == "max"
+    assert cpu_model(None) == "max"
+    assert after("-cpu", arguments(MachineConfig(kernel=5, memory=GIB), INHERITED, cpu="max,vx=off")) == ["max,vx=off"]

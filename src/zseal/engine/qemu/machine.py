@@ -11,9 +11,9 @@ from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.interface import Console
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments
+from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
-from zseal.engine.qemu.process import Channel, QemuProcess
+from zseal.engine.qemu.process import Channel, QemuProcess, find_program, program_version
 from zseal.engine.qemu.qmp import Qmp
 
 _QUIT_SECONDS = 5.0
@@ -64,7 +64,8 @@ class QemuMachine:
             optional = (given.line_mode, given.gdb, given.notify, given.monitor, config.kernel, config.ramdisk)
             inherit += [number for number in optional if number is not None]
             self._closed = False
-            self.process = QemuProcess(arguments(config, given), inherit=inherit, program=program)
+            cpu = cpu_model(program_version(find_program(program)))
+            self.process = QemuProcess(arguments(config, given, cpu=cpu), inherit=inherit, program=program)
             undo.callback(self.process.kill)
             for channel in (qmp, terminal, line, gdb, notify, monitor):
                 if channel is not None:

@@ -8,7 +8,9 @@ happens, so start it in a thread that lives as long as the guest.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +24,7 @@ from zseal.errors import MissingDependencyError
 
 PROGRAM = "qemu-system-s390x"
 _STDERR_LIMIT = 1 << 16
+_VERSION_SECONDS = 10.0
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
@@ -35,6 +38,17 @@ def find_program(program: str | None = None) -> str:
             hint="install QEMU for s390x (Debian: qemu-system-misc, Fedora: qemu-system-s390x)",
         )
     return found
+
+
+@functools.cache
+def program_version(path: str) -> tuple[int, int] | None:
+    """Return QEMU's major and minor version; None where it does not tell."""
+    try:
+        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False)
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
+        return None
+    match = re.match(r"QEMU emulator version (\d{1,4})\.(\d{1,4})", done.stdout)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 class Channel:
