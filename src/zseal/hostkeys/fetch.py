@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import queue
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -39,6 +41,7 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """Return the request to follow with; raises FetchError for another kind of address."""
         if not newurl.lower().startswith(SCHEMES):
+            fp.close()
             raise FetchError("redirected to an address that is neither http nor https", where=req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # stub: HTTPMessage
 
@@ -51,6 +54,27 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -
     """
     if not url.lower().startswith(SCHEMES):
         raise FetchError("neither an http nor an https address", where=url)
+    answers: queue.SimpleQueue[bytes | FetchError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_fetch(url, timeout, max_size))
+        except FetchError as error:
+            answers.put(error)
+
+    # A thread, because sockets limit the time of each step only: looking up the name, each of its addresses, each
+    # redirection, each line of a header. One that is still waiting does not keep the program from ending.
+    threading.Thread(target=ask, name="zseal-fetch", daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        raise FetchError(f"it takes too long: nothing came within {timeout:g} seconds", where=url) from None
+    if isinstance(answer, FetchError):
+        raise answer
+    return answer
+
+
+def _fetch(url: str, timeout: float, max_size: int) -> bytes:
     deadline = time.monotonic() + timeout
     opener = urllib.request.build_opener(_HttpOnly)
     try:
@@ -59,6 +83,7 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -
             response = opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
             if error.code // 100 == 3:
+                error.close()
                 raise FetchError(f"a redirection is not followed: {error.reason}", where=url) from error
             # some servers send the list with an odd status; its signature tells whether it is one
             response = error

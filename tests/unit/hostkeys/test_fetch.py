@@ -41,6 +41,10 @@ class Handler(BaseHTTPRequestHandler):
                     return
                 if server.stopped.wait(0.02):
                     return
+        elif self.path == "/slow-header":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Never: ")
+            while not server.stopped.wait(0.02):
+                self.wfile.write(b"ends")
         elif self.path == "/cut":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -120,10 +124,24 @@ def test_limits_of_size_and_time(server: Server) -> None:
     server.bodies["/list"] = b"x" * 101
     with pytest.raises(FetchError, match="more than 100 bytes"):
         fetch_url(f"{server.url}/list", max_size=100)
+    for path in ("/slow", "/slow-header"):
+        with pytest.raises(FetchError, match="too long"):
+            fetch_url(f"{server.url}{path}", timeout=0.2)
+
+
+def test_the_time_limit_holds_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def never(*_: object) -> None:
+        released.wait(60)
+        raise OSError("no such host")
+
+    monkeypatch.setattr("socket.getaddrinfo", never)
     started = time.monotonic()
-    with pytest.raises(FetchError, match="too long"):
-        fetch_url(f"{server.url}/slow", timeout=0.2)
+    with pytest.raises(FetchError, match=r"nothing came within 0\.2 seconds"):
+        fetch_url("http://crl.test/list", timeout=0.2)
     assert time.monotonic() - started < 30
+    released.set()
 
 
 @pytest.mark.parametrize("path", ["/cut", "/nonsense"])
