@@ -15,6 +15,7 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.gdbremote import GdbRemote, Register, StopReply
 
 _LOWCORE_SAMPLE = 0x400
+_STEP_TRIES = 100
 _EAGER_CONTROL_REGISTERS = (0, 1, 13)  # what nearly every trap looks at: they come with the first round trip
 
 
@@ -142,9 +143,14 @@ class QemuCpu:
 
     def step(self) -> None:
         """Execute one instruction on this CPU alone; ``last_stop`` is what the stub said then."""
-        self.last_stop = self._gdb.step(self._thread, *self.pending())
-        self._values.clear()
-        self._prefix = None
+        before = self.psw
+        for _ in range(_STEP_TRIES):
+            self.last_stop = self._gdb.step(self._thread, *self.pending())
+            self._values.clear()
+            self._prefix = None
+            if self.last_stop.signal != StopReply.TRAP or self.psw != before:
+                break
+            # QEMU stopped before it executed anything: the thread of its CPU was called away.
 
     # --- storage as this CPU sees it ---
 
