@@ -5,6 +5,7 @@ Unicorn (PyPI ``unicorn``) is an optional package: it is imported when the first
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import enum
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SIZE, Storage
 from zseal.engine.errors import EngineError
+from zseal.engine.interface import Series
+from zseal.engine.series import Interrupted, SeriesHook, hook_path
 from zseal.errors import MissingDependencyError
 
 PSW_MASK, PSW_ADDRESS = 16, 17
@@ -107,7 +110,6 @@ class Emulator:
         uc.ctl_set_tlb_mode(self._const.UC_TLB_VIRTUAL)
         uc.ctl_exits_enabled(True)  # with none set: no address ends a run
         uc.hook_add(self._const.UC_HOOK_TLB_FILL, self._fill)
-        uc.hook_add(self._const.UC_HOOK_INTR, self._interrupt)
         uc.hook_add(self._const.UC_HOOK_EDGE_GENERATED, self._edge)
         self._accesses = {
             self._const.UC_MEM_READ: (Access.READ, self._const.UC_PROT_READ),
@@ -125,6 +127,7 @@ class Emulator:
         self._all = _Batch(general, self.registers, 8)
         self._psw = _Batch(general[PSW_MASK:], self.registers, 8, first=PSW_MASK)
         self._general = _Batch(general[:PSW_MASK], self.registers, 8)
+        self._series = self._hook_interruptions(functions)
         self._control0 = names.UC_S390X_REG_CR0
         self._floating = [names.UC_S390X_REG_F0 + i for i in range(16)]
         self._number = 0
@@ -132,6 +135,64 @@ class Emulator:
         self._state = self._context.context.value
         self._code_offset = self._find_code(functions)
         self._access = _Batch([names.UC_S390X_REG_A0 + i for i in range(16)], self._access_values, 4)
+
+    def _hook_interruptions(self, functions: ctypes.CDLL) -> SeriesHook | None:
+        """Have interruptions come to :meth:`_interrupt`, through the compiled hook where it can be used."""
+        path = hook_path()
+        if path is not None:
+            callback = Interrupted(lambda _uc, number, _data: self._interrupt(self._uc, number, None))
+            self._interrupted: object = callback  # lives as long as the hook
+            with contextlib.suppress(OSError):
+                hook = SeriesHook(
+                    path,
+                    read=_address(functions.uc_reg_read_batch),
+                    write=_address(functions.uc_reg_write_batch),
+                    names=self._all.names.value or 0,
+                    values=self._all.pointers.value or 0,
+                    registers=ctypes.addressof(self.registers),
+                    otherwise=_address(callback),
+                )
+                added = functions.uc_hook_add(
+                    self._handle,
+                    ctypes.byref(ctypes.c_size_t()),
+                    ctypes.c_int(self._const.UC_HOOK_INTR),
+                    ctypes.c_void_p(hook.function),
+                    ctypes.c_void_p(hook.record),
+                    ctypes.c_uint64(1),  # from 1 to 0: everywhere
+                    ctypes.c_uint64(0),
+                )
+                if added == self._const.UC_ERR_OK:
+                    return hook
+        self._uc.hook_add(self._const.UC_HOOK_INTR, self._interrupt)
+        return None
+
+    # --- series of calls ---
+
+    @property
+    def answers_series(self) -> bool:
+        """Whether :meth:`begin_series` has any effect here."""
+        return self._series is not None
+
+    def begin_series(self, series: Series, *, instruction: int, operand: int, address: int, absolute: int) -> None:
+        """Answer calls of ``series`` without asking the client, until :meth:`end_series`.
+
+        ``instruction`` is the logical address of the UVC, ``operand`` the number of its register with the control
+        block's logical ``address``. At ``absolute`` is the block of a call like the others, all in one page.
+        """
+        if self._series is not None:
+            if not 0 <= absolute <= self._view.nbytes - series.size:
+                raise EngineError(f"a control block at {absolute:#x} is outside the machine's storage")
+            self._series.begin(
+                series,
+                instruction=instruction,
+                operand=operand,
+                address=address,
+                block=ctypes.addressof(self._anchor) + absolute,
+            )
+
+    def end_series(self) -> int:
+        """Have the answered calls carried out; returns their number. No effect where there is no series."""
+        return 0 if self._series is None else self._series.end()
 
     # --- registers ---
 
@@ -241,6 +302,7 @@ class Emulator:
             return
         # The hooks hold the binding's object and this one in a circle; without them it is closed at once.
         self._uc._callbacks.clear()
+        self._interrupted = None
         del self._context, self._uc, self._anchor
         self._view.release()
 
@@ -279,6 +341,11 @@ class Emulator:
             self._raised = error
         self.stopped_block = current.pc & _MASK64
         uc.emu_stop()
+
+
+def _address(function: Any) -> int:
+    """Return where ``function``, of a library or a callback, is in this process."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 class _Nobody:

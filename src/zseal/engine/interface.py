@@ -11,7 +11,11 @@ import abc
 import asyncio
 import dataclasses
 import enum
+from collections.abc import Callable
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zseal.arch.psw import Psw
 from zseal.arch.storage import Storage
@@ -102,6 +106,28 @@ class Answer(enum.Enum):
     """The CPU is to execute the instruction itself, as if nothing had been in its way."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Series:
+    """Ultravisor calls that differ in nothing but the page they are for, and would all be answered alike now.
+
+    An engine may answer those for pages that are ``ready`` (one byte a page of the guest, 1 or 0; it sets those to 0
+    that it has answered for) and have them carried out later, in their order, by ``complete``: before the guest, the
+    host or anybody else can see a difference, and before it passes on another trap.
+    """
+
+    size: int
+    """Bytes of the control block."""
+    field: int
+    """Offset in it of the page's guest absolute address: 8 bytes, big endian."""
+    answer_offset: int
+    answer: bytes
+    """What such a call stores in the control block, and where."""
+    condition_code: int
+    ready: NDArray[np.uint8]
+    complete: Callable[[NDArray[np.int64]], None]
+    """Carries calls out, given the numbers of their pages."""
+
+
 class Milestone(enum.Enum):
     """Points of a boot that an engine sees, in their order."""
 
@@ -156,6 +182,9 @@ class EngineListener(Protocol):
         A ProgramInterruption that is raised is presented to the guest. Any other exception ends the machine.
         """
 
+    def series(self, trap: Trap) -> Series | None:
+        """Return what calls like ``trap``, a UVC that was just completed, have in common; None where nothing is."""
+
     def milestone(self, milestone: Milestone) -> None:
         """Take note of where the boot is."""
 
@@ -164,6 +193,9 @@ class EngineListener(Protocol):
 
     def reset(self) -> None:
         """The machine is about to be reset and to load its image again: all protection ends, storage is cleared."""
+
+    def restarted(self, cpu: int) -> None:
+        """A new kernel begins on CPU ``cpu`` of a protected guest, and its DIAGNOSE 0x308 before that was not seen."""
 
     def stopped(self, stop: Stop) -> None:
         """Take note that the machine does not run any longer; called once. Its memory is there until ``close``."""

@@ -20,12 +20,12 @@ from zseal.arch.psw import BA, EA, PROBLEM_STATE, WAIT, AddressSpace, Psw
 from zseal.arch.storage import PAGE_SIZE, Storage
 from zseal.engine.emulator import PSW_ADDRESS, PSW_MASK, Access, Emulator
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Cpu, Trap, TrapKind
+from zseal.engine.interface import Cpu, Series, Trap, TrapKind
 from zseal.engine.runahead_code import Verdict, first_block, judge
 
 STRETCH_SECONDS = 0.02
 """One stretch at most: the thread that runs it answers nobody meanwhile, and other CPUs wait."""
-CHUNK_INSTRUCTIONS = 1 << 14
+CHUNK_INSTRUCTIONS = 1 << 16
 """A stretch goes on only while so many instructions come to a call: other code is the CPU's, which is faster at it."""
 WRITTEN_LIMIT = 64
 """Pages that a stretch stores to at most: a loop of calls needs its stack, and this engine looks at each page."""
@@ -145,6 +145,10 @@ class _AheadCpu:
         raise EngineError("a CPU that runs ahead can't be stepped")
 
 
+def _no_series(_trap: Trap) -> None:
+    """No calls are alike."""
+
+
 class RunAhead:
     """Runs CPUs of one machine ahead on its ``memory``; make one a machine and close it before the memory.
 
@@ -162,13 +166,16 @@ class RunAhead:
         """Give the memory back; no effect the second time."""
         self._emulator.close()
 
-    def run(self, cpu: Cpu, handle: Callable[[Trap], bool]) -> Stretch:
+    def run(
+        self, cpu: Cpu, handle: Callable[[Trap], bool], series: Callable[[Trap], Series | None] = _no_series
+    ) -> Stretch:
         """Execute from the PSW of ``cpu``, whose machine is stopped, and leave all registers where the stretch ended.
 
         ``handle`` completes an ultravisor call as ``EngineListener.trap`` does and returns whether to go on. Where it
         raises ProgramInterruption the stretch ends in front of that call, for the CPU itself to come to it; any other
-        exception comes out here, after the registers were handed back. A start from a place that gained nothing the
-        last times returns at once.
+        exception comes out here, after the registers were handed back. ``series`` is asked as ``EngineListener.series``
+        is, so that calls in a loop need no ``handle`` each. A start from a place that gained nothing the last times
+        returns at once.
         """
         psw = cpu.psw
         if not _possible(psw) or self._impatient(psw.address):
@@ -183,12 +190,15 @@ class RunAhead:
         ahead = _AheadCpu(emulator, cpu)
         if self._seen.access_registers:
             ahead.fetch_access_registers()
-        client = _Client(self._memory, emulator, ahead, handle, self._seen)
+        client = _Client(self._memory, emulator, ahead, handle, series, self._seen)
         try:
             if client.may_begin(psw.address):
                 self._execute(client)
         finally:
-            ahead.hand_back(general)
+            try:
+                client.end_series()
+            finally:
+                ahead.hand_back(general)
         self._learn(psw.address, gained=client.calls > 0)
         return Stretch(client.calls, client.end, tuple(sorted(client.written)))
 
@@ -198,6 +208,7 @@ class RunAhead:
         while client.end is End.TIME and client.calls > calls and not client.late:
             calls = client.calls
             emulator.run(client, instructions=CHUNK_INSTRUCTIONS)
+            client.end_series()
             if emulator.stopped_block is not None:
                 client.end = End.CODE
             elif emulator.fault is not None:
@@ -243,12 +254,15 @@ class _Client:
         emulator: Emulator,
         cpu: _AheadCpu,
         handle: Callable[[Trap], bool],
+        series: Callable[[Trap], Series | None],
         seen: _Seen,
     ) -> None:
         self._memory = memory
         self._emulator = emulator
         self._cpu = cpu
         self._handle = handle
+        self._series = series
+        self._last: tuple[int, int] | None = None  # the call before: where it is, and its control block
         self._seen = seen
         self._storage = CpuMemory(cpu, memory, space=None)
         self._fetched: set[int] = set()
@@ -325,6 +339,7 @@ class _Client:
 
     def program_check(self) -> bool:
         """Handle a call; anything else that the emulator does not complete ends the stretch."""
+        self.end_series()
         emulator, cpu = self._emulator, self._cpu
         address = emulator.registers[PSW_ADDRESS]
         trap = self._traps.get(address)
@@ -352,4 +367,24 @@ class _Client:
         if not more:
             self.end = End.CALL
         self.late = time.monotonic() >= self._deadline
-        return more and not self.late
+        if not more or self.late:
+            return False
+        if self._last == (address, block):
+            self._begin_series(trap, address, block)
+        self._last = address, block
+        return True
+
+    def _begin_series(self, trap: Trap, address: int, block: int) -> None:
+        """Have calls like ``trap`` answered without coming here, where it was the second of a loop."""
+        series = self._series(trap) if self._emulator.answers_series else None
+        if series is None or block % PAGE_SIZE + series.size > PAGE_SIZE:
+            return
+        absolute = CpuMemory(self._cpu, self._memory).absolute(block, write=True)
+        if absolute & _PAGE_MASK in self._seen.pages:
+            return  # code: each answer might change it
+        self._stored.add(absolute & _PAGE_MASK)
+        self._emulator.begin_series(series, instruction=address, operand=trap.r2, address=block, absolute=absolute)
+
+    def end_series(self) -> None:
+        """Have the calls carried out that were answered since :meth:`_begin_series`."""
+        self.calls += self._emulator.end_series()

@@ -16,7 +16,7 @@ from zseal.arch.instructions import storage_operand
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import CONDITION_CODE_SHIFT, Psw
 from zseal.arch.storage import PAGE_SIZE, OperandMemory, Storage
-from zseal.engine.interface import Answer, Cpu, Engine, Trap, TrapKind
+from zseal.engine.interface import Answer, Cpu, Engine, Series, Trap, TrapKind
 from zseal.errors import FormatError
 from zseal.formats.ipib import Ipib
 from zseal.ultravisor.dispatch import check_instruction
@@ -76,6 +76,9 @@ class Hypervisor(Protocol):
 
     def guest_call(self, cpu: int, memory: OperandMemory, address: int) -> int:
         """Issue the UVC with its control block at ``address`` and return the condition code."""
+
+    def series(self, cpu: int, memory: OperandMemory, address: int) -> Series | None:
+        """Return what calls like the completed one at ``address`` have in common; None where nothing is."""
 
 
 def clear_registers(cpu: Cpu) -> None:
@@ -137,6 +140,13 @@ class Firmware:
         cc = self._hypervisor.guest_call(cpu.number, CpuMemory(cpu, self._storage), address)
         cpu.psw = Psw(psw.mask & ~_CONDITION_CODE | cc << CONDITION_CODE_SHIFT, psw.address + 4)
         return Answer.DONE
+
+    def series(self, trap: Trap) -> Series | None:
+        """Return what calls like ``trap``, a UVC that was just completed, have in common; None where nothing is."""
+        if not self._hypervisor.protected:
+            return None
+        cpu = trap.cpu
+        return self._hypervisor.series(cpu.number, CpuMemory(cpu, self._storage), cpu.gr(trap.r2))
 
     def _diag_308(self, trap: Trap) -> Answer:
         cpu = trap.cpu

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, Console, Engine, Milestone, Stop, StopKind, Trap, TrapKind
+from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
 from zseal.errors import ZsealError
 from zseal.host.diagnosis import ConsoleWatch, Diagnosis
 from zseal.host.firmware import Firmware
@@ -196,6 +196,10 @@ class Session:
             self._add(StartRefused(self._events.seconds(), self._vmm.refusal))
         return answer
 
+    def series(self, trap: Trap) -> Series | None:
+        """Tell what calls like this one have in common."""
+        return None if self._firmware is None else self._firmware.series(trap)
+
     def milestone(self, milestone: Milestone) -> None:
         """Note where the boot is."""
         self._add(Reached(self._events.seconds(), milestone))
@@ -216,6 +220,11 @@ class Session:
         if self.io is not None:
             self.io.reset()
         self._add(Reset(self._events.seconds()))
+
+    def restarted(self, cpu: int) -> None:
+        """Do for protection what the guest's own reset would have done."""
+        if self._vmm is not None and self._vmm.protected:
+            self._vmm.reset_guest(cpu=cpu, clear=False)
 
     def failed(self, error: BaseException) -> None:
         """Keep what went wrong on our side."""

@@ -17,16 +17,21 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE, OperandMemory
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
+from zseal.engine.interface import Series
 from zseal.engine.memory import SharedMemory
 from zseal.formats.ipib import Ipib
-from zseal.formats.uv_codes import Command, CpuState, describe
+from zseal.formats.uv_codes import Command, CpuState, Generic, describe
 from zseal.formats.uvcb import (
+    HEADER_SIZE,
+    RC_OFFSET,
     CpuStateUvcb,
     CreateConfUvcb,
     CreateCpuUvcb,
     GuestPageUvcb,
     InitUvcb,
     SetParametersUvcb,
+    ShareUvcb,
+    UvcbHeader,
 )
 from zseal.host.firmware import Refused, ReturnCode
 from zseal.host.hostcalls import CallFailed, CallingHost
@@ -257,6 +262,25 @@ class Vmm(CallingHost):
                     raise
                 self.import_page(error.address)
         raise EngineError("the guest's pages leave secure storage faster than they come back")
+
+    def series(self, cpu: int, memory: OperandMemory, address: int) -> Series | None:
+        """Return what guest calls like the completed one at ``address`` have in common; None where nothing is."""
+        header = UvcbHeader.unpack(memory.read(address, HEADER_SIZE))
+        answer = Generic.EXECUTED
+        if (header.length, header.rc) != (ShareUvcb.SIZE, answer.rc):
+            return None
+        calls = self.ultravisor.page_calls(self._cpu_handles[cpu], header.command)
+        if calls is None:
+            return None
+        return Series(
+            size=ShareUvcb.SIZE,
+            field=ShareUvcb.FIELDS["paddr"].offset,
+            answer_offset=RC_OFFSET,
+            answer=answer.rc.to_bytes(2, "big") + bytes(2),
+            condition_code=0,
+            ready=calls.ready,
+            complete=calls.carry_out,
+        )
 
     def import_page(self, address: int) -> None:
         """Bring the guest's page at ``address`` back into secure storage; raises CallFailed where it was changed."""

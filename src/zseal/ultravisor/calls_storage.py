@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
-from zseal.formats.uv_codes import Generic, LargeFrame, PageCall, Share
+from zseal.formats.uv_codes import Command, Generic, LargeFrame, PageCall, Share
 from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, ShareUvcb
 from zseal.ultravisor import sharing
 from zseal.ultravisor.addressspace import LARGE_PAGES
@@ -14,7 +18,7 @@ from zseal.ultravisor.configuration import Configuration, ConfigurationState
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.state import DONE, Busy, MachineState, Reply, Request
-from zseal.ultravisor.tables import FrameState, PageState
+from zseal.ultravisor.tables import FrameState, Index, PageState
 
 
 def _running(machine: MachineState, handle: int) -> Configuration:
@@ -135,3 +139,36 @@ def unshare_page(machine: MachineState, call: Request[ShareUvcb]) -> Reply:
     if not sharing.unshare(machine.secure, call.guest.guest, _own_page(call)):
         raise Busy
     return DONE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PageCalls:
+    """SET_SHARED_ACCESS or REMOVE_SHARED_ACCESS for many pages: what one of them would do, and doing it for all."""
+
+    ready: NDArray[np.uint8]
+    """One byte a page of the guest: 1 where the call is executed, answered with rc 0001 and changes states only."""
+    carry_out: Callable[[Index], None]
+    """Executes the calls for pages that are ready; the guest's storage must not have changed in between."""
+
+
+def page_calls(machine: MachineState, guest: Configuration, command: Command) -> PageCalls | None:
+    """Return how ``command`` of ``guest`` is executed for many pages; None where its calls have to come one by one."""
+    if command.value not in machine.guest_rows or machine.faults.planned(command):
+        return None
+    if machine.log.level <= Level.DEBUG:
+        return None  # each call is to be logged
+    storage, secure = machine.secure, guest.guest
+    if command is Command.SET_SHARED_ACCESS:
+        ready, change = sharing.ready_to_share(secure), sharing.share_pages
+    elif command is Command.REMOVE_SHARED_ACCESS:
+        ready, change = sharing.ready_to_unshare(storage, secure), sharing.unshare_pages
+    else:
+        return None
+
+    def carry_out(pages: Index) -> None:
+        change(storage, secure, pages)
+        machine.calls[command.value] += len(pages)
+        if command is Command.SET_SHARED_ACCESS:
+            guest.unshared = False
+
+    return PageCalls(ready.view(np.uint8), carry_out)

@@ -39,6 +39,10 @@ class FaultPlan:
             raise ValueError("only CREATE_SEC_CONF can fail half-way, and that with a response code")
         self._faults.append(fault)
 
+    def planned(self, command: Command) -> bool:
+        """Whether any fault for ``command`` is still to come."""
+        return any(fault.command is command for fault in self._faults)
+
     def take(self, command: Command, *, half_done: bool = False) -> int | Answer | None:
         """Return what the next call of ``command`` is to be answered with, if anything."""
         for fault in self._faults:

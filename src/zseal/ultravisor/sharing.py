@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT
 from zseal.formats.uv_codes import PageCall
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import GuestStorage, SecureStorage
-from zseal.ultravisor.tables import DONATED, PINNED, PRIVATE, SECURE, SHARED, SHARED_FRAME, SHARED_OUT, UNUSED
+from zseal.ultravisor.tables import DONATED, PINNED, PRIVATE, SECURE, SHARED, SHARED_FRAME, SHARED_OUT, UNUSED, Index
 
 
 def _with_host(guest: GuestStorage, page: int) -> ProgramInterruption:
@@ -54,6 +55,32 @@ def unshare(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
     storage.frames.state[frame] = SECURE
     guest.pages.state[page] = PRIVATE
     return True
+
+
+def ready_to_share(guest: GuestStorage) -> NDArray[np.bool_]:
+    """Return for each page whether :func:`share` would do nothing but change states."""
+    ready: NDArray[np.bool_] = guest.pages.state == PRIVATE
+    return ready
+
+
+def share_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
+    """Do :func:`share` for each of ``pages``, which are all ready for it."""
+    storage.frames.state[guest.pages.frame[pages]] = SHARED_FRAME
+    guest.pages.state[pages] = SHARED
+
+
+def ready_to_unshare(storage: SecureStorage, guest: GuestStorage) -> NDArray[np.bool_]:
+    """Return for each page whether :func:`unshare` would do nothing but change states."""
+    ready: NDArray[np.bool_] = guest.pages.state == SHARED
+    shared = np.flatnonzero(ready)
+    ready[shared] = storage.frames.state[guest.pages.frame[shared]] != PINNED
+    return ready
+
+
+def unshare_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
+    """Do :func:`unshare` for each of ``pages``, which are all ready for it."""
+    storage.frames.state[guest.pages.frame[pages]] = SECURE
+    guest.pages.state[pages] = PRIVATE
 
 
 def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from zseal.formats.uvcb import QuiUvcb
 from zseal.ultravisor import access, calls_configuration, calls_storage, sie
 from zseal.ultravisor.addressspace import AddressSpace
 from zseal.ultravisor.calls_machine import query_information
+from zseal.ultravisor.calls_storage import PageCalls
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
 from zseal.ultravisor.dispatch import execute, installed_rows
@@ -25,7 +27,7 @@ from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.snapshot import Snapshot, page_counts, take_snapshot
 from zseal.ultravisor.state import HostCpus, HostMemory, MachineState
-from zseal.ultravisor.tables import FrameState, PageState, runs
+from zseal.ultravisor.tables import FrameState, Index, PageState, runs
 
 Data = bytes | bytearray | memoryview
 
@@ -141,6 +143,25 @@ class Ultravisor:
             configuration = self._guest(handle)
             memory = memory or GuestOperands(self, configuration.handle)
             return execute(self._machine, address, memory, caller=configuration)
+
+    def page_calls(self, handle: int, command: int) -> PageCalls | None:
+        """Return how the guest's ``command`` is executed for many pages at once.
+
+        None for one that does not share or unshare pages, and where each call has to come to :meth:`guest_call`.
+        """
+        with self._lock:
+            if command not in self._machine.guest_rows:
+                return None
+            calls = calls_storage.page_calls(self._machine, self._guest(handle), Command(command))
+        if calls is None:
+            return None
+        carry_out = calls.carry_out
+
+        def locked(pages: Index) -> None:
+            with self._lock:
+                carry_out(pages)
+
+        return dataclasses.replace(calls, carry_out=locked)
 
     def query(self, issuer: Issuer = Issuer.HOST) -> QuiUvcb:
         """Return what QUI tells ``issuer``."""

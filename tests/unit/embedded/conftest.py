@@ -12,7 +12,7 @@ import pytest
 from zseal.arch.storage import MIB
 from zseal.engine.embedded.load import Program
 from zseal.engine.embedded.machine import EmbeddedMachine
-from zseal.engine.interface import Answer, Console, Milestone, Stop, Trap
+from zseal.engine.interface import Answer, Console, Milestone, Series, Stop, Trap
 from zseal.engine.memory import SharedMemory
 
 CODE = 0x10000
@@ -37,6 +37,12 @@ class Listener:
     def trap(self, trap: Trap) -> Answer:
         self.traps.append(trap.kind.value)
         return self.answer(trap)
+
+    def series(self, trap: Trap) -> Series | None:
+        return None
+
+    def restarted(self, cpu: int) -> None:
+        raise AssertionError
 
     def milestone(self, milestone: Milestone) -> None:
         self.milestones.append(milestone)

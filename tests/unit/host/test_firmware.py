@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import pytest
 
 from zseal.arch.facilities import facility_bits, facility_list
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import MASK_64BIT, PROBLEM_STATE, Psw
 from zseal.arch.storage import OperandMemory
-from zseal.engine.interface import Answer, Engine, Trap, TrapKind
+from zseal.engine.interface import Answer, Engine, Series, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.formats.ipib import Ipib, IpibComponent
 from zseal.host.firmware import Firmware, Refused
@@ -89,6 +90,9 @@ class FakeHypervisor:
     def guest_call(self, cpu: int, memory: OperandMemory, address: int) -> int:
         self.calls.append(address)
         return 1
+
+    def series(self, cpu: int, memory: OperandMemory, address: int) -> Series | None:
+        return Series(48, 32, 4, b"\0\1\0\0", 0, np.array([address], np.uint8), lambda pages: None)
 
 
 class Rig:
@@ -245,3 +249,13 @@ def test_uvc_is_checked_before_it_is_issued(rig: Rig) -> None:
     rig.cpu.psw = Psw(MASK_64BIT | PROBLEM_STATE, 0)
     assert interruption(rig, TrapKind.UVC, "b9a41034") is ProgramCode.PRIVILEGED_OPERATION
     assert rig.hypervisor.calls == []
+
+
+def test_only_a_protected_guest_has_series_of_calls(rig: Rig) -> None:
+    rig.cpu.set_gr(4, 0x77)
+    call = Trap(TrapKind.UVC, rig.cpu, bytes.fromhex("b9a40034"))
+    assert rig.firmware.series(call) is None
+    rig.hypervisor.protected = True
+    series = rig.firmware.series(call)
+    assert series is not None
+    assert series.ready.tolist() == [0x77]  # asked with the address in the call's second register

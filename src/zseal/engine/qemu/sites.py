@@ -8,9 +8,9 @@ The guest goes through four stages, and each has its own set of sites::
     KERNEL        the kernel proper: virtual addresses of UVC and DIAG 308, and its own first STFLE
 
 Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
-slower in QEMU, and that of its own page much: so few are set and none is left behind. Once a kernel has shared its
-buffers the sites in it are left, but for its handler of operation exceptions, where every UVC ends that nobody waited
-for; one that turns up there is watched again for as long as calls come.
+slower in QEMU, and that of its own page much: so few are set and none is left behind. In a Linux kernel it is its
+handler of operation exceptions instead, where every UVC ends that nobody waited for; the place of one that turns up
+there is watched as long as calls come.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ KERNEL_WINDOW = 48 << 20
 """Bytes on each side of the kernel's first instruction that are searched, as far as they are mapped."""
 
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
+_BY_EXCEPTION = (TrapKind.UVC, TrapKind.DIAG_308)  # the second is not seen then: a new kernel shows what it did
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
 _EVERY_UVC = 1 << 20  # bytes of code; in more, two bytes alone are found in too many places by chance
 
@@ -138,20 +139,24 @@ class Sites:
         for virtual, absolute, length in ranges:
             shift = virtual - absolute
             found += [(at + shift, kind) for at, kind in self._search(absolute, length, patterns)]
+        handler = find_handler(self._memory, ranges)
+        if handler is not None:
+            # What comes there needs no site of its own, not even the first time.
+            found = [(at, kind) for at, kind in found if kind not in _BY_EXCEPTION]
         self._replace(Stage.KERNEL, found)
-        self.exception_handler = find_handler(self._memory, ranges)
+        self.exception_handler = handler
 
     def can_rest(self) -> bool:
         """Whether ``rest`` would leave any site. Not before the kernel did something that its start is over with."""
         kinds = set(self._found.values())
         if self.exception_handler is None or TrapKind.STFLE in kinds:
             return False
-        return not kinds.isdisjoint((TrapKind.UVC, TrapKind.DIAG_308))
+        return not kinds.isdisjoint(_BY_EXCEPTION)
 
     def rest(self) -> None:
         """Leave what the handler of operation exceptions would see too, and what only a boot needs."""
         if self.can_rest():
-            for kind in (TrapKind.UVC, TrapKind.DIAG_308):
+            for kind in _BY_EXCEPTION:
                 self.drop_kind(kind)
 
     def learn(self, address: int) -> None:

@@ -70,6 +70,8 @@ class Traps:
             self._listener.milestone(Milestone.IMAGE_ENTRY)
         else:
             # Also the next kernel of a kexec or kdump, which comes the same way.
+            if self._sites.exception_handler is not None:
+                self._listener.restarted(cpu.number)
             self._sites.kernel_entered(address)
             self._listener.milestone(Milestone.KERNEL_ENTRY)
         return False
@@ -100,14 +102,14 @@ class Traps:
             self.calls += 1
             self._sites.queried()
             if self._run_ahead is not None:
-                self.calls_ahead += self._run_ahead.run(cpu, self._complete_ahead).calls
+                ahead = self._run_ahead.run(cpu, self._complete_ahead, self._listener.series).calls
+                self.calls += ahead
+                self.calls_ahead += ahead
         return False
 
     def _complete_ahead(self, trap: Trap) -> bool:
         """Let the listener complete a call that QEMU did not stop for; returns whether to run on."""
-        done = self._listener.trap(trap) is Answer.DONE
-        self.calls += done
-        return done and self._going_on()
+        return self._listener.trap(trap) is Answer.DONE and self._going_on()
 
     def _operation_exception(self, cpu: QemuCpu) -> bool:
         """The kernel is about to handle an instruction that QEMU does not know: is it a UVC?"""
@@ -124,6 +126,7 @@ class Traps:
             return True  # not what it looked like, or nothing that can be completed here: the kernel reports it
         self.calls += 1
         self.exceptions += 1
+        self._sites.drop_kind(TrapKind.STFLE)
         self._sites.learn(address)
         return False
 

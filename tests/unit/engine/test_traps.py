@@ -1,0 +1,266 @@
+"""What is done with a CPU that stopped, with a CPU, a listener and code of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.psw import DAT, EXTERNAL, IO, MASK_64BIT, WAIT, Psw
+from zseal.arch.storage import MIB
+from zseal.engine.interface import Answer, Console, Milestone, Series, Stop, Trap, TrapKind
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.cpu import QemuCpu
+from zseal.engine.qemu.sites import Sites, Stage
+from zseal.engine.qemu.traps import Traps
+
+FILLER = bytes.fromhex("a7110fff") * 20
+STFLE, UVC, LPSWE, DIAG_308 = (bytes.fromhex(code) for code in ("b2b0f000", "b9a40034", "b2b2f000", "83020308"))
+TEXT = 0x10000
+AT = TEXT + len(FILLER)
+OPERAND = 0x4000
+REAL_SPACE = 0x20
+HANDLER = 0x300000
+
+
+class FakeCpu:
+    number = 1
+    prefix = 0
+
+    def __init__(self, memory: SharedMemory, address: int, mask: int = MASK_64BIT) -> None:
+        self.psw = Psw(mask, address)
+        self.general = [0] * 16
+        self.general[15] = OPERAND
+        self.controls = [0] * 16
+        self.controls[1] = self.controls[13] = REAL_SPACE
+        self._memory = memory
+
+    def gr(self, number: int) -> int:
+        return self.general[number]
+
+    def cr(self, number: int) -> int:
+        return self.controls[number]
+
+    def ar(self, number: int) -> int:
+        return 0
+
+    def instruction(self) -> bytes:
+        if self.psw.address >= self._memory.size:
+            raise ProgramInterruption(ProgramCode.ADDRESSING, self.psw.address)
+        return self._memory.read(self.psw.address, 4)
+
+
+class FakeListener:
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+        self.answer: Answer | ProgramInterruption = Answer.DONE
+
+    def trap(self, trap: Trap) -> Answer:
+        self.seen.append(trap.kind)
+        if isinstance(self.answer, ProgramInterruption):
+            raise self.answer
+        if self.answer is Answer.DONE:
+            trap.cpu.psw = trap.cpu.psw.advanced(len(trap.instruction))
+        return self.answer
+
+    def series(self, trap: Trap) -> Series | None:
+        return None
+
+    def milestone(self, milestone: Milestone) -> None:
+        self.seen.append(milestone)
+
+    def restarted(self, cpu: int) -> None:
+        self.seen.append(("restarted", cpu))
+
+    def console(self, console: Console, data: bytes) -> None:
+        raise AssertionError
+
+    def reset(self) -> None:
+        raise AssertionError
+
+    def stopped(self, stop: Stop) -> None:
+        raise AssertionError
+
+    def failed(self, error: BaseException) -> None:
+        raise AssertionError
+
+
+class Rig:
+    def __init__(self, *code: bytes) -> None:
+        self.memory = SharedMemory(8 * MIB)
+        self.memory.write(TEXT, FILLER + b"".join(code) + FILLER)
+        self.sites = Sites(self.memory, TEXT)
+        self.listener = FakeListener()
+        self.notified: list[int] = []
+        self.traps = Traps(
+            self.sites, self.memory, self.listener, run_ahead=None, notify=self._notify, going_on=lambda: True
+        )
+
+    def _notify(self, cpu: int) -> bool:
+        self.notified.append(cpu)
+        return True
+
+    def at(self, address: int = AT, mask: int = MASK_64BIT) -> tuple[bool, FakeCpu]:
+        cpu = FakeCpu(self.memory, address, mask)
+        return self.traps.handle(cast(QemuCpu, cpu)), cpu
+
+    def boot(self) -> Rig:
+        self.sites.protected()
+        self.at(TEXT)
+        self.listener.seen.clear()
+        return self
+
+
+@pytest.fixture
+def rigs() -> Iterator[list[Rig]]:
+    made: list[Rig] = []
+    yield made
+    for rig in made:
+        rig.memory.close()
+
+
+@pytest.fixture
+def rig(rigs: list[Rig]) -> Rig:
+    rigs.append(Rig(UVC, LPSWE, DIAG_308, STFLE))
+    return rigs[0]
+
+
+def psw_at_operand(rig: Rig, mask: int, address: int) -> None:
+    rig.memory.write(OPERAND, mask.to_bytes(8, "big") + address.to_bytes(8, "big"))
+
+
+def test_the_image_then_the_kernel_begin_at_the_same_place(rig: Rig) -> None:
+    assert rig.at(TEXT)[0] is False
+    rig.sites.protected()
+    assert rig.at(TEXT)[0] is False
+    assert rig.listener.seen == [Milestone.IMAGE_ENTRY, Milestone.KERNEL_ENTRY]
+    assert rig.sites.stage is Stage.DECOMPRESSOR
+
+
+def test_a_program_with_code_at_the_same_virtual_address_goes_on(rig: Rig) -> None:
+    native, cpu = rig.at(TEXT, MASK_64BIT | DAT)
+    assert native
+    assert cpu.psw.address == TEXT
+    assert rig.listener.seen == []
+
+
+def test_a_trapped_instruction_is_completed_by_the_listener(rig: Rig) -> None:
+    native, cpu = rig.boot().at()
+    assert not native
+    assert cpu.psw.address == AT + 4
+    assert rig.listener.seen == [TrapKind.UVC]
+    assert rig.traps.calls == 1
+
+
+def test_the_cpu_executes_what_the_listener_leaves_to_it(rig: Rig) -> None:
+    rig.listener.answer = Answer.EXECUTE
+    assert rig.boot().at(AT + 8)[0]
+
+
+def test_a_program_interruption_is_presented(rig: Rig) -> None:
+    rig.listener.answer = ProgramInterruption(ProgramCode.SPECIFICATION)
+    rig.memory.write(0x1D0, MASK_64BIT.to_bytes(8, "big") + (0x7777).to_bytes(8, "big"))
+    native, cpu = rig.boot().at()
+    assert not native
+    assert cpu.psw == Psw(MASK_64BIT, 0x7777)
+    assert rig.memory.read(0x8D, 3) == b"\x04\x00\x06"
+    assert rig.memory.read(0x150, 16) == MASK_64BIT.to_bytes(8, "big") + (AT + 4).to_bytes(8, "big")
+
+
+def test_other_code_at_a_site_is_executed(rig: Rig) -> None:
+    rig.boot().memory.write(AT, FILLER[:4])
+    assert rig.at()[0]
+    rig.sites.learn(1 << 40)
+    assert rig.at(1 << 40)[0]  # nothing can be fetched there
+    assert rig.listener.seen == []
+
+
+def test_an_lpswe_that_turns_translation_on_starts_the_kernel(rig: Rig) -> None:
+    rig.boot().memory.write(0x200000, FILLER + UVC + FILLER)
+    psw_at_operand(rig, MASK_64BIT | DAT, 0x200000)
+    native, cpu = rig.at(AT + 4)
+    assert not native
+    assert cpu.psw.address == AT + 4  # QEMU's CPU executes it itself: no breakpoint is there any more
+    assert rig.sites.kind(AT + 4) is None
+    assert rig.listener.seen == [Milestone.KERNEL_PROPER]
+    assert rig.sites.kind(0x200000 + len(FILLER)) is TrapKind.UVC
+
+
+def test_an_lpswe_without_translation_is_carried_out(rig: Rig) -> None:
+    psw_at_operand(rig.boot(), MASK_64BIT | 1 << 44, 0x5678)
+    native, cpu = rig.at(AT + 4)
+    assert not native
+    assert cpu.psw == Psw(MASK_64BIT | 1 << 44, 0x5678)
+
+
+@pytest.mark.parametrize("mask", [WAIT | MASK_64BIT, WAIT | IO | EXTERNAL | MASK_64BIT])
+def test_a_wait_is_left_to_the_cpu(rig: Rig, mask: int) -> None:
+    psw_at_operand(rig.boot(), mask, 0x5678)
+    native, cpu = rig.at(AT + 4)
+    assert not native
+    assert cpu.psw.address == AT + 4
+    assert rig.sites.kind(AT + 4) is None
+
+
+def test_a_psw_that_is_not_valid_is_the_cpu_s_to_refuse(rig: Rig) -> None:
+    psw_at_operand(rig.boot(), MASK_64BIT | 1 << 63, 0x5678)
+    assert rig.at(AT + 4)[0]
+    rig.boot()
+    for cpu_operand in (1 << 60,):
+        cpu = FakeCpu(rig.memory, AT + 4)
+        cpu.general[15] = cpu_operand
+        assert rig.traps.handle(cast(QemuCpu, cpu))
+
+
+def test_a_kernel_looks_for_facilities_once(rig: Rig) -> None:
+    rig.boot().memory.write(0x200000, FILLER + STFLE + UVC + FILLER)
+    rig.sites.kernel_proper(REAL_SPACE, 0x200000)
+    assert not rig.sites.can_rest()
+    rig.at(0x200000 + len(FILLER) + 4)
+    assert TrapKind.STFLE not in {rig.sites.kind(address) for address in rig.sites}
+
+
+def running_kernel(rig: Rig) -> None:
+    rig.boot().sites.kernel_proper(REAL_SPACE, 0x200000)
+    rig.sites.exception_handler = HANDLER
+
+
+def at_handler(rig: Rig, code: bytes) -> tuple[bool, FakeCpu]:
+    running_kernel(rig)
+    rig.memory.write(0x50000, code)
+    saved = [0, MASK_64BIT | DAT, 0x50004, *range(16)]
+    rig.memory.write(0x70000, b"".join(word.to_bytes(8, "big") for word in saved))
+    cpu = FakeCpu(rig.memory, HANDLER, MASK_64BIT | DAT)
+    cpu.general[2], cpu.general[14] = 0x70000, 0x60000
+    return rig.traps.handle(cast(QemuCpu, cpu)), cpu
+
+
+def test_a_call_that_nobody_waited_for_is_completed_and_learnt(rig: Rig) -> None:
+    native, cpu = at_handler(rig, UVC)
+    assert not native
+    assert cpu.psw.address == 0x60000
+    assert rig.sites.kind(0x50000) is TrapKind.UVC
+    assert (rig.traps.calls, rig.traps.exceptions) == (1, 1)
+    assert rig.sites.can_rest()
+    rig.sites.rest()
+    assert set(rig.sites) == {TEXT, HANDLER}
+
+
+def test_other_operation_exceptions_reach_the_kernel(rig: Rig) -> None:
+    native, cpu = at_handler(rig, bytes(4))
+    assert native
+    assert cpu.psw.address == HANDLER
+    assert rig.listener.seen == []
+    cpu.general[2] = 1 << 50  # no registers can be read there
+    assert rig.traps.handle(cast(QemuCpu, cpu))
+
+
+def test_a_new_kernel_ends_what_the_old_one_shared(rig: Rig) -> None:
+    running_kernel(rig)
+    assert not rig.at(TEXT)[0]
+    assert rig.listener.seen == [("restarted", 1), Milestone.KERNEL_ENTRY]
+    rig.boot().sites.protected()
+    assert not rig.at(TEXT)[0]
+    assert rig.listener.seen == [Milestone.KERNEL_ENTRY]
