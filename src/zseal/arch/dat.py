@@ -167,10 +167,12 @@ class _TableWalk:
         shift = _LEVEL_SHIFT[level]
         span = 1 << shift
         entries = self._table(origin, first * 512, (last - first + 1) * 512)
-        for index in np.flatnonzero(entries & np.uint64(INVALID) == 0).tolist():
+        # Chosen by numpy: a hostile guest can fill every table with entries that are passed over.
+        usable = entries & np.uint64(INVALID | 3 << TYPE_SHIFT) == np.uint64(level << TYPE_SHIFT)
+        for index in np.flatnonzero(usable).tolist():
             entry = int(entries[index])
             virtual = base + (first * 512 + index) * span
-            if entry >> TYPE_SHIFT & 3 != level or virtual + span <= self._start or virtual >= self._end:
+            if virtual + span <= self._start or virtual >= self._end:
                 continue
             if level <= _REGION_THIRD and entry & FRAME:
                 if not (self._executable and entry & EXECUTION_PROTECTED):

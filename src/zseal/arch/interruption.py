@@ -48,8 +48,11 @@ class ProgramInterruption(Exception):  # noqa: N818 - the architecture's own wor
     """
 
     def __init__(self, code: ProgramCode, address: int | None = None, *, teid: int | None = None) -> None:
-        where = "" if address is None else f" at address {address:#x}"
-        super().__init__(f"program interruption {code:#06x} ({code.name.lower().replace('_', ' ')}){where}")
+        super().__init__(code, address)
         self.code = code
         self.address = address
         self.teid = teid
+
+    def __str__(self) -> str:
+        where = "" if self.address is None else f" at address {self.address:#x}"
+        return f"program interruption {self.code:#06x} ({self.code.name.lower().replace('_', ' ')}){where}"
