@@ -169,11 +169,11 @@ class _TableWalk:
         entries = self._table(origin, first * 512, (last - first + 1) * 512)
         # Chosen by numpy: a hostile guest can fill every table with entries that are passed over.
         usable = entries & np.uint64(INVALID | 3 << TYPE_SHIFT) == np.uint64(level << TYPE_SHIFT)
-        for index in np.flatnonzero(usable).tolist():
+        start = base + first * 512 * span
+        begin, end = max(0, (self._start - start) // span), max(0, -(-(self._end - start) // span))
+        for index in (np.flatnonzero(usable[begin:end]) + begin).tolist():
             entry = int(entries[index])
-            virtual = base + (first * 512 + index) * span
-            if virtual + span <= self._start or virtual >= self._end:
-                continue
+            virtual = start + index * span
             if level <= _REGION_THIRD and entry & FRAME:
                 if not (self._executable and entry & EXECUTION_PROTECTED):
                     yield virtual, entry & ~_FRAME_MASK[level] & ADDRESS_MASK, span
