@@ -14,7 +14,7 @@ from zseal.domain.edits import Change, apply, remove_element
 from zseal.domain.fix import fix_document
 from zseal.domain.lint import Settings
 from zseal.domain.model import Domain, Style
-from zseal.domain.rules.coverage import cover
+from zseal.domain.rules.coverage import cover, write_out
 from zseal.domain.rules.interface import Context
 from zseal.domain.rules.memory import block_after
 from zseal.domain.rules.protection import add_launch_security, drop_iommu
@@ -101,9 +101,7 @@ def _iommu_drivers(ctx: Context) -> list[Element]:
 def _to_iommu(ctx: Context) -> list[Change]:
     changes = [remove_element(element) for element in ctx.domain.launch_security]
     changes += [cover(ctx.document, device) for device in ctx.domain.virtio if _to_cover(device)]
-    for implicit in ctx.domain.implicit:
-        last = list(ctx.domain.devices.all("controller", implicit.cause.tag))[-1]
-        changes.append(ctx.insert(ctx.domain.devices, implicit.fragment, after=last))
+    changes += write_out(ctx.document, ctx.domain).values()
     backing = ctx.root.find("memoryBacking")
     if backing is None:
         fragment = "<memoryBacking>\n  <nosharepages/>\n</memoryBacking>"

@@ -19,6 +19,8 @@ from zseal.domain.rules.interface import Rule, Safety, Severity
 from zseal.domain.schema import installed_schema
 from zseal.errors import UsageError
 
+from .samples import read
+
 DOCS = Path(__file__).parents[3] / "docs" / "domains" / "rules"
 WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 # what each needs to be repaired lies outside its example
@@ -149,3 +151,13 @@ def test_rules_are_explained() -> None:
     text = explain_rule(RULES["PV204"])
     for part in ("PV204", "Why:", "Otherwise:", "Fix:", "Example:", "zseal domain fix repairs it"):
         assert part in text
+
+
+def test_any_number_of_missing_controllers_is_written_out_at_once() -> None:
+    raw = read("ok-iommu-scsi.xml").replace(b"dev='sda'", b"dev='sdzz'")  # on controller 46
+    fixed = fix_bytes("x", raw).after
+    devices = Document("x", fixed).root.find("devices")
+    assert devices is not None
+    indexes = [c.get("index") for c in devices.all("controller") if c.get("type") == "scsi"]
+    assert sorted(map(int, indexes)) == list(range(47))
+    assert not fix_bytes("x", fixed).changed

@@ -25,7 +25,7 @@ from zseal.domain.edits import (
     set_text,
 )
 from zseal.domain.model import Domain, Style
-from zseal.domain.rules.coverage import cover
+from zseal.domain.rules.coverage import cover, write_out
 from zseal.engine.qemu.commandline import fixed_memory_size
 from zseal.errors import InputError
 
@@ -152,9 +152,7 @@ def _style(translation: _Translation) -> None:
         domain = Domain(translation.document)
         # an explicit off stays: it would win over QEMU's default on a real host too
         changes = [cover(translation.document, device) for device in domain.virtio if not device.iommu]
-        for implicit in domain.implicit:
-            last = list(domain.devices.all("controller", implicit.cause.tag))[-1]
-            changes.append(translation.insert(domain.devices, implicit.fragment, after=last))
+        changes += write_out(translation.document, domain).values()
         if not changes:
             break
         translation.edit(changes)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from zseal.domain.devices import KINDS, VirtioDevice
 from zseal.domain.document import Document
-from zseal.domain.edits import Change, insert_child, replace_element, set_attributes
-from zseal.domain.model import Style
+from zseal.domain.edits import Change, Edit, insert_child, replace_element, set_attributes
+from zseal.domain.model import Domain, Style
 from zseal.domain.rules.interface import Check, Context, Hit, Safety, Severity, Table
 
 TABLE = Table()
@@ -54,6 +54,15 @@ def cover(document: Document, device: VirtioDevice) -> Change:
     return insert_child(document, device.element, DRIVER, first=first, after=describing[-1] if describing else None)
 
 
+def write_out(document: Document, domain: Domain) -> dict[str, Change]:
+    """The changes that write out, covered, what libvirt would add; all devices of one rule in one change."""
+    edits: dict[str, list[Edit]] = {}
+    for device in domain.implicit:
+        last = list(domain.devices.all("controller", device.cause.tag))[-1]
+        edits.setdefault(device.rule, []).extend(insert_child(document, domain.devices, device.fragment, after=last))
+    return {rule_id: Change(together) for rule_id, together in edits.items()}
+
+
 def _check(rule_id: str) -> Check:
     def check(ctx: Context) -> Iterator[Hit]:
         if ctx.domain.style is not Style.IOMMU:
@@ -87,11 +96,10 @@ def _implicit(rule_id: str) -> Check:
     def check(ctx: Context) -> Iterator[Hit]:
         if ctx.domain.style is not Style.IOMMU:
             return
-        for device in ctx.domain.implicit:
-            if device.rule == rule_id:
-                message = f"libvirt will add {device.noun} without iommu='on'; write it out"
-                last = list(ctx.domain.devices.all("controller", device.cause.tag))[-1]
-                yield Hit(device.cause, message, ctx.insert(ctx.domain.devices, device.fragment, after=last))
+        found = [device for device in ctx.domain.implicit if device.rule == rule_id]
+        change = write_out(ctx.document, ctx.domain)[rule_id] if found else Change()
+        for device in found:
+            yield Hit(device.cause, f"libvirt will add {device.noun} without iommu='on'; write it out", change)
 
     return check
 
