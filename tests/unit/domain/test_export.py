@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import struct
 import subprocess
@@ -126,6 +127,14 @@ def test_kubevirt_says_launch_security_in_either_style() -> None:
         assert "      architecture: s390x\n" in text
         assert "          autoattachMemBalloon: false\n" in text
         assert '          guest: "4Gi"\n' in text
+
+
+def test_a_domain_without_a_network_gets_none_elsewhere_either() -> None:
+    raw = re.sub(rb"<interface.*</interface>", b"", read("ok-ls-minimal.xml"), flags=re.DOTALL)
+    document = Document("x", raw)
+    assert "          autoattachPodInterface: false\n" in export(document, "kubevirt").text
+    assert ["--network", "none"] in _options(export(document, "virt-install").text)
+    assert "-netdev" not in export(document, "qemu").text
 
 
 def test_kata_gets_settings_it_knows() -> None:

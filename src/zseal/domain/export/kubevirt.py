@@ -33,6 +33,7 @@ SCHEMA = {
                     "devices": {
                         "autoattachMemBalloon": bool,
                         "autoattachGraphicsDevice": bool,
+                        "autoattachPodInterface": bool,
                         "autoattachSerialConsole": bool,
                         "networkInterfaceMultiqueue": bool,
                         "disks": [{"name": str, "disk": {"bus": _BUSES}, "bootOrder": int}],
@@ -81,8 +82,11 @@ class KubeVirtExporter(Exporter):
             "autoattachMemBalloon": False,
             "autoattachGraphicsDevice": False,
             "disks": disk_list,
-            "interfaces": networks,
         }
+        if networks:
+            devices["interfaces"] = networks
+        else:
+            devices["autoattachPodInterface"] = False
         if not any(domain.devices.all("console", "serial")):
             devices["autoattachSerialConsole"] = False
         body: dict[str, object] = {
