@@ -14,8 +14,9 @@ from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.crypto.xts import XtsPages
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import atomic_output
-from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, ComponentKind
+from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, ComponentKind, Stage3aArguments
 from zseal.formats.se_header import PlainFlags
+from zseal.image.bootloaders import Bootloaders
 from zseal.image.locate import read_at, suspected_header
 from zseal.image.model import Component, Progress
 from zseal.image.pages import check_complete, component_sizes, process_pages
@@ -120,6 +121,13 @@ def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
     the boot loader keeps that otherwise than known ones do (``image.stage3a`` is None), only a start can tell.
     """
     if image.stage3a is None:
+        ours = Bootloaders.default().stage3a[: -Stage3aArguments.SIZE]
+        if read_at(stream, image.base + STAGE3A_ADDRESS, len(ours)) == ours:
+            raise FormatError(
+                "the boot loader (stage3a) is zseal's, but its arguments do not name this SE header",
+                where=image.where,
+                hint="take an undamaged copy",
+            )
         return
     if image.stage3a.ipib_offset != image.ipib_offset:
         raise FormatError(

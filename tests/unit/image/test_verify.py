@@ -14,6 +14,7 @@ from zseal.crypto.keyexchange import MachineKeys
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.formats.ipib import Ipib, IpibComponent
 from zseal.formats.se_header import PlainFlags
+from zseal.image.bootloaders import Bootloaders
 from zseal.image.build import build_image
 from zseal.image.verify import verify_image
 from zseal.ultravisor.refusal import UvcRefusal
@@ -138,6 +139,15 @@ def test_a_boot_loader_without_known_arguments_is_not_vouched_for(offset: int) -
     """Another builder's may keep them elsewhere: the components are verified, and that is all that is said."""
     assert verify_image(known(), MACHINE).image.stage3a is not None
     assert verify_image(flipped(offset, 0xFF), MACHINE).image.stage3a is None
+
+
+def test_our_boot_loader_with_other_arguments_is_refused() -> None:
+    output = io.BytesIO()
+    build_image(output, kernel=fake_kernel(), host_keys=[HOST_KEYS[0].public_key()])
+    data = bytearray(output.getvalue())
+    data[0x10000 + len(Bootloaders.default().stage3a) - 24 + 7] ^= 8
+    with pytest.raises(FormatError, match="zseal's, but its arguments do not name this SE header"):
+        verify_image(bytes(data), MACHINE)
 
 
 def test_other_component_list_than_the_boot_loader_hands_over_is_refused() -> None:
