@@ -23,6 +23,10 @@ def command(
     ] = None,
     size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of the disk, like 2G.")] = "2G",
     hostname: Annotated[str, typer.Option("--hostname", metavar="NAME", help="Name of the system.")] = "debian",
+    kernel_suite: Annotated[
+        str,
+        typer.Option("--kernel-suite", metavar="SUITE", help="Take the kernel from this suite (default: the same)."),
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
 ) -> None:
     """Build a Debian root disk that boots to a login prompt as a (protected) s390x guest.
@@ -39,7 +43,7 @@ def command(
     for path in (output, kernel, ramdisk):
         if not overwrite and (path.exists() or path.is_symlink()):
             raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
-    recipe = Recipe(suite, tuple(package or ()), parse_size(size), hostname)
+    recipe = Recipe(suite, tuple(package or ()), parse_size(size), hostname, kernel_suite)
     with Teller() as teller:
         built = debian_disk(recipe, tell=teller)
     built.copy_disk(output, overwrite=overwrite)

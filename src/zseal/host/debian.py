@@ -107,11 +107,15 @@ class DebianArchive:
 
     def busybox(self) -> Path:
         """Return a statically linked s390x busybox, fetched now or before (about 1 MB)."""
-        tree = self._tree("busybox-static", lambda: [["busybox-static"]])
+        tree = self.package("busybox-static")
         for place in ("usr/bin/busybox", "bin/busybox"):
             if (tree / place).is_file():
                 return tree / place
         raise DebianError(f"busybox-static of {self.suite} holds no busybox", hint=OWN_FILES_HINT)
+
+    def package(self, name: str) -> Path:
+        """Return the directory with what the package ``name`` brings, fetched now or before; nothing is configured."""
+        return self._tree(name, lambda: [[name]])
 
     def download(self, names: Iterable[str], directory: Path, *, what: str) -> list[Path]:
         """Fetch the packages ``names`` and all they depend on into ``directory``; return the .deb files, sorted.

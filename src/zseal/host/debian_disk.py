@@ -56,15 +56,19 @@ DHCP=yes
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is to be on the disk; ``size`` is in bytes, ``packages`` come in addition to the base system."""
+    """What is to be on the disk; ``size`` is in bytes, ``packages`` come in addition to the base system.
+
+    The kernel is that of ``kernel_suite``, which is ``suite`` unless another is named.
+    """
 
     suite: str = "trixie"
     packages: Sequence[str] = ()
     size: int = DEFAULT_SIZE
     hostname: str = "debian"
+    kernel_suite: str = ""
 
     def __post_init__(self) -> None:
-        for name in (self.suite, *self.packages):
+        for name in (self.suite, self.kernel_suite or self.suite, *self.packages):
             if not _NAME.fullmatch(name):
                 raise UsageError(f"{name!r} is no name of a Debian suite or package")
         if not _HOST_NAME.fullmatch(self.hostname):
@@ -119,8 +123,9 @@ def debian_disk(recipe: Recipe, *, cache: Path | None = None, tell: Tell | None 
     """
     tell = tell or _Quiet()
     archive = DebianArchive(recipe.suite, cache=cache, progress=tell.progress)
-    tell.step(f"Debian {recipe.suite}: kernel and busybox")
-    kernel, busybox = archive.kernel(), archive.busybox()
+    tell.step(f"Debian {recipe.kernel_suite or recipe.suite}: kernel and busybox")
+    kernels = DebianArchive(recipe.kernel_suite or recipe.suite, cache=cache, progress=tell.progress)
+    kernel, busybox = kernels.kernel(), kernels.busybox()
     place = archive.directory(
         f"disk-{recipe.key(kernel)}", lambda new: _Builder(recipe, archive, kernel, busybox, tell).build(new)
     )

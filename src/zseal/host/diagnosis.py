@@ -126,6 +126,28 @@ PATTERNS: Sequence[Pattern] = (
 )
 
 
+def never_protected() -> Diagnosis:
+    """What came to run was never protected, and nobody was told."""
+    return Diagnosis(
+        "never-protected",
+        "the guest ran without any protection: what booted is no image for Secure Execution",
+        "seal it with zseal image create and install the result with zipl; remove older boot entries",
+        "",
+    )
+
+
+def kernel_unaware() -> Diagnosis:
+    """A kernel ran protected and did not know."""
+    return Diagnosis(
+        "kernel-unaware",
+        "the guest's kernel made no ultravisor call: it is built without support for protected guests "
+        "(CONFIG_PROTECTED_VIRTUALIZATION_GUEST, missing from Debian 12's 6.1 for example), so it shares no page and "
+        "can use no disk and no network",
+        "seal a kernel that is built with it; from Linux 6.10 on all are",
+        "",
+    )
+
+
 class ConsoleWatch:
     """Looks for known failures in what a guest writes, in pieces of any size; keeps at most a line of each channel."""
 

@@ -10,7 +10,7 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
 from zseal.errors import ZsealError
-from zseal.host.diagnosis import ConsoleWatch, Diagnosis
+from zseal.host.diagnosis import ConsoleWatch, Diagnosis, kernel_unaware, never_protected
 from zseal.host.firmware import Firmware
 from zseal.host.guest_events import (
     ConsoleOutput,
@@ -71,6 +71,8 @@ class Session:
         """The audit of what the guest's devices are told to do; None where nobody looks."""
         self.paging = Paging(vmm, self) if vmm is not None else None
         self._paused = False
+        self._ever_protected = self._kernel_ran = False
+        self._about_run: list[Diagnosis] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -90,8 +92,18 @@ class Session:
 
     @property
     def diagnoses(self) -> Sequence[Diagnosis]:
-        """Known failures that the guest's console told of so far."""
-        return self._watch.diagnoses
+        """Known failures that the guest's console, and at the end its whole run, told of so far."""
+        return (*self._watch.diagnoses, *self._about_run)
+
+    def _judge_run(self, outcome: Outcome) -> list[Diagnosis]:
+        """Return what is to be said about the whole run of a guest that ended with ``outcome``."""
+        if self._vmm is None:
+            return []
+        if not self._ever_protected:
+            return [never_protected()] if outcome in (Outcome.POWEROFF, Outcome.PANIC) else []
+        called = self._vmm.ultravisor.snapshot().calls
+        unaware = self._kernel_ran and not any(called.get(name) for name in ("QUI", "SET_SHARED_ACCESS"))
+        return [kernel_unaware()] if unaware else []
 
     @property
     def paused(self) -> bool:
@@ -191,6 +203,7 @@ class Session:
         before, refusal = self._vmm.protected, self._vmm.refusal
         answer = self._firmware.trap(trap)
         if self._vmm.protected != before:
+            self._ever_protected = True
             self._add(Protected(self._events.seconds()))
         if self._vmm.refusal is not None and self._vmm.refusal is not refusal:
             self._add(StartRefused(self._events.seconds(), self._vmm.refusal))
@@ -202,6 +215,7 @@ class Session:
 
     def milestone(self, milestone: Milestone) -> None:
         """Note where the boot is."""
+        self._kernel_ran |= milestone is Milestone.KERNEL_PROPER
         self._add(Reached(self._events.seconds(), milestone))
 
     def console(self, console: Console, data: bytes) -> None:
@@ -239,6 +253,7 @@ class Session:
         except (ZsealError, ProgramInterruption) as error:
             self.result = Result(Outcome.FAILED, str(error))
         self._watch.finish()
+        self._about_run = self._judge_run(self.result.outcome)
         self.report = self._report.finish(
             self.result, self._events.seconds(), self._engine, self._vmm, diagnoses=self.diagnoses
         )

@@ -36,7 +36,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 @pytest.fixture(scope="session")
 def debian(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Debian:
     assert shutil.which("mke2fs", path="/usr/sbin:/sbin:/usr/bin"), "mke2fs is not installed"
-    suite, built = build("trixie", "sid")
+    suite, built = build(Recipe("trixie"), Recipe("sid", kernel_suite="trixie"))
     image = tmp_path_factory.mktemp("images") / "debian.se"
     build_image(
         image,
@@ -48,10 +48,10 @@ def debian(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Debian
     return Debian(machine, image, built, suite)
 
 
-def build(suite: str, *others: str) -> tuple[str, DebianDisk]:
-    """Return the first of the suites that the mirror has whole, with its disk: after a release it takes some hours."""
+def build(recipe: Recipe, *others: Recipe) -> tuple[str, DebianDisk]:
+    """Return the suite and disk of the first recipe that the mirror has whole: after a release it takes some hours."""
     try:
-        return suite, debian_disk(Recipe(suite))
+        return recipe.suite, debian_disk(recipe)
     except AbsentPackageError:
         if not others:
             raise
