@@ -140,9 +140,9 @@ def kernel_unaware() -> Diagnosis:
     """A kernel ran protected and did not know."""
     return Diagnosis(
         "kernel-unaware",
-        "the guest's kernel made no ultravisor call: it is built without support for protected guests "
-        "(CONFIG_PROTECTED_VIRTUALIZATION_GUEST, missing from Debian 12's 6.1 for example), so it shares no page and "
-        "can use no disk and no network",
+        "the guest's kernel shared no page with the host: it is built without support for protected guests "
+        "(CONFIG_PROTECTED_VIRTUALIZATION_GUEST, missing from Debian 12's 6.1 for example), so it can use no disk "
+        "and no network",
         "seal a kernel that is built with it; from Linux 6.10 on all are",
         "",
     )

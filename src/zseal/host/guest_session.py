@@ -71,7 +71,7 @@ class Session:
         """The audit of what the guest's devices are told to do; None where nobody looks."""
         self.paging = Paging(vmm, self) if vmm is not None else None
         self._paused = False
-        self._ever_protected = self._kernel_ran = False
+        self._ever_protected = False
         self._about_run: list[Diagnosis] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -102,8 +102,8 @@ class Session:
         if not self._ever_protected:
             return [never_protected()] if outcome in (Outcome.POWEROFF, Outcome.PANIC) else []
         called = self._vmm.ultravisor.snapshot().calls
-        unaware = self._kernel_ran and not any(called.get(name) for name in ("QUI", "SET_SHARED_ACCESS"))
-        return [kernel_unaware()] if unaware else []
+        # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
+        return [kernel_unaware()] if called.get("QUI") and not called.get("SET_SHARED_ACCESS") else []
 
     @property
     def paused(self) -> bool:
@@ -215,7 +215,6 @@ class Session:
 
     def milestone(self, milestone: Milestone) -> None:
         """Note where the boot is."""
-        self._kernel_ran |= milestone is Milestone.KERNEL_PROPER
         self._add(Reached(self._events.seconds(), milestone))
 
     def console(self, console: Console, data: bytes) -> None:

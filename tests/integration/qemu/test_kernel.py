@@ -91,3 +91,30 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_pa
     assert calls["QUI"] == calls["CREATE_SEC_CONF"] == calls["VERIFY_IMG"] == 2
     assert int(str(pages["shared"])) >= 2048
     assert report["boots"] == 2
+
+
+def test_kernel_without_support_for_protected_guests_is_recognised_and_explained(
+    tmp_path: Path, machine: Machine
+) -> None:
+    kernel = DebianArchive("bookworm").kernel()
+    assert kernel.release.startswith("6.1.")
+    image = tmp_path / "image"
+    init = "#!/bin/busybox sh\n/bin/busybox poweroff -f\n"
+    build_image(
+        image,
+        kernel=kernel.kernel,
+        ramdisk=busybox_ramdisk(DebianArchive("trixie").busybox(), init),
+        cmdline=b"quiet",
+        host_keys=[machine.keys.host.public_key()],
+    )
+    with Guest(image, machine=machine, timeout=200) as guest:
+        result = guest.wait(200)
+    assert result is not None
+    assert result.outcome is Outcome.POWEROFF
+    (found,) = guest.diagnoses
+    assert found.id == "kernel-unaware"
+    assert "CONFIG_PROTECTED_VIRTUALIZATION_GUEST" in found.message
+    listed = guest.report["diagnoses"]
+    assert isinstance(listed, list)
+    assert isinstance(listed[0], dict)
+    assert listed[0]["id"] == "kernel-unaware"
