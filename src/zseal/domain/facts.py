@@ -18,6 +18,7 @@ class HostFacts:
     """The facts that rules ask for; None means "not known", never "no"."""
 
     capabilities: DomainCapabilities | None = None
+    architecture: str | None = None
     facility: bool | None = None
     uv_directory: bool | None = None
     firmware_masked: bool = False
@@ -59,6 +60,7 @@ def from_host(root: Path | None) -> HostFacts:
     facilities = facts.cpu.facilities if facts.cpu is not None else None
     return HostFacts(
         capabilities=facts.domain_capabilities,
+        architecture=facts.architecture,
         facility=None if facilities is None else ULTRAVISOR_FACILITY in facilities,
         uv_directory=facts.uv_directory,
         firmware_masked=facts.firmware_masked,

@@ -152,6 +152,16 @@ def test_destroy_by_libvirt_stops_the_guest(start: Start) -> None:
     assert result.outcome is Outcome.STOPPED
 
 
+def test_a_qemu_that_is_killed_is_lost(start: Start) -> None:
+    guest = start("hello wait")
+    guest.wait_for_output("waiting", 30.0)
+    assert guest.engine.pid is not None
+    os.kill(guest.engine.pid, signal.SIGKILL)
+    result = guest.wait(30.0)
+    assert result is not None
+    assert result.outcome is Outcome.LOST
+
+
 def test_a_panic_is_told(start: Start) -> None:
     result = start("hello panic=4711").wait(60.0)
     assert result is not None

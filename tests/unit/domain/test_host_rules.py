@@ -45,6 +45,8 @@ def test_capabilities_lead_to_the_conclusions_of_the_manifest(
 @pytest.mark.parametrize(
     ("facts", "rules"),
     [
+        (HostFacts(architecture="x86_64"), {"PV806"}),
+        (HostFacts(architecture="s390x"), set()),
         (HostFacts(facility=False), {"PV806"}),
         (HostFacts(facility=True, uv_directory=False), {"PV806"}),
         (HostFacts(facility=True, uv_directory=True, command_line="quiet"), {"PV806"}),

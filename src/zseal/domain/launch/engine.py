@@ -215,14 +215,8 @@ class LibvirtEngine(QemuEngine):
         finally:
             self._resetting = False
 
-    def _on_process_end(self) -> None:
-        """As the parent; the end of a QEMU that libvirt was told to end is no loss."""
-        with contextlib.suppress(Exception):
-            if not self._finished:
-                for event in self._started().qmp.events():
-                    self._event(event)
-        if not self._finished:
-            self._release(self._started().process.pidfd)
-            self._finish(Stop(StopKind.CLOSED, "libvirt ended the domain"))
-            return
-        super()._on_process_end()
+    def _lost(self, reason: str) -> None:
+        """As the parent; but QEMU's last words come first: libvirt ends it while it may be asked something."""
+        with contextlib.suppress(EngineError):
+            self._on_qmp()
+        super()._lost(reason)

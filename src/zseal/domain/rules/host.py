@@ -136,6 +136,8 @@ def _not_ready(ctx: Context) -> Iterator[Hit]:
 
 def _missing(host: HostFacts) -> str:
     """The first thing that is missing, in the order in which it has to be put right."""
+    if host.architecture not in (None, "s390x"):
+        return f"the host is {host.architecture}: only IBM Z and LinuxONE, s390x, run protected guests in hardware"
     if host.facility is False:
         return "the machine does not offer facility 158: older than z15 or LinuxONE III, a nested guest, or not enabled"
     if host.facility and host.uv_directory is False:
