@@ -24,8 +24,10 @@ from zseal.host.guest_events import Ended, Protected
 from zseal.hostkeys.machine import Machine
 
 FOLDERS = ("/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/etc/libvirt")
+# libvirt 11 does not start without a program to set up firewalls with
+PROGRAMS = ("qemu-system-s390x", "libvirtd", "virtqemud", "virsh", "mount", "umount", "iptables", "ip6tables", "nft")
 # nothing beside the daemon has to run, and QEMU needs no user of its own
-CONFIGURATION = 'stdio_handler = "file"\nuser = "root"\ngroup = "root"\n'
+CONFIGURATION = 'stdio_handler = "file"\nuser = "root"\ngroup = "root"\nnamespaces = []\ncgroup_controllers = []\n'
 SECONDS = 60.0
 
 
@@ -33,7 +35,7 @@ def programs(folder: Path) -> None:
     """Let PATH hold what is needed alone: libvirt asks every QEMU that it finds for its abilities, a second each."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
-    for name in ("qemu-system-s390x", "libvirtd", "virtqemud", "virsh", "mount", "umount"):
+    for name in PROGRAMS:
         path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin:/sbin:/bin")
         if path is not None:
             (bin_folder / name).symlink_to(path)
@@ -62,17 +64,27 @@ def session_daemon(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def system_daemon() -> Iterator[None]:
     """A system daemon, seen in this mount namespace only."""
-    for name in FOLDERS:
-        Path(name).mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", name], check=True)
+    with contextlib.ExitStack() as undo:
+        for name in FOLDERS:
+            Path(name).mkdir(parents=True, exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", name], check=True)
+            undo.callback(subprocess.run, ["umount", "--lazy", name], check=False)
+        undo.enter_context(_daemon())
+        yield
+
+
+@contextlib.contextmanager
+def _daemon() -> Iterator[None]:
     Path("/etc/libvirt/qemu.conf").write_text(CONFIGURATION, encoding="utf-8")
     for name in ("libvirtd", "virtqemud"):
         Path(f"/etc/libvirt/{name}.conf").write_text('auth_unix_rw = "none"\n', encoding="utf-8")
     name = "libvirtd" if shutil.which("libvirtd") else "virtqemud"
-    daemon = subprocess.Popen([name, "--pid-file", "/run/libvirt/zseal-test.pid"], stderr=subprocess.DEVNULL)
+    daemon = subprocess.Popen([name, "--pid-file", "/run/libvirt/zseal-test.pid"])
     try:
         deadline = time.monotonic() + SECONDS
-        while not list(Path("/run/libvirt").glob("*-sock")) and time.monotonic() < deadline:
+        while not list(Path("/run/libvirt").glob("*-sock")):
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{name} does not start")
             time.sleep(0.05)
         yield
     finally:

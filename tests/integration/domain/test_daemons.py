@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,42 +25,49 @@ pytestmark = pytest.mark.qemu
 
 DOMAIN = Path(__file__).parents[2] / "vectors" / "domains" / "ok-ls-minimal.xml"
 SCRIPT = Path(__file__).with_name("daemon_guest.py")
+SOMEBODY = 1
+"""A user and a group that every system has, for libvirt looks their names up."""
 ROOT = os.geteuid() == 0
 
 
-def _namespace(uri: str) -> list[str]:
-    """The command that gives the script its surroundings."""
-    if uri.endswith("/session"):
-        # root has no session: it becomes somebody else, with the rights it needs on its own files
-        return ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if ROOT else []
-    return ["unshare", "--mount"] if ROOT else ["sudo", "-n", "unshare", "--mount"]
+def _session(folder: Path) -> list[str]:
+    """The command that makes root somebody with a session: in a user namespace, or where there is none, in earnest."""
+    namespace = ["unshare", "--user", f"--map-user={SOMEBODY}", f"--map-group={SOMEBODY}"]
+    if not ROOT:
+        return []
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0:
+        return namespace
+    for path in (folder, *folder.rglob("*")):  # in a chroot; Python and these files have to be readable for all there
+        os.chown(path, SOMEBODY, SOMEBODY)
+    return ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name (a Unix socket's path has at most 107 characters) that others may enter."""
+    path = Path(tempfile.mkdtemp(prefix="z-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.mark.parametrize("uri", ["qemu:///session", "qemu:///system"])
-def test_virsh_sees_suspends_resets_and_ends_a_guest(uri: str, tmp_path: Path) -> None:
-    machine = Machine.create(tmp_path / "machine")
-    image = tmp_path / "image"
+def test_virsh_sees_suspends_resets_and_ends_a_guest(uri: str, folder: Path) -> None:
+    machine = Machine.create(folder / "machine")
+    image, disk, domain = folder / "image", folder / "disk.img", folder / "domain.xml"
     build_image(image, kernel=kernel(), cmdline=b"hello wait", host_keys=[machine.keys.host.public_key()])
-    disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(1 << 20))
     raw = DOMAIN.read_bytes().replace(b"/var/lib/libvirt/images/se-guest.qcow2", str(disk).encode())
     raw = raw.replace(b"type='qcow2' cache='none' io='native'", b"type='raw'").replace(b"'GiB'>4", b"'MiB'>64")
-    domain = tmp_path / "domain.xml"
     domain.write_bytes(raw)
-    short = Path(tempfile.mkdtemp(prefix="z-"))  # a Unix socket's path has at most 107 characters
-    try:
-        command = [
-            *_namespace(uri),
-            sys.executable,
-            str(SCRIPT),
-            uri,
-            str(domain),
-            str(image),
-            str(tmp_path / "machine"),
-        ]
-        done = subprocess.run([*command, str(short)], capture_output=True, text=True, timeout=300, check=False)
-    finally:
-        shutil.rmtree(short, ignore_errors=True)
+    if uri == "qemu:///session":
+        prefix = _session(folder)
+    else:
+        # not made private: that is refused in a chroot, and the script takes its mounts away itself
+        prefix = ["unshare", "--mount", "--propagation", "unchanged"]
+        prefix = prefix if ROOT else ["sudo", "-n", *prefix]
+    command = [*prefix, sys.executable, str(SCRIPT), uri, str(domain), str(image), str(folder / "machine"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert json.loads(done.stdout) == {
         "protected": True,
