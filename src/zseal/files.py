@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from zseal.errors import InputError, OutputError
+from zseal.errors import InputError, OutputError, ZsealError
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -137,6 +138,34 @@ def _rename_to_new(part: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         part.rename(path)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path, *, what: str, hint: str, mode: int = 0o700) -> Iterator[Path]:
+    """Yield a new directory that gets the name ``path`` when the block ends without an exception, and else is removed.
+
+    ``what`` says in messages what it becomes. Raises OutputError where ``path`` exists, with ``hint``, or can't be
+    written.
+    """
+    exists = OutputError("it exists", where=str(path), hint=hint)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        if path.exists() or path.is_symlink():
+            raise exists
+        part.mkdir(mode=mode)
+        yield part
+        if path.exists():  # rename() would replace an empty one that appeared meanwhile
+            raise exists
+        part.rename(path)
+    except ZsealError as error:
+        if error.where:
+            # the name in the meantime tells nobody anything
+            error.where = error.where.replace(str(part), str(path))
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot create the {what}: {_reason(error)}", where=str(path)) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o600) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +18,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 
-from zseal.errors import FormatError, InputError, OutputError
-from zseal.files import read_description, write_atomic
+from zseal.errors import FormatError, InputError
+from zseal.files import new_directory, read_description, write_atomic
 from zseal.hostkeys import machine
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.describe import Role, State, Validity, role_of, validity_of
@@ -78,12 +76,9 @@ class Bundle:
         At least one certificate must be a signing key. The directory appears whole or not at all. Raises OutputError
         where it exists or can't be written, InputError for unfit files.
         """
-        if directory.exists() or directory.is_symlink():
-            raise OutputError("it exists", where=str(directory), hint="use: zseal hostkey bundle update")
-        part = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.part")
-        try:
-            for folder in (part, part / CERTIFICATES, part / CRLS, part / HOST_KEYS):
-                folder.mkdir(mode=0o755)
+        with new_directory(directory, what="bundle", hint="use: zseal hostkey bundle update", mode=0o755) as part:
+            for folder in (CERTIFICATES, CRLS, HOST_KEYS):
+                (part / folder).mkdir(mode=0o755)
             write_atomic(
                 part / DESCRIPTION, json.dumps({"format": FORMAT}).encode() + b"\n", overwrite=False, mode=0o644
             )
@@ -96,12 +91,6 @@ class Bundle:
                 fetch=fetch,
                 now=now,
             )
-            part.rename(directory)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise OutputError(f"cannot create the bundle: {reason}", where=str(directory)) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return cls.load(directory), changes
 
     @classmethod

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from zseal.crypto.keyexchange import MachineKeys, key_hash
-from zseal.errors import FormatError, InputError, OutputError
-from zseal.files import read_description, read_limited, write_atomic
+from zseal.errors import FormatError, InputError
+from zseal.files import new_directory, read_description, read_limited, write_atomic
 from zseal.formats.key_hashes import pack_key_hashes
 from zseal.hostkeys.authority import INTERMEDIATE_CRL, ROOT_CRL, SIGNING_KEY_CRL, Authority, Issuer, issue_crl
 from zseal.hostkeys.keyfile import load_private_key, private_key_pem
@@ -186,23 +183,11 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
 
 
 def _write_directory(directory: Path, public: dict[str, bytes], private: dict[str, bytes]) -> None:
-    if directory.exists() or directory.is_symlink():
-        raise OutputError("it exists", where=str(directory), hint="choose a directory that does not exist yet")
-    part = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir(mode=0o700)
+    with new_directory(directory, what="machine", hint="choose a directory that does not exist yet") as part:
         (part / ISSUER_KEYS).mkdir(mode=0o700)
         for files, mode in ((public, 0o644), (private, 0o600)):
             for name, data in files.items():
                 write_atomic(part / name, data, overwrite=False, mode=mode)
-        if directory.exists():  # rename() would replace an empty one that appeared meanwhile
-            raise OutputError("it exists", where=str(directory))
-        os.rename(part, directory)  # noqa: PTH104  Path.rename is the same, this one is seen to be atomic
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OutputError(f"cannot create the machine: {reason}", where=str(directory)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _parse_description(data: bytes, path: Path) -> tuple[str, datetime]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import InputError, OutputError
-from zseal.files import atomic_output, read_limited, write_atomic
+from zseal.files import atomic_output, new_directory, read_limited, write_atomic
 
 
 @pytest.fixture(params=["unnamed", "named", "not Linux", "no links"])
@@ -126,3 +126,32 @@ def test_inputs_are_bounded(tmp_path: Path) -> None:
         read_limited(file, 10, "thing")
     with pytest.raises(InputError, match="cannot read the thing: No such file"):
         read_limited(tmp_path / "absent", 10, "thing")
+
+
+def test_a_new_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    with new_directory(target, what="thing", hint="take another name") as part:
+        write_atomic(part / "file", b"content", overwrite=False)
+        assert not target.exists()
+    assert (target / "file").read_bytes() == b"content"
+    assert target.stat().st_mode & 0o777 == 0o700
+    with (
+        pytest.raises(OutputError, match="made: it exists; take another name"),
+        new_directory(target, what="thing", hint="take another name"),
+    ):
+        pytest.fail("there is nothing to do")
+    for failure in (KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), InputError("bad", where="x")):
+        with (
+            pytest.raises((KeyboardInterrupt, OutputError, InputError)),
+            new_directory(tmp_path / "new", what="thing", hint=""),
+        ):
+            raise failure
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_errors_in_a_new_directory_name_what_was_asked_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path}/new/file: cannot read the list"),
+        new_directory(tmp_path / "new", what="thing", hint="") as part,
+    ):
+        read_limited(part / "file", 10, "list")
