@@ -44,6 +44,7 @@ for file in /etc/apt/apt.conf /etc/apt/apt.conf.d/*; do
     [ ! -f "$file" ] || install -D -m 644 "$file" "$root$file"
 done
 mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys" # libvirt 11 starts no domain without it
 mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
 git clone -q "$repository" "$root/home/zseal"
 

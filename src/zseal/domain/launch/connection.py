@@ -157,6 +157,7 @@ _START_HINTS = {
     "master-key.aes": "QEMU runs as your user, who has to be in the group of the daemon's own (Debian: libvirt-qemu); "
     "or use qemu:///session or qemu:///embed",
     "is not active": "virsh net-start NAME starts a network",
+    "the cause is unknown": "libvirt's log may say more; in a container or chroot /sys has to be mounted",
     "Network not found": "virsh net-list --all names those there are",
 }
 
