@@ -23,8 +23,8 @@ from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.tables import SECURE, FrameState, FrameTable, Index, PageState, PageTable, runs
 
-CHUNK = 256
-"""Pages handled at once: 1 MiB of data."""
+CHUNK = 512
+"""Pages handled at once: 2 MiB of data, as many as the cipher prepares its tweaks for in one go."""
 
 
 class GuestStorage:
@@ -346,7 +346,7 @@ class SecureStorage:
     def adopt(self, guest: GuestStorage, first: int, count: int) -> int:
         """Import those of ``count`` pages that were never used and have an ordinary frame; return how many."""
         adopted = 0
-        step = CHUNK * CHUNK
+        step = CHUNK << 7  # the tables only: no data is copied
         for at in range(first, first + count, step):
             size = min(step, first + count - at)
             pages = np.arange(at, at + size)

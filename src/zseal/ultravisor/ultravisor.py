@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE, OperandMemory, Storage
+from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.uv_codes import Command, Issuer, PageCall
 from zseal.formats.uvcb import QuiUvcb
@@ -24,12 +24,14 @@ from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import FaultPlan
 from zseal.ultravisor.pagemap import GUEST_KINDS, HOST_KINDS, PageMap, guest_states
 from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.securestorage import CHUNK
 from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.snapshot import Snapshot, page_counts, take_snapshot
 from zseal.ultravisor.state import HostCpus, HostMemory, MachineState
 from zseal.ultravisor.tables import FrameState, Index, PageState, runs
 
 Data = bytes | bytearray | memoryview
+_PIECE = CHUNK << PAGE_SHIFT
 
 
 class HostOperands:
@@ -79,7 +81,7 @@ class Ultravisor:
     """One machine's firmware over its host absolute ``storage``, with the private host ``keys``.
 
     Every method may be called from any thread: calls take effect one after the other; runs of pages let others in
-    after each MiB. Guest addresses are guest absolute. Methods that take a configuration's handle raise UvcRefusal
+    after every 2 MiB. Guest addresses are guest absolute. Methods that take a configuration's handle raise UvcRefusal
     (rc 0020) for one that does not exist.
     """
 
@@ -314,7 +316,7 @@ class Ultravisor:
         return b"".join(self.host_view_pieces(address, length, live=live))
 
     def host_view_pieces(self, address: int, length: int, *, live: bool = False) -> Iterator[bytes]:
-        """Yield what :meth:`host_view` returns in pieces of a MiB or less."""
+        """Yield what :meth:`host_view` returns in pieces of 2 MiB or less."""
         for at, size in _pieces(length):
             with self._lock:
                 piece = b"".join(access.host_view(self._machine.secure, address + at, size, live=live))
@@ -383,5 +385,5 @@ class Ultravisor:
 
 
 def _pieces(length: int) -> Iterator[tuple[int, int]]:
-    """Cut ``length`` bytes into (offset, size) of a MiB or less."""
-    return ((at, min(MIB, length - at)) for at in range(0, length, MIB))
+    """Cut ``length`` bytes into (offset, size) of as much as is handled at once."""
+    return ((at, min(_PIECE, length - at)) for at in range(0, length, _PIECE))
