@@ -148,8 +148,10 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
     hint: str | None = None
     if "Permission denied" in reason:
         hint = "only root and the group libvirt may use that daemon"
+    elif urlsplit(uri).path == "/session" and os.geteuid() == 0:
+        hint = "root has no session: use qemu:///system, or leave --connect out"
     elif not _is_embedded(uri):
-        hint = "start the daemon, or leave --connect out: zseal then needs none"
+        hint = "start libvirtd (or virtqemud), or leave --connect out: zseal then needs no daemon"
     return InputError(f"libvirt can't connect: {_one_line(reason)}", where=uri, hint=hint)
 
 
