@@ -63,6 +63,7 @@ class Shell:
         self._count = 0
         guest.wait_for_output("login: ", SECONDS)
         guest.write_console(b"root\n")
+        guest.wait_for_output("~#", SECONDS)  # what is typed before, login throws away
         # the first prompt comes with sequences for the terminal: from the next on it is known
         self.run("stty -echo; PS1=; bind 'set enable-bracketed-paste off'; cd /root")
 
@@ -118,21 +119,6 @@ def test_debian_lives_as_a_protected_guest(debian: Debian, server: int, tmp_path
     assert read_from_disk(disk, "/root/kept") == f"{data}\n".encode()
     subprocess.run(["e2fsck", "-fn", partition(disk, tmp_path)], check=True, capture_output=True)
     assert digest(debian.built.disk) == before, "the cached disk is as it was"
-
-
-def test_synchronised_data_is_on_the_disk_when_the_machine_is_killed(debian: Debian, tmp_path: Path) -> None:
-    disk = debian.disk(tmp_path)
-    with Guest(debian.image, machine=debian.machine, cpus=2, disks=[Disk(str(disk))], timeout=2000) as guest:
-        shell = Shell(guest)
-        shell.run("echo before the power failed > kept && sync kept")
-        guest.close()
-    subprocess.run(
-        ["e2fsck", "-fy", partition(disk, tmp_path)], check=False, capture_output=True
-    )  # replays the journal
-    copied = subprocess.run(
-        ["debugfs", "-R", "cat /root/kept", tmp_path / "partition"], capture_output=True, check=True
-    )
-    assert copied.stdout == b"before the power failed\n"
 
 
 def digest(file: Path) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 from zseal.engine.qemu.devices import Disk, HostForward, RandomSource, UserNetwork
 from zseal.errors import ZsealError
 from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
+from zseal.host.guest_events import Outcome, Result
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:
@@ -111,6 +111,19 @@ def talk(port: int, data: bytes) -> bytes:
             return answer
         time.sleep(0.5)
     return b""
+
+
+def test_synchronised_data_is_on_the_disk_when_the_machine_is_killed(
+    seal: Seal, machine: Machine, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(MIB))
+    with Guest(seal(), machine=machine, memory=512 * MIB, disks=[Disk(str(disk))], timeout=300) as guest:
+        ready(guest)
+        run(guest, "echo before the power failed | dd of=/dev/vda bs=512 seek=7 conv=fsync")
+        guest.in_loop(lambda: guest.session.kill(Result(Outcome.STOPPED, "killed")))
+        assert guest.wait(60) is not None
+    assert disk.read_bytes()[7 * 512 :].startswith(b"before the power failed\n")
 
 
 def test_disk_without_iommu_is_refused_by_the_guest_and_explained(seal: Seal, machine: Machine, tmp_path: Path) -> None:
