@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zseal.engine.qemu.bootcode import kernel_starts
+from zseal.engine.qemu.bootcode import has_operand_length, kernel_starts
 
 NOISE = bytes.fromhex("e32080000024a7110fff07fee310f0a8002418efb9040021") * 3
 LPSWE = bytes.fromhex("b2b2f0d0")
@@ -44,3 +44,25 @@ def starts(*parts: bytes) -> list[int]:
 )
 def test_the_psw_in_front_of_an_lpswe_tells_what_it_is_for(parts: list[bytes], kept: list[int]) -> None:
     assert starts(*parts) == kept
+
+
+@pytest.mark.parametrize(
+    ("front", "code"),
+    [
+        ("b9040004", True),  # lgr %r0,%r4
+        ("a7090003" + "b9040025", True),  # lghi %r0,3; lgr %r2,%r5
+        ("e30010080004", True),  # lg %r0,8(%r1)
+        ("1700", True),  # xr %r0,%r0
+        ("b9040040", False),  # lgr %r4,%r0
+        ("a7190003", False),  # lghi %r1,3
+    ],
+)
+def test_an_stfle_has_register_0_set_in_front_of_it(front: str, code: bool) -> None:
+    text = bytes.fromhex("a7110fff") * 20 + bytes.fromhex(front)
+    assert has_operand_length(memoryview(text + bytes.fromhex("b2b0f0a0") + NOISE), len(text)) is code
+
+
+def test_tables_of_numbers_are_no_stfle() -> None:
+    # from Linux 6.12: entries of eight bytes each, in the kernel's data
+    table = bytes.fromhex("b2920000001c0001b29c0000001d0001b2a60000001e0001b2b00000001f0001b2ba0000")
+    assert not has_operand_length(memoryview(table * 4), table.index(bytes.fromhex("b2b0")))

@@ -19,6 +19,12 @@ _UVC_OPCODE = 0xB9A4
 # (IIHF, LLIHF: 6 bytes) or its upper halfword (IIHH, LLIHH: 4 bytes).
 _WORD_LOADS = frozenset({(0xC0, 0x8), (0xC0, 0xE)})
 _HALFWORD_LOADS = frozenset({(0xA5, 0x0), (0xA5, 0xC)})
+# What a program sets register 0 with in front of an STFLE, which takes from it how much to store: by first byte, and
+# low half of the second, second byte or last one.
+_SETS_RR = frozenset((0x17, 0x18, 0x41, 0x58))  # XR, LR, LA, L
+_SETS_RI = frozenset({(0xA7, 0x8), (0xA7, 0x9), (0xA5, 0xF), (0xC0, 0x1), (0xC0, 0xF)})  # LHI, LGHI, LLILL, LGFI, LLILF
+_SETS_RRE = frozenset((0x04, 0x14, 0x16, 0x82))  # LGR, LGFR, LLGFR, XGR
+_SETS_RXY = frozenset((0x04, 0x14, 0x16, 0x58, 0x71))  # LG, LGF, LLGF, LY, LAY
 
 
 def begins_instruction(code: memoryview, offset: int) -> bool:
@@ -37,6 +43,29 @@ def _ways(code: memoryview, offset: int) -> dict[int, bool]:
     for at in range(offset - 2, max(0, offset - _LOOK_BACK) - 1, -2):
         ways[at] = ways.get(at + instruction_length(code[at]), False)
     return ways
+
+
+def _instructions_before(code: memoryview, offset: int) -> Iterator[int]:
+    """Yield where the instructions in front of ``offset`` lie, in their order, from where they are in step."""
+    ways = _ways(code, offset)
+    at = min(place for place, leads in ways.items() if leads)
+    while at < offset:
+        yield at
+        at += instruction_length(code[at])
+
+
+def has_operand_length(code: memoryview, offset: int) -> bool:
+    """Whether register 0 is set in front of the STFLE at ``offset``, as code does; data that looks like it does not."""
+    return any(_sets_register_0(code, at) for at in _instructions_before(code, offset))
+
+
+def _sets_register_0(code: memoryview, at: int) -> bool:
+    first, second = code[at], code[at + 1]
+    if first == 0xB9:
+        return second in _SETS_RRE and code[at + 3] >> 4 == 0
+    if second >> 4:
+        return False
+    return first in _SETS_RR or (first, second & 15) in _SETS_RI or (first == 0xE3 and code[at + 5] in _SETS_RXY)
 
 
 def uvc_opcodes(code: memoryview) -> list[int]:
@@ -64,15 +93,12 @@ def plain_length(memory: SharedMemory, start: int, limit: int) -> tuple[int, boo
 
 def _masks_loaded(code: memoryview, offset: int) -> Iterator[int]:
     """Yield what the instructions in front of ``offset`` load into the upper half of registers, as 64-bit values."""
-    ways = _ways(code, offset)
-    at = min(place for place, leads in ways.items() if leads)
-    while at < offset:
+    for at in _instructions_before(code, offset):
         key = code[at], code[at + 1] & 15
         if key in _WORD_LOADS:
             yield int.from_bytes(code[at + 2 : at + 6], "big") << 32
         elif key in _HALFWORD_LOADS:
             yield int.from_bytes(code[at + 2 : at + 4], "big") << 48
-        at += instruction_length(code[at])
 
 
 def kernel_starts(code: memoryview, offsets: Iterable[int]) -> list[int]:

@@ -23,7 +23,13 @@ from zseal.arch.instructions import Pattern, find_patterns
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.bootcode import begins_instruction, kernel_starts, plain_length, uvc_opcodes
+from zseal.engine.qemu.bootcode import (
+    begins_instruction,
+    has_operand_length,
+    kernel_starts,
+    plain_length,
+    uvc_opcodes,
+)
 from zseal.engine.qemu.programcheck import find_handler
 
 KERNEL_START = 0x10000
@@ -36,7 +42,7 @@ KERNEL_WINDOW = 48 << 20
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
 _BY_EXCEPTION = (TrapKind.UVC, TrapKind.DIAG_308)  # the second is not seen then: a new kernel shows what it did
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
-_EVERY_UVC = 1 << 20  # bytes of code; in more, two bytes alone are found in too many places by chance
+_SMALL = 1 << 20  # bytes of code; in more, few bytes alone are found in too many places by chance
 
 _RAMDISK_FIELD = 0x408  # Linux/s390 kernel parameter area: where the ramdisk is, which is packed but no kernel
 
@@ -173,10 +179,13 @@ class Sites:
                 break
             view = self._memory.view(begin, min(begin + size, end) - begin)
             hits = find_patterns(view, patterns)
-            if Pattern.UVC in patterns and len(view) <= _EVERY_UVC:
+            if Pattern.UVC in patterns and len(view) <= _SMALL:
                 hits += [(offset, Pattern.UVC) for offset in uvc_opcodes(view)]
             found += [
-                (begin + offset, TrapKind(kind.value)) for offset, kind in hits if begins_instruction(view, offset)
+                (begin + offset, TrapKind(kind.value))
+                for offset, kind in hits
+                if begins_instruction(view, offset)
+                and (kind is not Pattern.STFLE or len(view) <= _SMALL or has_operand_length(view, offset))
             ]
             view.release()
         return found
