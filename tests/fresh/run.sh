@@ -13,7 +13,7 @@ targets=("$@")
 
 repository=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 if [ "$(id -u)" != 0 ]; then
-    echo "error: chroot needs root; run this script as root" >&2
+    echo "error: debootstrap and namespaces need root rights; run this script as root" >&2
     exit 1
 fi
 "$repository/tools/require" debootstrap=debootstrap git=git
@@ -22,11 +22,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' | sed -n
 
 root=$(mktemp -d "${TMPDIR:-/tmp}/zseal-fresh.XXXXXX")
 chmod 755 "$root" # apt fetches as a user of its own
-cleanup() {
-    for mount in dev/shm dev proc sys; do umount -l "$root/$mount" 2>/dev/null || true; done
-    rm -rf --one-file-system "$root"
-}
-trap cleanup EXIT
+trap 'rm -rf --one-file-system "$root"' EXIT
 trap 'exit 130' INT TERM
 
 echo "== Debian $suite in $root"
@@ -43,16 +39,29 @@ done
 for file in /etc/apt/apt.conf /etc/apt/apt.conf.d/*; do
     [ ! -f "$file" ] || install -D -m 644 "$file" "$root$file"
 done
-mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys" # libvirt 11 starts no domain without it
-mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
 git clone -q "$repository" "$root/home/zseal"
 
+# The root becomes that of a mount namespace: in a mere chroot no program can make namespaces, as libvirt does. Mounts
+# and processes that are left end with it.
+# shellcheck disable=SC2016  # the inner shell expands this
+enter='
+set -e
+mount --bind "$root" "$root"
+cd "$root"
+mount -t proc proc proc
+mount -t sysfs sysfs sys # libvirt 11 starts no domain without it
+mount --rbind /dev dev
+mkdir -p .outside
+pivot_root . .outside
+cd /home/zseal
+umount -l /.outside
+exec /bin/sh -c "$command"
+'
 inside() {
     env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb CI="${CI:-}" \
         ${PIP_CERT:+PIP_CERT="$PIP_CERT"} ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} \
         ${https_proxy:+https_proxy="$https_proxy"} ${http_proxy:+http_proxy="$http_proxy"} \
-        chroot "$root" /bin/sh -c "cd /home/zseal && $1"
+        root="$root" command="$1" unshare --mount --pid --fork --kill-child /bin/sh -c "$enter"
 }
 
 for target in "${targets[@]}"; do
