@@ -119,6 +119,8 @@ def filled(rng: random.Random, template: bytes, address: int) -> bytes:
         index = rng.choice((0, 0, INDEX)) if first < 0x84 or first == 0xE3 else registers & 15
         code[1] = registers & 0xF0 | index
         code[2:4] = operand(rng, rng.choice((BASE_A, BASE_A, 0)) if 0x88 <= first <= 0x8F else BASE_A)
+        if runahead_code._names_half_a_pair(bytes(code)):
+            code[1] &= 0xEE
     return bytes(code)
 
 

@@ -56,6 +56,9 @@ FORBIDDEN = {
     "MC": "af011000",
     "MVCK": "d91420003000",
     "RNSBG that only tests": "ec0a9d34ee54",
+    "CDSG of half a pair": "eba9ca20003e",
+    "CDSY of half a pair": "eb9a10000031",
+    "CDS of half a pair": "bb252000",
     "invalid": "0000",
 }
 
