@@ -144,64 +144,7 @@ class CpuStateUvcb(UvcbHeader, size=0x50):
     state: int = u8(0x27, "1 operating, 2 stopped, 3 check-stop, 5 operating after load", default=0)
 
 
-class DumpStorageStateUvcb(UvcbHeader, size=0x50):
-    """DUMP_CONF_STOR_STATE."""
-
-    config_handle: int = u64(0x18, "configuration handle", default=0)
-    dump_area_virt: int = u64(0x20, "host logical address of the output", default=0)
-    gaddr: int = u64(0x28, "guest absolute address, a multiple of 1 MiB", default=0)
-
-
-class DumpCpuUvcb(UvcbHeader, size=0x50):
-    """DUMP_CPU."""
-
-    cpu_handle: int = u64(0x18, "CPU handle", default=0)
-    dump_area_virt: int = u64(0x20, "host logical address of the output", default=0)
-
-
-class DumpCompleteUvcb(UvcbHeader, size=0x50):
-    """DUMP_COMPLETE."""
-
-    config_handle: int = u64(0x18, "configuration handle", default=0)
-    dump_area_virt: int = u64(0x20, "host logical address of the output", default=0)
-
-
 class ShareUvcb(UvcbHeader, size=0x30):
     """Share and unshare."""
 
     paddr: int = u64(0x20, "guest absolute address of the page", default=0)
-
-
-class AttestUvcb(UvcbHeader, size=0x188):
-    """RETR_ATTEST."""
-
-    arcb_virt: int = u64(0x18, "guest logical address of the attestation request", default=0)
-    cont_token: int = u64(0x20, "continuation token", default=0)
-    user_data_len: int = u16(0x2E, "bytes of user data", default=0)
-    user_data: bytes = raw(0x30, 256, "user data", default=bytes(256))
-    meas_len: int = u32(0x13C, "bytes of the measurement area", default=0)
-    meas_virt: int = u64(0x140, "guest logical address of the measurement area", default=0)
-    config_uid: bytes = raw(0x148, 16, "configuration unique id (output)", default=bytes(16))
-    add_data_len: int = u32(0x15C, "bytes of the additional-data area; output: bytes used", default=0)
-    add_data_virt: int = u64(0x160, "guest logical address of the additional-data area", default=0)
-
-
-class AddSecretUvcb(UvcbHeader, size=0x48):
-    """ADD_SECRET."""
-
-    addr_virt: int = u64(0x20, "guest logical address of the request", default=0)
-
-
-class ListSecretsUvcb(UvcbHeader, size=0x48):
-    """LIST_SECRETS."""
-
-    start_idx: int = u16(0x1E, "index of the first secret wanted", default=0)
-    list_virt: int = u64(0x20, "guest logical address of the list, one page", default=0)
-
-
-class RetrieveSecretUvcb(UvcbHeader, size=0x48):
-    """RETR_SECRET."""
-
-    secret_idx: int = u16(0x18, "index of the secret", default=0)
-    buf_size: int = u32(0x1C, "bytes of the buffer", default=0)
-    buf_virt: int = u64(0x20, "guest logical address of the buffer", default=0)
