@@ -8,7 +8,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from zseal.engine.qemu.devices import Disk
@@ -154,14 +154,14 @@ def pairs(rounds: int, protected: Callable[[], float], plain: Callable[[], float
     return found
 
 
-def best(found: Sequence[Pair], tries: int) -> list[Pair]:
-    """Make one round of each ``tries`` pairs of rates: the highest of either guest.
+def best(found: Sequence[Pair], tries: int, choose: Callable[[Iterable[float]], float] = max) -> list[Pair]:
+    """Make one round of each ``tries`` pairs: the best of either guest, the highest rate or (``min``) the least time.
 
     For work that is slowed down at random, by other processes or by QEMU's translator (docs/benchmarks.md), in the
     protected guest or in the plain one: what either can do is compared, not who had more bad luck.
     """
     rounds = [found[at : at + tries] for at in range(0, len(found), tries)]
-    return [Pair(max(pair.protected for pair in each), max(pair.plain for pair in each)) for each in rounds]
+    return [Pair(choose(pair.protected for pair in each), choose(pair.plain for pair in each)) for each in rounds]
 
 
 @dataclasses.dataclass(frozen=True)

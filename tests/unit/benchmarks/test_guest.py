@@ -48,6 +48,7 @@ def test_pairs_take_turns() -> None:
 def test_the_best_of_either_guest_makes_a_round() -> None:
     found = [Pair(1.0, 5.0), Pair(3.0, 2.0), Pair(7.0, 8.0), Pair(6.0, 9.0)]
     assert best(found, 2) == [Pair(3.0, 5.0), Pair(7.0, 9.0)]
+    assert best(found, 2, min) == [Pair(1.0, 2.0), Pair(6.0, 8.0)]
 
 
 @pytest.mark.parametrize(
