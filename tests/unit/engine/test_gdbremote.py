@@ -58,8 +58,8 @@ class FakeStub:
 
     def close(self) -> None:
         self.ours.close()
+        self._thread.join(5)  # it reads to the end
         self.theirs.close()
-        self._thread.join(5)
 
 
 @contextmanager

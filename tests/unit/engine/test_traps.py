@@ -264,3 +264,57 @@ def test_a_new_kernel_ends_what_the_old_one_shared(rig: Rig) -> None:
     rig.boot().sites.protected()
     assert not rig.at(TEXT)[0]
     assert rig.listener.seen == [Milestone.KERNEL_ENTRY]
+
+
+OTHER_CALL, USER_ENTRY = 0x200000 + len(FILLER), 0x310000
+
+
+def kernel_with_calls(rig: Rig) -> int:
+    """A kernel with two UVCs in its image, the second about to end in the handler; returns where that one is."""
+    rig.boot().memory.write(0x200000, FILLER + UVC + FILLER + UVC + FILLER)
+    rig.sites.kernel_proper(REAL_SPACE, 0x200000)
+    rig.sites.exception_handler = HANDLER
+    for site in list(rig.sites):
+        if site not in (TEXT, HANDLER):
+            rig.sites.drop(site)  # as where the handler is found
+    rig.memory.write(0x1C8, USER_ENTRY.to_bytes(8, "big"))
+    return OTHER_CALL + 4 + len(FILLER)
+
+
+def exception_at(rig: Rig, address: int) -> None:
+    saved = [0, MASK_64BIT | DAT, address + 4, *range(16)]
+    rig.memory.write(0x70000, b"".join(word.to_bytes(8, "big") for word in saved))
+    cpu = FakeCpu(rig.memory, HANDLER, MASK_64BIT | DAT)
+    cpu.general[2], cpu.general[14] = 0x70000, 0x60000
+    assert not rig.traps.handle(cast(QemuCpu, cpu))
+
+
+def test_before_the_first_program_a_kernel_s_own_calls_are_watched(rig: Rig) -> None:
+    call = kernel_with_calls(rig)
+    exception_at(rig, call)
+    assert set(rig.sites) == {TEXT, AT, call, OTHER_CALL, USER_ENTRY}
+    assert not rig.sites.can_rest()
+    assert not rig.at(USER_ENTRY, MASK_64BIT | DAT)[0]
+    assert set(rig.sites) == {TEXT, HANDLER}
+
+
+def test_once_programs_run_the_handler_is_watched_all_the_time(rig: Rig) -> None:
+    call = kernel_with_calls(rig)
+    rig.memory.write(0x148, (0x1000).to_bytes(8, "big"))  # a supervisor call came from there
+    exception_at(rig, call)
+    assert set(rig.sites) == {TEXT, call, HANDLER}
+
+
+def test_a_call_outside_the_kernel_s_image_keeps_the_handler_watched(rig: Rig) -> None:
+    kernel_with_calls(rig)
+    rig.memory.write(0x500000, UVC)
+    exception_at(rig, 0x500000)
+    assert set(rig.sites) == {TEXT, 0x500000, HANDLER}
+
+
+def test_a_new_kernel_before_any_program_ends_what_the_old_one_shared(rig: Rig) -> None:
+    exception_at(rig, kernel_with_calls(rig))
+    rig.listener.seen.clear()
+    assert not rig.at(TEXT)[0]
+    assert rig.listener.seen == [("restarted", 1), Milestone.KERNEL_ENTRY]
+    assert rig.sites.user_entry is None

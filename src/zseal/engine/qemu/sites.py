@@ -10,7 +10,9 @@ The guest goes through four stages, and each has its own set of sites::
 Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
 slower in QEMU, and that of its own page much: so few are set and none is left behind. In a Linux kernel it is its
 handler of operation exceptions instead, where every UVC ends that nobody waited for; the place of one that turns up
-there is watched as long as calls come.
+there is watched as long as calls come. From its first call until the first user program a kernel executes no other UVCs
+than those in its image, so these are watched meanwhile: it tries other instructions that end in the same handler, and a
+stop late in a boot is dear.
 """
 
 from __future__ import annotations
@@ -66,6 +68,9 @@ class Sites:
         self._packed = False
         self.exception_handler: int | None = None
         """Virtual address of the kernel's handler of operation exceptions, where it was found."""
+        self.user_entry: int | None = None
+        """Virtual address where the kernel takes supervisor calls, while it is watched for the first one."""
+        self._kernel_calls: frozenset[int] = frozenset()
         self.stage = Stage.IMAGE
         self.notifications = False
         """Whether to stop at DIAGNOSE 0x500 as well, which tells a device that there is work."""
@@ -73,7 +78,9 @@ class Sites:
 
     def __iter__(self) -> Iterator[int]:
         yield from self._found
-        if self.exception_handler is not None:
+        if self.user_entry is not None:
+            yield self.user_entry
+        elif self.exception_handler is not None:
             yield self.exception_handler
 
     def kind(self, address: int) -> TrapKind | None:
@@ -90,7 +97,7 @@ class Sites:
 
     def _replace(self, stage: Stage, found: Iterable[tuple[int, TrapKind]]) -> None:
         self.stage = stage
-        self.exception_handler = None
+        self.exception_handler = self.user_entry = None
         self._found = dict(found)
         # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
         self._found[KERNEL_START] = TrapKind.IMAGE_ENTRY
@@ -145,6 +152,7 @@ class Sites:
         for virtual, absolute, length in ranges:
             shift = virtual - absolute
             found += [(at + shift, kind) for at, kind in self._search(absolute, length, patterns)]
+        self._kernel_calls = frozenset(at for at, kind in found if kind is TrapKind.UVC)
         handler = find_handler(self._memory, ranges)
         if handler is not None:
             # What comes there needs no site of its own, not even the first time.
@@ -155,7 +163,7 @@ class Sites:
     def can_rest(self) -> bool:
         """Whether ``rest`` would leave any site. Not before the kernel did something that its start is over with."""
         kinds = set(self._found.values())
-        if self.exception_handler is None or TrapKind.STFLE in kinds:
+        if self.exception_handler is None or self.user_entry is not None or TrapKind.STFLE in kinds:
             return False
         return not kinds.isdisjoint(_BY_EXCEPTION)
 
@@ -168,6 +176,20 @@ class Sites:
     def learn(self, address: int) -> None:
         """Watch the UVC at virtual ``address``, which came to the handler of operation exceptions."""
         self._found[address] = TrapKind.UVC
+
+    def await_user(self, address: int, entry: int) -> None:
+        """The UVC at ``address`` came before any user program: watch the kernel's own and ``entry`` until one runs.
+
+        ``entry`` is where supervisor calls begin. No effect where the call was not one in the kernel's image.
+        """
+        if address in self._kernel_calls:
+            self._found |= dict.fromkeys(self._kernel_calls, TrapKind.UVC)
+            self.user_entry = entry
+
+    def user_began(self) -> None:
+        """The first user program runs, so modules may come: watch the handler of operation exceptions again."""
+        self.user_entry = None
+        self.drop_kind(TrapKind.UVC)
 
     def _search(self, start: int, length: int, patterns: Iterable[Pattern]) -> list[tuple[int, TrapKind]]:
         """Return (absolute address, kind) of all matches; storage that was never written is passed over."""

@@ -17,6 +17,8 @@ from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.runahead import RunAhead
 
 _UVC_OPCODE = b"\xb9\xa4"
+_PSW_SIZE = 16
+_SVC_OLD_PSW, _SVC_NEW_PSW = 0x140, 0x1C0  # real addresses
 _PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 
 
@@ -55,6 +57,9 @@ class Traps:
         address = cpu.psw.address
         if address == self._sites.exception_handler:
             return self._operation_exception(cpu)
+        if address == self._sites.user_entry:
+            self._sites.user_began()
+            return False
         kind = self._sites.kind(address)
         if kind is TrapKind.IMAGE_ENTRY:
             return self._begin(cpu)
@@ -128,7 +133,14 @@ class Traps:
         self.exceptions += 1
         self._sites.drop_kind(TrapKind.STFLE)
         self._sites.learn(address)
+        self._await_user(cpu, address)
         return False
+
+    def _await_user(self, cpu: QemuCpu, address: int) -> None:
+        """After a call at ``address``: where there was no supervisor call yet, no user program has run."""
+        old, new = (self._memory.read(cpu.prefix + at, _PSW_SIZE) for at in (_SVC_OLD_PSW, _SVC_NEW_PSW))
+        if not any(old):
+            self._sites.await_user(address, Psw(int.from_bytes(new[:8], "big"), int.from_bytes(new[8:], "big")).address)
 
     def _load_psw(self, cpu: QemuCpu, instruction: bytes) -> bool:
         """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
