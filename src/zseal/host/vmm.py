@@ -7,9 +7,11 @@ load. After a failure the configuration is destroyed and its pages with it, so t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import time
+from collections.abc import Iterator
 
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
@@ -182,8 +184,14 @@ class Vmm(CallingHost):
         self.ultravisor.leave(handle)
         return psw
 
-    def _timed(self, name: str) -> _Timer:
-        return _Timer(self.seconds, name)
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the time spent in a block to the entry ``name`` of ``seconds``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def _handle(self) -> int:
         if self._configuration is None:
@@ -342,16 +350,3 @@ class Vmm(CallingHost):
             self.call_handle(Command.DESTROY_SEC_CPU, cpu)
         self.call_handle(Command.DESTROY_SEC_CONF, handle)
         return True
-
-
-class _Timer:
-    """Adds the time spent in a block to an entry."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._start

@@ -15,6 +15,7 @@ from zseal.ultravisor.tables import DONATED, NO_FRAME, NON_SECURE, PRIVATE, SECU
 _TEID_ADDRESS_VALID = 4  # bit 61
 _HIDDEN = np.array([state in (FrameState.SECURE, FrameState.DONATED) for state in FrameState])
 """By frame state: whether the host is kept out."""
+_ACCESS = ProgramCode.SECURE_STORAGE_ACCESS  # a name of its own: looking up members of enumerations takes time
 Data = bytes | bytearray | memoryview
 
 
@@ -29,12 +30,12 @@ def host_check(storage: SecureStorage, address: int, length: int) -> None:
     first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
     if first == last and first < storage.frames.count:
         if storage.frames.state.item(first) in (SECURE, DONATED):
-            raise _interruption(ProgramCode.SECURE_STORAGE_ACCESS, address)
+            raise _interruption(_ACCESS, address)
         return
     hit = np.flatnonzero(_HIDDEN[storage.frames.state[first : last + 1]])
     if hit.size:
         at = max(address, (first + int(hit[0])) << PAGE_SHIFT)
-        raise _interruption(ProgramCode.SECURE_STORAGE_ACCESS, at)
+        raise _interruption(_ACCESS, at)
 
 
 def host_view(storage: SecureStorage, address: int, length: int, *, live: bool) -> Iterator[bytes | bytearray]:

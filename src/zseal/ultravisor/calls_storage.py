@@ -148,7 +148,7 @@ class PageCalls:
     ready: NDArray[np.uint8]
     """One byte a page of the guest: 1 where the call is executed, answered with rc 0001 and changes states only."""
     carry_out: Callable[[Index], None]
-    """Executes the calls for pages that are ready; the guest's storage must not have changed in between."""
+    """Executes the calls for pages that are ready; raises UvcRefusal, with nothing done, where one is not any more."""
 
 
 def page_calls(machine: MachineState, guest: Configuration, command: Command) -> PageCalls | None:

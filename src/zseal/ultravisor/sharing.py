@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT
-from zseal.formats.uv_codes import PageCall
+from zseal.formats.uv_codes import Generic, PageCall
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import GuestStorage, SecureStorage
 from zseal.ultravisor.tables import DONATED, PINNED, PRIVATE, SECURE, SHARED, SHARED_FRAME, SHARED_OUT, UNUSED, Index
@@ -63,8 +63,15 @@ def ready_to_share(guest: GuestStorage) -> NDArray[np.bool_]:
     return ready
 
 
+def _unchanged(ready: NDArray[np.bool_]) -> None:
+    """Raise UvcRefusal where a page is not ready any more: what its guest was told is not true then."""
+    if not np.all(ready):
+        raise UvcRefusal(Generic.INVALID_STATE, detail="pages left the guest during a series of its calls")
+
+
 def share_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
-    """Do :func:`share` for each of ``pages``, which are all ready for it."""
+    """Do :func:`share` for each of ``pages``, all of which were ready; raises UvcRefusal where one is not any more."""
+    _unchanged(guest.pages.state[pages] == PRIVATE)
     storage.frames.state[guest.pages.frame[pages]] = SHARED_FRAME
     guest.pages.state[pages] = SHARED
 
@@ -78,7 +85,8 @@ def ready_to_unshare(storage: SecureStorage, guest: GuestStorage) -> NDArray[np.
 
 
 def unshare_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
-    """Do :func:`unshare` for each of ``pages``, which are all ready for it."""
+    """Do :func:`unshare` for each of ``pages``; raises as :func:`share_pages`."""
+    _unchanged(ready_to_unshare(storage, guest)[pages])
     storage.frames.state[guest.pages.frame[pages]] = SECURE
     guest.pages.state[pages] = PRIVATE
 

@@ -45,6 +45,7 @@ KEYS = MachineKeys(ec.generate_private_key(CURVE()))
 IMAGE = seal_image([(IMAGE_PAGE * PAGE_SIZE, b"kernel")], [KEYS.host.public_key()])
 PLAIN_KERNEL = b"kernel".ljust(PAGE_SIZE, b"\0")
 ZEROS = bytes(PAGE_SIZE)
+SECURE_STORAGE_ACCESS = ProgramCode.SECURE_STORAGE_ACCESS
 
 # kinds of frames, in the numbers of the implementation's table only for the comparison at the end of a step
 ORDINARY, DONATED, SECURE, SHARED, PINNED = range(5)
@@ -442,7 +443,7 @@ class Machine:
         try:
             self.uv.host_read(number * PAGE_SIZE + 11, 1)
         except ProgramInterruption as refused:
-            return refused.code is ProgramCode.SECURE_STORAGE_ACCESS
+            return refused.code is SECURE_STORAGE_ACCESS
         return False
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from zseal.host.modelguest import ModelGuest
 from zseal.host.modelhost import ModelHost
 from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import BUSY, Fault
+from zseal.ultravisor.refusal import UvcRefusal
 
 SHARE, UNSHARE = Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS
 PRIVATE_PAGES, SHARED_PAGES, PINNED_PAGE, SHARED_OUT_PAGE, EXPORTED_PAGE = range(64, 96), range(70, 80), 71, 75, 90
@@ -64,6 +65,22 @@ def test_many_calls_at_once_do_what_single_calls_do(machine_keys: MachineKeys, c
         assert together.read(address, 2) == b"%d" % page
     for host in hosts:
         host.close()
+
+
+@pytest.mark.parametrize(("command", "leave"), [(SHARE, 64), (UNSHARE, 72)])
+def test_pages_that_left_in_between_are_never_shown(guest: ModelGuest, command: Command, leave: int) -> None:
+    guest.write(64 << PAGE_SHIFT, b"private")
+    guest.share(72 << PAGE_SHIFT)
+    ultravisor = guest.host.ultravisor
+    calls = ultravisor.page_calls(guest.handle, command)
+    assert calls is not None
+    assert calls.ready[leave]
+    frame = guest.configuration.space.resolve(leave)
+    assert guest.host.issue(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=frame << PAGE_SHIFT))[0] == 0
+    before = ultravisor.page_counts(guest.handle)
+    with pytest.raises(UvcRefusal, match="left the guest"):
+        calls.carry_out(np.flatnonzero(calls.ready))
+    assert ultravisor.page_counts(guest.handle) == before
 
 
 def test_other_calls_come_one_by_one(guest: ModelGuest) -> None:
