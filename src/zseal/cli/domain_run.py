@@ -89,7 +89,7 @@ def command(
     from zseal.domain.launch.connection import is_system, open_connection
     from zseal.domain.model import Domain
     from zseal.host.console import parse_console
-    from zseal.host.control.registry import free_name
+    from zseal.host.control.registry import name_from
     from zseal.hostkeys.machine import Machine
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
@@ -111,7 +111,8 @@ def command(
             console=console != "virsh",
             timeout=timeout,
             io_policy=io_policy,
-            name=name or free_name(Domain(document).name or file.stem),
+            name=name or name_from(Domain(document).name or file.stem),
+            number_name=name is None,
             record=html is not None,
         )
         code = follow(guest, outputs, watch=watch, keyboard=console == "stdio", serve=serve)

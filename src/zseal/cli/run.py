@@ -140,7 +140,7 @@ def command(
     """Boot an image as a protected guest on this computer."""
     from zseal.engine.qemu.devices import RandomSource
     from zseal.host.console import parse_console
-    from zseal.host.control.registry import free_name
+    from zseal.host.control.registry import name_from
     from zseal.host.guest import Guest
     from zseal.host.guest_devices import parse_disk, parse_network
     from zseal.hostkeys.machine import Machine
@@ -174,7 +174,8 @@ def command(
         qemu_arguments=arguments,
         engine=engine,
         io_policy=io_policy,
-        name=name or free_name(image.stem if image is not None else Path(disks[0].path).stem),
+        name=name or name_from(image.stem if image is not None else Path(disks[0].path).stem),
+        number_name=name is None,
         record=html is not None,
     )
     raise typer.Exit(follow(guest, outputs, watch=watch, keyboard=console == "stdio", serve=serve))

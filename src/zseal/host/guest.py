@@ -71,7 +71,8 @@ class Guest:
     start.
 
     With a ``name`` (letters, digits, dots, dashes, underscores) other processes of this user find and control it, see
-    ``zseal.host.control``; it must not be in use. ``record`` collects what :attr:`record` tells.
+    ``zseal.host.control``; it must not be in use, but with ``number_name``, which makes it ``name-2`` and so on then.
+    ``record`` collects what :attr:`record` tells.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Guest:
         run_ahead: bool = True,
         io_policy: IoPolicy = IoPolicy.ENFORCE,
         name: str | None = None,
+        number_name: bool = False,
         record: bool = False,
     ) -> None:
         check_arguments(qemu_arguments, protected=True)
@@ -131,6 +133,7 @@ class Guest:
                 timeout=timeout,
                 io_policy=io_policy,
                 name=name,
+                number_name=number_name,
                 record=record,
             )
 
@@ -181,9 +184,11 @@ class Guest:
         timeout: float | None,
         io_policy: IoPolicy = IoPolicy.OFF,
         name: str | None = None,
+        number_name: bool = False,
         record: bool = False,
     ) -> None:
         self._name = None if name is None else check_name(name)
+        self._number_name = number_name
         self._timeout = timeout
         self._stream = EventStream()
         self._engine = engine
@@ -219,7 +224,9 @@ class Guest:
     def _begin(self) -> None:
         loop = self._thread.loop
         if self._name is not None:
-            self._control = ControlServer(listen(self._name), self._monitor)
+            listener = listen(self._name, numbered=self._number_name)
+            self._monitor.name = listener.name
+            self._control = ControlServer(listener, self._monitor)
             self._control.start(loop)
             self._session.at_end.append(self._control.ended)
         if self._recorder is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from zseal.errors import InputError
 from zseal.host.control.client import GuestControl, list_guests
 from zseal.host.control.protocol import ControlError
-from zseal.host.control.registry import Directory, check_name, directory_path, free_name, listen, name_from
+from zseal.host.control.registry import Directory, check_name, directory_path, listen, name_from
 
 
 def left_behind(runtime: Path, name: str) -> Path:
@@ -85,9 +86,16 @@ def test_name_in_use_gives_one_line(runtime: Path) -> None:
     listener = listen("demo")
     with pytest.raises(ControlError, match=r"^a guest named demo runs already; choose another name with --name$"):
         listen("demo")
-    assert free_name("demo") == "demo-2"
     listener.close()
-    assert free_name("demo") == "demo"
+
+
+def test_names_that_nobody_chose_are_numbered_however_many_want_them_at_once(runtime: Path) -> None:
+    left_behind(runtime, "demo")
+    with ThreadPoolExecutor(8) as pool:
+        listeners = list(pool.map(lambda _: listen("demo", numbered=True), range(8)))
+    assert sorted(each.name for each in listeners) == ["demo", *(f"demo-{number}" for number in range(2, 9))]
+    for each in listeners:
+        each.close()
 
 
 def test_name_of_a_killed_guest_is_free_again(runtime: Path) -> None:

@@ -19,8 +19,8 @@ from zseal.hostkeys.machine import Machine
 class DomainGuest(Guest):
     """One run of the ``translated`` domain on ``machine``, started through ``connection``.
 
-    ``console`` False leaves the domain's console to others, virsh for example; ``name`` and ``record`` are Guest's.
-    Raises ZsealError as Guest does, and where libvirt does not start the domain.
+    ``console`` False leaves the domain's console to others, virsh for example; ``name``, ``number_name`` and ``record``
+    are Guest's. Raises ZsealError as Guest does, and where libvirt does not start the domain.
     """
 
     def __init__(  # the parent describes QEMU itself
@@ -33,6 +33,7 @@ class DomainGuest(Guest):
         timeout: float | None = None,
         io_policy: IoPolicy = IoPolicy.ENFORCE,
         name: str | None = None,
+        number_name: bool = False,
         record: bool = False,
     ) -> None:
         with contextlib.ExitStack() as files:
@@ -62,5 +63,6 @@ class DomainGuest(Guest):
                 timeout=timeout,
                 io_policy=io_policy,
                 name=name,
+                number_name=number_name,
                 record=record,
             )

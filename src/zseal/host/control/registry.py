@@ -97,13 +97,17 @@ class Directory:
     def _address(self, name: str) -> str:
         return f"/proc/self/fd/{self._descriptor}/{name}{SUFFIX}"
 
-    def listen(self, name: str) -> Listener:
+    def listen(self, name: str, *, numbered: bool = False) -> Listener:
         """Return a listening socket for the guest ``name``, in the place of one that nobody listens on any more.
 
-        The listener owns this directory from then on. Raises ControlError where the name is in use.
+        Where the name is in use, ``numbered`` takes the first of ``name-2``, ``name-3``, … that is not; else that
+        raises ControlError. The listener owns this directory from then on.
         """
         check_name(name)
         with self._locked():
+            if numbered:
+                names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+                name = next(each for each in names if not (self._exists(each) and self._alive(each)))
             if self._exists(name):
                 if self._alive(name):
                     raise ControlError(f"a guest named {name} runs already", hint="choose another name with --name")
@@ -199,27 +203,15 @@ def peer_credentials(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def listen(name: str) -> Listener:
-    """Return a listening socket for the guest ``name`` of this user; raises ControlError where the name is in use."""
+def listen(name: str, *, numbered: bool = False) -> Listener:
+    """Return a listening socket for the guest ``name`` of this user, as :meth:`Directory.listen` does."""
     directory = Directory(create=True)
     try:
-        return directory.listen(name)
+        directory.clean()
+        return directory.listen(name, numbered=numbered)
     except BaseException:
         directory.close()
         raise
-
-
-def free_name(text: str) -> str:
-    """Return a name made from ``text`` that no guest of this user has at present."""
-    base = name_from(text)
-    try:
-        with Directory() as directory:
-            directory.clean()
-            taken = set(directory.names())
-    except NoDirectoryError:
-        return base
-    numbered = (f"{base}-{number}" for number in itertools.count(2))
-    return next(name for name in itertools.chain([base], numbered) if name not in taken)
 
 
 def no_such_guest(name: str) -> ControlError:
