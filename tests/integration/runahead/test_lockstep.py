@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 MEMORY = 256 * MIB
 CPU_THREAD = 1
 ENTRY = 0x10000
-INSTRUCTIONS_WANTED = 6000
+INSTRUCTIONS_WANTED = 4000
 BOUNDS = (1, 2, 7, 40, 150)
 IDLE_STEPS = 20
 
