@@ -22,6 +22,7 @@ _CHART_HEIGHT = 160
 _MAP_COLUMNS = 128
 _MAP_ROWS = 24
 _MAPS = 6
+_COLUMNS_ON_A_PHONE = 3
 _MAX_PHASES = 60
 """A guest that reboots all the time has hundreds of them."""
 
@@ -55,6 +56,12 @@ tr > :last-child { padding-right: 0; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption, .soft { color: var(--soft); font-size: .9rem; }
 pre { overflow: auto; max-height: 24rem; padding: .75rem; border: 1px solid var(--line); font-size: .8rem; }
+.chart figcaption span:last-child, .chart figcaption span:first-child { white-space: nowrap; }
+@media (max-width: 36rem) {
+  .many thead { display: none; } .many tr { display: block; border-bottom: 1px solid var(--line); padding: .3rem 0; }
+  .many td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0; }
+  .many td::before { content: attr(data-head); color: var(--soft); } .many td:first-child::before { content: none; }
+}
 .bad { color: #d00000; font-weight: 600; }
 @media (prefers-color-scheme: dark) { .bad { color: #ff7b72; } }
 """
@@ -101,18 +108,28 @@ def _table(
     numbers: int,
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a table whose columns from ``numbers`` on are numbers; ``colours`` are those of the first column."""
+    """Return a table whose columns from ``numbers`` on are numbers; ``colours`` are those of the first column.
+
+    One with many columns shows a line for each value where the screen is narrow.
+    """
 
     def cells(tag: str, row: Sequence[object]) -> str:
         colour = (colours or {}).get(str(row[0]))
         swatch = f'<i style="background:{colour}"></i>' if colour else ""
-        return "".join(
-            f"<{tag}{' class=n' if i >= numbers else ''}>{swatch if i == 0 else ''}{_text(value)}</{tag}>"
-            for i, value in enumerate(row)
-        )
+        out = ""
+        for i, (name, value) in enumerate(zip(head, row, strict=True)):
+            attributes = " class=n" if i >= numbers else ""
+            if tag == "td":
+                attributes += f' data-head="{_text(name)}"'
+            out += f"<{tag}{attributes}>{swatch if i == 0 else ''}{_text(value)}</{tag}>"
+        return out
 
+    kind = ' class="many"' if len(head) > _COLUMNS_ON_A_PHONE else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table{kind}><thead><tr>{cells("th", head)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _legend(colours: Mapping[str, str]) -> str:
