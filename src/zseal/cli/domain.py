@@ -237,14 +237,7 @@ def fix(
     from zseal.domain.report.text import plural, printable
     from zseal.domain.versions import parse_targets
 
-    if sum((diff, in_place, output is not None)) > 1:
-        raise UsageError("give only one of --diff, --in-place and --output")
-    if in_place and STDIN in files:
-        raise UsageError("standard input can't be changed in place")
-    if len(files) + (parmfile is not None) > 1 and not (diff or in_place):
-        raise UsageError("several files need --in-place or --diff")
-    if parmfile is not None and len(files) > 1:
-        raise UsageError("--parmfile goes with one domain")
+    _check_outputs(files, parmfile, output, diff=diff, in_place=in_place)
     settings = Settings(
         target=parse_targets(target or ()),
         select=check_rule_ids(select.split(",")),
@@ -272,6 +265,18 @@ def fix(
             _write(result.after, output, overwrite=overwrite)
     if failed:
         raise typer.Exit(1)
+
+
+def _check_outputs(files: list[str], parmfile: Path | None, output: Path | None, *, diff: bool, in_place: bool) -> None:
+    """Raise UsageError where it is not clear where the repaired files shall go."""
+    if sum((diff, in_place, output is not None)) > 1:
+        raise UsageError("give only one of --diff, --in-place and --output")
+    if in_place and STDIN in files:
+        raise UsageError("standard input can't be changed in place")
+    if len(files) + (parmfile is not None) > 1 and not (diff or in_place):
+        raise UsageError("several files need --in-place or --diff")
+    if parmfile is not None and len(files) > 1:
+        raise UsageError("--parmfile goes with one domain")
 
 
 def _repairs(
