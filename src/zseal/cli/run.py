@@ -229,6 +229,9 @@ def follow(
             stream = _stream if serve is None else _wait
             result, code = _until_end(guest, functools.partial(_stream_and_show, stream=stream) if watch else stream)
             outputs.write(guest)
+    except _Terminated:  # before the guest was started, or behind its end
+        print("error: terminated", file=sys.stderr)
+        return _TERMINATED
     finally:
         signal.signal(signal.SIGTERM, before)
     for diagnosis in guest.diagnoses:

@@ -97,10 +97,10 @@ class Session:
 
     def _judge_run(self, outcome: Outcome) -> list[Diagnosis]:
         """Return what is to be said about the whole run of a guest that ended with ``outcome``."""
-        if self._vmm is None:
-            return []
+        if self._vmm is None or outcome not in (Outcome.POWEROFF, Outcome.PANIC, Outcome.IO_VIOLATION):
+            return []  # it may not have come far
         if not self._ever_protected:
-            return [never_protected()] if outcome in (Outcome.POWEROFF, Outcome.PANIC) else []
+            return [never_protected()]
         called = self._vmm.ultravisor.snapshot().calls
         # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
         return [kernel_unaware()] if called.get("QUI") and not called.get("SET_SHARED_ACCESS") else []
