@@ -30,7 +30,7 @@ NO_ROOM: dict[str, Json] = {
         ("SHUTDOWN", {"reason": "host-signal"}, Stop(StopKind.CLOSED, "QEMU was told to end (host-signal)")),
         ("GUEST_PANICKED", PANIC, Stop(StopKind.PANIC, "disabled-wait", 1, Psw(562956395872256, 17928))),
         ("GUEST_PANICKED", {"action": "pause"}, Stop(StopKind.PANIC, "the guest stopped")),
-        ("WATCHDOG", {"action": "pause"}, Stop(StopKind.WATCHDOG, "the guest's watchdog expired")),
+        ("WATCHDOG", {"action": "pause"}, Stop(StopKind.WATCHDOG)),
         ("BLOCK_IO_ERROR", NO_ROOM, Stop(StopKind.DISK, "disk0 could not be written: there is no room left for it")),
         ("BLOCK_IO_ERROR", {**NO_ROOM, "action": "report"}, None),
         ("RTC_CHANGE", {"offset": 1}, None),

@@ -22,7 +22,7 @@ def end_of(event: QmpEvent) -> Stop | None:
     if event.name == "GUEST_PANICKED":
         return _panic(event)
     if event.name == "WATCHDOG":
-        return Stop(StopKind.WATCHDOG, "the guest's watchdog expired")
+        return Stop(StopKind.WATCHDOG)
     if event.name == "BLOCK_IO_ERROR" and event.text("action") == "stop":
         # QEMU holds the guest until somebody has made room; nobody is there who would.
         disk = event.text("node-name") or event.text("device") or "a disk"
