@@ -232,6 +232,10 @@ def follow(
     except _Terminated:  # before the guest was started, or behind its end
         print("error: terminated", file=sys.stderr)
         return _TERMINATED
+    except BrokenPipeError:
+        print("error: nobody reads the guest's console any longer, so the guest was ended", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
     for diagnosis in guest.diagnoses:

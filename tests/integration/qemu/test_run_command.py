@@ -157,6 +157,9 @@ def test_a_reader_that_goes_away_ends_the_guest(machine: Machine, seal: Seal) ->
     assert guest.process.stderr is not None
     guest.process.stdout.close()
     guest.process.wait(timeout=30)
+    assert guest.process.stderr.read() == (
+        b"error: nobody reads the guest's console any longer, so the guest was ended\n"
+    )
     guest.process.stderr.close()
     assert guest.process.returncode == 1
     assert parent(guest.qemu) is None
