@@ -21,7 +21,23 @@ from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
 from zseal.ultravisor.refusal import UvcRefusal
-from zseal.ultravisor.tables import SECURE, FrameState, FrameTable, Index, PageState, PageTable, runs
+from zseal.ultravisor.tables import (
+    DONATED,
+    EXPORTED,
+    LOST,
+    NON_SECURE,
+    PINNED,
+    PRIVATE,
+    SECURE,
+    SHARED,
+    SHARED_FRAME,
+    SHARED_OUT,
+    UNUSED,
+    FrameTable,
+    Index,
+    PageTable,
+    runs,
+)
 
 CHUNK = 512
 """Pages handled at once: 2 MiB of data, as many as the cipher prepares its tweaks for in one go."""
@@ -72,8 +88,8 @@ class SecureStorage:
 
     def detach(self, guest: GuestStorage) -> None:
         """End ``guest``: its keys and pins are gone; its frames stay secure until they are exported or destroyed."""
-        shared = guest.pages.frame[guest.pages.state == PageState.SHARED]
-        self.frames.state[shared] = FrameState.SHARED
+        shared = guest.pages.frame[guest.pages.state == SHARED]
+        self.frames.state[shared] = SHARED_FRAME
         del self.guests[guest.serial]
         guest.sealer.wipe()
         self._copy[:] = bytes(len(self._copy))
@@ -108,7 +124,7 @@ class SecureStorage:
         Non-secure and pinned frames stay as they are. Raises UvcRefusal for a donated frame and an exhausted counter.
         """
         state = self.frames.state[first : first + count]
-        donated = np.flatnonzero(state == FrameState.DONATED)
+        donated = np.flatnonzero(state == DONATED)
         good = int(donated[0]) if donated.size else count
         for at in range(first, first + good, CHUNK):
             self._export_chunk(np.arange(at, min(at + CHUNK, first + good)), at - first)
@@ -118,8 +134,8 @@ class SecureStorage:
     def _export_chunk(self, frames: Index, done: int) -> None:
         table = self.frames
         exhausted = self._exhausted(frames)
-        shared = frames[table.state[frames] == FrameState.SHARED]
-        secure = frames[table.state[frames] == FrameState.SECURE]
+        shared = frames[table.state[frames] == SHARED_FRAME]
+        secure = frames[table.state[frames] == SECURE]
         if exhausted is not None:
             shared, secure = shared[shared < exhausted], secure[secure < exhausted]
         self.retire_shared(shared)
@@ -130,7 +146,7 @@ class SecureStorage:
                 pages = table.page[part].astype(np.int64)
                 guest.pages.counter[pages] = counters
                 guest.pages.tag[pages] = np.frombuffer(tags, np.uint64).reshape(-1, 2)
-                guest.pages.state[pages] = PageState.EXPORTED
+                guest.pages.state[pages] = EXPORTED
             table.release(part)
         self._split_large(frames)
         if exhausted is not None:
@@ -139,7 +155,7 @@ class SecureStorage:
     def _exhausted(self, frames: Index) -> int | None:
         """Return the first secure frame whose page can't be exported once more."""
         table = self.frames
-        for guest, part in self._by_owner(frames[table.state[frames] == FrameState.SECURE]):
+        for guest, part in self._by_owner(frames[table.state[frames] == SECURE]):
             if guest is not None:
                 over = part[guest.pages.counter[table.page[part]] >= COUNTER_LIMIT]
                 if over.size:
@@ -186,7 +202,7 @@ class SecureStorage:
         """Take shared (or pinned) frames from their guests: the pages are with the host, plain."""
         for guest, part in self._by_owner(frames):
             if guest is not None:
-                guest.pages.state[self.frames.page[part]] = PageState.SHARED_OUT
+                guest.pages.state[self.frames.page[part]] = SHARED_OUT
         self.frames.release(frames)
 
     # ---------------------------------------------------------------- import
@@ -213,17 +229,17 @@ class SecureStorage:
         mapped = (frames >= 0) & (frames < table.count)
         inside = np.where(mapped, frames, 0)
         state, owner = table.state[inside], table.owner[inside]
-        mine = (state >= FrameState.SECURE) & (owner == guest.serial) & (table.page[inside] == pages)
+        mine = (state >= SECURE) & (owner == guest.serial) & (table.page[inside] == pages)
         page_state = guest.pages.state[pages]
-        resident = (page_state == PageState.PRIVATE) | (page_state == PageState.SHARED)
-        takeable = state == FrameState.NON_SECURE
+        resident = (page_state == PRIVATE) | (page_state == SHARED)
+        takeable = state == NON_SECURE
         if self._transfers_shared:
-            takeable |= (state == FrameState.SHARED) & (owner != guest.serial)
+            takeable |= (state == SHARED_FRAME) & (owner != guest.serial)
         reasons: list[tuple[NDArray[np.bool_], Answer]] = [
             (~mapped, PageCall.NOT_MAPPED),
-            (state == FrameState.DONATED, PageCall.FRAME_DONATED),
+            (state == DONATED, PageCall.FRAME_DONATED),
             (~mine & (~takeable | resident | ~_first_of_each(frames)), PageCall.OWNER),
-            (page_state == PageState.LOST, PageCall.LOST),
+            (page_state == LOST, PageCall.LOST),
         ]
         good, answer = frames.size, None
         for hit, reason in reasons:
@@ -248,19 +264,19 @@ class SecureStorage:
         """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
         table, state = self.frames, guest.pages.state[pages]
         done, answer = len(pages), None
-        exported = np.flatnonzero(state == PageState.EXPORTED)
+        exported = np.flatnonzero(state == EXPORTED)
         authentic = self._decrypt(guest, pages[exported], frames[exported]) if exported.size else 0
         if authentic < exported.size:
             done, answer = int(exported[authentic]), PageCall.INTEGRITY
         pages, frames, state = pages[:done], frames[:done], state[:done]
-        self.retire_shared(frames[(table.state[frames] == FrameState.SHARED) & (table.owner[frames] != guest.serial)])
-        unused = state == PageState.UNUSED
+        self.retire_shared(frames[(table.state[frames] == SHARED_FRAME) & (table.owner[frames] != guest.serial)])
+        unused = state == UNUSED
         for _, frame, length in runs(frames[unused], CHUNK):
             clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
-        private = unused | (state == PageState.EXPORTED)
-        self._settle(guest, pages[private], frames[private], FrameState.SECURE)
-        back = state == PageState.SHARED_OUT
-        self._settle(guest, pages[back], frames[back], FrameState.SHARED)
+        private = unused | (state == EXPORTED)
+        self._settle(guest, pages[private], frames[private], SECURE)
+        back = state == SHARED_OUT
+        self._settle(guest, pages[back], frames[back], SHARED_FRAME)
         return done, answer
 
     def _decrypt(self, guest: GuestStorage, pages: Index, frames: Index) -> int:
@@ -275,9 +291,9 @@ class SecureStorage:
         self._scatter(frames[:good], plain[: good << PAGE_SHIFT])
         return good
 
-    def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: FrameState) -> None:
+    def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: int) -> None:
         self.frames.take(frames, state, guest.serial, pages)
-        guest.pages.settle(pages, frames, PageState.SHARED if state is FrameState.SHARED else PageState.PRIVATE)
+        guest.pages.settle(pages, frames, SHARED if state == SHARED_FRAME else PRIVATE)
 
     # ---------------------------------------------------------------- other transitions
 
@@ -309,7 +325,7 @@ class SecureStorage:
                 digests.update_run(data, gaddr + shift, prefix, offset + shift)
                 if cipher is not None:
                     self._scatter(frames[:good], cipher.decrypt_run(data, prefix, offset + shift))
-                self._settle(guest, pages[:good], frames[:good], FrameState.SECURE)
+                self._settle(guest, pages[:good], frames[:good], SECURE)
             if answer is not None:
                 raise UvcRefusal(answer, done=at + good)
 
@@ -325,17 +341,17 @@ class SecureStorage:
         alive = np.isin(table.owner[frames], list(self.guests))
         good, answer = count, None
         for hit, reason in (
-            (state == FrameState.DONATED, PageCall.DONATED),
-            ((state == FrameState.PINNED) & alive, PageCall.PINNED),
+            (state == DONATED, PageCall.DONATED),
+            ((state == PINNED) & alive, PageCall.PINNED),
         ):
             found = np.flatnonzero(hit[:good])
             if found.size:
                 good, answer = int(found[0]), reason
-        frames = frames[:good][state[:good] != FrameState.NON_SECURE]
+        frames = frames[:good][state[:good] != NON_SECURE]
         for guest, part in self._by_owner(frames):
             if guest is not None:
-                secure = table.state[part] == FrameState.SECURE
-                guest.pages.state[table.page[part]] = np.where(secure, PageState.LOST, PageState.SHARED_OUT)
+                secure = table.state[part] == SECURE
+                guest.pages.state[table.page[part]] = np.where(secure, LOST, SHARED_OUT)
         self._split_large(frames)
         for _, frame, length in runs(frames, count):
             clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
@@ -352,13 +368,13 @@ class SecureStorage:
             pages = np.arange(at, at + size)
             frames = guest.space.resolve_run(guest.origin + at, size)
             inside = np.where((frames >= 0) & (frames < self.frames.count), frames, 0)
-            fit = (inside == frames) & (self.frames.state[inside] == FrameState.NON_SECURE)
-            fit &= guest.pages.state[pages] == PageState.UNUSED
+            fit = (inside == frames) & (self.frames.state[inside] == NON_SECURE)
+            fit &= guest.pages.state[pages] == UNUSED
             fit &= _first_of_each(frames)
             fit[fit] = self._exist(frames[fit])
             for _, frame, length in runs(frames[fit], step):
                 clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
-            self._settle(guest, pages[fit], frames[fit], FrameState.SECURE)
+            self._settle(guest, pages[fit], frames[fit], SECURE)
             adopted += int(np.count_nonzero(fit))
         return adopted
 

@@ -63,8 +63,8 @@ class FrameTable:
         self.owner = np.zeros(self.count, np.uint32)
         self.page = np.zeros(self.count, np.uint32)
 
-    def take(self, frames: Index, state: FrameState, owner: int, pages: Index | int) -> None:
-        """Give ``frames`` to ``owner``, holding ``pages``."""
+    def take(self, frames: Index, state: int, owner: int, pages: Index | int) -> None:
+        """Give ``frames`` to ``owner``, holding ``pages``; ``state`` is a FrameState."""
         self.state[frames] = state
         self.owner[frames] = owner
         self.page[frames] = pages
@@ -84,8 +84,8 @@ class PageTable:
         self.counter = np.zeros(pages, np.uint64)
         self.tag = np.zeros((pages, 2), np.uint64)
 
-    def settle(self, pages: Index, frames: Index, state: PageState) -> None:
-        """Make ``pages`` resident in ``frames``."""
+    def settle(self, pages: Index, frames: Index, state: int) -> None:
+        """Make ``pages`` resident in ``frames``; ``state`` is a PageState."""
         self.state[pages] = state
         self.frame[pages] = frames
 
