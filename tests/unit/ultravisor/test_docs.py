@@ -21,8 +21,15 @@ def test_the_code_runs() -> None:
     assert len(blocks) >= 5
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile("\n".join(blocks), "docs/ultravisor.md", "exec"), {})
+        names: dict[str, object] = {}
+        exec(compile("\n".join(blocks), "docs/ultravisor.md", "exec"), names)
     assert "secure storage access" in printed.getvalue()
+    shown = names["shown"]
+    assert isinstance(shown, tuple)
+    runs, log, _ = shown
+    assert f"```\n{runs}```" in PAGE
+    for line in log:
+        assert re.sub(r"^ *[0-9.]+ ", "", line) in PAGE  # all but the time
 
 
 def generator(name: str) -> ModuleType:
