@@ -145,8 +145,13 @@ class QueueAudit:
                 self._pending |= dict.fromkeys(layout.heads(self._read, used, count), _UNKNOWN)
 
     def follows(self, *, taken: int, used: int) -> bool:
-        """Whether a device that has come so far is surely the one looked at before, and was not reset since."""
-        return taken == self._seen and (used - self._used) % _INDEXES <= len(self._pending)
+        """Whether a device that has come so far is the one looked at before, as far as can be told, and was not reset.
+
+        It may have taken requests that nobody has seen: while it is busy it takes more without being notified. What was
+        reset begins at 0 again, which is a whole ring ahead at least where it was used at all.
+        """
+        unseen = (taken - self._seen) % _INDEXES
+        return unseen < self.layout.size and (used - self._used) % _INDEXES <= len(self._pending) + unseen
 
     def check(self) -> list[Violation]:
         """Check all requests made available since the last time, count them, and return what is wrong."""
