@@ -6,6 +6,8 @@ signatures are checked with Debian's keyring, and what was fetched once is not f
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import lzma
 import os
@@ -145,18 +147,23 @@ class DebianArchive:
         place = self._root / name
         if place.is_dir():
             return place
-        self._root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as work_name:
-            new = Path(work_name) / "new"
-            new.mkdir()
-            fill(new)
-            try:
+        with self._alone(name):
+            if place.is_dir():
+                return place  # another process made it while this one waited
+            with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as work_name:
+                new = Path(work_name) / "new"
+                new.mkdir()
+                fill(new)
                 new.rename(place)
-            except OSError:
-                # another process was first: what it made is as good as ours
-                if not place.is_dir():
-                    raise
         return place
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Let one process at a time do what is called ``name`` in this suite's directory."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / f".lock-{name}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _tree(self, name: str, choices: Callable[[], Iterable[list[str]]]) -> Path:
         """Return the directory with the packages of the first of the ``choices`` that the mirror has.
@@ -233,7 +240,8 @@ class DebianArchive:
         (apt / "sources.list").write_text(
             f"deb [arch=s390x signed-by={KEYRING}] {_own_mirror()} {self.suite} main\n", encoding="utf-8"
         )
-        self._apt("apt-get", "update", what=f"Debian {self.suite}: package list")
+        with self._alone("apt"):
+            self._apt("apt-get", "update", what=f"Debian {self.suite}: package list")
         self._updated = True
 
     def _apt(self, program: str, *arguments: str, what: str | None = None, directory: Path | None = None) -> str:

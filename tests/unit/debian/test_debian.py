@@ -1,8 +1,10 @@
 """Fetching Debian's packages with a private apt root: what is asked of apt, and how failures are told."""
 
+import concurrent.futures
 import lzma
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,21 @@ def test_kernel_is_fetched_once_from_the_own_mirror_with_signatures_checked(fake
     assert "download linux-image-6.0-s390x" in calls
     debian.DebianArchive("trixie", cache=tmp_path).kernel()
     assert fake_apt.read_text() == calls, "a second run asks apt for nothing"
+
+
+def test_two_processes_fetch_once(fake_apt: Path, tmp_path: Path) -> None:
+    first, second = (debian.DebianArchive("trixie", cache=tmp_path) for _ in range(2))
+    made = []
+
+    def fill(place: Path) -> None:
+        made.append(place)
+        time.sleep(0.2)
+        (place / "content").touch()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        places = [pool.submit(archive.directory, "thing", fill) for archive in (first, second)]
+    assert len(made) == 1
+    assert all((place.result() / "content").exists() for place in places)
 
 
 def test_kernel_that_the_mirror_lists_and_has_not_gives_way_to_the_newest_it_has(
