@@ -32,6 +32,19 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(linked), f"{target} in {page}"
 
 
+def test_the_sources_name_no_page_that_is_absent() -> None:
+    sources = [
+        path for folder in ("src", "benchmarks", "boot", "plugin", "tools") for path in (REPOSITORY / folder).rglob("*")
+    ]
+    named = {
+        (page, str(path.relative_to(REPOSITORY)))
+        for path in sources
+        if path.suffix in {".py", ".c", ".S", ""} and path.is_file()
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(errors="replace"))
+    }
+    assert {item for item in named if not (REPOSITORY / item[0]).exists()} == set()
+
+
 def test_the_readme_names_every_command() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     assert [name for name in COMMANDS if f"zseal {name}" not in readme] == []
