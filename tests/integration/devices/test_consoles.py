@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -136,15 +137,24 @@ def test_input_from_a_pipe_is_typed(seal: Seal, machine: Machine) -> None:
         assert process.wait(SECONDS) == 0
 
 
-def test_diagnoses_end_a_run(seal: Seal, machine: Machine, tmp_path: Path) -> None:
+def test_disk_without_iommu_is_refused_by_the_guest_and_explained_at_the_end(
+    seal: Seal, machine: Machine, tmp_path: Path
+) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(1 << 20))
-    arguments = command(seal(), machine, "--disk", f"{disk},iommu=off", "--console", "stdio")
+    report = tmp_path / "report.json"
+    arguments = command(seal(), machine, "--disk", f"{disk},iommu=off", "--console", "stdio", "--report", str(report))
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         Terminal(process.stdout.fileno()).wait_for(b"@ready")
-        _, errors = process.communicate(b"poweroff -f\n", timeout=SECONDS)
+        output, errors = process.communicate(
+            b"[ -b /dev/vda ] || echo no $((40 + 2)) disk\npoweroff -f\n", timeout=SECONDS
+        )
+    assert b"no 42 disk" in output
     lines = errors.decode().splitlines()
     assert lines[-1] == "the guest powered off"
     assert lines[-2].startswith("diagnosis: the guest refused the virtio_blk device virtio0")
     assert "iommu_platform=on" in lines[-2]
+    (listed,) = json.loads(report.read_text())["diagnoses"]
+    assert listed["id"] == "virtio-without-iommu"
+    assert listed["hint"] in lines[-2]

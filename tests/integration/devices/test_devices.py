@@ -126,23 +126,6 @@ def test_synchronised_data_is_on_the_disk_when_the_machine_is_killed(
     assert disk.read_bytes()[7 * 512 :].startswith(b"before the power failed\n")
 
 
-def test_disk_without_iommu_is_refused_by_the_guest_and_explained(seal: Seal, machine: Machine, tmp_path: Path) -> None:
-    disk = tmp_path / "disk.img"
-    disk.write_bytes(bytes(MIB))
-    with Guest(seal(), machine=machine, memory=512 * MIB, disks=[Disk(str(disk), iommu=False)], timeout=300) as guest:
-        ready(guest)
-        assert "no disk" in run(guest, "[ -b /dev/vda ] || echo no disk")
-        power_off(guest)
-    (found,) = guest.diagnoses
-    assert found.id == "virtio-without-iommu"
-    assert "virtio_blk device virtio0" in found.message
-    listed = guest.report["diagnoses"]
-    assert isinstance(listed, list)
-    assert isinstance(listed[0], dict)
-    assert listed[0]["id"] == "virtio-without-iommu"
-    assert listed[0]["hint"] == found.hint
-
-
 def test_full_bounce_buffers_are_explained_with_a_pool_that_suffices(
     seal: Seal, machine: Machine, tmp_path: Path
 ) -> None:
