@@ -18,6 +18,8 @@ from zseal.domain.fix import fix_bytes
 from zseal.domain.launch.connection import Connection
 from zseal.domain.launch.translate import translate
 from zseal.domain.model import Domain
+from zseal.engine.qemu.commandline import cpu_model
+from zseal.engine.qemu.process import find_program, program_version
 
 COUNT = 200
 BATCHES = 10
@@ -35,21 +37,25 @@ def _generator() -> ModuleType:
     return module
 
 
-def _devices(command_line: str) -> list[str]:
+def _given(command_line: list[str], wanted: str) -> list[str]:
+    """What QEMU was given behind each option ``wanted``."""
+    return [after for option, after in itertools.pairwise(command_line) if option == wanted]
+
+
+def _devices(command_line: list[str]) -> list[str]:
     """The virtio devices on QEMU's command line, each as QEMU got it."""
-    arguments = command_line.split("\0")
-    given = [after for option, after in itertools.pairwise(arguments) if option == "-device"]
+    given = _given(command_line, "-device")
     return [device for device in given if re.search(r"virtio-[a-z0-9-]+-ccw|vhost-vsock-ccw", device)]
 
 
-def _started_devices(connection: Connection, document: Document) -> list[str]:
-    """Start the domain paused and return the virtio devices of its QEMU, which is killed then."""
+def _started(connection: Connection, document: Document) -> list[str]:
+    """Start the domain paused and return the command line of its QEMU, which is killed then."""
     paused = connection.libvirt.VIR_DOMAIN_START_PAUSED
     domain = connection.handle.createXML(document.data.decode(), paused)  # type: ignore[attr-defined]
     assert connection.root is not None
     pid = int((connection.root / "run" / "qemu" / f"{domain.name()}.pid").read_text())
     try:
-        return _devices(Path(f"/proc/{pid}/cmdline").read_text())
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     finally:
         os.kill(pid, signal.SIGKILL)  # libvirt's own way to end it takes two seconds
 
@@ -67,7 +73,9 @@ def test_libvirt_starts_generated_domains_with_every_virtio_device_covered(
         # the memory is never touched, but this computer may have less; locking it needs rights
         small = re.sub(rb"unit='MiB'>\d+<", b"unit='MiB'>128<", fixed).replace(b"<locked/>", b"")
         document = translate(Document("generated", small), image=image, user_network=True).document
-        devices = _started_devices(connection, document)
+        command_line = _started(connection, document)
+        assert _given(command_line, "-cpu") == [cpu_model(program_version(find_program()))]
+        devices = _devices(command_line)
         model = Domain(document)
         assert len(devices) == len(model.virtio), f"seed {seed}: {devices}"
         for device in devices:
@@ -83,5 +91,5 @@ def test_an_uncovered_device_would_be_seen(connection: Connection, disk: Path, t
     raw = raw.replace(b"/var/lib/libvirt/images/se-guest.qcow2", str(disk).encode()).replace(b"qcow2", b"raw")
     raw = raw.replace(b" cache='none' io='native'", b"").replace(b"'GiB'>4", b"'MiB'>128")
     document = translate(Document("x", raw), image=image, user_network=True).document
-    devices = _started_devices(connection, document)
+    devices = _devices(_started(connection, document))
     assert ['"iommu_platform":true' in device for device in devices] == [True, False]

@@ -26,10 +26,10 @@ from zseal.domain.edits import (
 )
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.coverage import cover, write_out
-from zseal.engine.qemu.commandline import fixed_memory_size
+from zseal.engine.qemu.commandline import fixed_memory_size, wrong_features
+from zseal.engine.qemu.process import find_program, program_version
 from zseal.errors import InputError
 
-MAXIMUM_CPU = "<cpu mode='maximum'/>"
 _NOT_FOR_USER_NETWORK = ("source", "target", "virtualport", "bandwidth", "filterref", "backend", "vlan", "port")
 
 
@@ -170,17 +170,25 @@ def _machine(translation: _Translation) -> None:
 
 
 def _processor(translation: _Translation) -> None:
+    maximum = _maximum_cpu()
     cpu = translation.root.find("cpu")
     if cpu is None:
         anchor = translation.root.find("os")
-        translation.edit([translation.insert(translation.root, MAXIMUM_CPU, after=anchor)])
+        translation.edit([translation.insert(translation.root, maximum, after=anchor)])
         return
     model = cpu.find("model")
     name = model.value if model is not None else cpu.get("mode", "the default")
     translation.edit(
-        [replace_element(translation.document, cpu, MAXIMUM_CPU)],
+        [replace_element(translation.document, cpu, maximum)],
         f"CPU model maximum instead of {name}: zseal adds the facilities 158 and 161 itself",
     )
+
+
+def _maximum_cpu() -> str:
+    """Return the element for all that this computer's QEMU can do right."""
+    off = wrong_features(program_version(find_program()))
+    features = "".join(f"<feature policy='disable' name='{name}'/>" for name in off)
+    return f"<cpu mode='maximum'>{features}</cpu>" if features else "<cpu mode='maximum'/>"
 
 
 def _emulator(translation: _Translation) -> None:

@@ -31,13 +31,18 @@ def fixed_memory_size(size: int) -> int:
     return -(-size // increment) * increment
 
 
-def cpu_model(version: tuple[int, int] | None) -> str:
-    """Return the CPU for a QEMU of ``version``: all that it can, but vector instructions where they compute wrongly.
+def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
+    """Return the CPU features that a QEMU of ``version`` computes wrongly: vector instructions before 10.0.
 
     VECTOR CHECKSUM of QEMU 7.2 gives wrong sums, and Linux checks TCP with it since 6.9: no connection is accepted.
     10.0 is known to be right. A kernel that can't do without vectors says so, and there is ``-- -cpu max`` for it.
     """
-    return "max" if version is None or version >= _VECTORS_RIGHT else "max,vx=off,vxeh=off"
+    return () if version is None or version >= _VECTORS_RIGHT else ("vx", "vxeh")
+
+
+def cpu_model(version: tuple[int, int] | None) -> str:
+    """Return the CPU for a QEMU of ``version``: all that it can do right."""
+    return ",".join(("max", *(f"{feature}=off" for feature in wrong_features(version))))
 
 
 @dataclasses.dataclass(frozen=True)
