@@ -101,9 +101,9 @@ def test_debian_lives_as_a_protected_guest(debian: Debian, server: int, tmp_path
         )
         assert re.fullmatch(r"[0-9a-f]{32}", shell.run("cat /etc/machine-id"))
 
-        shell.run(f"echo {data} > kept && sync kept && echo unsynced > /dev/shm/x")
+        shell.run(f"echo {data} > /srv/kept && sync /srv/kept && echo unsynced > /dev/shm/x")
         shell.run("echo 3 > /proc/sys/vm/drop_caches")
-        assert shell.run("sha256sum < kept").split()[0] == hashlib.sha256(f"{data}\n".encode()).hexdigest()
+        assert shell.run("sha256sum < /srv/kept").split()[0] == hashlib.sha256(f"{data}\n".encode()).hexdigest()
         assert "copied" in shell.run("dd if=/dev/urandom of=large bs=1M count=16 conv=fsync 2>&1")
 
         fetch = f"exec 3<>/dev/tcp/10.0.2.2/{server} && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3 > page"
@@ -116,7 +116,7 @@ def test_debian_lives_as_a_protected_guest(debian: Debian, server: int, tmp_path
     assert result.outcome is Outcome.POWEROFF
     assert guest.diagnoses == ()
     assert guest.report["boots"] == 1
-    assert read_from_disk(disk, "/root/kept") == f"{data}\n".encode()
+    assert read_from_disk(disk, "/srv/kept") == f"{data}\n".encode()
     subprocess.run(["e2fsck", "-fn", partition(disk, tmp_path)], check=True, capture_output=True)
     assert digest(debian.built.disk) == before, "the cached disk is as it was"
 
