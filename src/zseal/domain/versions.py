@@ -32,10 +32,6 @@ class Target:
         """Whether the libvirt aimed at is as new as ``since``."""
         return self.libvirt is None or self.libvirt >= since
 
-    def qemu_has(self, since: Version) -> bool:
-        """Whether the QEMU aimed at is as new as ``since``."""
-        return self.qemu is None or self.qemu >= since
-
 
 def parse_targets(texts: Iterable[str]) -> Target:
     """Read ``libvirt-9.0.0`` and ``qemu-7.2``; a bare version means libvirt. Raises UsageError for anything else."""

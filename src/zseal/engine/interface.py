@@ -215,11 +215,6 @@ class Engine(abc.ABC):
     def memory(self) -> Storage:
         """The machine's main storage, absolute addresses from 0; the same bytes that the CPUs see."""
 
-    @property
-    @abc.abstractmethod
-    def cpu_count(self) -> int:
-        """The number of CPUs."""
-
     @abc.abstractmethod
     def statistics(self) -> dict[str, int | float | str]:
         """Return what the engine counts about itself, for reports."""

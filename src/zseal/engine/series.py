@@ -86,11 +86,6 @@ class SeriesHook:
         self._series: Series | None = None
         self._kept: tuple[object, ...] = ()
 
-    @property
-    def begun(self) -> bool:
-        """Whether there is a series."""
-        return self._series is not None
-
     def begin(self, series: Series, *, instruction: int, operand: int, address: int, block: int) -> None:
         """Answer calls of ``series`` from now on, until :meth:`end`.
 

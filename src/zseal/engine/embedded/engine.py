@@ -85,11 +85,6 @@ class EmbeddedEngine(Engine):
         """The guest's RAM."""
         return self._memory
 
-    @property
-    def cpu_count(self) -> int:
-        """The number of CPUs."""
-        return self._cpus
-
     def statistics(self) -> dict[str, int | float | str]:
         """Return Unicorn's version, the traps handled and the slices executed."""
         machine = self._machine

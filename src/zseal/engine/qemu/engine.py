@@ -81,11 +81,6 @@ class QemuEngine(Engine):
         """The guest's RAM."""
         return self._memory
 
-    @property
-    def cpu_count(self) -> int:
-        """The number of CPUs."""
-        return self._config.cpus
-
     def statistics(self) -> dict[str, int | float | str]:
         """Return QEMU's version, the stops at breakpoints and the round trips to the gdb stub."""
         machine = self._machine
