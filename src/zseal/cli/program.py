@@ -47,7 +47,7 @@ def _wrong_usage(error: Exception) -> str:
     message: str = error.format_message() if hasattr(error, "format_message") else str(error)
     if message.startswith("Usage:"):
         return message  # the help of a group that was called without a command
-    message = " ".join(message.split()).rstrip(".")
+    message = " ".join(message.split()).rstrip(".").replace(": Value error, ", ": ")  # as typer begins some
     context = getattr(error, "ctx", None)
     hint = f"; see {context.command_path} --help" if context else ""
     return f"error: {message[:1].lower()}{message[1:]}{hint}"

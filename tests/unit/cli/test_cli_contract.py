@@ -82,6 +82,14 @@ def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str], a
     assert "frobnicate" in err
 
 
+def test_a_choice_that_does_not_exist_names_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "run", "x", "--machine", "m", "--io-policy", "none")
+    assert code == 2
+    assert err == (
+        "error: invalid value for '--io-policy': 'none' is not one of 'enforce', 'audit', 'off'; see zseal run --help\n"
+    )
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--version")
     assert code == 0
