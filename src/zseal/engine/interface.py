@@ -156,12 +156,16 @@ class StopKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """The end of a machine; a panic comes with the ``cpu`` and the ``psw`` it stopped with where they are known."""
+    """The end of a machine; a panic comes with the ``cpu`` and the ``psw`` it stopped with where they are known.
+
+    ``missed_call`` is the virtual address of an ultravisor call that nobody completed and that the panic came from.
+    """
 
     kind: StopKind
     detail: str = ""
     cpu: int | None = None
     psw: Psw | None = None
+    missed_call: int | None = None
 
 
 class Console(enum.Enum):

@@ -101,6 +101,18 @@ def _pool_full(match: Match) -> tuple[str, str]:
     )
 
 
+def _missed_call(match: Match) -> tuple[str, str]:
+    return _about_missed_call(int(match["address"], 16))
+
+
+def _about_missed_call(address: int) -> tuple[str, str]:
+    return (
+        f"zseal missed an ultravisor call of the guest's kernel at {address:#x}, so its instruction, UVC, ended in an "
+        "operation exception there as an unknown one",
+        "this is a fault of zseal, not of the image: report it with the kernel's version, and try another kernel",
+    )
+
+
 PATTERNS: Sequence[Pattern] = (
     Pattern(
         "virtio-without-iommu",
@@ -123,6 +135,10 @@ PATTERNS: Sequence[Pattern] = (
         re.compile(r"Missing facilities: (?P<list>\d{1,4}(?:[,-]\d{1,4}){0,40})"),
         _facilities_missing,
     ),
+    # The interrupted instruction in the code that a kernel prints of itself.
+    Pattern(
+        "missed-call", re.compile(r"[#*](?P<address>[0-9a-f]{16}): ?b9a4[0-9a-f]{4}\b"), _missed_call, key=("address",)
+    ),
 )
 
 
@@ -134,6 +150,11 @@ def never_protected() -> Diagnosis:
         "seal it with zseal image create and install the result with zipl; remove older boot entries",
         "",
     )
+
+
+def missed_call(address: int) -> Diagnosis:
+    """The guest's kernel ended because of the UVC at virtual ``address``, which firmware had to complete."""
+    return Diagnosis("missed-call", *_about_missed_call(address), "")
 
 
 def kernel_unaware() -> Diagnosis:
@@ -194,7 +215,9 @@ class ConsoleWatch:
             self._found[key] = dataclasses.replace(known, count=known.count + 1)
         elif len(self._found) < _KIND_LIMIT:
             message, hint = pattern.explain(match)
-            self._found[key] = Diagnosis(pattern.id, message, hint, "".join(filter(str.isprintable, line)).strip())
+            self._found[key] = Diagnosis(
+                pattern.id, message, hint, "".join(filter(str.isprintable, line.replace("\t", " "))).strip()
+            )
 
 
 def _extend(rest: bytearray, data: bytes) -> None:

@@ -10,7 +10,7 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
 from zseal.errors import ZsealError
-from zseal.host.diagnosis import ConsoleWatch, Diagnosis, kernel_unaware, never_protected
+from zseal.host.diagnosis import ConsoleWatch, Diagnosis, kernel_unaware, missed_call, never_protected
 from zseal.host.firmware import Firmware
 from zseal.host.guest_events import (
     ConsoleOutput,
@@ -95,15 +95,19 @@ class Session:
         """Known failures that the guest's console, and at the end its whole run, told of so far."""
         return (*self._watch.diagnoses, *self._about_run)
 
-    def _judge_run(self, outcome: Outcome) -> list[Diagnosis]:
-        """Return what is to be said about the whole run of a guest that ended with ``outcome``."""
+    def _judge_run(self, outcome: Outcome, stop: Stop) -> list[Diagnosis]:
+        """Return what is to be said about the whole run of a guest that ended with ``outcome``, after ``stop``."""
         if self._vmm is None or outcome not in (Outcome.POWEROFF, Outcome.PANIC, Outcome.IO_VIOLATION):
             return []  # it may not have come far
         if not self._ever_protected:
             return [never_protected()]
+        missed = any(found.id == "missed-call" for found in self._watch.diagnoses)
+        if stop.missed_call is not None and not missed:
+            return [missed_call(stop.missed_call)]
         called = self._vmm.ultravisor.snapshot().calls
         # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
-        return [kernel_unaware()] if called.get("QUI") and not called.get("SET_SHARED_ACCESS") else []
+        unaware = called.get("QUI") and not called.get("SET_SHARED_ACCESS") and not missed
+        return [kernel_unaware()] if unaware else []
 
     @property
     def paused(self) -> bool:
@@ -252,7 +256,7 @@ class Session:
         except (ZsealError, ProgramInterruption) as error:
             self.result = Result(Outcome.FAILED, str(error))
         self._watch.finish()
-        self._about_run = self._judge_run(self.result.outcome)
+        self._about_run = self._judge_run(self.result.outcome, stop)
         self.report = self._report.finish(
             self.result, self._events.seconds(), self._engine, self._vmm, diagnoses=self.diagnoses
         )

@@ -73,6 +73,26 @@ def test_each_device_is_told_once_and_counted() -> None:
     ]
 
 
+@pytest.mark.parametrize("mark", ["#", "*"])
+def test_ultravisor_call_that_ended_in_an_oops_is_named(mark: str) -> None:
+    (found,) = diagnose(
+        b"[    7.29] Krnl Code: 000003ff7e628462: 4110f108\t\tla\t%r1,264(%r15)\r\n"
+        + f"[    7.29]           {mark}000003ff7e628466: b9a40021\t\tuvc\t%r2,%r1,0\r\n".encode()
+        + b"[    7.29]           >000003ff7e62846a: b2220000\t\tipm\t%r0\r\n"
+    )
+    assert found.id == "missed-call"
+    assert "at 0x3ff7e628466," in found.message
+    assert found.line.endswith("b9a40021  uvc %r2,%r1,0")
+
+
+def test_oops_near_an_ultravisor_call_is_another_matter() -> None:
+    assert not diagnose(
+        b"[    7.29]            000003ff7e628462: b9a40021\t\tuvc\t%r2,%r1,0\r\n"
+        b"[    7.29]           #000003ff7e628466: e3b0f0b00004\tlg\t%r11,176(%r15)\r\n"
+        b"[    7.29]           >000003ff7e62846c: b9a40021\t\tuvc\t%r2,%r1,0\r\n"
+    )
+
+
 def test_terminal_sequences_do_not_hide_a_line() -> None:
     assert diagnose(b"\x1b[1;31mvirtio_rng virtio2: \x1b[0mdevice must provide VIRTIO_F_ACCESS_PLATFORM")
 

@@ -11,7 +11,7 @@ from zseal.arch.psw import DAT, MASK_64BIT, PROBLEM_STATE, Psw
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.programcheck import InterruptedCpu, find_handler
+from zseal.engine.qemu.programcheck import InterruptedCpu, find_handler, missed_call
 
 BASE = 0x3FFE0000000  # virtual address of the kernel
 AT = 2 * MIB  # its absolute address
@@ -168,3 +168,36 @@ def test_a_completed_call_returns_from_the_handler(memory: SharedMemory) -> None
 )
 def test_other_exceptions_are_left_to_the_kernel(memory: SharedMemory, mask: int, code: bytes) -> None:
     assert InterruptedCpu(interrupted(memory, mask, code), memory).uvc() is None
+
+
+UVC_AT = 0x200000
+
+
+def ended_by(
+    memory: SharedMemory, *, code: int = 1, mask: int = DAT | MASK_64BIT, address: int = UVC_AT + 4
+) -> int | None:
+    """What is made of a CPU whose lowcore tells of a program interruption."""
+    cpu = HandlerCpu()
+    memory.write(cpu.prefix, bytes(0x200))
+    memory.write(cpu.prefix + 0x8E, code.to_bytes(2, "big"))
+    memory.write(cpu.prefix + 0x150, mask.to_bytes(8, "big") + address.to_bytes(8, "big"))
+    memory.write(UVC_AT, bytes.fromhex("b9a40034 b2220050"))
+    return missed_call(cpu, memory)
+
+
+def test_ultravisor_call_that_a_kernel_ended_by_is_found_in_its_lowcore(memory: SharedMemory) -> None:
+    assert ended_by(memory) == UVC_AT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"code": 0x10},  # a page fault
+        {"address": UVC_AT + 8},  # of the instruction behind it
+        {"mask": DAT | MASK_64BIT | PROBLEM_STATE},  # a program's
+        {"mask": MASK_64BIT},
+        {"address": 1 << 40},  # nothing is there
+    ],
+)
+def test_other_ends_are_no_missed_calls(memory: SharedMemory, change: dict[str, int]) -> None:
+    assert ended_by(memory, **change) is None

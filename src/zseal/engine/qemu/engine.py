@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable
 
 from zseal.arch.psw import WAIT, Psw
@@ -23,6 +24,7 @@ from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.notify import Notifications
+from zseal.engine.qemu.programcheck import missed_call
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.traps import Traps
@@ -324,7 +326,20 @@ class QemuEngine(Engine):
         if wants_reset(event):
             self._reset()
         elif (stop := end_of(event)) is not None:
-            self._finish(stop)
+            self._finish(self._explained(stop))
+
+    def _explained(self, stop: Stop) -> Stop:
+        """Tell of a panic whether it came from an ultravisor call that was missed."""
+        gdb, registers = self._started().gdb, self._registers
+        if stop.kind is not StopKind.PANIC or stop.cpu is None or gdb is None or registers is None:
+            return stop
+        thread = stop.cpu + 1
+        with contextlib.suppress(EngineError):  # QEMU may be gone by now
+            if gdb.running:
+                gdb.wait()
+            cpu = QemuCpu(gdb, registers, self._memory, thread, self._prefixes.get(thread, 0))
+            return dataclasses.replace(stop, missed_call=missed_call(cpu, self._memory))
+        return stop
 
     def _reset(self) -> None:
         """The guest asked for a reset and stands still: drop protection, then let QEMU do it."""

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from zseal.arch.dat import CpuMemory
+from zseal.arch.dat import CpuMemory, translate
+from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import Storage
 from zseal.engine.errors import EngineError
@@ -32,6 +33,9 @@ _RETURN = 14
 _PSW_OFFSET, _GR_OFFSET, _SIZE = 8, 24, 152
 _UVC_LENGTH = 4
 _UVC_OPCODE = b"\xb9\xa4"
+# The lowcore (Principles of Operation, "Assigned Storage Locations").
+_LOWCORE_SIZE, _PROGRAM_CODE, _PROGRAM_OLD_PSW = 0x200, 0x8E, 0x150
+_HOME_SPACE = 13  # the control register of the address space that Linux keeps its kernel in
 
 
 def find_handler(storage: Storage, ranges: Iterable[tuple[int, int, int]]) -> int | None:
@@ -71,6 +75,28 @@ def _handlers(words: npt.NDArray[np.uint64], low: int, high: int) -> list[int]:
         if inside and distinct and same and unassigned >= _UNASSIGNED_LEAST:
             found.append(int(table[_OPERATION]))
     return found
+
+
+def missed_call(cpu: Cpu, storage: Storage) -> int | None:
+    """Return where the kernel on ``cpu`` made the UVC that its last program interruption was for.
+
+    None where that was another exception, or one of another instruction. With such a UVC the kernel reports an unknown
+    instruction, and most often ends.
+    """
+    lowcore = storage.read(cpu.prefix, _LOWCORE_SIZE)
+    code, mask, address = (
+        int.from_bytes(lowcore[at : at + length], "big")
+        for at, length in ((_PROGRAM_CODE, 2), (_PROGRAM_OLD_PSW, 8), (_PROGRAM_OLD_PSW + 8, 8))
+    )
+    old = Psw(mask, address).advanced(-_UVC_LENGTH)
+    if code != _OPERATION or old.problem_state or not old.dat:
+        return None
+    try:
+        place = translate(storage, cpu.cr(_HOME_SPACE), old.address, prefix=cpu.prefix)
+        opcode = storage.read(place, len(_UVC_OPCODE))
+    except (ProgramInterruption, EngineError):
+        return None
+    return old.address if opcode == _UVC_OPCODE else None
 
 
 class InterruptedCpu:
