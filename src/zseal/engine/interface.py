@@ -155,17 +155,26 @@ class StopKind(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class Interrupted:
+    """A program interruption of a guest's kernel: its ``code``, and the ``instruction`` at virtual ``address``."""
+
+    code: int
+    address: int
+    instruction: bytes
+
+
+@dataclasses.dataclass(frozen=True)
 class Stop:
     """The end of a machine; a panic comes with the ``cpu`` and the ``psw`` it stopped with where they are known.
 
-    ``missed_call`` is the virtual address of an ultravisor call that nobody completed and that the panic came from.
+    ``interrupted`` is the last program interruption of that CPU, where its kernel stopped because of an instruction.
     """
 
     kind: StopKind
     detail: str = ""
     cpu: int | None = None
     psw: Psw | None = None
-    missed_call: int | None = None
+    interrupted: Interrupted | None = None
 
 
 class Console(enum.Enum):

@@ -11,7 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from zseal.arch import instructions
+from zseal.arch.interruption import ProgramCode
 from zseal.arch.storage import MIB
+from zseal.engine.interface import Interrupted
 
 SLOT = 2048
 """Bytes of a SWIOTLB slot (IO_TLB_SIZE of Linux)."""
@@ -113,6 +116,23 @@ def _about_missed_call(address: int) -> tuple[str, str]:
     )
 
 
+_WITH_CLEAR = (
+    "run echo 1 > /sys/firmware/reipl/ccw/clear in the guest after each boot, and it asks for a re-IPL with clear "
+    "(subcode 3), which protected guests have"
+)
+_NOT_INSIDE = "only a guest that is not protected may ask for it"
+_REFUSED_FUNCTIONS = {
+    None: (
+        "a re-IPL without clear and stopped (most likely: DIAGNOSE 0x308 subcode 4, Linux' reboot from a disk)",
+        _WITH_CLEAR,
+    ),
+    4: ("a re-IPL without clear (DIAGNOSE 0x308 subcode 4)", _WITH_CLEAR),
+    8: ("a new protected start (DIAGNOSE 0x308 subcode 8)", _NOT_INSIDE),
+    9: ("the parameters of its protected start (DIAGNOSE 0x308 subcode 9)", _NOT_INSIDE),
+    10: ("a new protected start (DIAGNOSE 0x308 subcode 10)", _NOT_INSIDE),
+}
+"""What a refused function of DIAGNOSE 0x308 is, and what to do, by subcode."""
+
 PATTERNS: Sequence[Pattern] = (
     Pattern(
         "virtio-without-iommu",
@@ -152,9 +172,24 @@ def never_protected() -> Diagnosis:
     )
 
 
-def missed_call(address: int) -> Diagnosis:
-    """The guest's kernel ended because of the UVC at virtual ``address``, which firmware had to complete."""
-    return Diagnosis("missed-call", *_about_missed_call(address), "")
+def refused_function(subcode: int | None, count: int = 1) -> Diagnosis:
+    """A protected guest asked ``count`` times for a function of DIAGNOSE 0x308 that it has not; None: it stopped there.
+
+    Who sees only that it stopped does not know for which function.
+    """
+    what, hint = _REFUSED_FUNCTIONS.get(subcode, (f"function {subcode} of DIAGNOSE 0x308", _NOT_INSIDE))
+    message = f"the guest asked for {what}: protected guests have no such function (specification exception)"
+    return Diagnosis("diag308-refused", message, hint, "", count)
+
+
+def explain_end(last: Interrupted) -> Diagnosis | None:
+    """Return why a protected guest's kernel stopped whose last program interruption was ``last``; None: not known."""
+    instruction = instructions.classify(last.instruction)
+    if last.code == ProgramCode.OPERATION and instruction is instructions.Pattern.UVC:
+        return Diagnosis("missed-call", *_about_missed_call(last.address), "")
+    if last.code == ProgramCode.SPECIFICATION and instruction is instructions.Pattern.DIAG_308:
+        return refused_function(None)
+    return None
 
 
 def kernel_unaware() -> Diagnosis:

@@ -8,6 +8,7 @@ ultravisor's, which lets a protected guest do less. Policy only: what protecting
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from typing import Protocol
 
 from zseal.arch.dat import CpuMemory
@@ -99,6 +100,8 @@ class Firmware:
         self._block: bytes | None = None
         self.complaint = ""
         """What was wrong with the parameter block that was last refused."""
+        self.refused: Counter[int] = Counter()
+        """How often a protected guest asked for functions of DIAGNOSE 0x308 that it has not, by subcode."""
 
     def reset(self) -> None:
         """The machine was reset: the parameter block of the last start is forgotten."""
@@ -179,6 +182,8 @@ class Firmware:
         return Answer.DONE
 
     def _diag_308_inside(self, cpu: Cpu, subcode: int) -> Answer:
+        if subcode in _REFUSED_INSIDE:
+            self.refused[subcode] += 1
         if subcode in _REFUSED_INSIDE or subcode > 0xFFFF:
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
         if subcode in (Subcode.MODIFIED_CLEAR, Subcode.LOAD_NORMAL):

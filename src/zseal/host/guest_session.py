@@ -10,7 +10,7 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
 from zseal.errors import ZsealError
-from zseal.host.diagnosis import ConsoleWatch, Diagnosis, kernel_unaware, missed_call, never_protected
+from zseal.host.diagnosis import ConsoleWatch, Diagnosis, explain_end, kernel_unaware, never_protected, refused_function
 from zseal.host.firmware import Firmware
 from zseal.host.guest_events import (
     ConsoleOutput,
@@ -92,8 +92,9 @@ class Session:
 
     @property
     def diagnoses(self) -> Sequence[Diagnosis]:
-        """Known failures that the guest's console, and at the end its whole run, told of so far."""
-        return (*self._watch.diagnoses, *self._about_run)
+        """Known failures that the guest's console, its requests, and at the end its whole run, told of so far."""
+        refused = {} if self._firmware is None else self._firmware.refused
+        return (*self._watch.diagnoses, *(refused_function(*item) for item in refused.copy().items()), *self._about_run)
 
     def _judge_run(self, outcome: Outcome, stop: Stop) -> list[Diagnosis]:
         """Return what is to be said about the whole run of a guest that ended with ``outcome``, after ``stop``."""
@@ -101,12 +102,13 @@ class Session:
             return []  # it may not have come far
         if not self._ever_protected:
             return [never_protected()]
-        missed = any(found.id == "missed-call" for found in self._watch.diagnoses)
-        if stop.missed_call is not None and not missed:
-            return [missed_call(stop.missed_call)]
+        known = {found.id for found in self.diagnoses}
+        end = None if stop.interrupted is None else explain_end(stop.interrupted)
+        if end is not None and end.id not in known:
+            return [end]
         called = self._vmm.ultravisor.snapshot().calls
         # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
-        unaware = called.get("QUI") and not called.get("SET_SHARED_ACCESS") and not missed
+        unaware = called.get("QUI") and not called.get("SET_SHARED_ACCESS") and "missed-call" not in known
         return [kernel_unaware()] if unaware else []
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,8 @@ count=$($b dd if=/dev/vda bs=1 skip=512 count=1 2>/dev/null)
 [ "$count" = 2 ] && $b poweroff -f
 echo 2 | $b dd of=/dev/vda bs=1 seek=512 count=1 conv=fsync 2>/dev/null
 # A kernel that was loaded from a disk asks for a re-IPL without clear unless told otherwise: not in a protected guest.
-echo 1 > /sys/firmware/reipl/ccw/clear
+clear=$($b dd if=/dev/vda bs=1 skip=513 count=1 2>/dev/null)
+[ "$clear" = N ] || echo 1 > /sys/firmware/reipl/ccw/clear
 $b reboot -f
 """
 
@@ -157,6 +159,26 @@ def test_linux_boots_from_disk_and_again_after_a_reboot(disks: Disks) -> None:
     assert guest.report["protected"] is True
     assert guest.report["image"] is None
     assert guest.report["boot_disk"] == str(disks.linux)
+
+
+def test_reboot_without_clear_stops_linux_and_is_explained(disks: Disks, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    shutil.copyfile(disks.linux, disk)
+    with disk.open("r+b") as bytes_of_disk:
+        bytes_of_disk.seek(512)
+        bytes_of_disk.write(b"1N")
+    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disk))], timeout=300) as guest:
+        text = console(guest)
+    assert guest.result is not None
+    assert guest.result.outcome is Outcome.PANIC, text
+    assert "@guest 1" in text
+    (found,) = guest.diagnoses
+    assert found.id == "diag308-refused"
+    assert "echo 1 > /sys/firmware/reipl/ccw/clear" in found.hint
+    listed = guest.report["diagnoses"]
+    assert isinstance(listed, list)
+    assert isinstance(listed[0], dict)
+    assert listed[0]["message"] == found.message
 
 
 def test_installed_image_of_another_machine_is_refused(disks: Disks) -> None:

@@ -121,11 +121,19 @@ def test_a_second_cpu_finds_its_control_block_through_its_own_prefix(start: Star
 
 
 def test_a_protected_guest_may_use_few_functions_of_diagnose_308(start: Start) -> None:
-    lines = lines_of(start("diag=2 diag=4 diag=7 diag=8 diag=9 diag=10 diag=6"))
+    guest = start("diag=2 diag=4 diag=7 diag=8 diag=9 diag=a diag=4 diag=6")
+    lines = lines_of(guest)
     assert lines == [
-        *[f"diag 308 subcode {code} program=0006" for code in (2, 4, 7, 8, 9, 10)],
+        *[f"diag 308 subcode {code} program=0006" for code in "24789a4"],
         "diag 308 subcode 6 response=0102",
     ]
+    assert [(found.id, found.count) for found in guest.diagnoses] == [
+        ("diag308-refused", count) for count in (2, 1, 1, 1, 1)
+    ]
+    assert "subcode 4" in guest.diagnoses[0].message
+    listed = guest.report["diagnoses"]
+    assert isinstance(listed, list)
+    assert len(listed) == 5
 
 
 @pytest.mark.parametrize("subcode", [0, 1])

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zseal.host.diagnosis import SLOT, ConsoleWatch, Diagnosis
+from zseal.engine.interface import Interrupted
+from zseal.host.diagnosis import SLOT, ConsoleWatch, Diagnosis, explain_end, refused_function
 
 NO_IOMMU = b"[    2.345678] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM\r\n"
 FULL = (
@@ -83,6 +84,35 @@ def test_ultravisor_call_that_ended_in_an_oops_is_named(mark: str) -> None:
     assert found.id == "missed-call"
     assert "at 0x3ff7e628466," in found.message
     assert found.line.endswith("b9a40021  uvc %r2,%r1,0")
+
+
+UVC, DIAG_308, OTHER = (bytes.fromhex(code) for code in ("b9a40034", "834a0308", "83020044"))
+
+
+@pytest.mark.parametrize(
+    ("code", "instruction", "expected"),
+    [
+        (1, UVC, "missed-call"),
+        (6, DIAG_308, "diag308-refused"),
+        (6, UVC, None),
+        (1, DIAG_308, None),
+        (6, OTHER, None),
+        (1, b"\0\0", None),
+    ],
+)
+def test_instruction_that_a_kernel_stopped_at_is_explained(code: int, instruction: bytes, expected: str | None) -> None:
+    found = explain_end(Interrupted(code, 0x3FFE0001234, instruction))
+    assert (found.id if found is not None else None) == expected
+
+
+def test_refused_reipl_comes_with_its_remedy() -> None:
+    for subcode in (None, 4):
+        found = refused_function(subcode)
+        assert "re-IPL without clear" in found.message
+        assert "subcode 4" in found.message
+        assert "echo 1 > /sys/firmware/reipl/ccw/clear" in found.hint
+    assert "function 7 of DIAGNOSE 0x308" in refused_function(7).message
+    assert "reipl" not in refused_function(10).hint
 
 
 def test_oops_near_an_ultravisor_call_is_another_matter() -> None:

@@ -10,8 +10,9 @@ import pytest
 from zseal.arch.psw import DAT, MASK_64BIT, PROBLEM_STATE, Psw
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
+from zseal.engine.interface import Interrupted
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.programcheck import InterruptedCpu, find_handler, missed_call
+from zseal.engine.qemu.programcheck import InterruptedCpu, find_handler, last_interruption
 
 BASE = 0x3FFE0000000  # virtual address of the kernel
 AT = 2 * MIB  # its absolute address
@@ -170,34 +171,43 @@ def test_other_exceptions_are_left_to_the_kernel(memory: SharedMemory, mask: int
     assert InterruptedCpu(interrupted(memory, mask, code), memory).uvc() is None
 
 
-UVC_AT = 0x200000
+STOPPED_AT = 0x200000
+UVC, DIAG_308 = bytes.fromhex("b9a40034"), bytes.fromhex("834a0308")
 
 
 def ended_by(
-    memory: SharedMemory, *, code: int = 1, mask: int = DAT | MASK_64BIT, address: int = UVC_AT + 4
-) -> int | None:
+    memory: SharedMemory,
+    instruction: bytes = UVC,
+    /,
+    *,
+    code: int = 1,
+    length: int = 4,
+    mask: int = DAT | MASK_64BIT,
+    address: int = STOPPED_AT + 4,
+) -> Interrupted | None:
     """What is made of a CPU whose lowcore tells of a program interruption."""
     cpu = HandlerCpu()
     memory.write(cpu.prefix, bytes(0x200))
-    memory.write(cpu.prefix + 0x8E, code.to_bytes(2, "big"))
+    memory.write(cpu.prefix + 0x8C, length.to_bytes(2, "big") + code.to_bytes(2, "big"))
     memory.write(cpu.prefix + 0x150, mask.to_bytes(8, "big") + address.to_bytes(8, "big"))
-    memory.write(UVC_AT, bytes.fromhex("b9a40034 b2220050"))
-    return missed_call(cpu, memory)
+    memory.write(STOPPED_AT, instruction)
+    return last_interruption(cpu, memory)
 
 
-def test_ultravisor_call_that_a_kernel_ended_by_is_found_in_its_lowcore(memory: SharedMemory) -> None:
-    assert ended_by(memory) == UVC_AT
+def test_instruction_that_a_kernel_stopped_at_is_found_in_its_lowcore(memory: SharedMemory) -> None:
+    assert ended_by(memory) == Interrupted(1, STOPPED_AT, UVC)
+    assert ended_by(memory, DIAG_308, code=6) == Interrupted(6, STOPPED_AT, DIAG_308)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"code": 0x10},  # a page fault
-        {"address": UVC_AT + 8},  # of the instruction behind it
+        {"length": 0},
         {"mask": DAT | MASK_64BIT | PROBLEM_STATE},  # a program's
         {"mask": MASK_64BIT},
         {"address": 1 << 40},  # nothing is there
     ],
 )
-def test_other_ends_are_no_missed_calls(memory: SharedMemory, change: dict[str, int]) -> None:
+def test_other_interruptions_tell_nothing(memory: SharedMemory, change: dict[str, int]) -> None:
     assert ended_by(memory, **change) is None

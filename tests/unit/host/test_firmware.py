@@ -222,6 +222,7 @@ def test_a_protected_guest_is_refused_most_functions(rig: Rig, subcode: int) -> 
     with pytest.raises(ProgramInterruption) as caught:
         rig.diagnose(subcode)
     assert caught.value.code is ProgramCode.SPECIFICATION
+    assert rig.firmware.refused == ({subcode: 1} if subcode < 0x10000 else {})
 
 
 def test_a_protected_guest_resets_with_the_hypervisor_s_help(rig: Rig) -> None:

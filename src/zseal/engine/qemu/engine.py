@@ -24,7 +24,7 @@ from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.notify import Notifications
-from zseal.engine.qemu.programcheck import missed_call
+from zseal.engine.qemu.programcheck import last_interruption
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.traps import Traps
@@ -329,7 +329,7 @@ class QemuEngine(Engine):
             self._finish(self._explained(stop))
 
     def _explained(self, stop: Stop) -> Stop:
-        """Tell of a panic whether it came from an ultravisor call that was missed."""
+        """Tell of a panic which instruction it may have come from."""
         gdb, registers = self._started().gdb, self._registers
         if stop.kind is not StopKind.PANIC or stop.cpu is None or gdb is None or registers is None:
             return stop
@@ -338,7 +338,7 @@ class QemuEngine(Engine):
             if gdb.running:
                 gdb.wait()
             cpu = QemuCpu(gdb, registers, self._memory, thread, self._prefixes.get(thread, 0))
-            return dataclasses.replace(stop, missed_call=missed_call(cpu, self._memory))
+            return dataclasses.replace(stop, interrupted=last_interruption(cpu, self._memory))
         return stop
 
     def _reset(self) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zseal.arch.dat import CpuMemory, translate
-from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import Storage
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Cpu
+from zseal.engine.interface import Cpu, Interrupted
 
 _ENTRIES = 128
 _OPERATION = 1
@@ -34,7 +34,9 @@ _PSW_OFFSET, _GR_OFFSET, _SIZE = 8, 24, 152
 _UVC_LENGTH = 4
 _UVC_OPCODE = b"\xb9\xa4"
 # The lowcore (Principles of Operation, "Assigned Storage Locations").
-_LOWCORE_SIZE, _PROGRAM_CODE, _PROGRAM_OLD_PSW = 0x200, 0x8E, 0x150
+_LOWCORE_SIZE, _PROGRAM_LENGTH, _PROGRAM_CODE, _PROGRAM_OLD_PSW = 0x200, 0x8C, 0x8E, 0x150
+_LENGTHS = (2, 4, 6)
+_SUPPRESSING = (ProgramCode.OPERATION, ProgramCode.PRIVILEGED_OPERATION, ProgramCode.SPECIFICATION)
 _HOME_SPACE = 13  # the control register of the address space that Linux keeps its kernel in
 
 
@@ -77,26 +79,26 @@ def _handlers(words: npt.NDArray[np.uint64], low: int, high: int) -> list[int]:
     return found
 
 
-def missed_call(cpu: Cpu, storage: Storage) -> int | None:
-    """Return where the kernel on ``cpu`` made the UVC that its last program interruption was for.
+def last_interruption(cpu: Cpu, storage: Storage) -> Interrupted | None:
+    """Return the last program interruption of ``cpu``, where it was one of the kernel and suppressed an instruction.
 
-    None where that was another exception, or one of another instruction. With such a UVC the kernel reports an unknown
-    instruction, and most often ends.
+    None where it was another one, such as a page fault.
     """
     lowcore = storage.read(cpu.prefix, _LOWCORE_SIZE)
-    code, mask, address = (
-        int.from_bytes(lowcore[at : at + length], "big")
-        for at, length in ((_PROGRAM_CODE, 2), (_PROGRAM_OLD_PSW, 8), (_PROGRAM_OLD_PSW + 8, 8))
+    length, code, mask, address = (
+        int.from_bytes(lowcore[at : at + size], "big")
+        for at, size in ((_PROGRAM_LENGTH, 2), (_PROGRAM_CODE, 2), (_PROGRAM_OLD_PSW, 8), (_PROGRAM_OLD_PSW + 8, 8))
     )
-    old = Psw(mask, address).advanced(-_UVC_LENGTH)
-    if code != _OPERATION or old.problem_state or not old.dat:
+    if code not in _SUPPRESSING or length not in _LENGTHS:
+        return None
+    old = Psw(mask, address).advanced(-length)
+    if old.problem_state or not old.dat:
         return None
     try:
         place = translate(storage, cpu.cr(_HOME_SPACE), old.address, prefix=cpu.prefix)
-        opcode = storage.read(place, len(_UVC_OPCODE))
+        return Interrupted(code, old.address, storage.read(place, length))
     except (ProgramInterruption, EngineError):
         return None
-    return old.address if opcode == _UVC_OPCODE else None
 
 
 class InterruptedCpu:
