@@ -66,9 +66,9 @@ class Guest:
     ``engine`` is what executes the guest, "qemu" or "embedded": the latter needs no QEMU, but the package unicorn, and
     has neither devices nor Linux (docs/engines.md); UsageError where something else asks for them.
     ``run_ahead`` False makes every ultravisor call stop QEMU, as without the package unicorn. ``io_policy`` says what
-    happens where a device is given a page that the guest does not share. Raises ZsealError where the image can't be
-    run: it is none, the memory is too little for it or more than this computer has free, QEMU is missing or does not
-    start.
+    happens where a device is given a page that the guest does not share: "enforce", "audit" or "off". Raises ZsealError
+    where the image can't be run: it is none, the memory is too little for it or more than this computer has free, QEMU
+    is missing or does not start.
 
     With a ``name`` (letters, digits, dots, dashes, underscores) other processes of this user find and control it, see
     ``zseal.host.control``; it must not be in use, but with ``number_name``, which makes it ``name-2`` and so on then.
@@ -92,12 +92,13 @@ class Guest:
         qemu_arguments: Sequence[str] = (),
         engine: EngineName | str = EngineName.QEMU,
         run_ahead: bool = True,
-        io_policy: IoPolicy = IoPolicy.ENFORCE,
+        io_policy: IoPolicy | str = IoPolicy.ENFORCE,
         name: str | None = None,
         number_name: bool = False,
         record: bool = False,
     ) -> None:
         check_arguments(qemu_arguments, protected=True)
+        policy = IoPolicy.of(io_policy)
         with contextlib.ExitStack() as files:
             subject: dict[str, Json]
             if image is None:
@@ -119,7 +120,7 @@ class Guest:
                 line_mode_console=line_mode_console,
                 machine_type=machine_type,
                 extra=tuple(qemu_arguments),
-                synchronous_devices=io_policy is not IoPolicy.OFF,
+                synchronous_devices=policy is not IoPolicy.OFF,
             )
             if boot is not None:
                 boot.check_memory(config.memory)
@@ -131,7 +132,7 @@ class Guest:
                 engine=create_engine(engine, config, entry=entry, program=qemu, run_ahead=run_ahead),
                 keys=machine.keys,
                 timeout=timeout,
-                io_policy=io_policy,
+                io_policy=policy,
                 name=name,
                 number_name=number_name,
                 record=record,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Self
+
+from zseal.errors import UsageError
 
 
 class IoPolicy(enum.Enum):
@@ -14,3 +17,11 @@ class IoPolicy(enum.Enum):
     """It is counted and reported."""
     OFF = "off"
     """Nobody looks."""
+
+    @classmethod
+    def of(cls, value: Self | str) -> Self:
+        """Return the policy that ``value`` is or names; raises UsageError where there is none."""
+        try:
+            return cls(value)
+        except ValueError:
+            raise UsageError(f"there is no I/O policy {value!r}", hint="use enforce, audit or off") from None

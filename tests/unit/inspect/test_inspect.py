@@ -313,6 +313,7 @@ def test_key_hashes_and_kernel_parameters(machine: Path, tmp_path: Path) -> None
     assert found.fields["host_key"] == inspect(machine).fields["host_key_hash"]
     parameters = look(tmp_path, b"root=/dev/vda1 swiotlb=262144 quiet")
     assert (parameters.kind, parameters.fields["swiotlb"], parameters.problems) == ("kernel-parameters", "262144", ())
+    assert look(tmp_path, b"root=/dev/vda1 swiotlb=262144 quiet\n").problems == ()  # the kernel ignores a newline there
     assert look(tmp_path, b"root=/dev/vda1 prot_virt=1\n").problems
 
 

@@ -31,11 +31,12 @@ class DomainGuest(Guest):
         machine: Machine,
         console: bool = True,
         timeout: float | None = None,
-        io_policy: IoPolicy = IoPolicy.ENFORCE,
+        io_policy: IoPolicy | str = IoPolicy.ENFORCE,
         name: str | None = None,
         number_name: bool = False,
         record: bool = False,
     ) -> None:
+        policy = IoPolicy.of(io_policy)
         with contextlib.ExitStack() as files:
             kernel, entry = None, KERNEL_START
             subject: dict[str, Json] = {
@@ -61,7 +62,7 @@ class DomainGuest(Guest):
                 engine=engine,
                 keys=machine.keys,
                 timeout=timeout,
-                io_policy=io_policy,
+                io_policy=policy,
                 name=name,
                 number_name=number_name,
                 record=record,

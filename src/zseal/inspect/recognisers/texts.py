@@ -151,8 +151,6 @@ class ParameterFile(Recogniser):
         values = {p.name: p.value for p in parameters}
         if "prot_virt" in values:
             problems.append("prot_virt= belongs to the host's kernel, it has no effect in a guest")
-        if data.endswith(b"\n"):
-            problems.append("it ends with a line feed, which becomes a part of the command line")
         return Description(
             "kernel-parameters",
             "kernel parameters",
