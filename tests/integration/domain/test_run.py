@@ -127,6 +127,25 @@ def test_a_reset_by_libvirt_does_the_same(start: Start) -> None:
     assert guest.wait(30.0) is not None
 
 
+def test_a_reboot_by_libvirt_is_a_power_off_that_begins_anew(start: Start) -> None:
+    guest = start("hello nap=3000 poweroff")
+    guest.wait_for_output("hello", 30.0)
+    _libvirt_domain(guest).reboot()  # type: ignore[attr-defined]  # asks the guest to power off, which it does anyway
+    result = guest.wait(60.0)
+    assert result is not None
+    assert result.outcome is Outcome.POWEROFF, result.message
+    assert guest.report["boots"] == 2
+    assert sum(isinstance(event, Protected) for event in guest.events(timeout=1.0)) == 2
+
+
+def test_a_domain_may_begin_anew_after_each_power_off(start: Start) -> None:
+    guest = start("hello poweroff", elements=b"<on_poweroff>restart</on_poweroff>")
+    _wait_for(guest, Protected, 4)
+    assert guest.result is None
+    guest.stop()
+    assert guest.wait(30.0) is not None
+
+
 def test_suspend_and_resume_by_libvirt(start: Start, connection: Connection) -> None:
     guest = start("hello nap=3000 say=awake poweroff")
     guest.wait_for_output("hello", 30.0)

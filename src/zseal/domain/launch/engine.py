@@ -28,6 +28,8 @@ from zseal.host.firmware import Subcode
 BREAKPOINT_KIND = 2
 ENTRY_CODE = 64
 """Bytes of the image that are compared to tell it from other code at the same address."""
+_POWEROFF_SECONDS = 10.0
+"""How long libvirt has to end a domain that powered off, or to start it again (virsh reboot)."""
 _ENDS_AT_RESET = "the guest rebooted, and the domain ends then (on_reboot)"
 _RESETS = frozenset({Subcode.LOAD_CLEAR, Subcode.LOAD_NORMAL_DUMP})
 
@@ -87,6 +89,8 @@ class LibvirtEngine(QemuEngine):
         self._ends_at_reset = on_reboot is not None and on_reboot.value == "destroy"
         self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))
         self._suspended = False
+        self._powered_off: asyncio.TimerHandle | None = None
+        self._restarting = False
         self._resetting = False
         self._interrupted = False
         self._watching = False
@@ -147,6 +151,9 @@ class LibvirtEngine(QemuEngine):
         if reply.signal == StopReply.INTERRUPT and not ours:
             self._suspend()
         else:
+            if self._suspended and reply.signal == StopReply.TRAP:
+                # It has run, so it was resumed, whether or not that has been told yet.
+                self._suspended = self._started().qmp.state_events = False
             super()._stopped(reply)
 
     @property
@@ -185,13 +192,34 @@ class LibvirtEngine(QemuEngine):
         if event.name == "RESUME":
             if self._suspended:
                 self._resumed()
+            if self._restarting:
+                self._reset_now()
         elif event.name == "RESET":
-            if event.data.get("guest") is False and not self._resetting:
+            if self._powered_off is not None:
+                # libvirt resumes it next, which must not get in between: it is reset in our order after that.
+                self._powered_off.cancel()
+                self._powered_off, self._restarting = None, True
+            elif event.data.get("guest") is False and not self._resetting:
                 self._reset_now()
         elif event.name == "SHUTDOWN" and event.text("reason") == "guest-reset":
             self._finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
+        elif event.name == "SHUTDOWN" and event.text("reason") == "guest-shutdown":
+            self._power_off()
         else:
             super()._event(event)
+
+    def _power_off(self) -> None:
+        """Leave it to libvirt whether this is the end: it reboots a guest by its power-off, a reset and a resume."""
+        self._suspended = self._started().qmp.state_events = True
+        if self._loop is not None and self._powered_off is None:
+            self._powered_off = self._loop.call_later(_POWEROFF_SECONDS, self._finish, Stop(StopKind.POWEROFF))
+
+    def _finish(self, stop: Stop) -> None:
+        """As the parent; that libvirt ends QEMU after a power-off is no end of another kind."""
+        if self._powered_off is not None:
+            self._powered_off.cancel()
+            stop = Stop(StopKind.POWEROFF) if stop.kind in (StopKind.CLOSED, StopKind.LOST) else stop
+        super()._finish(stop)
 
     def _reset_now(self) -> None:
         """Reset the machine in our order; where somebody else did it already, once more.
@@ -201,7 +229,7 @@ class LibvirtEngine(QemuEngine):
         if self._ends_at_reset:
             self._finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
             return
-        self._resetting = True
+        self._resetting, self._restarting = True, False
         try:
             gdb, qmp = self._gdb(), self._started().qmp
             qmp.execute("query-status")  # all that came before the answer is known then
