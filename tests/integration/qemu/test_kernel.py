@@ -11,6 +11,8 @@ import pytest
 from tests.unit.ultravisor.sysfs import sysfs
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.devices import Disk
+from zseal.engine.qemu.engine import QemuEngine
+from zseal.engine.qemu.sites import Stage
 from zseal.formats.uv_codes import Issuer
 from zseal.host.debian import DebianArchive
 from zseal.host.guest import Guest
@@ -109,8 +111,14 @@ def test_kernel_without_support_for_protected_guests_is_recognised_and_explained
     )
     with Guest(image, machine=machine, timeout=200) as guest:
         result = guest.wait(200)
+        assert isinstance(guest.engine, QemuEngine)
+        sites = guest.engine.sites
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
+    # it was seen all the same, though its boot code enters it with DAT off
+    assert sites is not None
+    assert sites.stage is Stage.KERNEL
+    assert sites.exception_handler is not None
     (found,) = guest.diagnoses
     assert found.id == "kernel-unaware"
     assert "CONFIG_PROTECTED_VIRTUALIZATION_GUEST" in found.message

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from zseal.engine.qemu.bootcode import has_operand_length, kernel_starts
+from zseal.engine.qemu.bootcode import has_operand_length, kernel_starts, unmapped_kernel
 
 NOISE = bytes.fromhex("e32080000024a7110fff07fee310f0a8002418efb9040021") * 3
 LPSWE = bytes.fromhex("b2b2f0d0")
@@ -66,3 +68,29 @@ def test_tables_of_numbers_are_no_stfle() -> None:
     # from Linux 6.12: entries of eight bytes each, in the kernel's data
     table = bytes.fromhex("b2920000001c0001b29c0000001d0001b2a60000001e0001b2b00000001f0001b2ba0000")
     assert not has_operand_length(memoryview(table * 4), table.index(bytes.fromhex("b2b0")))
+
+
+def told(*words: int) -> tuple[int, int] | None:
+    """What is made of boot code that ends in ``words``, in front of something else."""
+    return unmapped_kernel(memoryview(NOISE * 8 + struct.pack(f">{len(words)}Q", *words) + NOISE))
+
+
+def test_kernel_that_begins_with_dat_off_is_told_by_its_boot_code() -> None:
+    assert told(0x100000, 0x100000, 0x118E000, 0xAD000, 0xF5E000) == (0x100000, 0x118E000)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (0x3FFE0100000, 0x3FFE0100000, 0x118E000, 0xAD000),  # a virtual address
+        (0x100000, 0x100120, 0x118E000, 0xAD000),
+        (0x100008, 0x100008, 0x118E000, 0xAD000),
+        (0, 0, 0x118E000, 0xAD000),
+        (0x100000, 0x100000, 0, 0xAD000),
+        (0x100000, 0x100000, 0x118E000, 1 << 40),
+        (0x100000, 0x100000, 0x118E000, 0xAD000, 0x200000, 0x200000, 0x118E000, 0xAD000),  # which?
+        (),
+    ],
+)
+def test_other_numbers_tell_of_no_such_kernel(words: tuple[int, ...]) -> None:
+    assert told(*words) is None

@@ -81,6 +81,27 @@ def test_boot_code_is_searched_up_to_the_compressed_kernel(memory: SharedMemory)
     }
 
 
+def test_kernel_that_begins_with_dat_off_is_searched_when_it_does(memory: SharedMemory) -> None:
+    text = code(STFLE, UVC, LPSWE).ljust(0x2000, b"\7")
+    told = b"".join(value.to_bytes(8, "big") for value in (0x100000, 0x100000, 0x8000, 0x1000))
+    memory.write(0x10000, text + told + random.Random(1).randbytes(1 << 19))
+    sites = sites_of(memory)
+    sites.kernel_entered(0x10000)
+    assert sites.unmapped_entry == 0x100000
+    assert 0x100000 in set(sites)
+    memory.write(0x100000, code(STFLE, UVC, LPSWE).ljust(0x8000, b"\7") + code(LPSWE))
+    sites.unmapped_entered()
+    assert found(sites) == {
+        0x10000: TrapKind.IMAGE_ENTRY,
+        0x100000 + 80: TrapKind.STFLE,
+        0x100000 + 88: TrapKind.LPSWE,
+    }
+    sites.queried()  # is not the boot code's any longer
+    assert sites.kind(0x100000 + 80) is TrapKind.STFLE
+    sites.image()
+    assert sites.unmapped_entry is None
+
+
 def test_an_uncompressed_kernel_is_searched_to_its_end(memory: SharedMemory) -> None:
     memory.write(0x10000, FILLER * 0x40000 + UVC + FILLER * 20)
     sites = sites_of(memory)

@@ -139,6 +139,20 @@ def test_the_image_then_the_kernel_begin_at_the_same_place(rig: Rig) -> None:
     assert rig.sites.stage is Stage.DECOMPRESSOR
 
 
+def test_a_kernel_that_begins_with_dat_off_turns_it_on_itself(rig: Rig) -> None:
+    rig.boot()
+    rig.memory.write(0x100000, FILLER + LPSWE + FILLER)
+    rig.sites._unmapped = (0x100000, 0x1000)
+    native, cpu = rig.at(0x100000, MASK_64BIT | DAT)
+    assert native  # a program with code at the same virtual address
+    native, cpu = rig.at(0x100000)
+    assert not native
+    assert cpu.psw.address == 0x100000
+    psw_at_operand(rig, MASK_64BIT | DAT, 0x200000)
+    assert rig.at(0x100000 + len(FILLER))[0] is False
+    assert rig.listener.seen == [Milestone.KERNEL_PROPER]
+
+
 def test_a_program_with_code_at_the_same_virtual_address_goes_on(rig: Rig) -> None:
     native, cpu = rig.at(TEXT, MASK_64BIT | DAT)
     assert native

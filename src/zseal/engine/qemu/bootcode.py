@@ -15,6 +15,7 @@ _LOOK_BACK = 64  # bytes
 _COMPRESSED_PAGES = 4
 _COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240
 _UVC_OPCODE = 0xB9A4
+_KERNEL_LIMIT = 64 << 20  # bytes, and the address where an unpacked kernel may begin at most
 # Loads of an immediate into bits 0-31 of a register, by first byte and low half of the second: the whole word
 # (IIHF, LLIHF: 6 bytes) or its upper halfword (IIHH, LLIHH: 4 bytes).
 _WORD_LOADS = frozenset({(0xC0, 0x8), (0xC0, 0xE)})
@@ -89,6 +90,19 @@ def plain_length(memory: SharedMemory, start: int, limit: int) -> tuple[int, boo
         if dense == _COMPRESSED_PAGES:
             return (page - _COMPRESSED_PAGES + 1) * PAGE_SIZE, True
     return pages * PAGE_SIZE, False
+
+
+def unmapped_kernel(code: memoryview) -> tuple[int, int] | None:
+    """Return where the packed kernel will begin with DAT off, and its length; None where the boot code turns DAT on.
+
+    Kernels before 6.3 turn it on themselves. Their boot code tells address, entry and size of what it unpacks in a
+    structure (``struct vmlinux_info``), and both addresses are the same.
+    """
+    words = np.frombuffer(code, ">u8", count=len(code) // 8)
+    address, entry, size, bss = (words[at : len(words) - 3 + at] for at in range(4))
+    alike = (address == entry) & (address >= PAGE_SIZE) & (address % PAGE_SIZE == 0) & (address < _KERNEL_LIMIT)
+    found = np.flatnonzero(alike & (size > PAGE_SIZE) & (size < _KERNEL_LIMIT) & (bss < _KERNEL_LIMIT))
+    return (int(address[found[0]]), int(size[found[0]])) if len(found) == 1 else None
 
 
 def _masks_loaded(code: memoryview, offset: int) -> Iterator[int]:

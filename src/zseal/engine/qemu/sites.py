@@ -4,7 +4,8 @@ The guest goes through four stages, and each has its own set of sites::
 
     IMAGE         stage3a, unprotected: STFLE and DIAG 308 in the plain text at the image's entry
     BOOTLOADER    stage3b, protected: wait for the kernel's entry
-    DECOMPRESSOR  the kernel's boot code, DAT off: STFLE, UVC, DIAG 308 and the LPSWE that leaves it
+    DECOMPRESSOR  the kernel's boot code, DAT off: STFLE, UVC, DIAG 308 and the LPSWE that leaves it; before Linux 6.3
+                  that is one of the kernel itself, which is entered with DAT off
     KERNEL        the kernel proper: virtual addresses of UVC and DIAG 308, and its own first STFLE
 
 Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
@@ -30,6 +31,7 @@ from zseal.engine.qemu.bootcode import (
     has_operand_length,
     kernel_starts,
     plain_length,
+    unmapped_kernel,
     uvc_opcodes,
 )
 from zseal.engine.qemu.programcheck import find_handler
@@ -66,6 +68,7 @@ class Sites:
         self._entry = entry
         self._found: dict[int, TrapKind] = {}
         self._packed = False
+        self._unmapped: tuple[int, int] | None = None
         self.exception_handler: int | None = None
         """Virtual address of the kernel's handler of operation exceptions, where it was found."""
         self.user_entry: int | None = None
@@ -78,10 +81,17 @@ class Sites:
 
     def __iter__(self) -> Iterator[int]:
         yield from self._found
+        if self.unmapped_entry is not None:
+            yield self.unmapped_entry
         if self.user_entry is not None:
             yield self.user_entry
         elif self.exception_handler is not None:
             yield self.exception_handler
+
+    @property
+    def unmapped_entry(self) -> int | None:
+        """Real address where the kernel will begin that the boot code unpacks, where that is with DAT off."""
+        return None if self._unmapped is None else self._unmapped[0]
 
     def kind(self, address: int) -> TrapKind | None:
         """Return what is expected at ``address``; None where nothing is."""
@@ -97,7 +107,7 @@ class Sites:
 
     def _replace(self, stage: Stage, found: Iterable[tuple[int, TrapKind]]) -> None:
         self.stage = stage
-        self.exception_handler = self.user_entry = None
+        self.exception_handler = self.user_entry = self._unmapped = None
         self._found = dict(found)
         # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
         self._found[KERNEL_START] = TrapKind.IMAGE_ENTRY
@@ -127,13 +137,23 @@ class Sites:
         limit = ramdisk - address if address < ramdisk < address + KERNEL_WINDOW else KERNEL_WINDOW
         length, self._packed = plain_length(self._memory, address, limit)
         found = self._search(address, length, self._wanted(_BOOT_PATTERNS))
+        unmapped = None
         if self._packed:
             loads = [at - address for at, kind in found if kind is TrapKind.LPSWE]
             with self._memory.view(address, length) as code:
                 starts = {offset + address for offset in kernel_starts(code, loads)}
             found = [(at, kind) for at, kind in found if kind is not TrapKind.LPSWE or at in starts]
+            with self._memory.view(address, length + PAGE_SIZE) as code:  # its last words share a page with packed ones
+                unmapped = unmapped_kernel(code)
         self._replace(Stage.DECOMPRESSOR, found)
+        self._unmapped = unmapped
         self.drop(address)
+
+    def unmapped_entered(self) -> None:
+        """The unpacked kernel begins, with DAT off: search it for what it does until it turns DAT on."""
+        if self._unmapped is not None:
+            self._packed = False
+            self._replace(Stage.DECOMPRESSOR, self._search(*self._unmapped, (Pattern.STFLE, Pattern.LPSWE)))
 
     def queried(self) -> None:
         """The boot code knows facilities and ultravisor: what follows is unpacking, and the start of the kernel."""

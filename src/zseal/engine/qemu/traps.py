@@ -60,6 +60,9 @@ class Traps:
         if address == self._sites.user_entry:
             self._sites.user_began()
             return False
+        if address == self._sites.unmapped_entry and not cpu.psw.dat:
+            self._sites.unmapped_entered()
+            return False
         kind = self._sites.kind(address)
         if kind is TrapKind.IMAGE_ENTRY:
             return self._begin(cpu)
