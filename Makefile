@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows what zseal does, `make test` checks everything. Both install what they need.
-.PHONY: help demo test lint unit integration fresh bench fuzz boot lock clean
+.PHONY: help demo test lint unit integration kernels fresh bench fuzz boot lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 help:
 	@echo 'make demo         seal a Debian kernel and boot it as a protected guest (fetches 55 MB once)'
 	@echo 'make test         all checks: lint, types, unit and integration tests'
-	@echo 'make lint | unit | integration | fresh | bench | fuzz | boot'
+	@echo 'make lint | unit | integration | kernels | fresh | bench | fuzz | boot'
 
 # What is installed are the locked packages; the stamps make a second run do nothing. The environment for tests has a
 # compiler for s390x and other large things that the demonstration does without.
@@ -63,6 +63,12 @@ integration: $(VENV)/.libvirt
 	@tools/require $(GUEST_NEEDS) $(TEST_NEEDS)
 	@# Emulated guests run into time limits where the computer is busy: what failed is run again, alone, and has to pass.
 	$(PYTEST) tests/integration || $(BIN)/pytest --last-failed --last-failed-no-failures none tests/integration
+
+# Kernels that Debian has only as sources, built once (300 MB to fetch, 10 minutes).
+KERNEL_NEEDS := make=make s390x-linux-gnu-gcc=gcc-s390x-linux-gnu flex=flex bison=bison bc=bc
+kernels: $(VENV)/.dev
+	@tools/require $(GUEST_NEEDS) $(KERNEL_NEEDS)
+	$(BIN)/pytest tests/kernels
 
 fresh:
 	tests/fresh/run.sh
