@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * A plugin for QEMU's TCG that stops a CPU in front of DIAGNOSE 0x500, the hypervisor call by which a guest tells a
- * virtio device that there is work, until zseal has looked at the queues.
+ * A plugin for QEMU's TCG that stops a CPU in front of some instructions until zseal says that it may go on: DIAGNOSE
+ * 0x500, the hypervisor call by which a guest tells a virtio device that there is work, UVC, the ultravisor call, and
+ * the one at the address where kernels begin.
  *
- * A breakpoint could do the same, but it stops all CPUs and makes QEMU throw away all code it has translated, which
- * takes a guest tens of milliseconds to make up for. Here the one CPU waits in the middle of a translated block.
+ * A breakpoint could do the same, but it makes QEMU throw away all code it has translated, which takes a guest tens of
+ * milliseconds to make up for, and as long as there is any all code slow. Here the one CPU waits in the middle of a
+ * translated block.
  *
- *     -plugin FILE,socket=N      N: an inherited stream socket
+ *     -plugin FILE,socket=N,entry=ADDRESS[,notifications=off]      N: an inherited stream socket; both decimal
  *
- * For each DIAGNOSE 0x500 eight bytes are sent in the host's byte order: the number of the CPU, and how many START
- * SUBCHANNELs all CPUs began so far (32 bits each). Queues are set up by channel programs, so as long as that number
- * stays, they are where they were. One byte in answer lets the CPU go on. Without an answer it waits for ever: a guest
- * whose zseal is gone must not go on.
+ * Each time sixteen bytes are sent in the host's byte order: which of them it is and the number of the CPU (32 bits
+ * each, see `enum kind`), and a value of 64 bits. For a DIAGNOSE that is how many START SUBCHANNELs all CPUs began so
+ * far: queues are set up by channel programs, so as long as that number stays, they are where they were. For the others
+ * it is the address of the instruction. One byte in answer lets the CPU go on. Without an answer it waits for ever: a
+ * guest whose zseal is gone must not go on.
  *
  * Nothing is linked: QEMU itself has the C library and the functions of its plugin interface, which are declared here
  * as far as they are used. They differ between versions of that interface (numbers as in QEMU's qemu-plugin.h):
@@ -48,6 +51,7 @@ void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void 
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
+uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 /* with the arguments of version 3, which older ones do not look at */
 uintptr_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *buffer, size_t size);
 
@@ -80,25 +84,49 @@ __attribute__((constructor)) static void choose_version(void)
 		qemu_plugin_version = 2;
 }
 
-static int channel = -1;
+enum opcode { DIAGNOSE = 0x83, DIAGNOSE_NOTIFY = 0x0500, UVC = 0xb9a4, START_SUBCHANNEL = 0xb233 };
+enum kind { NOTIFICATION = 1, CALL = 2, ENTRY = 3 };
+
+struct message {
+	uint32_t kind;
+	uint32_t cpu;
+	uint64_t value;
+};
+
+static int channel = -1, entry = -1;
 static bool copied;
+static bool notifications = true;
 static uint32_t starts;
 /* glibc and musl both take zeros for an unlocked mutex; theirs have 40 to 64 bytes */
 static uint64_t one_at_a_time[16];
 
-static void on_diagnose(unsigned int cpu, void *userdata)
+static void ask(enum kind kind, uint32_t cpu, uint64_t value)
 {
-	uint32_t message[2];
+	struct message message = {kind, cpu, value};
 	char answer;
 
-	(void)userdata;
 	pthread_mutex_lock(one_at_a_time);
-	message[0] = cpu;
-	message[1] = __atomic_load_n(&starts, __ATOMIC_SEQ_CST);
-	if (send(channel, message, sizeof(message), MSG_NOSIGNAL) != sizeof(message) || recv(channel, &answer, 1, 0) != 1)
+	if (send(channel, &message, sizeof(message), MSG_NOSIGNAL) != sizeof(message) ||
+	    recv(channel, &answer, 1, 0) != 1)
 		for (;;)
 			pause();
 	pthread_mutex_unlock(one_at_a_time);
+}
+
+static void on_diagnose(unsigned int cpu, void *userdata)
+{
+	(void)userdata;
+	ask(NOTIFICATION, cpu, __atomic_load_n(&starts, __ATOMIC_SEQ_CST));
+}
+
+static void on_call(unsigned int cpu, void *address)
+{
+	ask(CALL, cpu, (uintptr_t)address);
+}
+
+static void on_entry(unsigned int cpu, void *address)
+{
+	ask(ENTRY, cpu, (uintptr_t)address);
 }
 
 static void on_start_subchannel(unsigned int cpu, void *userdata)
@@ -118,17 +146,31 @@ static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
 		const uint8_t *code;
 		uint8_t copy[8];
 		uintptr_t data;
+		uint32_t opcode;
+		void *address = (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn);
 
+		if (address == (void *)(uintptr_t)entry)
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_entry, CALLBACK_WITHOUT_REGISTERS, address);
 		if (qemu_plugin_insn_size(insn) != 4)
 			continue;
 		data = qemu_plugin_insn_data(insn, copy, sizeof(copy));
 		code = copied ? copy : (const uint8_t *)data;
-		if (code[0] == 0x83 && code[2] == 0x05 && code[3] == 0x00)
+		opcode = (uint32_t)code[0] << 8 | code[1];
+		if (notifications && code[0] == DIAGNOSE && (code[2] << 8 | code[3]) == DIAGNOSE_NOTIFY)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_diagnose, CALLBACK_WITHOUT_REGISTERS, NULL);
-		else if (code[0] == 0xb2 && code[1] == 0x33)
+		else if (notifications && opcode == START_SUBCHANNEL)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_start_subchannel, CALLBACK_WITHOUT_REGISTERS,
 							       NULL);
+		else if (opcode == UVC)
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_call, CALLBACK_WITHOUT_REGISTERS, address);
 	}
+}
+
+static bool equal(const char *left, const char *right)
+{
+	while (*left && *left == *right)
+		left++, right++;
+	return *left == *right;
 }
 
 static int number_behind(const char *text, const char *name)
@@ -150,9 +192,17 @@ static int number_behind(const char *text, const char *name)
 
 EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
 {
-	for (int i = 0; i < argc; i++)
-		channel = number_behind(argv[i], "socket=");
-	if (channel < 0)
+	for (int i = 0; i < argc; i++) {
+		if (equal(argv[i], "notifications=off"))
+			notifications = false;
+		else if (number_behind(argv[i], "socket=") >= 0)
+			channel = number_behind(argv[i], "socket=");
+		else if (number_behind(argv[i], "entry=") >= 0)
+			entry = number_behind(argv[i], "entry=");
+		else
+			return -1;
+	}
+	if (channel < 0 || entry < 0)
 		return -1;
 	copied = info->version.cur >= INSN_DATA_IS_COPIED_FROM;
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);

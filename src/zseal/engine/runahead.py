@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import numpy as np
 
 from zseal.arch.dat import CpuMemory, Translations, fetch_absolute
 from zseal.arch.instructions import Pattern, classify
@@ -51,13 +53,14 @@ class End(enum.Enum):
 class Stretch:
     """What a run-ahead did: ultravisor calls handled, and the logical page addresses that its stores went to.
 
-    An engine that keeps translated code of its own must be told of ``written`` pages (QEMU's gdb stub: store one byte
-    of each as it is), for it did not see those stores.
+    An engine that keeps translated code of its own must be told of the bytes that ``changed``, as absolute address and
+    length, for it did not see those stores.
     """
 
     calls: int
     end: End
     written: tuple[int, ...] = ()
+    changed: tuple[tuple[int, int], ...] = ()
 
 
 @dataclasses.dataclass
@@ -200,7 +203,7 @@ class RunAhead:
             finally:
                 ahead.hand_back(general)
         self._learn(psw.address, gained=client.calls > 0)
-        return Stretch(client.calls, client.end, tuple(sorted(client.written)))
+        return Stretch(client.calls, client.end, tuple(sorted(client.written)), tuple(client.changed()))
 
     def _execute(self, client: _Client) -> None:
         emulator = self._emulator
@@ -268,7 +271,7 @@ class _Client:
         self._fetched: set[int] = set()
         self._traps: dict[int, Trap] = {}
         self.written: set[int] = set()
-        self._stored: set[int] = set()  # the same pages by absolute address
+        self._stored: dict[int, bytes] = {}  # the same pages by absolute address, with what was in them
         self.calls = 0
         self.end = End.TIME
         self.late = False
@@ -289,6 +292,18 @@ class _Client:
         if allowed:
             self.end = End.TIME
         return allowed
+
+    def _note_store(self, page: int) -> None:
+        if page not in self._stored:
+            self._stored[page] = self._memory.read(page, PAGE_SIZE)
+
+    def changed(self) -> Iterator[tuple[int, int]]:
+        """Yield for each page that is not what it was where the first byte that differs is, and how many follow."""
+        for page, before in self._stored.items():
+            differ = np.frombuffer(before, np.uint8) != np.frombuffer(self._memory.read(page, PAGE_SIZE), np.uint8)
+            places = np.flatnonzero(differ)
+            if len(places):
+                yield page + int(places[0]), int(places[-1] - places[0]) + 1
 
     def block(self, address: int, size: int) -> bool:
         try:
@@ -334,7 +349,7 @@ class _Client:
                 # Code that changes while it runs is the CPU's business.
                 raise ProgramInterruption(ProgramCode.PROTECTION, page)
             self.written.add(page)
-            self._stored.add(absolute)
+            self._note_store(absolute)
         return absolute
 
     def program_check(self) -> bool:
@@ -382,7 +397,7 @@ class _Client:
         absolute = CpuMemory(self._cpu, self._memory).absolute(block, write=True)
         if absolute & _PAGE_MASK in self._seen.pages:
             return  # code: each answer might change it
-        self._stored.add(absolute & _PAGE_MASK)
+        self._note_store(absolute & _PAGE_MASK)
         self._emulator.begin_series(series, instruction=address, operand=trap.r2, address=block, absolute=absolute)
 
     def end_series(self) -> None:

@@ -25,10 +25,10 @@ from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
+from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
 from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.qemu.sites import KERNEL_START
 from zseal.errors import InputError
 from zseal.host.control.registry import check_name, listen
 from zseal.host.control.server import ControlServer

@@ -1,4 +1,4 @@
-"""QEMU takes the plugin, and the plugin wants its socket."""
+"""QEMU takes the plugin, and the plugin wants its socket and the address to watch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ from zseal.engine.qemu.process import find_program
 @pytest.mark.qemu
 @pytest.mark.parametrize(
     ("argument", "accepted"),
-    [("socket={}", True), ("socket=", False), ("socket=1x", False), ("other=3", False), (None, False)],
+    [
+        ("socket={},entry=65536", True),
+        ("entry=65536,notifications=off,socket={}", True),
+        ("socket={}", False),
+        ("entry=65536", False),
+        ("socket=,entry=65536", False),
+        ("socket=1x,entry=65536", False),
+        ("socket={},entry=65536,notifications=no", False),
+        ("socket={},entry=65536,other=3", False),
+        (None, False),
+    ],
 )
-def test_qemu_loads_it_and_it_wants_its_socket(argument: str | None, accepted: bool) -> None:
+def test_qemu_loads_it_and_it_wants_its_arguments(argument: str | None, accepted: bool) -> None:
     path = plugin_path()
     assert path is not None, "there is no plugin for this kind of computer"
     ours, theirs = socket.socketpair()

@@ -48,6 +48,12 @@ def start(seal: Seal, machine: Machine) -> Start:
     return make
 
 
+@pytest.fixture
+def without_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ultravisor calls and notifications found by breakpoints, as where QEMU takes no plugins."""
+    monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+
+
 def descriptors() -> int:
     """How many descriptors this process has open."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

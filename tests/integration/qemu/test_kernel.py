@@ -95,9 +95,12 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_pa
     assert report["boots"] == 2
 
 
+@pytest.mark.parametrize("plugin", [True, False], ids=["plugin", "breakpoints"])
 def test_kernel_without_support_for_protected_guests_is_recognised_and_explained(
-    tmp_path: Path, machine: Machine
+    tmp_path: Path, machine: Machine, plugin: bool, request: pytest.FixtureRequest
 ) -> None:
+    if not plugin:
+        request.getfixturevalue("without_plugin")
     kernel = DebianArchive("bookworm").kernel()
     assert kernel.release.startswith("6.1.")
     image = tmp_path / "image"
@@ -118,7 +121,7 @@ def test_kernel_without_support_for_protected_guests_is_recognised_and_explained
     # it was seen all the same, though its boot code enters it with DAT off
     assert sites is not None
     assert sites.stage is Stage.KERNEL
-    assert sites.exception_handler is not None
+    assert (sites.exception_handler is None) is plugin
     (found,) = guest.diagnoses
     assert found.id == "kernel-unaware"
     assert "CONFIG_PROTECTED_VIRTUALIZATION_GUEST" in found.message

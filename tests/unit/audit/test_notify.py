@@ -14,12 +14,13 @@ import pytest
 
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.notify import Notifications, NotifyThread, plugin_path
+from zseal.engine.qemu.notify import Notifications, PluginThread, Reached, plugin_path
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
 
-MESSAGE = struct.Struct("=II")
+MESSAGE = struct.Struct("=IIQ")
+NOTIFICATION, CALL, ENTRY = 1, 2, 3
 
 
 class Plugin:
@@ -29,11 +30,17 @@ class Plugin:
         ours, self.socket = socket.socketpair()
         monitor, self.monitor = socket.socketpair()
         self.failures: list[BaseException] = []
-        self.thread = NotifyThread(ours, Qmp(monitor, timeout=0.05), hook, self.failures.append)
+        self.reached: list[tuple[int, Reached]] = []
+        self.thread = PluginThread(
+            ours, Qmp(monitor, timeout=0.05), hook, lambda *what: self.reached.append(what), self.failures.append
+        )
         self.socket.settimeout(5)
 
     def notify(self, cpu: int = 0, setups: int = 1) -> bytes:
-        self.socket.sendall(MESSAGE.pack(cpu, setups))
+        return self.ask(NOTIFICATION, cpu, setups)
+
+    def ask(self, kind: int, cpu: int, value: int) -> bytes:
+        self.socket.sendall(MESSAGE.pack(kind, cpu, value))
         return self.socket.recv(1)
 
     def close(self) -> None:
@@ -66,10 +73,17 @@ def test_each_notification_is_asked_about_and_answered(plugin: Callable[[NotifyH
 
     other = plugin(hook)
     assert other.notify(0, 5) == b"\1"
-    other.socket.sendall(MESSAGE.pack(3, 6)[:5])
-    other.socket.sendall(MESSAGE.pack(3, 6)[5:])
+    other.socket.sendall(MESSAGE.pack(NOTIFICATION, 3, 6)[:5])
+    other.socket.sendall(MESSAGE.pack(NOTIFICATION, 3, 6)[5:])
     assert other.socket.recv(1) == b"\1"
     assert seen == [Notification(0, 5), Notification(3, 6)]
+
+
+def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[[NotifyHook], Plugin]) -> None:
+    other = plugin(lambda _notification, _find: False)
+    assert other.ask(CALL, 2, 0x3FFFE000000) == b"\1"
+    assert other.ask(ENTRY, 0, 0x10000) == b"\1"
+    assert other.reached == [(2, Reached.CALL), (0, Reached.ENTRY)]
 
 
 def test_a_cpu_that_must_not_go_on_gets_no_answer(plugin: Callable[[NotifyHook], Plugin]) -> None:
@@ -119,7 +133,7 @@ def test_closing_twice_and_while_a_cpu_waits() -> None:
 
     other = Plugin(hook)
     other.thread.start()
-    other.socket.sendall(MESSAGE.pack(0, 0))
+    other.socket.sendall(MESSAGE.pack(NOTIFICATION, 0, 0))
     assert entered.wait(5)
     threading.Timer(0.05, leave.set).start()
     other.thread.close()
@@ -132,6 +146,10 @@ def test_closing_twice_and_while_a_cpu_waits() -> None:
 
 def never(error: BaseException) -> None:
     raise AssertionError(error)
+
+
+def nobody(cpu: int, what: Reached) -> None:
+    raise AssertionError(cpu, what)
 
 
 def allow(_notification: Notification, _find: FindQueues) -> bool:
@@ -147,7 +165,7 @@ def test_a_qemu_that_refuses_the_plugin_is_started_without() -> None:
             raise EngineError("QEMU did not start: Could not load plugin x: needs version 9")
         return "machine"
 
-    notifications = Notifications(never)
+    notifications = Notifications(nobody, never)
     notifications.hook = allow
     assert notifications.with_plugin(create) == "machine"
     assert tried == [plugin_path(), None]
@@ -157,19 +175,31 @@ def test_another_reason_not_to_start_is_not_hidden() -> None:
     def create(_plugin: Path | None) -> str:
         raise EngineError("QEMU did not start: no such disk")
 
-    notifications = Notifications(never)
+    notifications = Notifications(nobody, never)
     notifications.hook = allow
     with pytest.raises(EngineError, match="no such disk"):
         notifications.with_plugin(create)
 
 
-def test_without_a_hook_nothing_is_watched() -> None:
-    notifications = Notifications(never)
-    assert notifications.with_plugin(lambda plugin: plugin) is None
-    sites = SimpleNamespace(notifications=False)
-    notifications.watch(cast(QemuMachine, SimpleNamespace(notify=None)), cast(Sites, sites))
-    assert (notifications.by, sites.notifications) == ("none", False)
+def test_without_a_hook_no_notification_is_watched() -> None:
+    notifications = Notifications(nobody, never)
+    sites = SimpleNamespace(notifications=False, calls=True)
+    notifications.watch(cast(QemuMachine, SimpleNamespace(plugin=None)), cast(Sites, sites))
+    assert (notifications.by, sites.notifications, sites.calls) == ("none", False, True)
     notifications.close()
+
+
+def test_with_the_plugin_no_breakpoints_are_wanted() -> None:
+    notifications = Notifications(nobody, never)
+    notifications.hook = allow
+    sites = SimpleNamespace(notifications=False, calls=True)
+    ours, theirs = socket.socketpair()
+    monitor, other = socket.socketpair()
+    machine = SimpleNamespace(plugin=(ours, Qmp(monitor, timeout=0.05)))
+    with theirs, other:
+        notifications.watch(cast(QemuMachine, machine), cast(Sites, sites))
+        notifications.close()
+    assert (notifications.by, sites.notifications, sites.calls) == ("plugin", False, False)
 
 
 def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:
@@ -180,11 +210,11 @@ def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:
         seen.append(notification)
         return answer
 
-    notifications = Notifications(never)
+    notifications = Notifications(nobody, never)
     notifications.hook = hook
-    sites = SimpleNamespace(notifications=False)
+    sites = SimpleNamespace(notifications=False, calls=True)
     ended: list[float] = []
-    machine = cast(QemuMachine, SimpleNamespace(notify=None, qmp=None, process=SimpleNamespace(wait=ended.append)))
+    machine = cast(QemuMachine, SimpleNamespace(plugin=None, qmp=None, process=SimpleNamespace(wait=ended.append)))
     notifications.watch(machine, cast(Sites, sites))
     assert (notifications.by, sites.notifications) == ("breakpoints", True)
     assert notifications.at_breakpoint(2, machine)

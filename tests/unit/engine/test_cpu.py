@@ -77,3 +77,21 @@ def test_an_instruction_that_goes_to_itself_is_not_stepped_for_ever(memory: Shar
     gdb = FakeGdb([0x1000] * 1000)
     cpu_with(gdb, memory).step()
     assert gdb.places
+
+
+def test_changed_storage_is_told_before_registers_and_once(memory: SharedMemory) -> None:
+    memory.write(0x2FFC, bytes(range(8)))
+    memory.write(0x8000, b"x" * 1500)
+    cpu = cpu_with(FakeGdb([]), memory)
+    cpu.storage_changed(0x2FFC, 8)
+    cpu.storage_changed(0x8000, 1500)
+    cpu.set_gr(3, 77)
+    assert cpu.pending() == [
+        b"Qqemu.PhyMemMode:1",
+        b"M2ffc,8:0001020304050607",
+        b"M8000,400:" + b"78" * 1024,
+        b"M8400,1dc:" + b"78" * 476,
+        b"Qqemu.PhyMemMode:0",
+        b"P5=000000000000004d",
+    ]
+    assert cpu.pending() == []

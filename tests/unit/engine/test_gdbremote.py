@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.engine.errors import EngineError, EngineLostError
-from zseal.engine.qemu.gdbremote import GdbRemote, StopReply, frame, unescape
+from zseal.engine.qemu import gdbremote
+from zseal.engine.qemu.gdbremote import GdbRemote, StopReply, frame, knows_what_was_taken, unescape
 
 
 def packet(payload: bytes) -> bytes:
@@ -198,6 +200,54 @@ def test_a_running_machine_is_interrupted_by_one_byte_alone() -> None:
         client.close()
         stub.close()  # when all is read
         assert stub.raw.endswith(b"vCont;c#a8\x03")
+
+
+def test_a_machine_is_interrupted_once_until_it_stops() -> None:
+    stop = False
+
+    def answer(payload: bytes) -> list[bytes]:
+        return [b"T02thread:01;"] if payload == b"vCont;c" and stop else []
+
+    with connected(answer) as (client, stub):
+        client.resume()
+        client.interrupt()
+        client.interrupt()
+        stub.theirs.sendall(packet(b"T02thread:01;"))
+        client.wait()
+        client.resume()
+        client.interrupt()
+        client.close()
+        stub.close()
+        assert stub.raw.count(b"\x03") == 2
+
+
+def test_what_qemu_has_not_received_yet_is_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    client = GdbRemote(ours)
+    with theirs:
+        client.interrupt()
+        begin = time.monotonic()
+        reader = threading.Timer(0.1, theirs.recv, [1])
+        reader.start()
+        client.wait_until_taken()
+        assert 0.1 <= time.monotonic() - begin < gdbremote._TAKEN_SECONDS
+        reader.join()
+    client.close()
+
+
+def test_a_qemu_that_receives_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gdbremote, "_TAKEN_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    client = GdbRemote(ours)
+    with theirs:
+        client.interrupt()
+        client.wait_until_taken()
+        assert theirs.recv(8) == b"\x03"
+    client.close()
+    client.wait_until_taken()  # nobody is there any longer
+    with pytest.raises(EngineLostError):
+        client.resume()
+    assert knows_what_was_taken()
 
 
 @pytest.mark.parametrize("reply", [b"Txx", b"T05thread:zz;"])

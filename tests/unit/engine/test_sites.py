@@ -10,7 +10,8 @@ import pytest
 from zseal.arch.storage import MIB
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.sites import KERNEL_START, Sites, Stage
+from zseal.engine.qemu.bootcode import KERNEL_START
+from zseal.engine.qemu.sites import Sites, Stage
 
 STFLE = bytes.fromhex("b2b0f0a0")
 UVC = bytes.fromhex("b9a40034")
@@ -139,6 +140,26 @@ def test_the_kernel_proper_is_searched_where_it_is_mapped(memory: SharedMemory) 
     sites.drop(0x200058)
     sites.drop(0x1234)
     assert found(sites) == {0x10000: TrapKind.IMAGE_ENTRY, 0x200050: TrapKind.UVC}
+
+
+def test_calls_that_a_plugin_sees_are_no_sites(memory: SharedMemory) -> None:
+    memory.write(0x10000, code(STFLE, UVC, DIAG_308, UVC))
+    memory.write(0x200000, code(STFLE, UVC, DIAG_308))
+    sites = sites_of(memory)
+    sites.calls = False
+    sites.kernel_entered(0x10000)
+    assert found(sites) == {0x10000 + 80: TrapKind.STFLE, 0x10000 + 88: TrapKind.DIAG_308} | after_entry(sites)
+    assert not sites.resets_unseen
+    sites.kernel_proper(NO_TABLES, 0x200000)
+    assert set(found(sites).values()) == {TrapKind.STFLE}
+    assert sites.kind(0x200000 + 80) is TrapKind.STFLE
+    assert sites.exception_handler is None
+    assert sites.resets_unseen
+
+
+def after_entry(sites: Sites) -> dict[int, TrapKind | None]:
+    """The entry itself is not watched while the CPU stands there."""
+    return {address: sites.kind(address) for address in sites if address == KERNEL_START}
 
 
 def test_virtual_addresses_come_from_the_page_tables(memory: SharedMemory) -> None:

@@ -10,6 +10,7 @@ import pytest
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import DAT, EXTERNAL, IO, MASK_64BIT, WAIT, Psw
 from zseal.arch.storage import MIB
+from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Milestone, Series, Stop, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
@@ -239,6 +240,7 @@ def test_a_kernel_looks_for_facilities_once(rig: Rig) -> None:
 def running_kernel(rig: Rig) -> None:
     rig.boot().sites.kernel_proper(REAL_SPACE, 0x200000)
     rig.sites.exception_handler = HANDLER
+    rig.sites.drop_kind(TrapKind.DIAG_308)  # as where the handler is found
 
 
 def at_handler(rig: Rig, code: bytes) -> tuple[bool, FakeCpu]:
@@ -278,6 +280,62 @@ def test_a_new_kernel_ends_what_the_old_one_shared(rig: Rig) -> None:
     rig.boot().sites.protected()
     assert not rig.at(TEXT)[0]
     assert rig.listener.seen == [Milestone.KERNEL_ENTRY]
+
+
+def test_a_new_kernel_that_the_plugin_saw_ends_what_the_old_one_shared(rig: Rig) -> None:
+    rig.sites.calls = False
+    rig.boot().sites.kernel_proper(REAL_SPACE, 0x200000)
+    assert TEXT not in set(rig.sites)
+    program = FakeCpu(rig.memory, TEXT + 4, MASK_64BIT | DAT)
+    rig.traps.handle_entry(cast(QemuCpu, program))
+    assert rig.listener.seen == []
+    rig.traps.handle_entry(cast(QemuCpu, FakeCpu(rig.memory, TEXT + 4)))
+    assert rig.listener.seen == [("restarted", 1), Milestone.KERNEL_ENTRY]
+    assert rig.sites.stage is Stage.DECOMPRESSOR
+    assert rig.sites.kind(AT + 8) is TrapKind.DIAG_308
+    rig.traps.handle_entry(cast(QemuCpu, FakeCpu(rig.memory, TEXT + 4)))  # said once
+    assert len(rig.listener.seen) == 2
+
+
+INTERRUPTED, HANDLER_MASK = 0x7700, MASK_64BIT | 1 << 32
+
+
+def after_call(rig: Rig, *, at: int = INTERRUPTED) -> FakeCpu:
+    """A CPU at ``at``, whose UVC at AT was just the cause of an operation exception; its handler is INTERRUPTED."""
+    for place, word in ((0x150, MASK_64BIT), (0x158, AT + 4), (0x1D0, HANDLER_MASK), (0x1D8, INTERRUPTED)):
+        rig.memory.write(place, word.to_bytes(8, "big"))
+    cpu = FakeCpu(rig.memory, at, HANDLER_MASK)
+    rig.traps.handle_call(cast(QemuCpu, cpu))
+    return cpu
+
+
+def test_a_call_that_the_plugin_saw_is_completed_instead_of_its_exception(rig: Rig) -> None:
+    cpu = after_call(rig.boot())
+    assert cpu.psw == Psw(MASK_64BIT, AT + 4)
+    assert rig.listener.seen == [TrapKind.UVC]
+    assert rig.traps.calls == 1
+
+
+def test_a_call_that_is_left_to_the_cpu_stays_an_exception(rig: Rig) -> None:
+    rig.listener.answer = Answer.EXECUTE
+    assert after_call(rig.boot()).psw == Psw(HANDLER_MASK, INTERRUPTED)
+
+
+def test_a_program_interruption_takes_the_place_of_the_call_s_exception(rig: Rig) -> None:
+    rig.listener.answer = ProgramInterruption(ProgramCode.SPECIFICATION)
+    assert after_call(rig.boot()).psw == Psw(HANDLER_MASK, INTERRUPTED)
+    assert rig.memory.read(0x8D, 3) == b"\x04\x00\x06"
+
+
+def test_before_protection_there_are_no_ultravisor_calls(rig: Rig) -> None:
+    assert after_call(rig).psw == Psw(HANDLER_MASK, INTERRUPTED)
+    assert rig.listener.seen == []
+
+
+def test_a_guest_that_went_on_behind_its_call_is_not_continued(rig: Rig) -> None:
+    with pytest.raises(EngineError, match=f"CPU 1 did not stop at its ultravisor call at {AT:#x}"):
+        after_call(rig.boot(), at=INTERRUPTED + 6)
+    assert rig.listener.seen == []
 
 
 OTHER_CALL, USER_ENTRY = 0x200000 + len(FILLER), 0x310000

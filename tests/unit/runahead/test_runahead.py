@@ -50,6 +50,20 @@ def test_a_sharing_loop_runs_to_its_end_and_leaves_every_register_as_the_loop_do
     assert all(page >> 12 in (STACK >> 12, STACK - 4096 >> 12) for page in stretch.written)
 
 
+def test_what_a_stretch_changed_in_storage_is_told(machine: Machine, ahead: RunAhead) -> None:
+    begin(machine, 3)
+    before = machine.memory.read(0, machine.memory.size)
+    _, stretch = run_all(ahead, machine, Calls(machine.memory))
+    after = bytearray(machine.memory.read(0, machine.memory.size))
+    assert bytes(after) != before
+    for start, length in stretch.changed:
+        assert start >> 12 == start + length - 1 >> 12
+        assert after[start] != before[start]
+        assert after[start + length - 1] != before[start + length - 1]
+        after[start : start + length] = before[start : start + length]
+    assert bytes(after) == before
+
+
 def test_the_condition_code_of_a_call_decides_what_the_guest_does(machine: Machine, ahead: RunAhead) -> None:
     begin(machine, 1)
     run_all(ahead, machine, Calls(machine.memory, cc=1))

@@ -7,8 +7,8 @@ import contextlib
 from zseal.domain.launch.connection import Connection
 from zseal.domain.launch.engine import LibvirtEngine
 from zseal.domain.launch.translate import Translated
+from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.commandline import MachineConfig
-from zseal.engine.qemu.sites import KERNEL_START
 from zseal.host.guest import Guest
 from zseal.host.guest_image import inspect_image
 from zseal.host.io_policy import IoPolicy

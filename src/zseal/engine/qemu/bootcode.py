@@ -11,6 +11,8 @@ from zseal.arch.psw import DAT, WAIT
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.memory import SharedMemory
 
+KERNEL_START = 0x10000
+"""Where a Linux kernel begins, and so where bootloaders put it (arch/s390/boot/head.S)."""
 _LOOK_BACK = 64  # bytes
 _COMPRESSED_PAGES = 4
 _COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240

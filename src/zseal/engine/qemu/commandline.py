@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.arch.storage import MIB
+from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.devices import Device, Disk, RandomSource, UserNetwork
 from zseal.errors import UsageError
 
@@ -89,7 +90,8 @@ class MachineConfig:
 class Descriptors:
     """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub.
 
-    With ``plugin``, the file that watches notifications, also its socket and a second QMP connection.
+    With ``plugin``, the file that watches calls and (with ``notifications``) notifications, also its socket and a
+    second QMP connection.
     """
 
     memory: int
@@ -98,7 +100,8 @@ class Descriptors:
     line_mode: int | None
     gdb: int | None
     plugin: Path | None = None
-    notify: int | None = None
+    notifications: bool = True
+    plugin_socket: int | None = None
     monitor: int | None = None
 
 
@@ -120,7 +123,9 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
     if inherited.gdb is not None:
         out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb}", "-gdb", "chardev:gdb"]
     if inherited.plugin is not None:
-        out += ["-plugin", f"file={str(inherited.plugin).replace(',', ',,')},socket={inherited.notify}"]
+        options = f"socket={inherited.plugin_socket},entry={KERNEL_START}"
+        options += "" if inherited.notifications else ",notifications=off"
+        out += ["-plugin", f"file={str(inherited.plugin).replace(',', ',,')},{options}"]
         out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     out += ["-chardev", f"socket,id=terminal,fd={inherited.terminal}", "-device", "sclpconsole,chardev=terminal"]
     if inherited.line_mode is not None:

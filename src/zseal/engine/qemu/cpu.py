@@ -16,6 +16,7 @@ from zseal.engine.qemu.gdbremote import GdbRemote, Register, StopReply
 
 _LOWCORE_SAMPLE = 0x400
 _STEP_TRIES = 100
+_WRITE_LIMIT = 1024  # bytes of storage in one request: QEMU takes packets of 4 KiB
 _EAGER_CONTROL_REGISTERS = (0, 1, 13)  # what nearly every trap looks at: they come with the first round trip
 
 
@@ -45,6 +46,7 @@ class QemuCpu:
         self._thread = thread
         self._values: dict[int, int] = {}
         self._dirty: dict[int, int] = {}
+        self._changed: list[tuple[int, int]] = []
         self._prefix_guess = prefix
         self._prefix: int | None = None
         self.last_stop: StopReply | None = None
@@ -97,15 +99,32 @@ class QemuCpu:
             self._values[number] = self._dirty[number] = value
 
     def pending(self) -> list[bytes]:
-        """Return the requests that write changed registers back; they count as written from now on."""
-        if not self._dirty:
-            return []
-        commands = self._gdb.select(self._thread)
+        """Return the requests that tell QEMU of changed registers and storage; they count as sent from now on."""
+        commands = self._storage_requests()
+        if self._dirty:
+            commands += self._gdb.select(self._thread)
         narrow = set(self._registers.ar)
         for number, value in self._dirty.items():
             commands.append(b"P%x=%0*x" % (number, 8 if number in narrow else 16, value))
         self._dirty.clear()
         return commands
+
+    def storage_changed(self, absolute: int, length: int) -> None:
+        """Take note that ``length`` bytes from ``absolute`` on are not what QEMU knows, which may have them as code."""
+        self._changed.append((absolute, length))
+
+    def _storage_requests(self) -> list[bytes]:
+        """Return the requests that store what is in changed storage once more, so that QEMU sees it."""
+        pieces = [
+            (start, min(_WRITE_LIMIT, absolute + length - start))
+            for absolute, length in self._changed
+            for start in range(absolute, absolute + length, _WRITE_LIMIT)
+        ]
+        self._changed.clear()
+        if not pieces:
+            return []
+        stores = [b"M%x,%x:%b" % (at, size, self._memory.read(at, size).hex().encode()) for at, size in pieces]
+        return [b"Qqemu.PhyMemMode:1", *stores, b"Qqemu.PhyMemMode:0"]
 
     @property
     def psw(self) -> Psw:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
+from collections import deque
 from collections.abc import Callable
 
 from zseal.arch.psw import WAIT, Psw
@@ -23,15 +25,16 @@ from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.notify import Notifications
+from zseal.engine.qemu.notify import Notifications, Reached
 from zseal.engine.qemu.programcheck import last_interruption
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
-from zseal.engine.qemu.sites import Sites
+from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.qemu.traps import Traps
 from zseal.engine.runahead import RunAhead
 from zseal.errors import MissingDependencyError
 
 _BREAKPOINT_KIND = 2
+_ENTRY_SECONDS = 1e-3
 _REST_SECONDS = 0.25
 """So long after its last ultravisor call a kernel is not expected to make another one soon."""
 
@@ -63,8 +66,9 @@ class QemuEngine(Engine):
         self._listener: EngineListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._input = bytearray()
-        self.notifications = Notifications(self._notification_failed)
+        self.notifications = Notifications(self._cpu_reached, self._notification_failed)
         """Set its ``hook`` before the start to be asked before a guest notifies a virtio device."""
+        self._reached: deque[tuple[int, Reached]] = deque()
         self._traps: Traps | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._calls_before_rest = 0
@@ -126,7 +130,8 @@ class QemuEngine(Engine):
         """Start QEMU and let the guest run."""
         self._loop, self._listener = loop, listener
         self._machine = self._create()
-        self.notifications.watch(self._machine, self._sites)
+        if self._sites is not None:
+            self.notifications.watch(self._machine, self._sites)
         loop.add_reader(self._machine.process.pidfd, self._on_process_end)
         loop.add_reader(self._machine.qmp.fileno(), self._guarded, self._on_qmp)
         for console, connection in self._machine.consoles.items():
@@ -148,14 +153,38 @@ class QemuEngine(Engine):
 
     def _create(self) -> QemuMachine:
         """Return the machine, created stopped; an engine whose QEMU another program starts has its own way."""
+        if self._sites is None:
+            return QemuMachine(self._config, self._memory, traps=False, program=self._program)
         return self.notifications.with_plugin(
             lambda plugin: QemuMachine(
-                self._config, self._memory, traps=self._sites is not None, program=self._program, plugin=plugin
+                self._config,
+                self._memory,
+                traps=True,
+                program=self._program,
+                plugin_file=plugin,
+                notifications=self.notifications.hook is not None,
             )
         )
 
+    def _cpu_reached(self, cpu: int, what: Reached) -> None:
+        """CPU ``cpu`` is about to execute what only firmware may; in the plugin's thread: have the machine stop for it.
+
+        To QEMU a UVC is an operation exception. To take it the CPU needs QEMU's global lock, which the main thread does
+        not give away between receiving an interruption and telling the CPUs to stop. So the exception's first effects
+        are there at the stop, the guest's handler has not begun, and ``Traps.handle_call`` takes it back. At a kernel's
+        entry nothing holds the CPU back for the last microseconds, so it is given a thousand of them.
+        """
+        if what is Reached.ENTRY and (self._sites is None or self._sites.stage is not Stage.KERNEL):
+            return  # there is a breakpoint
+        self._reached.append((cpu, what))
+        gdb = self._gdb()
+        gdb.interrupt()
+        gdb.wait_until_taken()
+        if what is Reached.ENTRY:
+            time.sleep(_ENTRY_SECONDS)
+
     def _notification_failed(self, error: BaseException) -> None:
-        """The hook of notifications raised ``error``, in its own thread: the machine ends."""
+        """A notification or call could not be handled, in the plugin's thread: the machine ends with ``error``."""
 
         def fail() -> None:
             raise error
@@ -348,6 +377,7 @@ class QemuEngine(Engine):
         machine = self._started()
         if machine.gdb is not None and machine.gdb.running:
             machine.gdb.wait()
+        self._reached.clear()
         machine.qmp.execute("set-action", reboot="reset")
         machine.qmp.execute("system_reset")
         for event in machine.qmp.wait_for("RESET"):
@@ -383,6 +413,9 @@ class QemuEngine(Engine):
                 return
         else:
             commands = []
+        while self._reached and not self._finished:
+            self._gdb().command(*commands)
+            commands = self._handle_reached(*self._reached.popleft())
         if self._finished:
             return
         if self._held:
@@ -422,7 +455,25 @@ class QemuEngine(Engine):
             if stop is not None and stop.signal != StopReply.TRAP:
                 self._stopped(stop)
                 return None
-        self._prefixes[thread] = cpu.known_prefix
+        return self._handled(cpu, native=native)
+
+    def _handle_reached(self, number: int, what: Reached) -> list[bytes]:
+        """Handle CPU ``number`` after ``what``; returns what is to be sent with the resume."""
+        traps, registers = self._traps, self._registers
+        if traps is None or registers is None:
+            raise EngineError("QEMU's plugin stopped a CPU of a machine without traps")
+        self.stops += 1
+        thread = number + 1
+        cpu = QemuCpu(self._gdb(), registers, self._memory, thread, self._prefixes.get(thread, 0))
+        if what is Reached.CALL:
+            traps.handle_call(cpu)
+        else:
+            traps.handle_entry(cpu)
+        return self._handled(cpu, native=False) or []
+
+    def _handled(self, cpu: QemuCpu, *, native: bool) -> list[bytes] | None:
+        """Return what QEMU is to be told of ``cpu``, which executed its instruction itself or not; None at its end."""
+        self._prefixes[cpu.thread] = cpu.known_prefix
         psw = cpu.psw
         if psw.mask & WAIT and psw.disabled_wait and not native:
             # Set from outside, the wait bit does not stop QEMU's CPU: this is the end all the same.

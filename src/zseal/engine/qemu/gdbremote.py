@@ -6,9 +6,15 @@ appendix "GDB Remote Serial Protocol" of the GDB manual; replies as QEMU's gdb s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import select
 import socket
+import struct
+import termios
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -18,6 +24,8 @@ REPLY_LIMIT = 1 << 20
 """Bytes of one reply at most; the longest real one is a register description of some 10 KiB."""
 REPLY_SECONDS = 30.0
 """How long a stopped machine may take to answer one request: far more than a loaded host needs."""
+_TAKEN_SECONDS = 5.0
+_POLL_SECONDS = 20e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +83,26 @@ def unescape(payload: bytes) -> bytes:
     return bytes(out)
 
 
+def knows_what_was_taken() -> bool:
+    """Whether this operating system tells what of a connection was received, for ``GdbRemote.wait_until_taken``."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        try:
+            ours.sendall(b"\x03")
+            sent = _not_taken(ours)
+            theirs.recv(1)
+            return sent > 0 == _not_taken(ours)
+        except OSError:
+            return False
+
+
+def _not_taken(connection: socket.socket) -> int:
+    """Return a measure of what was sent and not received, 0 for nothing; raises OSError where nobody knows."""
+    answer = fcntl.ioctl(connection, termios.TIOCOUTQ, struct.pack("=i", 0))
+    count: int = struct.unpack("=i", answer)[0]
+    return count
+
+
 class GdbRemote:
     """A connection to a gdb stub over ``connection``, which this object owns and closes.
 
@@ -91,6 +119,8 @@ class GdbRemote:
         self._thread: int | None = None
         self._acknowledge = True
         self._owed = 0  # packets received and not acknowledged: that travels in front of what is sent next
+        self._interrupting = threading.Lock()
+        self._interrupted = False
         self.running = False
         self.round_trips = 0
 
@@ -285,10 +315,29 @@ class GdbRemote:
         self.running = True
 
     def interrupt(self) -> None:
-        """Ask a running machine to stop; the stop reply follows."""
-        # QEMU 8 and newer stop at any byte while the machine runs, but tell it only where that byte is this one.
-        self._owed = 0
-        self._send(b"\x03")
+        """Ask a running machine to stop; the stop reply follows. Any thread may, and more than one."""
+        with self._interrupting:
+            if self._interrupted:
+                return
+            self._interrupted = True
+            # QEMU 8 and newer stop at any byte while the machine runs, but tell it only where that byte is this one: no
+            # acknowledgement goes in front.
+            try:
+                self._socket.sendall(b"\x03")
+            except OSError as error:
+                raise EngineLostError("QEMU closed its gdb stub") from error
+
+    def wait_until_taken(self) -> None:
+        """Wait until QEMU has received what was sent: an interruption, that is, which keeps CPUs from going on.
+
+        QEMU's main thread receives it with its global lock held and lets go of that only when it has told all CPUs to
+        stop. It receives nothing, on the other hand, where it waits already for CPUs to stop, for another reason: then
+        this ends after some seconds.
+        """
+        end = time.monotonic() + _TAKEN_SECONDS
+        with contextlib.suppress(OSError, ValueError):  # the end of QEMU, or ours
+            while _not_taken(self._socket) and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS)
 
     def poll(self) -> StopReply | None:
         """Return the stop reply if it has come, without waiting."""
@@ -314,6 +363,9 @@ class GdbRemote:
         kind = packet[:1]
         if kind in (b"T", b"S"):
             self.running = False
+            self._thread = None  # the stub's own choice: the CPU that stopped, or the first
+            with self._interrupting:
+                self._interrupted = False
             try:
                 thread = None
                 for item in packet[3:].split(b";"):

@@ -28,11 +28,12 @@ def _ignore(_descriptor: int) -> None:
 class QemuMachine:
     """QEMU, created stopped. ``gdb`` is None where no traps were asked for.
 
-    With ``plugin`` its socket and a QMP connection for what it takes are in ``notify``, for who takes them over.
+    With ``plugin_file`` its socket and a QMP connection for what it takes are in ``plugin``, for who takes them over;
+    it watches ultravisor calls, and notifications of devices where ``notifications`` says so.
     Raises ZsealError where QEMU can't be started or refuses its arguments.
     """
 
-    notify: tuple[socket.socket, Qmp] | None = None
+    plugin: tuple[socket.socket, Qmp] | None = None
 
     def __init__(
         self,
@@ -41,39 +42,41 @@ class QemuMachine:
         *,
         traps: bool,
         program: str | None = None,
-        plugin: Path | None = None,
+        plugin_file: Path | None = None,
+        notifications: bool = True,
     ) -> None:
         with contextlib.ExitStack() as undo:
             qmp = undo.enter_context(contextlib.closing(Channel()))
             terminal = undo.enter_context(contextlib.closing(Channel()))
             line = undo.enter_context(contextlib.closing(Channel())) if config.line_mode_console else None
             gdb = undo.enter_context(contextlib.closing(Channel())) if traps else None
-            notify = undo.enter_context(contextlib.closing(Channel())) if plugin else None
-            monitor = undo.enter_context(contextlib.closing(Channel())) if plugin else None
+            plugin = undo.enter_context(contextlib.closing(Channel())) if plugin_file else None
+            monitor = undo.enter_context(contextlib.closing(Channel())) if plugin_file else None
             given = Descriptors(
                 memory=memory.descriptor,
                 qmp=qmp.descriptor,
                 terminal=terminal.descriptor,
                 line_mode=line.descriptor if line else None,
                 gdb=gdb.descriptor if gdb else None,
-                plugin=plugin,
-                notify=notify.descriptor if notify else None,
+                plugin=plugin_file,
+                notifications=notifications,
+                plugin_socket=plugin.descriptor if plugin else None,
                 monitor=monitor.descriptor if monitor else None,
             )
             inherit = [given.memory, given.qmp, given.terminal]
-            optional = (given.line_mode, given.gdb, given.notify, given.monitor, config.kernel, config.ramdisk)
+            optional = (given.line_mode, given.gdb, given.plugin_socket, given.monitor, config.kernel, config.ramdisk)
             inherit += [number for number in optional if number is not None]
             self._closed = False
             cpu = cpu_model(program_version(find_program(program)))
             self.process = QemuProcess(arguments(config, given, cpu=cpu), inherit=inherit, program=program)
             undo.callback(self.process.kill)
-            for channel in (qmp, terminal, line, gdb, notify, monitor):
+            for channel in (qmp, terminal, line, gdb, plugin, monitor):
                 if channel is not None:
                     channel.remote.close()  # or the end of QEMU would not be the end of the connection
             self.qmp = Qmp(qmp.local)
             self.gdb = GdbRemote(gdb.local) if gdb else None
-            if notify is not None and monitor is not None:
-                self.notify = notify.local, Qmp(monitor.local, timeout=ANSWER_SECONDS)
+            if plugin is not None and monitor is not None:
+                self.plugin = plugin.local, Qmp(monitor.local, timeout=ANSWER_SECONDS)
             self.consoles = {Console.TERMINAL: terminal.local}
             if line is not None:
                 self.consoles[Console.LINE_MODE] = line.local
@@ -85,8 +88,8 @@ class QemuMachine:
             self.qmp.handshake()
             if self.gdb is not None:
                 self.gdb.handshake()
-            if self.notify is not None:
-                self.notify[1].handshake()
+            if self.plugin is not None:
+                self.plugin[1].handshake()
         except EngineLostError as error:
             self.process.wait(_QUIT_SECONDS)
             reason = self.process.last_message()

@@ -1,13 +1,14 @@
-"""Virtio notifications of a QEMU guest, on their way to whoever wants to be asked first.
+"""What a QEMU guest's CPU is kept from doing before somebody has seen to it: virtio notifications and ultravisor calls.
 
 They are seen by a plugin inside QEMU (its source is in plugin/ of the repository), or by breakpoints where QEMU takes
-no plugins. Both stop the CPU in front of its DIAGNOSE 0x500, but a stop of the whole machine, after which QEMU
-translates everything anew, costs a guest that reads its disk nine tenths of its speed.
+no plugins. Both stop the CPU in front of its DIAGNOSE 0x500 or UVC, but a stop at a breakpoint, after which QEMU
+translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import platform
 import socket
 import struct
@@ -17,42 +18,58 @@ from pathlib import Path
 from typing import TypeVar
 
 from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.qemu.gdbremote import knows_what_was_taken
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
-_MESSAGE = struct.Struct("=II")
+_MESSAGE = struct.Struct("=IIQ")
 _GO = b"\1"
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
 _MachineT = TypeVar("_MachineT")
 
 
+class Reached(enum.Enum):
+    """What a CPU is about to execute that the plugin stops it in front of."""
+
+    NOTIFICATION = 1
+    """A DIAGNOSE 0x500."""
+    CALL = 2
+    """A UVC."""
+    ENTRY = 3
+    """The instruction where kernels begin (KERNEL_START), or one at that address in a program."""
+
+
 def plugin_path() -> Path | None:
-    """Return the plugin for this kind of computer; None where there is none."""
+    """Return the plugin for this kind of computer; None where there is none, or no way to stop a CPU with it."""
     path = Path(__file__).parent / "plugin" / f"notify-{platform.machine()}.so"
-    return path if path.is_file() else None
+    return path if path.is_file() and knows_what_was_taken() else None
 
 
 class Notifications:
-    """The notifications of one machine; ``hook`` is set before its start by who wants to be asked.
+    """The notifications and ultravisor calls of one machine.
 
-    ``failed`` is told in the hook's thread what the hook raises; the CPU stays where it is then.
+    ``hook`` is set before its start by who wants to be asked of notifications. ``reached`` is told of each CPU that has
+    come to anything else, and returns when it may go on; ``failed`` of what either raises: the CPU stays where it is
+    then. Both come in a thread of their own.
     """
 
-    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, reached: Callable[[int, Reached], None], failed: Callable[[BaseException], None]) -> None:
         self.hook: NotifyHook | None = None
         self.by = "none"
         """What sees them: "plugin", "breakpoints" or "none"."""
+        self._reached = reached
         self._failed = failed
-        self._thread: NotifyThread | None = None
+        self._thread: PluginThread | None = None
         self._stops = 0
 
-    def with_plugin(self, create: Callable[[Path | None], _MachineT]) -> _MachineT:
+    @staticmethod
+    def with_plugin(create: Callable[[Path | None], _MachineT]) -> _MachineT:
         """Return what ``create`` makes with the plugin; without it where there is none or QEMU refuses it."""
-        plugin = plugin_path() if self.hook is not None else None
+        plugin = plugin_path()
         if plugin is not None:
             try:
                 return create(plugin)
@@ -61,17 +78,15 @@ class Notifications:
                     raise
         return create(None)
 
-    def watch(self, machine: QemuMachine, sites: Sites | None) -> None:
+    def watch(self, machine: QemuMachine, sites: Sites) -> None:
         """Begin, before the first instruction of ``machine``."""
-        if self.hook is None:
-            return
-        if machine.notify is not None:
-            self.by = "plugin"
-            self._thread = NotifyThread(*machine.notify, self.hook, self._failed)
+        if machine.plugin is not None:
+            self._thread = PluginThread(*machine.plugin, self.hook, self._reached, self._failed)
             self._thread.start()
-        elif sites is not None:
-            self.by = "breakpoints"
-            sites.notifications = True
+        sites.calls = machine.plugin is None
+        if self.hook is not None:
+            self.by = "breakpoints" if machine.plugin is None else "plugin"
+            sites.notifications = machine.plugin is None
 
     def at_breakpoint(self, cpu: int, machine: QemuMachine) -> bool:
         """Ask for ``cpu`` at a breakpoint; True where it may go on, else raises EngineLostError at the guest's end."""
@@ -88,25 +103,27 @@ class Notifications:
             self._thread.close()
 
 
-class NotifyThread:
+class PluginThread:
     """Answers the plugin at the other end of ``connection``, in a thread, until ``close``.
 
     A thread of its own because QEMU can't stop its CPUs while one waits for an answer, and the engine's thread may be
     waiting for just that. For the same reason ``monitor`` is a QMP connection nobody else uses, greeted already. Both
-    are owned. An exception of ``hook`` goes to ``failed``, in this thread; the CPU stays where it is then.
+    are owned. What ``hook`` and ``reached`` raise goes to ``failed``, in this thread; the CPU stays where it is then.
     """
 
     def __init__(
         self,
         connection: socket.socket,
         monitor: Qmp,
-        hook: NotifyHook,
+        hook: NotifyHook | None,
+        reached: Callable[[int, Reached], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connection
         self._monitor = monitor
         self._view = VirtioView(monitor)
         self._hook = hook
+        self._reached = reached
         self._failed = failed
         self._thread = threading.Thread(target=self._run, name="zseal-io", daemon=True)
 
@@ -126,7 +143,7 @@ class NotifyThread:
     def _run(self) -> None:
         try:
             while (message := self._receive()) is not None:
-                if not self._hook(Notification(*message), self._queues):
+                if not self._may_go(*message):
                     return
                 self._connection.sendall(_GO)
         except OSError:
@@ -134,15 +151,21 @@ class NotifyThread:
         except Exception as error:
             self._failed(error)
 
-    def _receive(self) -> tuple[int, int] | None:
+    def _may_go(self, kind: int, cpu: int, value: int) -> bool:
+        if kind != Reached.NOTIFICATION.value:
+            self._reached(cpu, Reached(kind))
+            return True
+        return self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
+
+    def _receive(self) -> tuple[int, int, int] | None:
         data = b""
         while len(data) < _MESSAGE.size:
             part = self._connection.recv(_MESSAGE.size - len(data))
             if not part:
                 return None
             data += part
-        cpu, setups = _MESSAGE.unpack(data)
-        return cpu, setups
+        kind, cpu, value = _MESSAGE.unpack(data)
+        return kind, cpu, value
 
     def _queues(self) -> Sequence[VirtioQueue]:
         try:

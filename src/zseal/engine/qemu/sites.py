@@ -9,11 +9,12 @@ The guest goes through four stages, and each has its own set of sites::
     KERNEL        the kernel proper: virtual addresses of UVC and DIAG 308, and its own first STFLE
 
 Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
-slower in QEMU, and that of its own page much: so few are set and none is left behind. In a Linux kernel it is its
-handler of operation exceptions instead, where every UVC ends that nobody waited for; the place of one that turns up
-there is watched as long as calls come. From its first call until the first user program a kernel executes no other UVCs
-than those in its image, so these are watched meanwhile: it tries other instructions that end in the same handler, and a
-stop late in a boot is dear.
+slower in QEMU, and that of its own page much: so few are set and none is left behind. Where a plugin in QEMU sees
+ultravisor calls, none are for them (``Sites.calls``). Where it does not, in a Linux kernel it is its handler of
+operation exceptions instead, where every UVC ends that nobody waited for; the place of one that turns up there is
+watched as long as calls come. From its first call until the first user program a kernel executes no other UVCs than
+those in its image, so these are watched meanwhile: it tries other instructions that end in the same handler, and a stop
+late in a boot is dear.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.bootcode import (
+    KERNEL_START,
     begins_instruction,
     has_operand_length,
     kernel_starts,
@@ -36,15 +38,13 @@ from zseal.engine.qemu.bootcode import (
 )
 from zseal.engine.qemu.programcheck import find_handler
 
-KERNEL_START = 0x10000
-"""Where a Linux kernel begins, and so where bootloaders put it (arch/s390/boot/head.S)."""
 PLAIN_TEXT_LIMIT = 0x40000
 """Bytes from the image's entry on that are searched: stage3a is some 10 KiB, what follows is encrypted."""
 KERNEL_WINDOW = 48 << 20
 """Bytes on each side of the kernel's first instruction that are searched, as far as they are mapped."""
 
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
-_BY_EXCEPTION = (TrapKind.UVC, TrapKind.DIAG_308)  # the second is not seen then: a new kernel shows what it did
+_BY_EXCEPTION = (TrapKind.UVC, TrapKind.DIAG_308)  # the second is not seen then: Sites.resets_unseen
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
 _SMALL = 1 << 20  # bytes of code; in more, few bytes alone are found in too many places by chance
 
@@ -75,6 +75,8 @@ class Sites:
         """Virtual address where the kernel takes supervisor calls, while it is watched for the first one."""
         self._kernel_calls: frozenset[int] = frozenset()
         self.stage = Stage.IMAGE
+        self.calls = True
+        """Whether to stop at UVCs, and at the entry of a kernel that follows a running one."""
         self.notifications = False
         """Whether to stop at DIAGNOSE 0x500 as well, which tells a device that there is work."""
         self.image()
@@ -109,13 +111,15 @@ class Sites:
         self.stage = stage
         self.exception_handler = self.user_entry = self._unmapped = None
         self._found = dict(found)
-        # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
-        self._found[KERNEL_START] = TrapKind.IMAGE_ENTRY
+        if self.calls or stage is not Stage.KERNEL:
+            # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
+            self._found[KERNEL_START] = TrapKind.IMAGE_ENTRY
         if stage is Stage.IMAGE:
             self._found[self._entry] = TrapKind.IMAGE_ENTRY
 
     def _wanted(self, patterns: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
-        return (*patterns, Pattern.DIAG_500) if self.notifications else patterns
+        wanted = patterns if self.calls else tuple(each for each in patterns if each is not Pattern.UVC)
+        return (*wanted, Pattern.DIAG_500) if self.notifications else wanted
 
     def image(self) -> None:
         """The machine was reset: the image is in storage again, or will be when its entry is reached."""
@@ -164,7 +168,7 @@ class Sites:
     def kernel_proper(self, asce: int, address: int) -> None:
         """The kernel proper begins at virtual ``address`` under ``asce``: search what is mapped around it."""
         found: list[tuple[int, TrapKind]] = []
-        patterns = self._wanted(_KERNEL_PATTERNS)
+        patterns = self._wanted(_KERNEL_PATTERNS if self.calls else (Pattern.STFLE,))
         start = max(0, address - KERNEL_WINDOW) & ~(PAGE_SIZE - 1)
         end = min(1 << 64, address + KERNEL_WINDOW)
         # Execution protection is in the tables before it is switched on, and text not exempt yet: it says nothing here.
@@ -173,12 +177,17 @@ class Sites:
             shift = virtual - absolute
             found += [(at + shift, kind) for at, kind in self._search(absolute, length, patterns)]
         self._kernel_calls = frozenset(at for at, kind in found if kind is TrapKind.UVC)
-        handler = find_handler(self._memory, ranges)
+        handler = find_handler(self._memory, ranges) if self.calls else None
         if handler is not None:
             # What comes there needs no site of its own, not even the first time.
             found = [(at, kind) for at, kind in found if kind not in _BY_EXCEPTION]
         self._replace(Stage.KERNEL, found)
         self.exception_handler = handler
+
+    @property
+    def resets_unseen(self) -> bool:
+        """Whether a DIAGNOSE 0x308 of the kernel does not stop it: a new kernel shows then what that did."""
+        return self.stage is Stage.KERNEL and TrapKind.DIAG_308 not in self._found.values()
 
     def can_rest(self) -> bool:
         """Whether ``rest`` would leave any site. Not before the kernel did something that its start is over with."""

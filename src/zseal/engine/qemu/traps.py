@@ -8,9 +8,11 @@ from zseal.arch.dat import CpuMemory
 from zseal.arch.instructions import classify, storage_operand
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import WAIT, AddressSpace, Psw
+from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, EngineListener, Milestone, Trap, TrapKind
 from zseal.engine.interruption import present
 from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.programcheck import InterruptedCpu
 from zseal.engine.qemu.sites import Sites, Stage
@@ -18,7 +20,11 @@ from zseal.engine.runahead import RunAhead
 
 _UVC_OPCODE = b"\xb9\xa4"
 _PSW_SIZE = 16
-_SVC_OLD_PSW, _SVC_NEW_PSW = 0x140, 0x1C0  # real addresses
+_UVC_LENGTH = 4
+# Real addresses (Principles of Operation, "Assigned Storage Locations").
+_LOWCORE_SIZE = 0x200
+_SVC_OLD_PSW, _SVC_NEW_PSW = 0x140, 0x1C0
+_PROGRAM_OLD_PSW, _PROGRAM_NEW_PSW = 0x150, 0x1D0
 _PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 
 
@@ -68,21 +74,44 @@ class Traps:
             return self._begin(cpu)
         return self._complete(cpu, kind)
 
+    def handle_call(self, cpu: QemuCpu) -> None:
+        """Handle ``cpu``, which has just taken the operation exception of a UVC: complete the call instead.
+
+        Raises EngineError where it went on since: the guest has seen an exception then that must not be.
+        """
+        lowcore = self._memory.read(cpu.prefix, _LOWCORE_SIZE)
+        old, new = (_psw_at(lowcore, at) for at in (_PROGRAM_OLD_PSW, _PROGRAM_NEW_PSW))
+        if self._sites.stage is Stage.IMAGE:
+            return  # there are no ultravisor calls
+        call = old.advanced(-_UVC_LENGTH)  # suppressed, but the old PSW is behind it
+        if cpu.psw != new:
+            raise EngineError(f"CPU {cpu.number} did not stop at its ultravisor call at {call.address:#x}")
+        cpu.psw = call
+        if self._complete(cpu, TrapKind.UVC):
+            cpu.psw = new
+
+    def handle_entry(self, cpu: QemuCpu) -> None:
+        """Handle ``cpu``, which has executed a few instructions at most since it was at the kernel's entry."""
+        if self._sites.stage is Stage.KERNEL and not cpu.psw.dat:  # else a program: see _begin
+            self._begin_kernel(cpu.number)
+
     def _begin(self, cpu: QemuCpu) -> bool:
         """The entry of the image or of the kernel."""
         if cpu.psw.dat:
             return True  # a program that happens to have code at the same virtual address
-        address = cpu.psw.address
         if self._sites.stage is Stage.IMAGE:
-            self._sites.image_entered(address)
+            self._sites.image_entered(cpu.psw.address)
             self._listener.milestone(Milestone.IMAGE_ENTRY)
         else:
-            # Also the next kernel of a kexec or kdump, which comes the same way.
-            if self._sites.exception_handler is not None:
-                self._listener.restarted(cpu.number)
-            self._sites.kernel_entered(address)
-            self._listener.milestone(Milestone.KERNEL_ENTRY)
+            self._begin_kernel(cpu.number)
         return False
+
+    def _begin_kernel(self, cpu: int) -> None:
+        """A kernel begins on CPU ``cpu``: the first one, or the next of a kexec or kdump, which comes the same way."""
+        if self._sites.resets_unseen:
+            self._listener.restarted(cpu)
+        self._sites.kernel_entered(KERNEL_START)
+        self._listener.milestone(Milestone.KERNEL_ENTRY)
 
     def _complete(self, cpu: QemuCpu, kind: TrapKind | None) -> bool:
         """Let the listener complete a trapped instruction."""
@@ -110,9 +139,11 @@ class Traps:
             self.calls += 1
             self._sites.queried()
             if self._run_ahead is not None:
-                ahead = self._run_ahead.run(cpu, self._complete_ahead, self._listener.series).calls
-                self.calls += ahead
-                self.calls_ahead += ahead
+                ahead = self._run_ahead.run(cpu, self._complete_ahead, self._listener.series)
+                self.calls += ahead.calls
+                self.calls_ahead += ahead.calls
+                for address, length in ahead.changed:
+                    cpu.storage_changed(address, length)
         return False
 
     def _complete_ahead(self, trap: Trap) -> bool:
@@ -141,9 +172,9 @@ class Traps:
 
     def _await_user(self, cpu: QemuCpu, address: int) -> None:
         """After a call at ``address``: where there was no supervisor call yet, no user program has run."""
-        old, new = (self._memory.read(cpu.prefix + at, _PSW_SIZE) for at in (_SVC_OLD_PSW, _SVC_NEW_PSW))
-        if not any(old):
-            self._sites.await_user(address, Psw(int.from_bytes(new[:8], "big"), int.from_bytes(new[8:], "big")).address)
+        lowcore = self._memory.read(cpu.prefix, _LOWCORE_SIZE)
+        if not any(lowcore[_SVC_OLD_PSW : _SVC_OLD_PSW + _PSW_SIZE]):
+            self._sites.await_user(address, _psw_at(lowcore, _SVC_NEW_PSW).address)
 
     def _load_psw(self, cpu: QemuCpu, instruction: bytes) -> bool:
         """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
@@ -152,7 +183,7 @@ class Traps:
             data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, 16)
         except ProgramInterruption:
             return True
-        new = Psw(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big"))
+        new = _psw_at(data, 0)
         if new.dat:
             self._sites.kernel_proper(cpu.cr(13 if new.address_space is AddressSpace.HOME else 1), new.address)
             self._listener.milestone(Milestone.KERNEL_PROPER)
@@ -165,6 +196,12 @@ class Traps:
         # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
         cpu.psw = new
         return False
+
+
+def _psw_at(storage: bytes, offset: int) -> Psw:
+    """Return the PSW of 16 bytes at ``offset`` of ``storage``."""
+    mask, address = (int.from_bytes(storage[at : at + 8], "big") for at in (offset, offset + 8))
+    return Psw(mask, address)
 
 
 def _is(kind: TrapKind, instruction: bytes) -> bool:
