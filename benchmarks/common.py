@@ -185,7 +185,7 @@ class Row:
 
     name: str
     unit: str
-    target: Target
+    target: Target | None
     protected: float
     plain: float | None = None
     ratio: float | None = None
@@ -193,7 +193,7 @@ class Row:
     """The least and the largest of what is judged."""
 
     @classmethod
-    def paired(cls, name: str, unit: str, target: Target, found: Sequence[Pair]) -> Row:
+    def paired(cls, name: str, unit: str, target: Target | None, found: Sequence[Pair]) -> Row:
         """Sum up rounds; the ratio is the median of their ratios."""
         ratios = [pair.ratio for pair in found]
         return cls(
@@ -213,8 +213,8 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio, or else the figure, is within the target."""
-        return self.target.met_by(self.protected if self.ratio is None else self.ratio)
+        """Whether the ratio, or else the figure, is within the target, if there is one."""
+        return self.target is None or self.target.met_by(self.protected if self.ratio is None else self.ratio)
 
     def cells(self) -> tuple[str, ...]:
         """Return the line as it is printed."""
@@ -226,8 +226,8 @@ class Row:
             "-" if self.plain is None else f"{self.plain:.2f} {self.unit}",
             "-" if self.ratio is None else f"{self.ratio:.3f}",
             f"{low:.{digits}f}–{high:.{digits}f}",
-            str(self.target),
-            "yes" if self.met else "NO",
+            "-" if self.target is None else str(self.target),
+            "-" if self.target is None else "yes" if self.met else "NO",
         )
 
 

@@ -1,8 +1,8 @@
-"""What the I/O audit costs: disk work of a protected guest under each policy, beside the same guest unprotected.
+"""What the I/O audit costs: disk work of a protected guest under each policy, beside one that bounces unprotected.
 
     python benchmarks/io.py [--rounds N] [--only NAME …] [--policies NAME …] [--suite trixie|sid]
 
-The guest without protection has swiotlb=force: it copies through bounce buffers as well. Policy "breakpoints" is
+The guest without protection copies through bounce buffers as well (benchmarks/bouncing.py). Policy "breakpoints" is
 enforcement as it is on a QEMU that takes no plugins. Time is this computer's; a guest's clock stands still while QEMU
 is stopped. All guests live side by side and work by turns.
 """
@@ -22,6 +22,7 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.bouncing import bouncing
 from benchmarks.common import TIMEOUT, Row, Subject, Target, Workshop, pairs, table, workshop
 from zseal.arch.storage import MIB
 from zseal.engine.qemu.devices import Disk
@@ -93,7 +94,7 @@ def workers(shop: Workshop, policies: Sequence[str], stack: contextlib.ExitStack
         path = shop.directory / f"disk-{name}"
         path.write_bytes(os.urandom(DISK_SIZE))
         disk = Disk(str(path))
-        guest = subject.plain(disks=[disk]) if name == "plain" else protected(subject, name, disk)
+        guest = bouncing(subject, disks=[disk]) if name == "plain" else protected(subject, name, disk)
         without_plugin = mock.patch("zseal.engine.qemu.notify.plugin_path", return_value=None)
         with without_plugin if name == BREAKPOINTS else contextlib.nullcontext():
             stack.enter_context(guest)

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from benchmarks.common import Pair, Row, Target, best, pairs, table
-from benchmarks.guest import MEASUREMENTS, parse
+from benchmarks.guest import parse
 
 
 def test_all_is_measured_unless_told_otherwise() -> None:
@@ -26,11 +26,6 @@ def test_bad_options_end_with_usage(arguments: list[str], capsys: pytest.Capture
         parse(arguments)
     assert end.value.code == 2
     assert "usage:" in capsys.readouterr().err
-
-
-def test_the_idle_process_is_measured_before_another_guest_lives_in_it() -> None:
-    names = list(MEASUREMENTS)
-    assert names.index("idle") < min(names.index("cpu"), names.index("disk"))
 
 
 def test_pairs_take_turns() -> None:
@@ -87,3 +82,9 @@ def test_columns_are_aligned() -> None:
         "boot             11.00 s  10.00 s  1.100  1.100–1.100  ≤ 1.15  yes",
         "a longer name     0.25 %        -      -      0.2–0.2  ≤ 0.05   NO",
     ]
+
+
+def test_a_figure_without_a_target_is_neither_met_nor_missed() -> None:
+    row = Row.paired("work", "MiB/s", None, [Pair(1.0, 2.0)])
+    assert row.met
+    assert row.cells()[-2:] == ("-", "-")
