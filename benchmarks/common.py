@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from zseal.engine.qemu.devices import Disk
+from zseal.engine.qemu.engine import QemuEngine
 from zseal.host.debian import DebianArchive
 from zseal.host.guest import DEFAULT_MEMORY, Guest
 from zseal.host.ramdisk import busybox_ramdisk
@@ -126,6 +127,23 @@ class Worker:
         self.guest.write_console(f"{number} {command}\n".encode())
         self.guest.wait_for_output(f"@done{number}.", TIMEOUT)
         return amount / (time.perf_counter() - start)
+
+
+def forget_translations(guest: Guest) -> None:
+    """Have QEMU translate all code anew, where it stops for zseal at all: it does so after a single step.
+
+    Else what programs can do is a lottery on QEMU before 8.0 (docs/benchmarks.md, "What disturbs them").
+    """
+    engine = guest.engine
+    if not isinstance(engine, QemuEngine) or engine.sites is None:
+        return
+
+    def step() -> None:
+        engine.pause()
+        engine._gdb().step(1)
+        engine.resume()
+
+    guest.in_loop(step)
 
 
 @dataclasses.dataclass(frozen=True)
