@@ -132,7 +132,7 @@ class Worker:
 def forget_translations(guest: Guest) -> None:
     """Have QEMU translate all code anew, where it stops for zseal at all: it does so after a single step.
 
-    Else what programs can do is a lottery on QEMU before 8.0 (docs/benchmarks.md, "What disturbs them").
+    Else what programs can do is a lottery (docs/benchmarks.md, "What disturbs them").
     """
     engine = guest.engine
     if not isinstance(engine, QemuEngine) or engine.sites is None:
