@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from zseal.arch.psw import BA, EA, Psw
 
+UVC_OPCODE, UVC_LENGTH = b"\xb9\xa4", 4
+
 
 class Pattern(enum.Enum):
     """Instructions that are searched for in guest code; the values are those of the engine's trap kinds."""
@@ -30,7 +32,7 @@ def instruction_length(first_byte: int) -> int:
 def classify(instruction: bytes) -> Pattern | None:
     """Return which of the searched instructions ``instruction`` starts with, if any."""
     opcode = instruction[:2]
-    if opcode == b"\xb9\xa4" and instruction[2:3] == b"\x00":
+    if opcode == UVC_OPCODE and instruction[2:3] == b"\x00":
         return Pattern.UVC
     if opcode == b"\xb2\xb0":
         return Pattern.STFLE

@@ -39,6 +39,16 @@ class Psw(NamedTuple):
     address: int
 
     @classmethod
+    def unpack(cls, data: bytes, offset: int = 0) -> Psw:
+        """Return the PSW in the 16 bytes of ``data`` from ``offset`` on, big-endian."""
+        mask, address = (int.from_bytes(data[at : at + 8], "big") for at in (offset, offset + 8))
+        return cls(mask, address)
+
+    def pack(self) -> bytes:
+        """Return the PSW in 16 bytes, big-endian."""
+        return self.mask.to_bytes(8, "big") + self.address.to_bytes(8, "big")
+
+    @classmethod
     def from_short(cls, value: int) -> Psw:
         """Expand the 64-bit short format, as found at absolute address 0."""
         return cls(value & ~0x7FFFFFFF & ~SHORT_FORMAT, value & 0x7FFFFFFF)

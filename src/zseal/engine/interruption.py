@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from zseal.arch import lowcore
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import Storage
 from zseal.engine.interface import Cpu
-
-# Assigned storage locations of z/Architecture, relative to the prefix.
-_INSTRUCTION_LENGTH, _CODE = 0x8D, 0x8E
-_TRANSLATION_EXCEPTION = 0xA8
-_OLD_PSW, _NEW_PSW = 0x150, 0x1D0
 
 _NULLIFYING = frozenset(
     {
@@ -32,9 +28,8 @@ def present(cpu: Cpu, storage: Storage, error: ProgramInterruption, instruction_
     old = psw if error.code in _NULLIFYING else psw.advanced(instruction_length)
     base = cpu.prefix
     if error.teid is not None:
-        storage.write(base + _TRANSLATION_EXCEPTION, error.teid.to_bytes(8, "big"))
-    storage.write(base + _INSTRUCTION_LENGTH, bytes([instruction_length]))
-    storage.write(base + _CODE, int(error.code).to_bytes(2, "big"))
-    storage.write(base + _OLD_PSW, old.mask.to_bytes(8, "big") + old.address.to_bytes(8, "big"))
-    new = storage.read(base + _NEW_PSW, 16)
-    cpu.psw = Psw(int.from_bytes(new[:8], "big"), int.from_bytes(new[8:], "big"))
+        storage.write(base + lowcore.TRANSLATION_EXCEPTION, error.teid.to_bytes(8, "big"))
+    storage.write(base + lowcore.PROGRAM_LENGTH, bytes([instruction_length]))
+    storage.write(base + lowcore.PROGRAM_CODE, int(error.code).to_bytes(2, "big"))
+    storage.write(base + lowcore.PROGRAM_OLD_PSW, old.pack())
+    cpu.psw = Psw.unpack(storage.read(base + lowcore.PROGRAM_NEW_PSW, 16))

@@ -17,7 +17,6 @@ from zseal.arch.psw import ADDRESS_SPACE_SHIFT, DAT, AddressSpace, Psw
 from zseal.engine.embedded import clock, decode
 from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.decode import Instruction
-from zseal.engine.embedded.interruptions import read_psw
 from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.embedded.psw import acceptable
 from zseal.engine.runahead_code import breaks_translator
@@ -99,7 +98,7 @@ def _load_psw(cpu: EmbeddedCpu, psw: Psw, hardware: Hardware) -> None:
 
 def _lpswe(cpu: EmbeddedCpu, ins: Instruction, hardware: Hardware) -> None:
     address = _doubleword(cpu, ins)
-    _load_psw(cpu, read_psw(_operands(cpu, ins).read(address, 16)), hardware)
+    _load_psw(cpu, Psw.unpack(_operands(cpu, ins).read(address, 16)), hardware)
 
 
 def _lpsw(cpu: EmbeddedCpu, ins: Instruction, hardware: Hardware) -> None:

@@ -1,6 +1,6 @@
 """External interruptions and supervisor calls: what is pending, and the exchange of PSWs in the lowcore.
 
-Assigned storage locations and subclass masks are those of the z/Architecture Principles of Operation, chapter 6.
+Subclass masks are those of the z/Architecture Principles of Operation, chapter 6.
 """
 
 from __future__ import annotations
@@ -8,18 +8,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from zseal.arch import lowcore
 from zseal.arch.psw import EXTERNAL, Psw
 from zseal.engine.embedded import clock, decode
 from zseal.engine.embedded.sclp import Sclp
 
 if TYPE_CHECKING:
     from zseal.engine.embedded.cpu import EmbeddedCpu
-
-_EXTERNAL_PARAMETER, _EXTERNAL_CPU, _EXTERNAL_CODE = 0x80, 0x84, 0x86
-_SVC_LENGTH, _SVC_CODE = 0x89, 0x8A
-_RESTART_OLD, _RESTART_NEW = 0x120, 0x1A0
-_EXTERNAL_OLD, _EXTERNAL_NEW = 0x130, 0x1B0
-_SVC_OLD, _SVC_NEW = 0x140, 0x1C0
 
 
 class External(enum.IntEnum):
@@ -42,19 +37,9 @@ _SUBCLASS = {
 """The bit of control register 0 that lets a CPU take the interruption."""
 
 
-def read_psw(data: bytes) -> Psw:
-    """Return the 16-byte PSW ``data``."""
-    return Psw(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"))
-
-
-def write_psw(psw: Psw) -> bytes:
-    """Return ``psw`` in 16 bytes."""
-    return psw.mask.to_bytes(8, "big") + psw.address.to_bytes(8, "big")
-
-
 def _exchange(cpu: EmbeddedCpu, old: int, new: int, psw: Psw) -> None:
-    cpu.set_lowcore(old, write_psw(psw))
-    cpu.psw = read_psw(cpu.lowcore(new, 16))
+    cpu.set_lowcore(old, psw.pack())
+    cpu.psw = Psw.unpack(cpu.lowcore(new, 16))
     cpu.forget_translations()
 
 
@@ -63,14 +48,14 @@ def supervisor_call(cpu: EmbeddedCpu) -> None:
     psw = cpu.psw
     data = decode.read(cpu.fetch, psw.address)
     instruction = decode.resolve(cpu.fetch, cpu.gr, psw, data)
-    cpu.set_lowcore(_SVC_LENGTH, bytes([instruction.length]))
-    cpu.set_lowcore(_SVC_CODE, bytes([0, instruction.data[1]]))
-    _exchange(cpu, _SVC_OLD, _SVC_NEW, psw.advanced(instruction.length))
+    cpu.set_lowcore(lowcore.SVC_LENGTH, bytes([instruction.length]))
+    cpu.set_lowcore(lowcore.SVC_CODE, bytes([0, instruction.data[1]]))
+    _exchange(cpu, lowcore.SVC_OLD_PSW, lowcore.SVC_NEW_PSW, psw.advanced(instruction.length))
 
 
 def restart(cpu: EmbeddedCpu) -> None:
     """Take a restart interruption."""
-    _exchange(cpu, _RESTART_OLD, _RESTART_NEW, cpu.psw)
+    _exchange(cpu, lowcore.RESTART_OLD_PSW, lowcore.RESTART_NEW_PSW, cpu.psw)
 
 
 def _pending(cpu: EmbeddedCpu, sclp: Sclp) -> External | None:
@@ -102,17 +87,17 @@ def take(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
     if code is External.EMERGENCY_SIGNAL:
         sender = min(cpu.emergency)
         cpu.emergency.discard(sender)
-        cpu.set_lowcore(_EXTERNAL_CPU, sender.to_bytes(2, "big"))
+        cpu.set_lowcore(lowcore.EXTERNAL_CPU, sender.to_bytes(2, "big"))
     elif code is External.EXTERNAL_CALL:
-        cpu.set_lowcore(_EXTERNAL_CPU, (cpu.external_call or 0).to_bytes(2, "big"))
+        cpu.set_lowcore(lowcore.EXTERNAL_CPU, (cpu.external_call or 0).to_bytes(2, "big"))
         cpu.external_call = None
     else:
-        cpu.set_lowcore(_EXTERNAL_CPU, bytes(2))
+        cpu.set_lowcore(lowcore.EXTERNAL_CPU, bytes(2))
     if code is External.SERVICE_SIGNAL:
-        cpu.set_lowcore(_EXTERNAL_PARAMETER, (sclp.pending or 0).to_bytes(4, "big"))
+        cpu.set_lowcore(lowcore.EXTERNAL_PARAMETER, (sclp.pending or 0).to_bytes(4, "big"))
         sclp.pending = None
-    cpu.set_lowcore(_EXTERNAL_CODE, int(code).to_bytes(2, "big"))
-    _exchange(cpu, _EXTERNAL_OLD, _EXTERNAL_NEW, psw)
+    cpu.set_lowcore(lowcore.EXTERNAL_CODE, int(code).to_bytes(2, "big"))
+    _exchange(cpu, lowcore.EXTERNAL_OLD_PSW, lowcore.EXTERNAL_NEW_PSW, psw)
     return True
 
 

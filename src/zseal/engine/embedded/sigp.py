@@ -117,7 +117,7 @@ def _store_status(memory: Storage, cpu: EmbeddedCpu, area: int) -> None:
         data[0x80 + 8 * number : 0x88 + 8 * number] = cpu.gr(number).to_bytes(8, "big")
         data[0x140 + 4 * number : 0x144 + 4 * number] = cpu.ar(number).to_bytes(4, "big")
         data[0x180 + 8 * number : 0x188 + 8 * number] = cpu.cr(number).to_bytes(8, "big")
-    data[0x100:0x110] = interruptions.write_psw(cpu.psw)
+    data[0x100:0x110] = cpu.psw.pack()
     data[0x118:0x11C] = cpu.prefix.to_bytes(4, "big")
     data[0x128:0x130] = cpu.timer.get().to_bytes(8, "big")
     data[0x131:0x138] = (cpu.clock_comparator >> 8).to_bytes(7, "big")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from zseal.arch.instructions import instruction_length
+from zseal.arch.instructions import UVC_OPCODE, instruction_length
 from zseal.arch.psw import DAT, WAIT
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.memory import SharedMemory
@@ -16,7 +16,6 @@ KERNEL_START = 0x10000
 _LOOK_BACK = 64  # bytes
 _COMPRESSED_PAGES = 4
 _COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240
-_UVC_OPCODE = 0xB9A4
 _KERNEL_LIMIT = 64 << 20  # bytes, and the address where an unpacked kernel may begin at most
 # Loads of an immediate into bits 0-31 of a register, by first byte and low half of the second: the whole word
 # (IIHF, LLIHF: 6 bytes) or its upper halfword (IIHH, LLIHH: 4 bytes).
@@ -74,7 +73,7 @@ def _sets_register_0(code: memoryview, at: int) -> bool:
 def uvc_opcodes(code: memoryview) -> list[int]:
     """Return the even offsets of all UVC opcodes, those included that have bits on which must be zero."""
     halfwords = np.frombuffer(code, ">u2", count=len(code) // 2)
-    return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == _UVC_OPCODE)]
+    return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == int.from_bytes(UVC_OPCODE, "big"))]
 
 
 def plain_length(memory: SharedMemory, start: int, limit: int) -> tuple[int, bool]:

@@ -359,15 +359,13 @@ class QemuEngine(Engine):
 
     def _explained(self, stop: Stop) -> Stop:
         """Tell of a panic which instruction it may have come from."""
-        gdb, registers = self._started().gdb, self._registers
-        if stop.kind is not StopKind.PANIC or stop.cpu is None or gdb is None or registers is None:
+        gdb = self._started().gdb
+        if stop.kind is not StopKind.PANIC or stop.cpu is None or gdb is None:
             return stop
-        thread = stop.cpu + 1
         with contextlib.suppress(EngineError):  # QEMU may be gone by now
             if gdb.running:
                 gdb.wait()
-            cpu = QemuCpu(gdb, registers, self._memory, thread, self._prefixes.get(thread, 0))
-            return dataclasses.replace(stop, interrupted=last_interruption(cpu, self._memory))
+            return dataclasses.replace(stop, interrupted=last_interruption(self._cpu(stop.cpu + 1), self._memory))
         return stop
 
     def _reset(self) -> None:
@@ -438,16 +436,23 @@ class QemuEngine(Engine):
         self._armed = wanted
         return commands
 
+    def _cpu(self, thread: int) -> QemuCpu:
+        if self._registers is None:
+            raise EngineError("this machine runs without traps")
+        return QemuCpu(self._gdb(), self._registers, self._memory, thread, self._prefixes.get(thread, 0))
+
+    def _handler(self) -> Traps:
+        if self._traps is None:
+            raise EngineError("QEMU stopped at a breakpoint that was never set")
+        return self._traps
+
     def _handle(self, thread: int) -> list[bytes] | None:
         """Handle the CPU of ``thread`` at a breakpoint; returns what is to be sent with the resume.
 
         None where there is nothing to resume: the machine stopped in another way, and that was handled.
         """
-        traps, registers = self._traps, self._registers
-        if traps is None or registers is None:
-            raise EngineError("QEMU stopped at a breakpoint that was never set")
-        cpu = QemuCpu(self._gdb(), registers, self._memory, thread, self._prefixes.get(thread, 0))
-        native = traps.handle(cpu)
+        cpu = self._cpu(thread)
+        native = self._handler().handle(cpu)
         self._rest_later()
         if native:
             cpu.step()
@@ -459,16 +464,12 @@ class QemuEngine(Engine):
 
     def _handle_reached(self, number: int, what: Reached) -> list[bytes]:
         """Handle CPU ``number`` after ``what``; returns what is to be sent with the resume."""
-        traps, registers = self._traps, self._registers
-        if traps is None or registers is None:
-            raise EngineError("QEMU's plugin stopped a CPU of a machine without traps")
         self.stops += 1
-        thread = number + 1
-        cpu = QemuCpu(self._gdb(), registers, self._memory, thread, self._prefixes.get(thread, 0))
+        cpu = self._cpu(number + 1)
         if what is Reached.CALL:
-            traps.handle_call(cpu)
+            self._handler().handle_call(cpu)
         else:
-            traps.handle_entry(cpu)
+            self._handler().handle_entry(cpu)
         return self._handled(cpu, native=False) or []
 
     def _handled(self, cpu: QemuCpu, *, native: bool) -> list[bytes] | None:

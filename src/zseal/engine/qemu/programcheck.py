@@ -14,7 +14,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from zseal.arch import lowcore
 from zseal.arch.dat import CpuMemory, translate
+from zseal.arch.instructions import UVC_LENGTH, UVC_OPCODE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import Storage
@@ -31,10 +33,6 @@ _REGISTERS = 2  # general register with the first argument, the address of struc
 _RETURN = 14
 # struct user_pt_regs (uapi/asm/ptrace.h): one argument word, the PSW, the general registers.
 _PSW_OFFSET, _GR_OFFSET, _SIZE = 8, 24, 152
-_UVC_LENGTH = 4
-_UVC_OPCODE = b"\xb9\xa4"
-# The lowcore (Principles of Operation, "Assigned Storage Locations").
-_LOWCORE_SIZE, _PROGRAM_LENGTH, _PROGRAM_CODE, _PROGRAM_OLD_PSW = 0x200, 0x8C, 0x8E, 0x150
 _LENGTHS = (2, 4, 6)
 _SUPPRESSING = (ProgramCode.OPERATION, ProgramCode.PRIVILEGED_OPERATION, ProgramCode.SPECIFICATION)
 _HOME_SPACE = 13  # the control register of the address space that Linux keeps its kernel in
@@ -84,14 +82,12 @@ def last_interruption(cpu: Cpu, storage: Storage) -> Interrupted | None:
 
     None where it was another one, such as a page fault.
     """
-    lowcore = storage.read(cpu.prefix, _LOWCORE_SIZE)
-    length, code, mask, address = (
-        int.from_bytes(lowcore[at : at + size], "big")
-        for at, size in ((_PROGRAM_LENGTH, 2), (_PROGRAM_CODE, 2), (_PROGRAM_OLD_PSW, 8), (_PROGRAM_OLD_PSW + 8, 8))
-    )
+    assigned = storage.read(cpu.prefix, lowcore.SIZE)
+    length = assigned[lowcore.PROGRAM_LENGTH]
+    code = int.from_bytes(assigned[lowcore.PROGRAM_CODE : lowcore.PROGRAM_CODE + 2], "big")
     if code not in _SUPPRESSING or length not in _LENGTHS:
         return None
-    old = Psw(mask, address).advanced(-length)
+    old = Psw.unpack(assigned, lowcore.PROGRAM_OLD_PSW).advanced(-length)
     if old.problem_state or not old.dat:
         return None
     try:
@@ -116,7 +112,7 @@ class InterruptedCpu:
         words = [int.from_bytes(saved[at : at + 8], "big") for at in range(0, _SIZE, 8)]
         self._general = words[_GR_OFFSET // 8 :]
         # The exception suppresses the instruction: the saved PSW is behind it.
-        self.psw = Psw(words[_PSW_OFFSET // 8], words[_PSW_OFFSET // 8 + 1]).advanced(-_UVC_LENGTH)
+        self.psw = Psw(words[_PSW_OFFSET // 8], words[_PSW_OFFSET // 8 + 1]).advanced(-UVC_LENGTH)
         self.number = cpu.number
 
     @property
@@ -128,8 +124,8 @@ class InterruptedCpu:
         """Return the interrupted instruction where it is a UVC of the kernel, which firmware completes."""
         if self.psw.problem_state or not self.psw.dat:
             return None
-        instruction = self._memory.read(self.psw.address, _UVC_LENGTH)
-        return instruction if instruction[:2] == _UVC_OPCODE else None
+        instruction = self._memory.read(self.psw.address, UVC_LENGTH)
+        return instruction if instruction[:2] == UVC_OPCODE else None
 
     def finish(self) -> None:
         """Store the registers where the kernel takes them from, and let its handler return at once."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zseal.arch import lowcore
 from zseal.arch.dat import CpuMemory
-from zseal.arch.instructions import classify, storage_operand
+from zseal.arch.instructions import UVC_LENGTH, UVC_OPCODE, classify, storage_operand
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import WAIT, AddressSpace, Psw
 from zseal.engine.errors import EngineError
@@ -18,13 +19,6 @@ from zseal.engine.qemu.programcheck import InterruptedCpu
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.runahead import RunAhead
 
-_UVC_OPCODE = b"\xb9\xa4"
-_PSW_SIZE = 16
-_UVC_LENGTH = 4
-# Real addresses (Principles of Operation, "Assigned Storage Locations").
-_LOWCORE_SIZE = 0x200
-_SVC_OLD_PSW, _SVC_NEW_PSW = 0x140, 0x1C0
-_PROGRAM_OLD_PSW, _PROGRAM_NEW_PSW = 0x150, 0x1D0
 _PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 
 
@@ -79,11 +73,11 @@ class Traps:
 
         Raises EngineError where it went on since: the guest has seen an exception then that must not be.
         """
-        lowcore = self._memory.read(cpu.prefix, _LOWCORE_SIZE)
-        old, new = (_psw_at(lowcore, at) for at in (_PROGRAM_OLD_PSW, _PROGRAM_NEW_PSW))
+        assigned = self._memory.read(cpu.prefix, lowcore.SIZE)
+        old, new = (Psw.unpack(assigned, at) for at in (lowcore.PROGRAM_OLD_PSW, lowcore.PROGRAM_NEW_PSW))
         if self._sites.stage is Stage.IMAGE:
             return  # there are no ultravisor calls
-        call = old.advanced(-_UVC_LENGTH)  # suppressed, but the old PSW is behind it
+        call = old.advanced(-UVC_LENGTH)  # suppressed, but the old PSW is behind it
         if cpu.psw != new:
             raise EngineError(f"CPU {cpu.number} did not stop at its ultravisor call at {call.address:#x}")
         cpu.psw = call
@@ -172,9 +166,9 @@ class Traps:
 
     def _await_user(self, cpu: QemuCpu, address: int) -> None:
         """After a call at ``address``: where there was no supervisor call yet, no user program has run."""
-        lowcore = self._memory.read(cpu.prefix, _LOWCORE_SIZE)
-        if not any(lowcore[_SVC_OLD_PSW : _SVC_OLD_PSW + _PSW_SIZE]):
-            self._sites.await_user(address, _psw_at(lowcore, _SVC_NEW_PSW).address)
+        assigned = self._memory.read(cpu.prefix, lowcore.SIZE)
+        if Psw.unpack(assigned, lowcore.SVC_OLD_PSW) == Psw(0, 0):
+            self._sites.await_user(address, Psw.unpack(assigned, lowcore.SVC_NEW_PSW).address)
 
     def _load_psw(self, cpu: QemuCpu, instruction: bytes) -> bool:
         """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
@@ -183,7 +177,7 @@ class Traps:
             data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, 16)
         except ProgramInterruption:
             return True
-        new = _psw_at(data, 0)
+        new = Psw.unpack(data)
         if new.dat:
             self._sites.kernel_proper(cpu.cr(13 if new.address_space is AddressSpace.HOME else 1), new.address)
             self._listener.milestone(Milestone.KERNEL_PROPER)
@@ -198,15 +192,9 @@ class Traps:
         return False
 
 
-def _psw_at(storage: bytes, offset: int) -> Psw:
-    """Return the PSW of 16 bytes at ``offset`` of ``storage``."""
-    mask, address = (int.from_bytes(storage[at : at + 8], "big") for at in (offset, offset + 8))
-    return Psw(mask, address)
-
-
 def _is(kind: TrapKind, instruction: bytes) -> bool:
     """Whether ``instruction`` is what a site of ``kind`` should hold."""
-    if kind is TrapKind.UVC and instruction[:2] == _UVC_OPCODE:
+    if kind is TrapKind.UVC and instruction[:2] == UVC_OPCODE:
         return True
     pattern = classify(instruction)
     return pattern is not None and pattern.value == kind.value
