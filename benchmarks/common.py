@@ -22,7 +22,6 @@ from zseal.image import build_image
 READY = "zseal-benchmark-ready"
 TIMEOUT = 600.0
 BOOT_INIT = f"#!/bin/sh\necho {READY}\n/bin/busybox poweroff -f\n"
-WORKER_DATA_MIB = 2
 WORKER_INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -30,7 +29,6 @@ mount -t proc proc /proc
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 for module in /modules/*; do insmod $module; done
-dd if=/dev/zero of=/tmp/data bs=1M count={WORKER_DATA_MIB} 2>/dev/null
 stty -echo
 echo {READY}
 while read -r number line; do
@@ -39,7 +37,7 @@ while read -r number line; do
     echo "@done$number."
 done
 """
-"""The /init of a Worker; /tmp/data has WORKER_DATA_MIB MiB."""
+"""The /init of a Worker."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,10 +48,12 @@ def start(seal: Seal, machine: Machine) -> Start:
     return make
 
 
-@pytest.fixture
-def without_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have ultravisor calls and notifications found by breakpoints, as where QEMU takes no plugins."""
-    monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+@pytest.fixture(params=[True, False], ids=["plugin", "breakpoints"])
+def plugin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether QEMU has the plugin; else calls and notifications are found by breakpoints."""
+    if not request.param:
+        monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+    return bool(request.param)
 
 
 def descriptors() -> int:

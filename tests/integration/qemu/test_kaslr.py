@@ -138,12 +138,10 @@ def prng(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QemuEngine, "traps_type", TrapsWithPrng)
 
 
-@pytest.mark.parametrize(("suite", "plugin"), [("trixie", False), ("sid", False), ("sid", True)])
+@pytest.mark.parametrize(("suite", "plugin"), [("trixie", False), ("sid", False), ("sid", True)], indirect=["plugin"])
 def test_a_kernel_at_a_random_address_is_protected_and_shares_its_pool(
-    tmp_path: Path, machine: Machine, suite: str, plugin: bool, request: pytest.FixtureRequest
+    tmp_path: Path, machine: Machine, suite: str, plugin: bool
 ) -> None:
-    if not plugin:
-        request.getfixturevalue("without_plugin")
     boots = [boot(tmp_path, machine, suite) for _ in range(2)]
     fixed = boot(tmp_path, machine, suite, "nokaslr")
     assert all(one.sites.queries for one in boots)

@@ -22,6 +22,8 @@ from zseal.image.build import build_image
 
 pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 
+WITHOUT_PLUGIN = pytest.mark.parametrize("plugin", [False], indirect=True, ids=["breakpoints"])
+
 # the ioctl LOCK_SECRETS of /dev/uv issues the UVC 0x1034, from the module
 PROGRAM = """
 struct block { unsigned flags; unsigned short rc, rrc; unsigned long address; unsigned length; char reserved[44]; };
@@ -99,20 +101,17 @@ def missed(found: Sequence[Diagnosis], listed: object) -> int:
     return int(address[1], 16)
 
 
-@pytest.mark.parametrize("plugin", [True, False], ids=["plugin", "breakpoints"])
+@pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize("suite", ["trixie", "sid"])
-def test_a_module_calls_the_ultravisor(
-    tmp_path: Path, machine: Machine, suite: str, plugin: bool, request: pytest.FixtureRequest
-) -> None:
-    if not plugin:
-        request.getfixturevalue("without_plugin")
+def test_a_module_calls_the_ultravisor(tmp_path: Path, machine: Machine, suite: str) -> None:
     outcome, console, found, _ = run(tmp_path, machine, suite)
     assert outcome is Outcome.POWEROFF
     assert "answer=0002\nstatus=0\n" in console  # this machine's ultravisor keeps no secrets
     assert not found
 
 
-@pytest.mark.usefixtures("without_plugin")
+@pytest.mark.usefixtures("plugin")
+@WITHOUT_PLUGIN
 @pytest.mark.parametrize("suite", ["trixie", "sid"])
 def test_a_missed_call_of_a_module_is_explained(
     tmp_path: Path, machine: Machine, suite: str, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +125,8 @@ def test_a_missed_call_of_a_module_is_explained(
     assert 0 <= missed(found, listed) - int(module[2], 16) < int(module[1])
 
 
-@pytest.mark.usefixtures("without_plugin")
+@pytest.mark.usefixtures("plugin")
+@WITHOUT_PLUGIN
 @pytest.mark.parametrize("suite", ["trixie", "sid"])
 def test_a_missed_call_of_a_kernel_that_can_say_nothing_yet_is_explained(
     tmp_path: Path, machine: Machine, suite: str, monkeypatch: pytest.MonkeyPatch

@@ -148,18 +148,13 @@ def test_calls_that_a_plugin_sees_are_no_sites(memory: SharedMemory) -> None:
     sites = sites_of(memory)
     sites.calls = False
     sites.kernel_entered(0x10000)
-    assert found(sites) == {0x10000 + 80: TrapKind.STFLE, 0x10000 + 88: TrapKind.DIAG_308} | after_entry(sites)
+    assert found(sites) == {0x10000 + 80: TrapKind.STFLE, 0x10000 + 88: TrapKind.DIAG_308}
     assert not sites.resets_unseen
     sites.kernel_proper(NO_TABLES, 0x200000)
     assert set(found(sites).values()) == {TrapKind.STFLE}
     assert sites.kind(0x200000 + 80) is TrapKind.STFLE
     assert sites.exception_handler is None
     assert sites.resets_unseen
-
-
-def after_entry(sites: Sites) -> dict[int, TrapKind | None]:
-    """The entry itself is not watched while the CPU stands there."""
-    return {address: sites.kind(address) for address in sites if address == KERNEL_START}
 
 
 def test_virtual_addresses_come_from_the_page_tables(memory: SharedMemory) -> None:
