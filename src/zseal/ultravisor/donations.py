@@ -41,7 +41,13 @@ def contiguous(address: int, length: int) -> Index:
 
 def holds_prefix(frames: Index, prefixes: tuple[int, ...]) -> bool:
     """Whether a prefix area (8 KiB each, by absolute address) has a frame among ``frames``."""
-    return any(bool(np.isin(contiguous(prefix, PREFIX_AREA), frames).any()) for prefix in prefixes)
+    return any(bool((frames == frame).any()) for prefix in prefixes for frame in contiguous(prefix, PREFIX_AREA))
+
+
+def _repeated(frames: Index) -> bool:
+    """Whether a frame is named twice."""
+    ordered = np.sort(frames)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 class DonationLedger:
@@ -62,7 +68,7 @@ class DonationLedger:
                 self._storage.view(frame << PAGE_SHIFT, length << PAGE_SHIFT).release()
             except ProgramInterruption:
                 raise NotInStorage from None
-        if np.any(self._frames.state[frames] != FrameState.NON_SECURE) or np.unique(frames).size != frames.size:
+        if np.any(self._frames.state[frames] != FrameState.NON_SECURE) or _repeated(frames):
             raise InUse
 
     def donate(self, frames: Index, owner: int) -> Donation:

@@ -7,7 +7,9 @@ before it done and the failing one untouched, as if each page had been a call of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +38,13 @@ from zseal.ultravisor.tables import (
     FrameTable,
     Index,
     PageTable,
+    consecutive,
     runs,
 )
 
 CHUNK = 512
 """Pages handled at once: 2 MiB of data, as many as the cipher prepares its tweaks for in one go."""
+_WORTH_A_THREAD = 64  # pages
 
 
 class GuestStorage:
@@ -252,12 +256,16 @@ class SecureStorage:
     def _exist(self, frames: Index) -> NDArray[np.bool_]:
         """Return a mask of the frames there is storage for: it may have holes."""
         mask = np.ones(frames.size, bool)
-        for at, first, length in runs(frames, CHUNK):
+        for at, first, length in runs(frames, frames.size):
             try:
                 self.storage.view(first << PAGE_SHIFT, length << PAGE_SHIFT).release()
             except ProgramInterruption:
-                each = frames[at : at + length]
-                mask[at : at + length] = length > 1 and [self._exist(each[n : n + 1])[0] for n in range(length)]
+                if length == 1:
+                    mask[at] = False
+                    continue
+                middle, end = at + length // 2, at + length
+                mask[at:middle] = self._exist(frames[at:middle])
+                mask[middle:end] = self._exist(frames[middle:end])
         return mask
 
     def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
@@ -283,7 +291,7 @@ class SecureStorage:
         """Check and decrypt exported pages in their frames; return how many, from the first on, are authentic."""
         data = self.gather(frames)  # a copy: the host can't change it between check and use
         counters, tags = guest.pages.counter[pages], guest.pages.tag[pages].tobytes()
-        if _consecutive(frames):
+        if consecutive(frames):
             with self.storage.view(int(frames[0]) << PAGE_SHIFT, len(data)) as target:
                 return guest.sealer.open(data, pages, counters, tags, target)
         plain = memoryview(bytearray(len(data)))
@@ -322,9 +330,10 @@ class SecureStorage:
             shift = at << PAGE_SHIFT
             if good:
                 data = self.gather(frames[:good])
-                digests.update_run(data, gaddr + shift, prefix, offset + shift)
-                if cipher is not None:
-                    self._scatter(frames[:good], cipher.decrypt_run(data, prefix, offset + shift))
+                with _beside(functools.partial(digests.update_run, data, gaddr + shift, prefix, offset + shift), good):
+                    plain = cipher.decrypt_run(data, prefix, offset + shift) if cipher is not None else None
+                if plain is not None:
+                    self._scatter(frames[:good], plain)
                 self._settle(guest, pages[:good], frames[:good], SECURE)
             if answer is not None:
                 raise UvcRefusal(answer, done=at + good)
@@ -371,11 +380,13 @@ class SecureStorage:
             fit = (inside == frames) & (self.frames.state[inside] == NON_SECURE)
             fit &= guest.pages.state[pages] == UNUSED
             fit &= _first_of_each(frames)
-            fit[fit] = self._exist(frames[fit])
-            for _, frame, length in runs(frames[fit], step):
+            pages, frames = pages[fit], frames[fit]
+            exist = self._exist(frames)
+            pages, frames = pages[exist], frames[exist]
+            for _, frame, length in runs(frames, step):
                 clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
-            self._settle(guest, pages[fit], frames[fit], SECURE)
-            adopted += int(np.count_nonzero(fit))
+            self._settle(guest, pages, frames, SECURE)
+            adopted += frames.size
         return adopted
 
     def _split_large(self, frames: Index) -> None:
@@ -396,7 +407,7 @@ class SecureStorage:
     @contextlib.contextmanager
     def _content(self, frames: Index) -> Iterator[memoryview]:
         """Lend the joined content of ``frames``: in place where they lie in one piece, otherwise as a copy."""
-        if not _consecutive(frames):
+        if not consecutive(frames):
             yield self.gather(frames)
             return
         with self.storage.view(int(frames[0]) << PAGE_SHIFT, frames.size << PAGE_SHIFT) as view:
@@ -408,13 +419,23 @@ class SecureStorage:
             self.storage.write(frame << PAGE_SHIFT, view[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT])
 
 
-def _consecutive(frames: Index) -> bool:
-    """Whether ``frames``, at least one, follow each other."""
-    return frames.size == 1 or bool(np.all(frames[1:] - frames[:-1] == 1))
+@contextlib.contextmanager
+def _beside(job: Callable[[], None], pages: int) -> Iterator[None]:
+    """Do ``job`` beside what is done in this context; in front of it where ``pages`` are few."""
+    if pages < _WORTH_A_THREAD:
+        job()
+        yield
+        return
+    with ThreadPoolExecutor(1) as executor:
+        done = executor.submit(job)
+        yield
+        done.result()
 
 
 def _first_of_each(frames: Index) -> NDArray[np.bool_]:
     """Return a mask of the frames that no earlier element names: a host may map two pages to one frame."""
+    if np.all(frames[1:] > frames[:-1]):
+        return np.ones(frames.size, bool)
     mask = np.zeros(frames.size, bool)
     mask[np.unique(frames, return_index=True)[1]] = True
     return mask
