@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * A plugin for QEMU's TCG that stops a CPU in front of some instructions until zseal says that it may go on: DIAGNOSE
- * 0x500, the hypervisor call by which a guest tells a virtio device that there is work, UVC, the ultravisor call, and
- * the one at the address where kernels begin.
+ * 0x500, the hypervisor call by which a guest tells a virtio device that there is work, UVC, the ultravisor call, the
+ * one at the address where kernels begin, and each LPSWE from there to the kernel proper, which one of them starts.
  *
  * A breakpoint could do the same, but it makes QEMU throw away all code it has translated, which takes a guest tens of
  * milliseconds to make up for, and as long as there is any all code slow. Here the one CPU waits in the middle of a
@@ -13,8 +13,14 @@
  * Each time sixteen bytes are sent in the host's byte order: which of them it is and the number of the CPU (32 bits
  * each, see `enum kind`), and a value of 64 bits. For a DIAGNOSE that is how many START SUBCHANNELs all CPUs began so
  * far: queues are set up by channel programs, so as long as that number stays, they are where they were. For the others
- * it is the address of the instruction. One byte in answer lets the CPU go on. Without an answer it waits for ever: a
- * guest whose zseal is gone must not go on.
+ * it is the address of the instruction. One byte in answer (`enum answer`) lets the CPU go on. Without an answer it
+ * waits for ever: a guest whose zseal is gone must not go on.
+ *
+ * Who answers may have asked QEMU to stop its CPUs meanwhile. An LPSWE must be the last thing then that this one does.
+ * QEMU's main thread holds its global lock from the receipt of such a request until all CPUs are told to stop, so the
+ * CPU takes that lock and gives it back before it goes on. The lock belongs to no plugin interface, but a QEMU that can
+ * load modules exports it; whether it is there is told in a message of its own at the start, and without it no LPSWE is
+ * waited at.
  *
  * Nothing is linked: QEMU itself has the C library and the functions of its plugin interface, which are declared here
  * as far as they are used. They differ between versions of that interface (numbers as in QEMU's qemu-plugin.h):
@@ -60,6 +66,12 @@ extern const char qemu_plugin_n_vcpus[] __attribute__((weak));
 extern const char qemu_plugin_read_memory_vaddr[] __attribute__((weak));
 extern const char qemu_plugin_translate_vaddr[] __attribute__((weak));
 
+/* QEMU's global lock, up to 8.2 and since */
+void qemu_mutex_lock_iothread_impl(const char *file, int line) __attribute__((weak));
+void qemu_mutex_unlock_iothread(void) __attribute__((weak));
+void bql_lock_impl(const char *file, int line) __attribute__((weak));
+void bql_unlock(void) __attribute__((weak));
+
 ptrdiff_t send(int socket, const void *data, size_t size, int flags);
 ptrdiff_t recv(int socket, void *data, size_t size, int flags);
 int pause(void);
@@ -84,8 +96,11 @@ __attribute__((constructor)) static void choose_version(void)
 		qemu_plugin_version = 2;
 }
 
-enum opcode { DIAGNOSE = 0x83, DIAGNOSE_NOTIFY = 0x0500, UVC = 0xb9a4, START_SUBCHANNEL = 0xb233 };
-enum kind { NOTIFICATION = 1, CALL = 2, ENTRY = 3 };
+enum opcode { DIAGNOSE = 0x83, DIAGNOSE_NOTIFY = 0x0500, UVC = 0xb9a4, LPSWE = 0xb2b2, START_SUBCHANNEL = 0xb233 };
+/* READY comes once, unasked for and unanswered; its value is 1 where each LOAD will come */
+enum kind { READY = 0, NOTIFICATION = 1, CALL = 2, ENTRY = 3, LOAD = 4 };
+/* with GO_FAR, no LPSWE is of interest until ENTRY comes again */
+enum answer { GO = 1, GO_FAR = 2 };
 
 struct message {
 	uint32_t kind;
@@ -96,9 +111,26 @@ struct message {
 static int channel = -1, entry = -1;
 static bool copied;
 static bool notifications = true;
+static bool booting;
 static uint32_t starts;
 /* glibc and musl both take zeros for an unlocked mutex; theirs have 40 to 64 bytes */
 static uint64_t one_at_a_time[16];
+
+static bool has_lock(void)
+{
+	return (bql_lock_impl && bql_unlock) || (qemu_mutex_lock_iothread_impl && qemu_mutex_unlock_iothread);
+}
+
+static void wait_for_lock(void)
+{
+	if (bql_lock_impl && bql_unlock) {
+		bql_lock_impl("", 0);
+		bql_unlock();
+	} else if (has_lock()) {
+		qemu_mutex_lock_iothread_impl("", 0);
+		qemu_mutex_unlock_iothread();
+	}
+}
 
 static void ask(enum kind kind, uint32_t cpu, uint64_t value)
 {
@@ -110,6 +142,8 @@ static void ask(enum kind kind, uint32_t cpu, uint64_t value)
 	    recv(channel, &answer, 1, 0) != 1)
 		for (;;)
 			pause();
+	if (answer == GO_FAR)
+		__atomic_store_n(&booting, false, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(one_at_a_time);
 }
 
@@ -126,7 +160,17 @@ static void on_call(unsigned int cpu, void *address)
 
 static void on_entry(unsigned int cpu, void *address)
 {
+	__atomic_store_n(&booting, true, __ATOMIC_SEQ_CST);
 	ask(ENTRY, cpu, (uintptr_t)address);
+	wait_for_lock();
+}
+
+static void on_load(unsigned int cpu, void *address)
+{
+	if (!__atomic_load_n(&booting, __ATOMIC_SEQ_CST))
+		return;
+	ask(LOAD, cpu, (uintptr_t)address);
+	wait_for_lock();
 }
 
 static void on_start_subchannel(unsigned int cpu, void *userdata)
@@ -163,6 +207,8 @@ static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
 							       NULL);
 		else if (opcode == UVC)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_call, CALLBACK_WITHOUT_REGISTERS, address);
+		else if (opcode == LPSWE && has_lock() && __atomic_load_n(&booting, __ATOMIC_SEQ_CST))
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_load, CALLBACK_WITHOUT_REGISTERS, address);
 	}
 }
 
@@ -203,6 +249,9 @@ EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int a
 			return -1;
 	}
 	if (channel < 0 || entry < 0)
+		return -1;
+	if (send(channel, &(struct message){READY, 0, has_lock()}, sizeof(struct message), MSG_NOSIGNAL) !=
+	    sizeof(struct message))
 		return -1;
 	copied = info->version.cur >= INSN_DATA_IS_COPIED_FROM;
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tests.unit.ultravisor.sysfs import sysfs
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.qemu.sites import Stage
+from zseal.engine.qemu.notify import PluginThread
+from zseal.engine.qemu.sites import Sites, Stage
 from zseal.formats.uv_codes import Issuer
 from zseal.host.debian import DebianArchive
 from zseal.host.guest import Guest
@@ -93,6 +95,41 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_pa
     assert calls["QUI"] == calls["CREATE_SEC_CONF"] == calls["VERIFY_IMG"] == 2
     assert int(str(pages["shared"])) >= 2048
     assert report["boots"] == 2
+
+
+def test_the_kernel_proper_is_seen_to_begin_alike_by_plugin_and_breakpoints(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = DebianArchive("trixie").kernel()
+    image = tmp_path / "image"
+    build_image(image, kernel=kernel.kernel, cmdline=b"quiet", host_keys=[machine.keys.host.public_key()])
+    begun: list[tuple[int, int]] = []
+    seen = threading.Event()
+    kernel_proper = Sites.kernel_proper
+
+    def watch(sites: Sites, asce: int, address: int) -> None:
+        kernel_proper(sites, asce, address)
+        begun.append((asce, address))
+        seen.set()
+
+    def boot() -> bool:
+        """Boot until the kernel proper begins; return whether the LPSWE was a breakpoint."""
+        seen.clear()
+        with Guest(image, machine=machine, timeout=200) as guest:
+            assert seen.wait(200)
+            assert isinstance(guest.engine, QemuEngine)
+            assert guest.engine.sites is not None
+            return guest.engine.sites.loads
+
+    monkeypatch.setattr(Sites, "kernel_proper", watch)
+    assert boot() is False
+    ready = PluginThread.ready
+    monkeypatch.setattr(PluginThread, "ready", lambda thread: ready(thread) and False)
+    assert boot() is True
+    monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+    assert boot() is True
+    assert len(begun) == 3
+    assert len(set(begun)) == 1
 
 
 def test_kernel_without_support_for_protected_guests_is_recognised_and_explained(

@@ -20,7 +20,7 @@ from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
 
 MESSAGE = struct.Struct("=IIQ")
-NOTIFICATION, CALL, ENTRY = 1, 2, 3
+READY, NOTIFICATION, CALL, ENTRY, LOAD = range(5)
 
 
 class Plugin:
@@ -30,11 +30,15 @@ class Plugin:
         ours, self.socket = socket.socketpair()
         monitor, self.monitor = socket.socketpair()
         self.failures: list[BaseException] = []
-        self.reached: list[tuple[int, Reached]] = []
-        self.thread = PluginThread(
-            ours, Qmp(monitor, timeout=0.05), hook, lambda *what: self.reached.append(what), self.failures.append
-        )
+        self.reached: list[tuple[int, Reached, int]] = []
+        self.begun = False
+        """Whether a kernel has begun, so that no LPSWE is of interest."""
+        self.thread = PluginThread(ours, Qmp(monitor, timeout=0.05), hook, self._reached, self.failures.append)
         self.socket.settimeout(5)
+
+    def _reached(self, cpu: int, what: Reached, address: int) -> bool:
+        self.reached.append((cpu, what, address))
+        return not self.begun
 
     def notify(self, cpu: int = 0, setups: int = 1) -> bytes:
         return self.ask(NOTIFICATION, cpu, setups)
@@ -83,7 +87,33 @@ def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[
     other = plugin(lambda _notification, _find: False)
     assert other.ask(CALL, 2, 0x3FFFE000000) == b"\1"
     assert other.ask(ENTRY, 0, 0x10000) == b"\1"
-    assert other.reached == [(2, Reached.CALL), (0, Reached.ENTRY)]
+    assert other.ask(LOAD, 0, 0x11F84) == b"\1"
+    other.begun = True
+    assert other.ask(LOAD, 0, 0x400) == b"\2"
+    assert other.reached == [
+        (2, Reached.CALL, 0x3FFFE000000),
+        (0, Reached.ENTRY, 0x10000),
+        (0, Reached.LOAD, 0x11F84),
+        (0, Reached.LOAD, 0x400),
+    ]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_plugin_says_first_whether_it_can_wait_at_an_lpswe(exact: bool) -> None:
+    other = Plugin(allow)
+    other.socket.sendall(MESSAGE.pack(READY, 0, exact))
+    assert other.thread.ready() is exact
+    other.close()
+
+
+@pytest.mark.parametrize("first", [b"", MESSAGE.pack(CALL, 0, 0), MESSAGE.pack(READY, 0, 1)[:7]])
+def test_a_plugin_that_does_not_say_it_is_there_is_an_error(first: bytes) -> None:
+    other = Plugin(allow)
+    other.socket.sendall(first)
+    other.socket.close()
+    with pytest.raises(EngineLostError, match="plugin said nothing"):
+        other.thread.ready()
+    other.close()
 
 
 def test_a_cpu_that_must_not_go_on_gets_no_answer(plugin: Callable[[NotifyHook], Plugin]) -> None:
@@ -148,8 +178,8 @@ def never(error: BaseException) -> None:
     raise AssertionError(error)
 
 
-def nobody(cpu: int, what: Reached) -> None:
-    raise AssertionError(cpu, what)
+def nobody(cpu: int, what: Reached, address: int) -> bool:
+    raise AssertionError(cpu, what, address)
 
 
 def allow(_notification: Notification, _find: FindQueues) -> bool:
@@ -183,23 +213,26 @@ def test_another_reason_not_to_start_is_not_hidden() -> None:
 
 def test_without_a_hook_no_notification_is_watched() -> None:
     notifications = Notifications(nobody, never)
-    sites = SimpleNamespace(notifications=False, calls=True)
+    sites = SimpleNamespace(notifications=False, calls=True, loads=False)
     notifications.watch(cast(QemuMachine, SimpleNamespace(plugin=None)), cast(Sites, sites))
-    assert (notifications.by, sites.notifications, sites.calls) == ("none", False, True)
+    assert (notifications.by, sites.notifications, sites.calls, sites.loads) == ("none", False, True, True)
     notifications.close()
 
 
-def test_with_the_plugin_no_breakpoints_are_wanted() -> None:
+@pytest.mark.parametrize("exact", [False, True])
+def test_with_the_plugin_no_breakpoints_are_wanted(exact: bool) -> None:
     notifications = Notifications(nobody, never)
     notifications.hook = allow
-    sites = SimpleNamespace(notifications=False, calls=True)
+    sites = SimpleNamespace(notifications=False, calls=True, loads=True)
     ours, theirs = socket.socketpair()
     monitor, other = socket.socketpair()
     machine = SimpleNamespace(plugin=(ours, Qmp(monitor, timeout=0.05)))
     with theirs, other:
+        theirs.sendall(MESSAGE.pack(READY, 0, exact))
         notifications.watch(cast(QemuMachine, machine), cast(Sites, sites))
         notifications.close()
     assert (notifications.by, sites.notifications, sites.calls) == ("plugin", False, False)
+    assert (notifications.exact, sites.loads) == (exact, not exact)
 
 
 def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:

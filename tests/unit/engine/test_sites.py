@@ -157,6 +157,22 @@ def test_calls_that_a_plugin_sees_are_no_sites(memory: SharedMemory) -> None:
     assert sites.resets_unseen
 
 
+def test_what_starts_a_kernel_is_known_without_a_breakpoint_too(memory: SharedMemory) -> None:
+    memory.write(0x10000, code(STFLE, LPSWE).ljust(0x2000, b"\7") + random.Random(1).randbytes(1 << 19))
+    sites = sites_of(memory)
+    sites.loads = False
+    assert not sites.may_start_kernel(0x10000 + 84)
+    sites.kernel_entered(0x10000)
+    assert set(sites) == {0x10000 + 80}
+    assert sites.may_start_kernel(0x10000 + 84)
+    assert not sites.may_start_kernel(0x10000 + 80)
+    sites.queried()
+    assert set(sites) == set()
+    assert sites.may_start_kernel(0x10000 + 84)
+    sites.kernel_proper(NO_TABLES, 0x200000)
+    assert not sites.may_start_kernel(0x10000 + 84)
+
+
 def test_virtual_addresses_come_from_the_page_tables(memory: SharedMemory) -> None:
     segment_table, page_table, frame = 0x100000, 0x104000, 0x300000
     virtual = 0x7F0000

@@ -210,6 +210,37 @@ def test_an_lpswe_without_translation_is_carried_out(rig: Rig) -> None:
     assert cpu.psw == Psw(MASK_64BIT | 1 << 44, 0x5678)
 
 
+def loaded(rig: Rig, psw: Psw) -> FakeCpu:
+    """Return a CPU that has just executed the LPSWE, seen by the plugin, and has ``psw`` since."""
+    rig.boot().memory.write(0x200000, FILLER + STFLE + FILLER)
+    psw_at_operand(rig, MASK_64BIT | DAT, 0x200000)
+    return FakeCpu(rig.memory, psw.address, psw.mask)
+
+
+def test_a_kernel_that_the_plugin_saw_start(rig: Rig) -> None:
+    cpu = loaded(rig, Psw(MASK_64BIT | DAT, 0x200000))
+    rig.traps.handle_load(cast(QemuCpu, cpu), AT + 4)
+    assert rig.listener.seen == [Milestone.KERNEL_PROPER]
+    assert rig.sites.kind(0x200000 + len(FILLER)) is TrapKind.STFLE
+    rig.traps.handle_load(cast(QemuCpu, cpu), AT + 4)  # came late: it has begun
+    assert rig.listener.seen == [Milestone.KERNEL_PROPER]
+
+
+def test_an_lpswe_that_the_plugin_saw_without_translation_is_nothing(rig: Rig) -> None:
+    rig.traps.handle_load(cast(QemuCpu, loaded(rig, Psw(MASK_64BIT, 0x5678))), AT + 4)
+    assert rig.listener.seen == []
+    assert rig.sites.stage is Stage.DECOMPRESSOR
+
+
+@pytest.mark.parametrize("operand", [OPERAND, 1 << 60])
+def test_a_kernel_that_went_on_is_not_continued(rig: Rig, operand: int) -> None:
+    cpu = loaded(rig, Psw(MASK_64BIT | DAT, 0x200006))
+    cpu.general[15] = operand
+    with pytest.raises(EngineError, match="CPU 1 did not stop where the kernel begins"):
+        rig.traps.handle_load(cast(QemuCpu, cpu), AT + 4)
+    assert rig.listener.seen == []
+
+
 @pytest.mark.parametrize("mask", [WAIT | MASK_64BIT, WAIT | IO | EXTERNAL | MASK_64BIT])
 def test_a_wait_is_left_to_the_cpu(rig: Rig, mask: int) -> None:
     psw_at_operand(rig.boot(), mask, 0x5678)

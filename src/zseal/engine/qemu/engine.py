@@ -68,7 +68,7 @@ class QemuEngine(Engine):
         self._input = bytearray()
         self.notifications = Notifications(self._cpu_reached, self._notification_failed)
         """Set its ``hook`` before the start to be asked before a guest notifies a virtio device."""
-        self._reached: deque[tuple[int, Reached]] = deque()
+        self._reached: deque[tuple[int, Reached, int]] = deque()
         self._traps: Traps | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._calls_before_rest = 0
@@ -166,22 +166,31 @@ class QemuEngine(Engine):
             )
         )
 
-    def _cpu_reached(self, cpu: int, what: Reached) -> None:
+    def _cpu_reached(self, cpu: int, what: Reached, address: int) -> bool:
         """CPU ``cpu`` is about to execute what only firmware may; in the plugin's thread: have the machine stop for it.
 
         To QEMU a UVC is an operation exception. To take it the CPU needs QEMU's global lock, which the main thread does
         not give away between receiving an interruption and telling the CPUs to stop. So the exception's first effects
-        are there at the stop, the guest's handler has not begun, and ``Traps.handle_call`` takes it back. At a kernel's
-        entry nothing holds the CPU back for the last microseconds, so it is given a thousand of them.
+        are there at the stop, the guest's handler has not begun, and ``Traps.handle_call`` takes it back. In front of
+        the others the plugin takes that lock itself: an LPSWE is the last thing that the CPU does then. A QEMU that
+        does not give it to plugins is given a thousand microseconds for the few it needs at a kernel's entry.
+
+        Returns whether a kernel may yet begin.
         """
-        if what is Reached.ENTRY and (self._sites is None or self._sites.stage is not Stage.KERNEL):
-            return  # there is a breakpoint
-        self._reached.append((cpu, what))
+        sites = self._sites
+        if sites is None:
+            return False
+        if what is Reached.ENTRY and sites.stage is not Stage.KERNEL:
+            return True  # there is a breakpoint
+        if what is Reached.LOAD and not sites.may_start_kernel(address):
+            return sites.stage is not Stage.KERNEL
+        self._reached.append((cpu, what, address))
         gdb = self._gdb()
         gdb.interrupt()
         gdb.wait_until_taken()
-        if what is Reached.ENTRY:
+        if what is Reached.ENTRY and not self.notifications.exact:
             time.sleep(_ENTRY_SECONDS)
+        return True
 
     def _notification_failed(self, error: BaseException) -> None:
         """A notification or call could not be handled, in the plugin's thread: the machine ends with ``error``."""
@@ -462,12 +471,14 @@ class QemuEngine(Engine):
                 return None
         return self._handled(cpu, native=native)
 
-    def _handle_reached(self, number: int, what: Reached) -> list[bytes]:
-        """Handle CPU ``number`` after ``what``; returns what is to be sent with the resume."""
+    def _handle_reached(self, number: int, what: Reached, address: int) -> list[bytes]:
+        """Handle CPU ``number`` after ``what`` at ``address``; returns what is to be sent with the resume."""
         self.stops += 1
         cpu = self._cpu(number + 1)
         if what is Reached.CALL:
             self._handler().handle_call(cpu)
+        elif what is Reached.LOAD:
+            self._handler().handle_load(cpu, address)
         else:
             self._handler().handle_entry(cpu)
         return self._handled(cpu, native=False) or []

@@ -2,7 +2,8 @@
 
 They are seen by a plugin inside QEMU (its source is in plugin/ of the repository), or by breakpoints where QEMU takes
 no plugins. Both stop the CPU in front of its DIAGNOSE 0x500 or UVC, but a stop at a breakpoint, after which QEMU
-translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it.
+translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it: a
+kernel takes half as long again to unpack itself. So the plugin stops it at the LPSWE that ends this, too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
 _MESSAGE = struct.Struct("=IIQ")
-_GO = b"\1"
+_GO, _GO_FAR = b"\1", b"\2"
+_READY = 0
+_ReachedHook = Callable[[int, "Reached", int], bool]
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
 _MachineT = TypeVar("_MachineT")
@@ -41,6 +44,8 @@ class Reached(enum.Enum):
     """A UVC."""
     ENTRY = 3
     """The instruction where kernels begin (KERNEL_START), or one at that address in a program."""
+    LOAD = 4
+    """An LPSWE, where ENTRY came before and the kernel proper has not begun since."""
 
 
 def plugin_path() -> Path | None:
@@ -53,14 +58,17 @@ class Notifications:
     """The notifications and ultravisor calls of one machine.
 
     ``hook`` is set before its start by who wants to be asked of notifications. ``reached`` is told of each CPU that has
-    come to anything else, and returns when it may go on; ``failed`` of what either raises: the CPU stays where it is
-    then. Both come in a thread of their own.
+    come to anything else, and of the instruction's address; it returns when the CPU may go on, False where no LOAD is
+    of interest until the next ENTRY. ``failed`` is told of what either raises: the CPU stays where it is then. Both
+    come in a thread of their own.
     """
 
-    def __init__(self, reached: Callable[[int, Reached], None], failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, reached: _ReachedHook, failed: Callable[[BaseException], None]) -> None:
         self.hook: NotifyHook | None = None
         self.by = "none"
         """What sees them: "plugin", "breakpoints" or "none"."""
+        self.exact = False
+        """Whether a CPU that goes on after a request to stop all does nothing any more but an LPSWE that it is at."""
         self._reached = reached
         self._failed = failed
         self._thread: PluginThread | None = None
@@ -82,8 +90,10 @@ class Notifications:
         """Begin, before the first instruction of ``machine``."""
         if machine.plugin is not None:
             self._thread = PluginThread(*machine.plugin, self.hook, self._reached, self._failed)
+            self.exact = self._thread.ready()
             self._thread.start()
         sites.calls = machine.plugin is None
+        sites.loads = not self.exact
         if self.hook is not None:
             self.by = "breakpoints" if machine.plugin is None else "plugin"
             sites.notifications = machine.plugin is None
@@ -116,7 +126,7 @@ class PluginThread:
         connection: socket.socket,
         monitor: Qmp,
         hook: NotifyHook | None,
-        reached: Callable[[int, Reached], None],
+        reached: _ReachedHook,
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connection
@@ -126,6 +136,16 @@ class PluginThread:
         self._reached = reached
         self._failed = failed
         self._thread = threading.Thread(target=self._run, name="zseal-io", daemon=True)
+
+    def ready(self) -> bool:
+        """Wait for the plugin's first message, and return whether LOADs will come. Raises EngineLostError."""
+        try:
+            message = self._receive()
+        except OSError:
+            message = None
+        if message is None or message[0] != _READY:
+            raise EngineLostError("QEMU's plugin said nothing")
+        return bool(message[2])
 
     def start(self) -> None:
         """Begin to answer."""
@@ -143,19 +163,21 @@ class PluginThread:
     def _run(self) -> None:
         try:
             while (message := self._receive()) is not None:
-                if not self._may_go(*message):
+                answer = self._answer(*message)
+                if answer is None:
                     return
-                self._connection.sendall(_GO)
+                self._connection.sendall(answer)
         except OSError:
             return  # the end of QEMU, or ours
         except Exception as error:
             self._failed(error)
 
-    def _may_go(self, kind: int, cpu: int, value: int) -> bool:
+    def _answer(self, kind: int, cpu: int, value: int) -> bytes | None:
+        """Return what lets ``cpu`` go on; None where it is to stay."""
         if kind != Reached.NOTIFICATION.value:
-            self._reached(cpu, Reached(kind))
-            return True
-        return self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
+            return _GO if self._reached(cpu, Reached(kind), value) else _GO_FAR
+        allowed = self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
+        return _GO if allowed else None
 
     def _receive(self) -> tuple[int, int, int] | None:
         data = b""

@@ -77,12 +77,16 @@ class Sites:
         self.stage = Stage.IMAGE
         self.calls = True
         """Whether to stop at UVCs, and at the entry of a kernel that follows a running one."""
+        self.loads = True
+        """Whether to stop at an LPSWE that may start the kernel proper."""
         self.notifications = False
         """Whether to stop at DIAGNOSE 0x500 as well, which tells a device that there is work."""
         self.image()
 
     def __iter__(self) -> Iterator[int]:
-        yield from self._found
+        for address, kind in self._found.items():
+            if self.loads or kind is not TrapKind.LPSWE:
+                yield address
         if self.unmapped_entry is not None:
             yield self.unmapped_entry
         if self.user_entry is not None:
@@ -98,6 +102,10 @@ class Sites:
     def kind(self, address: int) -> TrapKind | None:
         """Return what is expected at ``address``; None where nothing is."""
         return self._found.get(address)
+
+    def may_start_kernel(self, address: int) -> bool:
+        """Whether the instruction at ``address`` may start the kernel proper. Any thread may ask."""
+        return self.stage is Stage.DECOMPRESSOR and self.kind(address) is TrapKind.LPSWE
 
     def drop(self, address: int) -> None:
         """Forget the site at ``address``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zseal.arch import lowcore
-from zseal.arch.dat import CpuMemory
+from zseal.arch.dat import CpuMemory, real_to_absolute
 from zseal.arch.instructions import UVC_LENGTH, UVC_OPCODE, classify, storage_operand
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import WAIT, AddressSpace, Psw
@@ -19,6 +19,8 @@ from zseal.engine.qemu.programcheck import InterruptedCpu
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.runahead import RunAhead
 
+_LPSWE_LENGTH = 4
+_PSW_SIZE = 16
 _PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 
 
@@ -83,6 +85,24 @@ class Traps:
         cpu.psw = call
         if self._complete(cpu, TrapKind.UVC):
             cpu.psw = new
+
+    def handle_load(self, cpu: QemuCpu, address: int) -> None:
+        """Handle ``cpu``, which has just executed the LPSWE at real ``address``: it may have started the kernel proper.
+
+        Raises EngineError where it went on since: the kernel may have looked for facilities then.
+        """
+        psw = cpu.psw
+        if self._sites.stage is not Stage.DECOMPRESSOR or not psw.dat:
+            return
+        try:
+            instruction = self._memory.read(real_to_absolute(address, cpu.prefix), _LPSWE_LENGTH)
+            operand = real_to_absolute(storage_operand(instruction, cpu.gr, psw), cpu.prefix)
+            loaded = Psw.unpack(self._memory.read(operand, _PSW_SIZE))
+        except ProgramInterruption:
+            loaded = None
+        if loaded != psw:
+            raise EngineError(f"CPU {cpu.number} did not stop where the kernel begins")
+        self._kernel_proper(cpu, psw)
 
     def handle_entry(self, cpu: QemuCpu) -> None:
         """Handle ``cpu``, which has executed a few instructions at most since it was at the kernel's entry."""
@@ -174,13 +194,12 @@ class Traps:
         """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
         operand = storage_operand(instruction, cpu.gr, cpu.psw)
         try:
-            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, 16)
+            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, _PSW_SIZE)
         except ProgramInterruption:
             return True
         new = Psw.unpack(data)
         if new.dat:
-            self._sites.kernel_proper(cpu.cr(13 if new.address_space is AddressSpace.HOME else 1), new.address)
-            self._listener.milestone(Milestone.KERNEL_PROPER)
+            self._kernel_proper(cpu, new)
             return False  # its breakpoint is gone: the CPU executes the LPSWE itself
         if new.mask & WAIT:
             self._sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
@@ -190,6 +209,11 @@ class Traps:
         # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
         cpu.psw = new
         return False
+
+    def _kernel_proper(self, cpu: QemuCpu, psw: Psw) -> None:
+        """The kernel proper begins on ``cpu`` with ``psw``."""
+        self._sites.kernel_proper(cpu.cr(13 if psw.address_space is AddressSpace.HOME else 1), psw.address)
+        self._listener.milestone(Milestone.KERNEL_PROPER)
 
 
 def _is(kind: TrapKind, instruction: bytes) -> bool:
