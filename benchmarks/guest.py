@@ -64,7 +64,7 @@ JOBS = {
     "disk": ("dd if=/dev/vda of=/dev/null bs=1M", DISK_SIZE / MIB),
 }
 """What a Worker does, and how much that is."""
-BOOT_TRIES = 3
+BOOT_TRIES = 5
 SETTLE_SECONDS, IDLE_SECONDS = 2.0, 5.0
 IDLE_PERCENT = 0.05
 """What is printed as 0.0 % is 0 %."""
