@@ -99,8 +99,8 @@ __attribute__((constructor)) static void choose_version(void)
 enum opcode { DIAGNOSE = 0x83, DIAGNOSE_NOTIFY = 0x0500, UVC = 0xb9a4, LPSWE = 0xb2b2, START_SUBCHANNEL = 0xb233 };
 /* READY comes once, unasked for and unanswered; its value is 1 where each LOAD will come */
 enum kind { READY = 0, NOTIFICATION = 1, CALL = 2, ENTRY = 3, LOAD = 4 };
-/* with GO_FAR, no LPSWE is of interest until ENTRY comes again */
-enum answer { GO = 1, GO_FAR = 2 };
+/* BEGUN has the kernel proper: go on, and no LPSWE is of interest until ENTRY comes again */
+enum answer { GO = 1, BEGUN = 2 };
 
 struct message {
 	uint32_t kind;
@@ -142,7 +142,7 @@ static void ask(enum kind kind, uint32_t cpu, uint64_t value)
 	    recv(channel, &answer, 1, 0) != 1)
 		for (;;)
 			pause();
-	if (answer == GO_FAR)
+	if (answer == BEGUN)
 		__atomic_store_n(&booting, false, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(one_at_a_time);
 }

@@ -44,7 +44,7 @@ def ready(guest: Guest) -> None:
 def power_off(guest: Guest) -> None:
     guest.write_console(b"poweroff -f\n")
     result = guest.wait(120)
-    assert result is not None
+    assert result is not None, guest.observe(lines=40)
     assert result.outcome is Outcome.POWEROFF
 
 

@@ -2,8 +2,8 @@
 
 They are seen by a plugin inside QEMU (its source is in plugin/ of the repository), or by breakpoints where QEMU takes
 no plugins. Both stop the CPU in front of its DIAGNOSE 0x500 or UVC, but a stop at a breakpoint, after which QEMU
-translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it: a
-kernel takes half as long again to unpack itself. So the plugin stops it at the LPSWE that ends this, too.
+translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it.
+For the same reason the plugin stops a CPU at the LPSWE, too, by which a kernel ends unpacking itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
 _MESSAGE = struct.Struct("=IIQ")
-_GO, _GO_FAR = b"\1", b"\2"
+_GO, _BEGUN = b"\1", b"\2"
 _READY = 0
 _ReachedHook = Callable[[int, "Reached", int], bool]
 _JOIN_SECONDS = 10.0
@@ -68,7 +68,7 @@ class Notifications:
         self.by = "none"
         """What sees them: "plugin", "breakpoints" or "none"."""
         self.exact = False
-        """Whether a CPU that goes on after a request to stop all does nothing any more but an LPSWE that it is at."""
+        """Whether a CPU that goes on, after QEMU was told to stop, executes nothing more than the LPSWE it is at."""
         self._reached = reached
         self._failed = failed
         self._thread: PluginThread | None = None
@@ -175,7 +175,7 @@ class PluginThread:
     def _answer(self, kind: int, cpu: int, value: int) -> bytes | None:
         """Return what lets ``cpu`` go on; None where it is to stay."""
         if kind != Reached.NOTIFICATION.value:
-            return _GO if self._reached(cpu, Reached(kind), value) else _GO_FAR
+            return _GO if self._reached(cpu, Reached(kind), value) else _BEGUN
         allowed = self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
         return _GO if allowed else None
 

@@ -10,11 +10,11 @@ The guest goes through four stages, and each has its own set of sites::
 
 Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
 slower in QEMU, and that of its own page much: so few are set and none is left behind. Where a plugin in QEMU sees
-ultravisor calls, none are for them (``Sites.calls``). Where it does not, in a Linux kernel it is its handler of
-operation exceptions instead, where every UVC ends that nobody waited for; the place of one that turns up there is
-watched as long as calls come. From its first call until the first user program a kernel executes no other UVCs than
-those in its image, so these are watched meanwhile: it tries other instructions that end in the same handler, and a stop
-late in a boot is dear.
+ultravisor calls and the boot code's LPSWEs, none are for them (``Sites.calls``, ``Sites.loads``). Where it does not see
+calls, in a Linux kernel it is its handler of operation exceptions instead, where every UVC ends that nobody waited for;
+the place of one that turns up there is watched as long as calls come. From its first call until the first user program
+a kernel executes no other UVCs than those in its image, so these are watched meanwhile: it tries other instructions
+that end in the same handler, and a stop late in a boot is dear.
 """
 
 from __future__ import annotations
