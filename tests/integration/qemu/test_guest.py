@@ -217,7 +217,8 @@ def test_a_reboot_starts_protected_again_and_leaks_nothing(start: Start) -> None
     assert report_boots >= 50  # it may have begun the next one when it was stopped
     assert len(descriptors) == 1
     assert len(storage) == 1
-    assert sum(isinstance(event, Reset) for event in guest.events()) == report_boots - 1
+    resets = sum(isinstance(event, Reset) for event in guest.events())
+    assert resets in (report_boots - 1, report_boots)  # a reset comes before the boot that it leads to
 
 
 def test_an_image_for_another_machine_is_refused(seal: Seal, machine: Machine, tmp_path: Path) -> None:
