@@ -12,6 +12,7 @@ import numpy.typing as npt
 from zseal.arch.psw import BA, EA, Psw
 
 UVC_OPCODE, UVC_LENGTH = b"\xb9\xa4", 4
+LPSWE_LENGTH = 4
 
 
 class Pattern(enum.Enum):

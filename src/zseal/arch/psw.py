@@ -29,6 +29,8 @@ class AddressSpace(enum.IntEnum):
     HOME = 3  # CR13
 
 
+PSW_SIZE = 16
+"""Bytes of a PSW in storage."""
 _SPACES = tuple(AddressSpace)  # indexing is much faster than looking a value up in an enumeration
 
 

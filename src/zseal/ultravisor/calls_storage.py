@@ -18,7 +18,7 @@ from zseal.ultravisor.configuration import Configuration, ConfigurationState
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.state import DONE, Busy, MachineState, Reply, Request
-from zseal.ultravisor.tables import FrameState, Index, PageState
+from zseal.ultravisor.tables import FrameState, Index, PageState, consecutive
 
 
 def _running(machine: MachineState, handle: int) -> Configuration:
@@ -107,7 +107,7 @@ def verify_large_frame(machine: MachineState, call: Request[GuestPageUvcb]) -> R
     if size != MIB:
         raise UvcRefusal(LargeFrame.MAPPING)
     frames = guest.space.resolve_run(guest.origin + first, LARGE_PAGES)
-    if frames[0] % LARGE_PAGES or np.any(np.diff(frames) != 1):
+    if frames[0] % LARGE_PAGES or not consecutive(frames):
         raise UvcRefusal(LargeFrame.NOT_CONSECUTIVE)
     pages = np.arange(first, first + LARGE_PAGES)
     if frames[-1] >= table.count:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from zseal.arch import lowcore
 from zseal.arch.dat import CpuMemory, real_to_absolute
-from zseal.arch.instructions import UVC_LENGTH, UVC_OPCODE, classify, storage_operand
+from zseal.arch.instructions import LPSWE_LENGTH, UVC_LENGTH, UVC_OPCODE, classify, storage_operand
 from zseal.arch.interruption import ProgramInterruption
-from zseal.arch.psw import WAIT, AddressSpace, Psw
+from zseal.arch.psw import PSW_SIZE, WAIT, AddressSpace, Psw
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, EngineListener, Milestone, Trap, TrapKind
 from zseal.engine.interruption import present
@@ -19,8 +19,6 @@ from zseal.engine.qemu.programcheck import InterruptedCpu
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.runahead import RunAhead
 
-_LPSWE_LENGTH = 4
-_PSW_SIZE = 16
 _PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 
 
@@ -95,9 +93,9 @@ class Traps:
         if self._sites.stage is not Stage.DECOMPRESSOR or not psw.dat:
             return
         try:
-            instruction = self._memory.read(real_to_absolute(address, cpu.prefix), _LPSWE_LENGTH)
+            instruction = self._memory.read(real_to_absolute(address, cpu.prefix), LPSWE_LENGTH)
             operand = real_to_absolute(storage_operand(instruction, cpu.gr, psw), cpu.prefix)
-            loaded = Psw.unpack(self._memory.read(operand, _PSW_SIZE))
+            loaded = Psw.unpack(self._memory.read(operand, PSW_SIZE))
         except ProgramInterruption:
             loaded = None
         if loaded != psw:
@@ -194,7 +192,7 @@ class Traps:
         """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
         operand = storage_operand(instruction, cpu.gr, cpu.psw)
         try:
-            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, _PSW_SIZE)
+            data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, PSW_SIZE)
         except ProgramInterruption:
             return True
         new = Psw.unpack(data)
