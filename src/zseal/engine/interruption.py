@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zseal.arch import lowcore
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import Psw
+from zseal.arch.psw import PSW_SIZE, Psw
 from zseal.arch.storage import Storage
 from zseal.engine.interface import Cpu
 
@@ -32,4 +32,4 @@ def present(cpu: Cpu, storage: Storage, error: ProgramInterruption, instruction_
     storage.write(base + lowcore.PROGRAM_LENGTH, bytes([instruction_length]))
     storage.write(base + lowcore.PROGRAM_CODE, int(error.code).to_bytes(2, "big"))
     storage.write(base + lowcore.PROGRAM_OLD_PSW, old.pack())
-    cpu.psw = Psw.unpack(storage.read(base + lowcore.PROGRAM_NEW_PSW, 16))
+    cpu.psw = Psw.unpack(storage.read(base + lowcore.PROGRAM_NEW_PSW, PSW_SIZE))

@@ -13,7 +13,7 @@ from zseal.arch.dat import ADDRESS_MASK, CpuMemory, real_to_absolute
 from zseal.arch.facilities import facility_list, store_facility_list
 from zseal.arch.instructions import address_mask
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import ADDRESS_SPACE_SHIFT, DAT, AddressSpace, Psw
+from zseal.arch.psw import ADDRESS_SPACE_SHIFT, DAT, PSW_SIZE, AddressSpace, Psw
 from zseal.engine.embedded import clock, decode
 from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.decode import Instruction
@@ -98,7 +98,7 @@ def _load_psw(cpu: EmbeddedCpu, psw: Psw, hardware: Hardware) -> None:
 
 def _lpswe(cpu: EmbeddedCpu, ins: Instruction, hardware: Hardware) -> None:
     address = _doubleword(cpu, ins)
-    _load_psw(cpu, Psw.unpack(_operands(cpu, ins).read(address, 16)), hardware)
+    _load_psw(cpu, Psw.unpack(_operands(cpu, ins).read(address, PSW_SIZE)), hardware)
 
 
 def _lpsw(cpu: EmbeddedCpu, ins: Instruction, hardware: Hardware) -> None:

@@ -9,7 +9,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from zseal.arch import lowcore
-from zseal.arch.psw import EXTERNAL, Psw
+from zseal.arch.psw import EXTERNAL, PSW_SIZE, Psw
 from zseal.engine.embedded import clock, decode
 from zseal.engine.embedded.sclp import Sclp
 
@@ -39,7 +39,7 @@ _SUBCLASS = {
 
 def _exchange(cpu: EmbeddedCpu, old: int, new: int, psw: Psw) -> None:
     cpu.set_lowcore(old, psw.pack())
-    cpu.psw = Psw.unpack(cpu.lowcore(new, 16))
+    cpu.psw = Psw.unpack(cpu.lowcore(new, PSW_SIZE))
     cpu.forget_translations()
 
 
