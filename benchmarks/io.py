@@ -12,10 +12,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import itertools
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
@@ -23,14 +21,13 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.bouncing import bouncing
-from benchmarks.common import TIMEOUT, Row, Subject, Target, Workshop, pairs, table, workshop
+from benchmarks.common import WORKER_INIT, Row, Subject, Target, Worker, Workshop, pairs, table, workshop
 from zseal.arch.storage import MIB
 from zseal.engine.qemu.devices import Disk
 from zseal.host.guest import Guest
 from zseal.host.io_policy import IoPolicy
 
 DISK_SIZE = 96 * MIB
-READY = "@ready"
 BREAKPOINTS = "breakpoints"
 POLICIES = ("off", "audit", "enforce", BREAKPOINTS)
 
@@ -39,41 +36,7 @@ JOBS = {
     "read": ("sequential read", "MiB/s", "dd if=/dev/vda of=/dev/null bs=1M", DISK_SIZE / MIB, 0.85),
     "write": ("sequential write, fsync", "MiB/s", "dd if=/dev/zero of=/dev/vda bs=1M count=48 conv=fsync", 48.0, 0.85),
     "small": ("4 KiB direct reads", "1/s", "dd if=/dev/vda of=/dev/null bs=4k count=2000 iflag=direct", 2000.0, 0.6),
-    "cpu": ("CPU-bound: sha256sum", "MiB/s", "sha256sum /tmp/data", 8.0, 0.97),
 }
-_INIT = f"""#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
-for module in /modules/*; do insmod $module; done
-dd if=/dev/zero of=/tmp/data bs=1M count={int(JOBS["cpu"][3])} 2>/dev/null
-stty -echo
-echo {READY}
-while read -r number line; do
-    echo 3 >/proc/sys/vm/drop_caches
-    $line >/dev/null 2>/tmp/errors || cat /tmp/errors
-    echo "@done$number."
-done
-"""
-
-
-class Worker:
-    """A guest that waits at its console for work."""
-
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
-        self._numbers = itertools.count(1)
-        guest.wait_for_output(READY, TIMEOUT)
-
-    def rate(self, command: str, amount: float) -> float:
-        """Have ``command`` done; ``amount`` per second."""
-        number = next(self._numbers)
-        start = time.perf_counter()
-        self.guest.write_console(f"{number} {command}\n".encode())
-        self.guest.wait_for_output(f"@done{number}.", TIMEOUT)
-        return amount / (time.perf_counter() - start)
 
 
 def protected(subject: Subject, policy: str, disk: Disk) -> Guest:
@@ -88,7 +51,7 @@ def protected(subject: Subject, policy: str, disk: Disk) -> Guest:
 
 def workers(shop: Workshop, policies: Sequence[str], stack: contextlib.ExitStack) -> dict[str, Worker]:
     """Start all guests: one for each policy, and "plain"."""
-    subject = shop.subject(_INIT, "quiet swiotlb=force", module="virtio_blk")
+    subject = shop.subject(WORKER_INIT, "quiet swiotlb=force", module="virtio_blk")
     found = {}
     for name in ("plain", *policies):
         path = shop.directory / f"disk-{name}"
