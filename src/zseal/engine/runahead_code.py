@@ -5,7 +5,8 @@ them instruction by instruction.
 
 What is left out ends a run-ahead in front of the block of code that has it: privileged and semiprivileged
 instructions, clocks, SVC and PC, changes of address space or addressing mode, access registers as operand addresses,
-floating point, vectors, transactions, and all that a CPU may interrupt half-way. Opcodes are those of the
+floating point, vectors, transactions, all that a CPU may interrupt half-way, and TRANSLATE, of which Unicorn has done a
+part already when it finds that the next page can't be stored to. Opcodes are those of the
 z/Architecture Principles of Operation, appendix B.
 """
 
@@ -22,7 +23,7 @@ _ONE_BYTE = frozenset(
         "05 06 07 0d 10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1f"
         "40 41 42 43 45 46 47 48 49 4a 4b 4c 4d 4e 4f 50 54 55 56 57 58 59 5a 5b 5c 5d 5e 5f 71"
         "84 85 86 87 88 89 8a 8b 8c 8d 8e 8f 90 91 92 94 95 96 97 98 9a 9b ba bb bd be"
-        "d1 d2 d3 d4 d5 d6 d7 dc dd"
+        "d1 d2 d3 d4 d5 d6 d7 dd"
     )
 )
 # By the first byte and the low half of the second: RI and RIL formats.

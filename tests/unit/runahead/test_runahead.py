@@ -174,6 +174,32 @@ def test_an_access_that_fails_leaves_the_instruction_to_the_cpu(
     assert machine.memory.read(READ_ONLY, 64) == bytes(64)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "d10f20003000",  # mvn
+        "d30f20003000",  # mvz
+        "d40f20003000",  # nc
+        "d60f20003000",  # oc
+        "d70f20003000",  # xc
+        "dc0f20003000",  # tr
+        "eb012004007a",  # agsi 4(%r2),1
+    ],
+)
+def test_what_may_store_into_one_page_only_is_not_half_done(
+    machine: Machine, ahead: RunAhead, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(runahead, "WRITTEN_LIMIT", 1)
+    machine.put(CODE, code + "b9a40002" + STOP.hex())
+    machine.grs[2], machine.grs[3] = STACK + 0xFF8, CALLER
+    machine.memory.write(STACK + 0xFF0, bytes(range(1, 33)))
+    machine.memory.write(CALLER, bytes(range(255, -1, -1)))
+    machine.psw = Psw(HOME, CODE)
+    assert ahead.run(machine, never).end in (End.ACCESS, End.CODE)
+    assert machine.psw.address == CODE
+    assert machine.memory.read(STACK + 0xFF0, 32) == bytes(range(1, 33))
+
+
 def test_a_lowcore_with_low_address_protection_is_not_written(machine: Machine, ahead: RunAhead) -> None:
     machine.put(CODE, "e31003000024" + "b9a40002" + STOP.hex())  # stg %r1,0x300
     machine.psw = Psw(HOME, CODE)
