@@ -250,6 +250,11 @@ def test_a_guest_that_does_not_end_in_time_is_ended(start: Start) -> None:
     assert result.outcome is Outcome.TIMEOUT
 
 
+def test_a_qemu_with_much_to_say_does_not_wait_for_a_reader(start: Start) -> None:
+    with start("hello", qemu_arguments=["-d", "in_asm,op"]) as guest:  # some MiB on its standard error
+        assert result_of(guest).outcome is Outcome.POWEROFF
+
+
 def test_a_killed_qemu_is_noticed(start: Start) -> None:
     with start("wait") as guest:
         guest.wait_for_output("waiting")

@@ -42,7 +42,7 @@ class LibvirtProcess(QemuProcess):
         self._log = log
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
-        self._ended = False
+        self.output = None
         command = [sys.executable, "-I", "-S", str(_GUARD), str(pid), *map(str, folders)]
         self._guard = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True

@@ -133,6 +133,8 @@ class QemuEngine(Engine):
         if self._sites is not None:
             self.notifications.watch(self._machine, self._sites)
         loop.add_reader(self._machine.process.pidfd, self._on_process_end)
+        if self._machine.process.output is not None:
+            loop.add_reader(self._machine.process.output, self._on_output, self._machine.process.output)
         loop.add_reader(self._machine.qmp.fileno(), self._guarded, self._on_qmp)
         for console, connection in self._machine.consoles.items():
             loop.add_reader(connection.fileno(), self._on_console, console)
@@ -334,6 +336,10 @@ class QemuEngine(Engine):
             self._guarded(self._on_qmp)
         if not self._finished:
             self._lost("QEMU ended")
+
+    def _on_output(self, descriptor: int) -> None:
+        if not self._started().process.collect():
+            self._release(descriptor)
 
     def _on_console(self, console: Console) -> None:
         connection = self._started().consoles[console]

@@ -117,4 +117,6 @@ class QemuMachine:
                 release(connection.fileno())
                 connection.close()
         release(self.process.pidfd)
+        if self.process.output is not None:
+            release(self.process.output)
         self.process.kill()

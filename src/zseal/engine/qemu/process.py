@@ -7,7 +7,6 @@ happens, so start it in a thread that lives as long as the guest.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -69,7 +68,10 @@ class Channel:
 
 
 class QemuProcess:
-    """A started QEMU: ``pidfd`` becomes readable when it has ended."""
+    """A started QEMU: ``pidfd`` becomes readable when it has ended, ``output`` when ``collect`` has something to do."""
+
+    output: int | None
+    """Where QEMU's messages come from; None where they do not come to us, or no longer."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class QemuProcess:
         program: str | None = None,
     ) -> None:
         path = find_program(program)
-        self._stderr, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        output, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(stderr, True)
         self._messages = bytearray()
         launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
@@ -93,19 +95,29 @@ class QemuProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            os.close(self._stderr)
+            os.close(output)
             raise EngineError(f"cannot start QEMU: {error.strerror}", where=path) from error
         finally:
             os.close(stderr)
+        self.output = output
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
+    def collect(self) -> bool:
+        """Take what QEMU wrote, up to 64 KiB: with more in the pipe it waits. False where nothing more will come."""
+        if self.output is None:
+            return False
+        try:
+            data = os.read(self.output, _STDERR_LIMIT)
+        except BlockingIOError:
+            return True
+        self._messages += data
+        del self._messages[:-_STDERR_LIMIT]
+        return bool(data)
+
     def messages(self) -> str:
         """Return what QEMU has written to its standard output and error so far (the last 64 KiB of it)."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            while data := os.read(self._stderr, 1 << 16):
-                self._messages += data
-                del self._messages[:-_STDERR_LIMIT]
+        self.collect()
         return self._messages.decode("utf-8", "replace")
 
     def last_message(self) -> str:
@@ -138,6 +150,8 @@ class QemuProcess:
         self.messages()
         if self.pidfd >= 0:
             os.close(self.pidfd)
-            os.close(self._stderr)
-            self.pidfd = self._stderr = -1
+            self.pidfd = -1
+        if self.output is not None:
+            os.close(self.output)
+            self.output = None
         return status
