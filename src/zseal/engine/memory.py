@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SIZE
@@ -66,18 +67,16 @@ class SharedMemory:
         self._view[last : address + length] = bytes(address + length - last)
         self._map.madvise(mmap.MADV_REMOVE, first, last - first)
 
-    def used(self, start: int = 0) -> list[tuple[int, int]]:
-        """Return the (address, length) runs from ``start`` on that were ever written; all else reads as zeros."""
-        runs = []
+    def used(self, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield the (address, length) runs from ``start`` on that were ever written; all else reads as zeros."""
         at = start
         while at < self._size:
             try:
                 begin = os.lseek(self.descriptor, at, os.SEEK_DATA)
             except OSError:
-                break  # ENXIO: nothing but a hole follows
+                return  # ENXIO: nothing but a hole follows
             at = os.lseek(self.descriptor, begin, os.SEEK_HOLE)
-            runs.append((begin, at - begin))
-        return runs
+            yield begin, at - begin
 
     def close(self) -> None:
         """Unmap the memory; no effect the second time. Raises BufferError while a view of it is held."""

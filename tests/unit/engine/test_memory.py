@@ -57,13 +57,13 @@ def test_clearing_clears_just_that(memory: SharedMemory, address: int, length: i
 
 
 def test_only_what_was_written_is_used(memory: SharedMemory) -> None:
-    assert memory.used() == []
+    assert list(memory.used()) == []
     memory.write(0x5000, b"a")
     memory.write(0x100000, b"b")
-    assert memory.used() == [(0x5000, 0x1000), (0x100000, 0x1000)]
-    assert memory.used(0x5800) == [(0x5800, 0x800), (0x100000, 0x1000)]
+    assert list(memory.used()) == [(0x5000, 0x1000), (0x100000, 0x1000)]
+    assert list(memory.used(0x5800)) == [(0x5800, 0x800), (0x100000, 0x1000)]
     memory.clear(0x5000, 0x1000)
-    assert memory.used() == [(0x100000, 0x1000)]
+    assert list(memory.used()) == [(0x100000, 0x1000)]
 
 
 @pytest.mark.parametrize("size", [0, -MIB, 4096, MIB + 1])

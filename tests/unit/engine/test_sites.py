@@ -189,6 +189,32 @@ def test_virtual_addresses_come_from_the_page_tables(memory: SharedMemory) -> No
     assert found(sites) == {0x10000: TrapKind.IMAGE_ENTRY, virtual + 80: TrapKind.UVC}
 
 
+def test_storage_is_looked_through_once_however_a_kernel_maps_it(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment_table, page_table, pages = 0x4000, 0x8000, 256
+    memory.write(segment_table, page_table.to_bytes(8, "big") + (0x20).to_bytes(8, "big") * 2047)
+    places = [0x800000 + page * 0x2000 for page in reversed(range(pages))]  # every second page, the last one first
+    memory.write(page_table, b"".join(place.to_bytes(8, "big") for place in places))
+    for place in places:
+        memory.write(place, code(UVC))
+    asked = []
+    used = memory.used
+
+    def counted(start: int = 0) -> Iterator[tuple[int, int]]:
+        for run in used(start):
+            asked.append(run)
+            yield run
+
+    monkeypatch.setattr(memory, "used", counted)
+    sites = sites_of(memory)
+    sites.kernel_proper(segment_table | 3, 0)
+    assert {at for at, kind in found(sites).items() if kind is TrapKind.UVC} == {
+        number * 0x1000 + 80 for number in range(pages)
+    }
+    assert len(asked) <= 3 * pages
+
+
 def test_a_reset_forgets_everything(memory: SharedMemory) -> None:
     memory.write(0x200000, code(UVC))
     sites = sites_of(memory, 0x11000)

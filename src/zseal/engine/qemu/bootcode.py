@@ -81,7 +81,7 @@ def plain_length(memory: SharedMemory, start: int, limit: int) -> tuple[int, boo
 
     That is the boot code in front of a packed kernel. Storage that was never written ends it too.
     """
-    begin, size = next(iter(memory.used(start)), (start, 0))
+    begin, size = next(memory.used(start), (start, 0))
     pages = min(max(0, begin + size - start), limit) // PAGE_SIZE
     dense = 0
     for page in range(pages):

@@ -136,7 +136,7 @@ class Sites:
     def image_entered(self, address: int) -> None:
         """The image begins at ``address``: search its plain text."""
         start = min(address, KERNEL_START)
-        self._replace(Stage.IMAGE, self._search(start, PLAIN_TEXT_LIMIT, (Pattern.STFLE, Pattern.DIAG_308)))
+        self._replace(Stage.IMAGE, self._search([(start, start, PLAIN_TEXT_LIMIT)], (Pattern.STFLE, Pattern.DIAG_308)))
         self.drop(address)
 
     def protected(self) -> None:
@@ -148,7 +148,7 @@ class Sites:
         ramdisk = int.from_bytes(self._memory.read(address + _RAMDISK_FIELD, 8), "big")
         limit = ramdisk - address if address < ramdisk < address + KERNEL_WINDOW else KERNEL_WINDOW
         length, self._packed = plain_length(self._memory, address, limit)
-        found = self._search(address, length, self._wanted(_BOOT_PATTERNS))
+        found = self._search([(address, address, length)], self._wanted(_BOOT_PATTERNS))
         unmapped = None
         if self._packed:
             loads = [at - address for at, kind in found if kind is TrapKind.LPSWE]
@@ -165,7 +165,9 @@ class Sites:
         """The unpacked kernel begins, with DAT off: search it for what it does until it turns DAT on."""
         if self._unmapped is not None:
             self._packed = False
-            self._replace(Stage.DECOMPRESSOR, self._search(*self._unmapped, (Pattern.STFLE, Pattern.LPSWE)))
+            start, length = self._unmapped
+            found = self._search([(start, start, length)], (Pattern.STFLE, Pattern.LPSWE))
+            self._replace(Stage.DECOMPRESSOR, found)
 
     def queried(self) -> None:
         """The boot code knows facilities and ultravisor: what follows is unpacking, and the start of the kernel."""
@@ -175,17 +177,14 @@ class Sites:
 
     def kernel_proper(self, asce: int, address: int) -> None:
         """The kernel proper begins at virtual ``address`` under ``asce``: search what is mapped around it."""
-        found: list[tuple[int, TrapKind]] = []
         patterns = self._wanted(_KERNEL_PATTERNS if self.calls else (Pattern.STFLE,))
         start = max(0, address - KERNEL_WINDOW) & ~(PAGE_SIZE - 1)
         end = min(1 << 64, address + KERNEL_WINDOW)
         # Execution protection is in the tables before it is switched on, and text not exempt yet: it says nothing here.
         ranges = list(mapped_ranges(self._memory, asce, start=start, end=end))
-        for virtual, absolute, length in ranges:
-            shift = virtual - absolute
-            found += [(at + shift, kind) for at, kind in self._search(absolute, length, patterns)]
+        found = self._search(ranges, patterns)
         self._kernel_calls = frozenset(at for at, kind in found if kind is TrapKind.UVC)
-        handler = find_handler(self._memory, ranges) if self.calls else None
+        handler = find_handler(self._memory, self._written(ranges)) if self.calls else None
         if handler is not None:
             # What comes there needs no site of its own, not even the first time.
             found = [(at, kind) for at, kind in found if kind not in _BY_EXCEPTION]
@@ -228,23 +227,40 @@ class Sites:
         self.user_entry = None
         self.drop_kind(TrapKind.UVC)
 
-    def _search(self, start: int, length: int, patterns: Iterable[Pattern]) -> list[tuple[int, TrapKind]]:
-        """Return (absolute address, kind) of all matches; storage that was never written is passed over."""
+    def _search(
+        self, ranges: Iterable[tuple[int, int, int]], patterns: Iterable[Pattern]
+    ) -> list[tuple[int, TrapKind]]:
+        """Return (virtual address, kind) of all matches in ``ranges``, which are (virtual, absolute, length)."""
         found: list[tuple[int, TrapKind]] = []
         patterns = tuple(patterns)
-        end = min(start + length, self._memory.size)
-        for begin, size in self._memory.used(start):
-            if begin >= end:
-                break
-            view = self._memory.view(begin, min(begin + size, end) - begin)
-            hits = find_patterns(view, patterns)
-            if Pattern.UVC in patterns and len(view) <= _SMALL:
-                hits += [(offset, Pattern.UVC) for offset in uvc_opcodes(view)]
-            found += [
-                (begin + offset, TrapKind(kind.value))
-                for offset, kind in hits
-                if begins_instruction(view, offset)
-                and (kind is not Pattern.STFLE or len(view) <= _SMALL or has_operand_length(view, offset))
-            ]
-            view.release()
+        for virtual, absolute, length in self._written(ranges):
+            with self._memory.view(absolute, length) as view:
+                hits = find_patterns(view, patterns)
+                if Pattern.UVC in patterns and length <= _SMALL:
+                    hits += [(offset, Pattern.UVC) for offset in uvc_opcodes(view)]
+                found += [
+                    (virtual + offset, TrapKind(kind.value))
+                    for offset, kind in hits
+                    if begins_instruction(view, offset)
+                    and (kind is not Pattern.STFLE or length <= _SMALL or has_operand_length(view, offset))
+                ]
         return found
+
+    def _written(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+        """Yield those parts of ``ranges`` that were ever written, by ascending absolute address.
+
+        In that order no storage is asked for twice, into however many ranges a guest cuts it.
+        """
+        begin = end = 0  # the written run that was found last
+        for absolute, virtual, length in sorted((absolute, virtual, length) for virtual, absolute, length in ranges):
+            at, stop = absolute, min(absolute + length, self._memory.size)
+            while at < stop:
+                if at >= end:
+                    run = next(self._memory.used(at), None)
+                    if run is None:
+                        return
+                    begin, end = run[0], sum(run)
+                first, last = max(at, begin), min(end, stop)
+                if first < last:
+                    yield virtual + first - absolute, first, last - first
+                at = end
