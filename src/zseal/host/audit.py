@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -159,13 +159,22 @@ class QueueAudit:
             index = self.layout.available_index(self._read)
             if index == self._seen:
                 return []
-            found = list(self._check_rings())
+            found = self._counted(self._check_rings())
             if not found:
-                found = [violation for head in self._take(index) for violation in self._follow(head)]
+                found = self._counted(self._follow_all(self._take(index)))
         except ProgramInterruption as outside:
-            found = [self._malformed("queue memory", None, "lies outside guest storage", outside.address or 0)]
-        self.activity.violations += len(found)
-        return found[:MAX_REPORTED]
+            lost = self._malformed("queue memory", None, "lies outside guest storage", outside.address or 0)
+            found = self._counted([lost])
+        return found
+
+    def _counted(self, violations: Iterable[Violation]) -> list[Violation]:
+        """Count all ``violations``, and return the first of them: a hostile ring names more than memory should hold."""
+        found: list[Violation] = []
+        for violation in violations:
+            self.activity.violations += 1
+            if len(found) < MAX_REPORTED:
+                found.append(violation)
+        return found
 
     def persists(self, violation: Violation) -> bool:
         """Whether ``violation`` is true still, and not of a request that the device has finished since."""
@@ -249,12 +258,23 @@ class QueueAudit:
 
     # --- what they name ---
 
-    def _follow(self, head: int) -> Iterator[Violation]:
+    def _follow_all(self, heads: Iterable[int]) -> Iterator[Violation]:
+        walked: dict[int, int] = {}  # descriptor: which of the heads led there
+        for order, head in enumerate(heads):
+            yield from self._follow(order, head, walked)
+
+    def _follow(self, order: int, head: int, walked: dict[int, int]) -> Iterator[Violation]:
         number = head
-        for _ in range(max(self.layout.size, MAX_CHAIN)):
+        while True:
             if number >= self.layout.size:
                 yield self._malformed(f"descriptor {number}", head, f"is outside its table of {self.layout.size}")
                 return
+            if number in walked:
+                # Requests that the device has finished since may share descriptors; no request comes twice to one.
+                if walked[number] == order:
+                    yield self._malformed(f"descriptor {head}", head, "starts a chain without an end")
+                return
+            walked[number] = order
             descriptor = self.layout.descriptor(self._read, number)
             if descriptor.indirect:
                 refused = self._pages.find_refused(descriptor.address, descriptor.length, self.pages_used)
@@ -267,7 +287,6 @@ class QueueAudit:
             if not descriptor.has_next:
                 return
             number = descriptor.next
-        yield self._malformed(f"descriptor {head}", head, "starts a chain without an end")
 
     def _follow_table(self, head: int, above: int, table: Descriptor) -> Iterator[Violation]:
         """Follow the indirect ``table`` that descriptor ``above`` names."""

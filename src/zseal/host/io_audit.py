@@ -19,7 +19,7 @@ from zseal.host.record import DeviceTraffic
 from zseal.host.report import Json
 
 VIOLATION_LIMIT = 64
-"""Violations that are kept; all are counted."""
+"""Distinct violations that are told and kept; all are counted."""
 
 _Key = tuple[str, int]
 
@@ -44,8 +44,8 @@ class IoAudit:
     """Audits the devices of a guest whose storage ``read`` reads and whose page states ``pages`` knows.
 
     ``protected`` tells whether the guest runs protected: else there is nothing to check. ``clock`` gives the seconds
-    since the start. ``on_violation`` is called with each finding, in the thread of the notification; with
-    ``IoPolicy.ENFORCE`` it has to end the guest, whose CPU never gets beyond its notification then.
+    since the start. ``on_violation`` is called with each finding, VIOLATION_LIMIT at most, in the thread of the
+    notification; with ``IoPolicy.ENFORCE`` it has to end the guest, whose CPU never gets beyond its notification then.
     """
 
     def __init__(
@@ -68,7 +68,6 @@ class IoAudit:
         self._queues: dict[_Key, QueueAudit] = {}  # every queue that ever was
         self._current: dict[_Key, VirtioQueue] = {}
         self._setups: int | None = None
-        self._told: set[Violation] = set()
         self._findings: list[Finding] = []
         self._notifications = 0
         self._unchecked = 0
@@ -101,9 +100,10 @@ class IoAudit:
                 found = [each for each in found if self._still(each)]
             packed = [self._packed(queue) for queue in self._current.values() if queue.packed]
             findings = [self._finding(violation) for violation in found + packed]
-            new = [finding for finding in findings if finding.violation not in self._told]
-            self._told.update(finding.violation for finding in new)
-            self._findings += new[: VIOLATION_LIMIT - len(self._findings)]
+            told = {finding.violation for finding in self._findings}
+            new = [finding for finding in findings if finding.violation not in told]
+            new = new[: VIOLATION_LIMIT - len(self._findings)]
+            self._findings += new
         for finding in new:
             self._on_violation(finding)
         return not findings or self.policy is not IoPolicy.ENFORCE
@@ -156,7 +156,7 @@ class IoAudit:
 
     @property
     def findings(self) -> list[Finding]:
-        """The first VIOLATION_LIMIT distinct violations."""
+        """The distinct violations that were told."""
         return list(self._findings)
 
     @property

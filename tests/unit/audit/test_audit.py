@@ -349,6 +349,17 @@ def test_a_long_indirect_table_is_checked_at_once_with_the_same_result() -> None
     assert activity.descriptors == 128
 
 
+def test_a_descriptor_of_many_requests_is_looked_at_once() -> None:
+    memory = Memory()
+    for number in range(8):
+        memory.describe(number, Descriptor(0x9000 + number, 8, NEXT if number < 7 else DescriptorFlag(0), number + 1))
+    for head in (0, 0, 3, 5, 7):
+        memory.offer(head)
+    watched = audit(memory)
+    assert [each.address for each in watched.check()] == [0x9000 + number for number in range(8)]
+    assert (watched.activity.requests, watched.activity.descriptors, watched.activity.violations) == (5, 8, 8)
+
+
 def test_only_some_of_many_violations_are_told_but_all_are_counted() -> None:
     memory = Memory(QueueLayout(size=256, descriptors=0x1000, available=0x2000, used=0x3000))
     memory.describe(0, Descriptor(0x4000, 16 * 64, INDIRECT, 0))
