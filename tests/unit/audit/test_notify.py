@@ -98,6 +98,16 @@ def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[
     ]
 
 
+def test_events_that_nobody_needs_are_taken_from_qemu(plugin: Callable[[NotifyHook], Plugin]) -> None:
+    other = plugin(allow)
+    other.monitor.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            other.monitor.sendall(b'{"event": "STOP"}\n' * 1000)
+    assert other.ask(CALL, 0, 0x1000) == b"\1"
+    other.monitor.sendall(b'{"event": "STOP"}\n')
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_plugin_says_first_whether_it_can_wait_at_an_lpswe(exact: bool) -> None:
     other = Plugin(allow)

@@ -175,6 +175,8 @@ class PluginThread:
     def _answer(self, kind: int, cpu: int, value: int) -> bytes | None:
         """Return what lets ``cpu`` go on; None where it is to stay."""
         if kind != Reached.NOTIFICATION.value:
+            with contextlib.suppress(EngineError):  # others notice its end
+                self._monitor.events()  # nobody needs them, but QEMU keeps what is not read: two for each stop
             return _GO if self._reached(cpu, Reached(kind), value) else _BEGUN
         allowed = self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
         return _GO if allowed else None
