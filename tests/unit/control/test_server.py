@@ -225,6 +225,63 @@ def test_client_that_does_not_read_costs_no_memory_and_blocks_nobody(
     assert guest.do(lambda: len(guest.server._connections)) == 0  # given up, and the connection with it
 
 
+def connection_with_answer_left(guest: IdleGuest) -> server._Connection:
+    """Return the guest's only connection once its client has an answer to take."""
+
+    def find() -> server._Connection | None:
+        return next((each for each in guest.server._connections if each._outgoing), None)
+
+    limit = time.monotonic() + 5
+    while (found := guest.do(find)) is None:
+        assert time.monotonic() < limit, "the client was given everything"
+        time.sleep(0.001)
+    return found
+
+
+def test_client_that_does_not_take_its_answers_is_not_read(guest: IdleGuest, connect: Connect) -> None:
+    guest.do(lambda: guest.engine.write(("x" * 900 + "\n") * 70))
+    connection = connect()
+    requests = b'{"command": "console"}\n' * 10
+    connection.sendall(requests)
+    found = connection_with_answer_left(guest)
+    connection.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        connection.sendall((b" " * 999 + b"\n") * (4 << 10))
+    assert guest.do(lambda: len(found._incoming)) <= 2 * LINE_LIMIT
+    connection.settimeout(5)
+    with connection.makefile("rb") as stream:
+        assert all(b'"result"' in stream.readline() for _ in range(10))
+        for _ in range(2 * LINE_LIMIT // 1000 + 1):
+            assert b'"error"' in stream.readline()  # of an empty line: what follows is read again
+
+
+def test_more_requests_at_once_than_are_kept_are_all_answered(guest: IdleGuest, connect: Connect) -> None:
+    connection = connect()
+    requests = b"".join(b'{"id": %d, "command": "none"}' % i + b" " * 5000 + b"\n" for i in range(100))
+    sender = threading.Thread(target=connection.sendall, args=(requests,))
+    sender.start()
+    assert [answer(connection)["id"] for _ in range(100)] == list(range(100))
+    sender.join()
+
+
+def test_client_that_goes_on_sending_has_no_longer_to_take_its_answer(guest: IdleGuest, connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b'{"command": "dump"}\n')
+    found = connection_with_answer_left(guest)
+
+    def state() -> tuple[float, int]:
+        assert found._timer is not None
+        return found._timer.when(), len(found._outgoing)
+
+    before = guest.do(state)
+    for count in range(1, 4):
+        connection.sendall(b" ")
+        while guest.do(lambda: len(found._incoming)) < count:
+            time.sleep(0.001)
+    guest.do(lambda: None)
+    assert guest.do(state) == before  # nor is there more to take
+
+
 def test_client_that_says_nothing_is_dropped(
     guest: IdleGuest, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

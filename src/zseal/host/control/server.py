@@ -192,10 +192,12 @@ class _Connection:
             return
         self._server.active(self)
         self._incoming += data
-        if self._answer is not None and len(self._incoming) > LINE_LIMIT:
-            self._loop.remove_reader(self._socket.fileno())  # until there is time for more
-        self._arm()
-        self._schedule()
+        if len(self._incoming) > LINE_LIMIT:
+            self._loop.remove_reader(self._socket.fileno())  # until requests were taken from it
+        if not self._outgoing:
+            self._arm()  # who sends without taking what waits for it is not spared
+        if self._answer is None:
+            self._schedule()  # an answer goes on by itself, or once its last part was taken
 
     def _on_end_of_requests(self) -> None:
         """The client sends nothing more; it may still read, unless it is gone."""
@@ -218,6 +220,8 @@ class _Connection:
             return
         line = bytes(self._incoming[: end + 1])
         del self._incoming[: end + 1]
+        if len(self._incoming) <= LINE_LIMIT and not self._finished:
+            self._loop.add_reader(self._socket.fileno(), self._on_readable)
         self._id = None
         try:
             if end < 0 or end >= LINE_LIMIT:
@@ -286,8 +290,6 @@ class _Connection:
         self._stepping = False
         self._answer = None
         self._say(message)
-        if not self._closed and not self._finished:
-            self._loop.add_reader(self._socket.fileno(), self._on_readable)
 
     # --- out ---
 
