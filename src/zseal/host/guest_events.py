@@ -16,6 +16,8 @@ from zseal.host.vmm import Refusal
 
 EVENT_LIMIT = 100_000
 """Events kept for a reader that does not keep up; the oldest go first."""
+OUTPUT_LIMIT = 64 << 20
+"""Bytes of console output kept in them."""
 
 
 class Outcome(enum.Enum):
@@ -121,7 +123,8 @@ class EventStream:
     """Events from the guest's thread to any number of readers; each sees all of them from the first one kept on."""
 
     def __init__(self) -> None:
-        self._events: collections.deque[Event] = collections.deque(maxlen=EVENT_LIMIT)
+        self._events: collections.deque[Event] = collections.deque()
+        self._output = 0  # bytes in them
         self._count = 0
         self._end: Ended | None = None
         self._changed = threading.Condition()
@@ -140,6 +143,9 @@ class EventStream:
         """Append ``event``, wake the readers and tell the followers."""
         with self._changed:
             self._events.append(event)
+            self._output += _output_of(event)
+            while len(self._events) > EVENT_LIMIT or self._output > OUTPUT_LIMIT:
+                self._output -= _output_of(self._events.popleft())
             self._count += 1
             if isinstance(event, Ended):
                 self._end = event
@@ -178,3 +184,8 @@ class EventStream:
         with self._changed:
             self._changed.wait_for(lambda: self._end is not None, timeout)
             return self._end.result if self._end is not None else None
+
+
+def _output_of(event: Event) -> int:
+    """Return how many bytes of console output ``event`` holds."""
+    return len(event.data) if isinstance(event, ConsoleOutput) else 0

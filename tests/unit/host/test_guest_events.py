@@ -1,0 +1,35 @@
+"""The events of a guest: what is kept for those who read them late."""
+
+from __future__ import annotations
+
+import pytest
+
+from zseal.engine.interface import Console
+from zseal.host import guest_events
+from zseal.host.guest_events import ConsoleOutput, Event, EventStream, Started
+
+
+def outputs(stream: EventStream) -> list[bytes]:
+    return [event.data for event in stream.read(0) if isinstance(event, ConsoleOutput)]
+
+
+def test_only_so_many_bytes_of_output_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_events, "OUTPUT_LIMIT", 10)
+    stream = EventStream()
+    stream.add(Started(0.0))
+    reader = stream.read(0)
+    assert isinstance(next(reader), Started)
+    for data in (b"aaaa", b"bbbb", b"cc", b"dd"):
+        stream.add(ConsoleOutput(0.0, Console.TERMINAL, data))
+    assert outputs(stream) == [b"bbbb", b"cc", b"dd"]
+    assert [event.data for event in reader if isinstance(event, ConsoleOutput)] == [b"bbbb", b"cc", b"dd"]
+    stream.add(ConsoleOutput(0.0, Console.TERMINAL, b"e" * 10))
+    assert outputs(stream) == [b"e" * 10]
+
+
+def test_only_so_many_events_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_events, "EVENT_LIMIT", 3)
+    stream = EventStream()
+    for second in range(5):
+        stream.add(Event(float(second)))
+    assert [event.seconds for event in stream.read(0)] == [2.0, 3.0, 4.0]
