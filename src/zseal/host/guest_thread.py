@@ -6,12 +6,13 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zseal.engine.errors import EngineError
 
 _T = TypeVar("_T")
 _STOP_SECONDS = 30.0
+_CLOSED = "the guest was closed"
 
 
 class GuestThread:
@@ -23,6 +24,7 @@ class GuestThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._closed = False
 
     def _run(self) -> None:
@@ -31,6 +33,8 @@ class GuestThread:
             self._loop.run_forever()
         finally:
             self._loop.close()
+            while self._waiting:  # the loop ended before it came to them
+                self._waiting.pop().set_exception(EngineError(_CLOSED))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -49,23 +53,26 @@ class GuestThread:
     def call(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the guest's thread, return what it returns and raise what it raises.
 
-        Raises EngineError where the thread has ended.
+        Raises EngineError where the thread has not begun, has ended, or ends before it comes to ``function``.
         """
         if threading.current_thread() is self._thread:
             return function()
+        if self._thread.ident is None and not self._closed:
+            raise EngineError("the guest is not started")
         future: concurrent.futures.Future[_T] = concurrent.futures.Future()
 
         def run() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except BaseException as error:
-                    future.set_exception(error)
+            self._waiting.remove(future)
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
 
+        self._waiting.add(future)  # before the loop has it: whichever way that ends, the future is done
         try:
             self._loop.call_soon_threadsafe(run)
         except RuntimeError as error:
-            raise EngineError("the guest was closed") from error
+            raise EngineError(_CLOSED) from error
         return future.result()
 
     def close(self) -> None:
