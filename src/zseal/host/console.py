@@ -21,6 +21,7 @@ from typing import Self
 
 from zseal.engine.interface import Console
 from zseal.errors import OutputError, UsageError
+from zseal.host.accepting import Acceptor
 from zseal.host.guest import Guest
 from zseal.host.guest_events import ConsoleOutput, Event
 
@@ -169,7 +170,8 @@ class SocketConsole(ConsoleServer):
             self._listener.close()
             raise
         self._listener.setblocking(False)
-        loop.add_reader(self._listener, self._accept)
+        self._acceptor = Acceptor(self._listener, self._welcome)
+        self._acceptor.start(loop)
 
     def _bind(self) -> None:
         if len(os.fsencode(self._path)) > _PATH_LIMIT:
@@ -197,11 +199,7 @@ class SocketConsole(ConsoleServer):
         except OSError:
             pass  # none there, or one that bind will tell about
 
-    def _accept(self) -> None:
-        try:
-            client, _ = self._listener.accept()
-        except OSError:
-            return
+    def _welcome(self, client: socket.socket) -> None:
         if len(self._clients) >= CLIENT_LIMIT:
             client.close()
             return
@@ -236,7 +234,7 @@ class SocketConsole(ConsoleServer):
     def _stop(self) -> None:
         for number in list(self._clients):
             self._drop(number)
-        self._loop.remove_reader(self._listener)
+        self._acceptor.stop()
         self._listener.close()
         with contextlib.suppress(OSError):
             if os.path.samestat(self._path.lstat(), self._identity):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pty
 import select
@@ -14,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 
 from zseal.engine.interface import Console
 from zseal.errors import OutputError, UsageError
+from zseal.host import accepting
 from zseal.host.console import BACKLOG, CLIENT_LIMIT, ConsoleServer, PtyConsole, SocketConsole
 from zseal.host.guest import Guest
 from zseal.host.guest_events import ConsoleOutput, EventStream
@@ -172,6 +174,25 @@ def test_number_of_clients_is_limited(fake: FakeGuest, tmp_path: Path) -> None:
         for _ in range(CLIENT_LIMIT):
             read_until(clients.enter_context(connect(path)).fileno(), b"hello")
         assert clients.enter_context(connect(path)).recv(100) == b""
+
+
+def test_loop_does_not_spin_while_nobody_can_be_let_in(
+    fake: FakeGuest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[None] = []
+
+    def no_descriptors_left(_listener: socket.socket) -> NoReturn:
+        tried.append(None)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(accepting, "RETRY_SECONDS", 60.0)
+    with SocketConsole(fake.guest, tmp_path / "console"):
+        monkeypatch.setattr(socket.socket, "accept", no_descriptors_left)
+        with connect(tmp_path / "console"):
+            for _ in range(20):
+                fake.in_loop(lambda: None)
+        monkeypatch.undo()
+    assert len(tried) == 1
 
 
 def open_descriptors() -> int:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from zseal import __version__
 from zseal.errors import ZsealError
+from zseal.host.accepting import Acceptor
 from zseal.host.control.commands import COMMANDS, Answer, Controlled, Data, Progress, Wait
 from zseal.host.control.protocol import (
     LINE_LIMIT,
@@ -35,7 +36,6 @@ IDLE_SECONDS = 600.0
 """How long a client may say nothing."""
 STALL_SECONDS = 30.0
 """How long a client may not take what it asked for."""
-_RETRY_SECONDS = 1.0
 
 
 class ControlServer:
@@ -44,8 +44,8 @@ class ControlServer:
     def __init__(self, listener: Listener, monitor: Monitor) -> None:
         self.name = listener.name
         self._listener = listener
+        self._acceptor = Acceptor(listener.socket, self._welcome)
         self._guest = Controlled(monitor)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._connections: list[_Connection] = []  # the one that was silent longest first
         self._closed = False
 
@@ -56,25 +56,9 @@ class ControlServer:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take connections from now on; called in the thread of ``loop``."""
-        self._loop = loop
-        self._listen()
+        self._acceptor.start(loop)
 
-    def _listen(self) -> None:
-        if not self._closed and self._loop is not None:
-            self._loop.add_reader(self._listener.socket.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        if self._closed or self._loop is None:
-            return
-        try:
-            connection, _ = self._listener.socket.accept()
-        except BlockingIOError:
-            return  # gone again
-        except OSError:
-            # no descriptors left: whoever waits is let in when there are some, and the loop does not spin until then
-            self._loop.remove_reader(self._listener.socket.fileno())
-            self._loop.call_later(_RETRY_SECONDS, self._listen)
-            return
+    def _welcome(self, connection: socket.socket) -> None:
         try:
             _, uid = peer_credentials(connection)
         except OSError:
@@ -88,7 +72,7 @@ class ControlServer:
                 connection.close()
                 return
             idle.close()
-        client = _Connection(self, connection, self._loop)
+        client = _Connection(self, connection, asyncio.get_running_loop())
         self._connections.append(client)
         client.greet()
 
@@ -117,8 +101,7 @@ class ControlServer:
         if self._closed:
             return
         self._closed = True
-        if self._loop is not None:
-            self._loop.remove_reader(self._listener.socket.fileno())
+        self._acceptor.stop()
         self._listener.close()
 
 
