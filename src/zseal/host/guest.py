@@ -99,6 +99,8 @@ class Guest:
     ) -> None:
         check_arguments(qemu_arguments, protected=True)
         policy = IoPolicy.of(io_policy)
+        if name is not None:
+            check_name(name)
         with contextlib.ExitStack() as files:
             subject: dict[str, Json]
             if image is None:
@@ -188,25 +190,30 @@ class Guest:
         number_name: bool = False,
         record: bool = False,
     ) -> None:
-        self._name = None if name is None else check_name(name)
+        self._name = name
         self._number_name = number_name
         self._timeout = timeout
         self._stream = EventStream()
         self._engine = engine
-        self._vmm = None if keys is None else Vmm(engine.memory, config.cpus, keys)
-        subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
-        self._session = Session(self._engine, self._vmm, self._stream, subject)
-        if self._vmm is not None:
-            if isinstance(engine, EmbeddedEngine):
-                engine.first_touch = self._vmm.touch
-            elif io_policy is not IoPolicy.OFF:
-                engine.notifications.hook = self._session.audit_io(io_policy).notified
-        self._monitor = Monitor(self._session, name or "")
-        self._recorder = Recorder(self._monitor) if record else None
         self._control: ControlServer | None = None
-        self._thread = GuestThread("zseal-guest")
-        self._files = files.pop_all()
         self._started = self._closed = False
+        with contextlib.ExitStack() as undo:
+            undo.callback(engine.close)
+            self._vmm = None if keys is None else Vmm(engine.memory, config.cpus, keys)
+            if self._vmm is not None:
+                undo.callback(self._vmm.close)
+            subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
+            self._session = Session(self._engine, self._vmm, self._stream, subject)
+            if self._vmm is not None:
+                if isinstance(engine, EmbeddedEngine):
+                    engine.first_touch = self._vmm.touch
+                elif io_policy is not IoPolicy.OFF:
+                    engine.notifications.hook = self._session.audit_io(io_policy).notified
+            self._monitor = Monitor(self._session, name or "")
+            self._recorder = Recorder(self._monitor) if record else None
+            self._thread = GuestThread("zseal-guest")
+            undo.pop_all()
+        self._files = files.pop_all()
 
     # --- life ---
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
-from zseal.errors import MissingDependencyError, UsageError
+from zseal.errors import InputError, MissingDependencyError, UsageError
 from zseal.host.engines import EngineName, available_engine
 from zseal.host.guest import Guest
 from zseal.host.guest_events import Outcome
@@ -169,3 +171,33 @@ def test_the_engine_that_is_there_is_found(
         available_engine()
     with pytest.raises(MissingDependencyError, match="'unicorn' is not installed; pip install"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded")
+
+
+def guest_memories() -> int:
+    links = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return sum("zseal-guest" in link for link in links)
+
+
+def test_a_guest_with_a_wrong_name_is_refused_before_it_has_memory(
+    machine: Machine, seal: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("an engine was created")
+
+    monkeypatch.setattr("zseal.host.guest.create_engine", create)
+    with pytest.raises(InputError, match="a guest can't be called 'no such name!'"):
+        Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded", name="no such name!")
+
+
+@pytest.mark.parametrize("step", ["Vmm", "GuestThread"])
+def test_a_guest_that_is_refused_late_leaves_no_memory_behind(
+    machine: Machine, seal: Sealer, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(f"zseal.host.guest.{step}", fail)
+    before = guest_memories()
+    with pytest.raises(OSError, match="Too many open files"):
+        Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded")
+    assert guest_memories() == before
