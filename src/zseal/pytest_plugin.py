@@ -75,15 +75,25 @@ class ProtectedGuests:
         guest.start()
         return guest
 
-    def close(self) -> list[str]:
-        """End all guests and return what each wrote to its console."""
-        return [_end(guest) for guest in self.guests]
+    def close(self) -> None:
+        """End all guests; raises the first error of those that could not be ended, once all others are."""
+        errors: list[Exception] = []
+        for guest in self.guests:
+            try:
+                guest.close()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def consoles(self) -> list[str]:
+        """Return what each guest wrote to its console."""
+        return [_output_of(guest) for guest in self.guests]
 
 
-def _end(guest: Guest) -> str:
+def _output_of(guest: Guest) -> str:
     from zseal.host.guest_events import ConsoleOutput
 
-    guest.close()
     output = (event.data for event in guest.events(timeout=0.0) if isinstance(event, ConsoleOutput))
     return b"".join(output).decode("utf-8", "replace")
 
@@ -103,5 +113,8 @@ def protected_guest(
     """Yield what starts protected guests on ``zseal_machine``; they end with the test."""
     guests = ProtectedGuests(zseal_machine, tmp_path)
     yield guests
-    for number, text in enumerate(guests.close()):
-        request.node.add_report_section("teardown", f"console of guest {number}", text)
+    try:
+        guests.close()
+    finally:
+        for number, text in enumerate(guests.consoles()):
+            request.node.add_report_section("teardown", f"console of guest {number}", text)
