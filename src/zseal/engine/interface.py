@@ -256,8 +256,12 @@ class Engine(abc.ABC):
         """Let the CPUs run again after ``pause``."""
 
     @abc.abstractmethod
-    def write_console(self, data: bytes) -> None:
-        """Type ``data`` at the guest's ASCII console."""
+    def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
+        """Type ``data`` at the guest's ASCII console: all of it waits there until the guest takes it, or has ended.
+
+        ``when_room`` is called in the loop's thread once more may be typed without letting much wait: at once, as soon
+        as the guest has taken enough, or at its end. A source without an end is to wait for that.
+        """
 
     def request_poweroff(self) -> bool:
         """Ask what runs in the guest to power off, as its operator would; returns whether this engine can ask."""

@@ -33,14 +33,22 @@ _PATH_LIMIT = 107  # bytes in sun_path without its end, unix(7)
 
 
 class _Reader:
-    """One reader of the console behind a non-blocking descriptor, in the guest's loop."""
+    """One reader of the console behind a non-blocking descriptor, in the guest's loop; ``gone`` is called at its end.
 
-    def __init__(self, guest: Guest, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    What it sends is typed at the console, and no more is read from it than the guest takes.
+    """
+
+    def __init__(
+        self, guest: Guest, loop: asyncio.AbstractEventLoop, descriptor: int, gone: Callable[[], None]
+    ) -> None:
         self._guest = guest
         self._loop = loop
         self.descriptor = descriptor
+        self._gone = gone
         self._backlog = bytearray()
         self._waiting = False
+        self._forgotten = False
+        self._listen()
 
     def send(self, data: bytes) -> None:
         """Pass on ``data`` as far as the reader takes it, keep the end of the rest; raises OSError."""
@@ -60,20 +68,26 @@ class _Reader:
         with contextlib.suppress(OSError):  # the end shows where it is read
             self.send(b"")
 
-    def receive(self) -> bool:
-        """Type what the reader has sent at the guest's console; returns False at its end."""
+    def _listen(self) -> None:
+        if not self._forgotten:
+            self._loop.add_reader(self.descriptor, self._receive)
+
+    def _receive(self) -> None:
         try:
             data = os.read(self.descriptor, _PIECE)
         except BlockingIOError:
-            return True
+            return
         except OSError:
-            return False
-        if data:
-            self._guest.engine.write_console(data)
-        return bool(data)
+            data = b""
+        if not data:
+            self._gone()
+            return
+        self._loop.remove_reader(self.descriptor)
+        self._guest.engine.write_console(data, when_room=self._listen)
 
     def forget(self) -> None:
         """Watch the descriptor no longer."""
+        self._forgotten = True
         self._loop.remove_reader(self.descriptor)
         self._loop.remove_writer(self.descriptor)
 
@@ -136,8 +150,10 @@ class PtyConsole(ConsoleServer):
         os.fchmod(self._slave, 0o600)
         os.set_blocking(master, False)
         self.address = os.ttyname(self._slave)
-        self._reader = _Reader(self._guest, loop, master)
-        loop.add_reader(master, self._reader.receive)
+        self._reader = _Reader(self._guest, loop, master, self._gone)
+
+    def _gone(self) -> None:
+        self._reader.forget()
 
     def _stop(self) -> None:
         self._reader.forget()
@@ -205,14 +221,9 @@ class SocketConsole(ConsoleServer):
             return
         client.setblocking(False)
         number = client.fileno()
-        reader = _Reader(self._guest, self._loop, number)
+        reader = _Reader(self._guest, self._loop, number, functools.partial(self._drop, number))
         self._clients[number] = client, reader
-        self._loop.add_reader(number, self._receive, number)
         self._send(number, bytes(self._tail))
-
-    def _receive(self, number: int) -> None:
-        if not self._clients[number][1].receive():
-            self._drop(number)
 
     def _send(self, number: int, data: bytes) -> None:
         try:

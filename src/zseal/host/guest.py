@@ -348,9 +348,13 @@ class Guest:
 
     # --- what can be done ---
 
-    def write_console(self, data: bytes) -> None:
-        """Type ``data`` at the guest's console."""
-        self._thread.call(lambda: self._engine.write_console(data))
+    def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
+        """Type ``data`` at the guest's console: all of it waits there until the guest takes it, or has ended.
+
+        ``when_room`` is called in the guest's thread once little of it waits, so that more may be typed; at once where
+        so, and at the guest's end.
+        """
+        self._thread.call(lambda: self._engine.write_console(data, when_room))
 
     def pause(self) -> None:
         """Stop the guest's CPUs; raises EngineError where it has ended."""

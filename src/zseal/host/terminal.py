@@ -47,15 +47,21 @@ class RawTerminal:
 class Keyboard:
     """Reads ``descriptor`` in a thread of its own within a ``with`` block: bytes go to ``write``.
 
+    ``write`` is given the bytes, and what to call when it has room for more; no more is read until then, but from a
+    terminal, whose escape key works also where nobody takes what was typed.
+
     The escape key calls ``leave``, once, and ends the reading, as the end of the input does without calling anything.
     Only a terminal has an escape key: what comes from a file or a pipe is passed on as it is.
     """
 
-    def __init__(self, descriptor: int, write: Callable[[bytes], None], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, descriptor: int, write: Callable[[bytes, Callable[[], None]], None], leave: Callable[[], None]
+    ) -> None:
         self._descriptor = descriptor
         self._write = write
         self._leave = leave
         self._escape = ESCAPE if os.isatty(descriptor) else None
+        self._room = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name="zseal-keyboard", daemon=True)
 
     def __enter__(self) -> Self:
@@ -65,6 +71,7 @@ class Keyboard:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._wake)  # its other end becomes readable
+        self._room.release()  # there may never be room
         self._thread.join()
         os.close(self._wake_reader)
 
@@ -80,8 +87,13 @@ class Keyboard:
             typed, escape, _ = data.partition(self._escape) if self._escape else (data, b"", b"")
             with contextlib.suppress(EngineError):  # the guest has ended meanwhile
                 if typed:
-                    self._write(typed)
+                    self._type(typed)
                 if escape:
                     self._leave()
             if escape or not data:
                 return
+
+    def _type(self, data: bytes) -> None:
+        self._write(data, self._room.release)
+        if self._escape is None:
+            self._room.acquire()

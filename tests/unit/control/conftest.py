@@ -59,7 +59,7 @@ class IdleEngine(Engine):
     def resume(self) -> None:
         self.told.append("resume")
 
-    def write_console(self, data: bytes) -> None:
+    def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         pass
 
     def write(self, text: str) -> None:

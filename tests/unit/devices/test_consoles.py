@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import pty
+import queue
 import select
 import socket
 import stat
@@ -37,7 +38,21 @@ class FakeGuest:
         self.thread.start()
         self.typed = bytearray()
         self.session = SimpleNamespace(events=EventStream())
-        self.engine = SimpleNamespace(write_console=self.typed.extend)
+        self.engine = SimpleNamespace(write_console=self.write_console)
+        self.full = False
+        self.waiting: list[Callable[[], None]] = []
+
+    def write_console(self, data: bytes, when_room: Callable[[], None]) -> None:
+        self.typed.extend(data)
+        if self.full:
+            self.waiting.append(when_room)
+        else:
+            when_room()
+
+    def has_room(self) -> None:
+        self.full = False
+        while self.waiting:
+            self.thread.call(self.waiting.pop())
 
     def in_loop(self, function: Callable[[], object]) -> object:
         return self.thread.call(function)
@@ -127,6 +142,31 @@ def test_socket_is_for_its_user_serves_several_and_goes_away(fake: FakeGuest, tm
         with connect(path) as three:
             assert read_until(three.fileno(), b"there") == b"beforelogin: nobody there"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["pty", "socket"])
+def test_no_more_is_read_than_the_guest_has_room_for(fake: FakeGuest, tmp_path: Path, kind: str) -> None:
+    console: ConsoleServer = PtyConsole(fake.guest) if kind == "pty" else SocketConsole(fake.guest, tmp_path / "c")
+    fake.full = True
+    with console, contextlib.ExitStack() as files:
+        if kind == "pty":
+            user = os.open(console.address, os.O_RDWR | os.O_NOCTTY)
+            files.callback(os.close, user)
+        else:
+            user = files.enter_context(connect(tmp_path / "c")).fileno()
+        os.write(user, b"a")
+        fake.waits_for(b"a")
+        os.write(user, b"b")
+        for _ in range(20):
+            fake.in_loop(lambda: None)
+        assert bytes(fake.typed) == b"a"
+        fake.full = False
+        fake.has_room()
+        fake.waits_for(b"ab")
+        fake.full = True
+        os.write(user, b"c")
+        fake.waits_for(b"abc")
+    fake.has_room()  # to nobody's harm
 
 
 def test_slow_reader_loses_the_oldest_output_only(fake: FakeGuest, tmp_path: Path) -> None:
@@ -232,7 +272,11 @@ def test_terminal_is_raw_only_inside(terminal: tuple[int, int]) -> None:
 def test_keys_go_to_the_guest_until_the_escape_key(terminal: tuple[int, int]) -> None:
     user, program = terminal
     typed, left = bytearray(), threading.Event()
-    with RawTerminal(program), Keyboard(program, typed.extend, left.set):
+
+    def write(data: bytes, when_room: Callable[[], None]) -> None:
+        typed.extend(data)  # there is no room, but an escape key
+
+    with RawTerminal(program), Keyboard(program, write, left.set):
         os.write(user, b"root\r\x03")
         os.write(user, b"x\x1dnot this")
         assert left.wait(5)
@@ -243,8 +287,9 @@ def test_pipes_have_no_escape_key_and_an_end() -> None:
     reader, writer = os.pipe()
     typed, left, done = bytearray(), threading.Event(), threading.Event()
 
-    def write(data: bytes) -> None:
+    def write(data: bytes, when_room: Callable[[], None]) -> None:
         typed.extend(data)
+        when_room()
         done.set()
 
     try:
@@ -259,7 +304,30 @@ def test_pipes_have_no_escape_key_and_an_end() -> None:
 
 
 def test_reading_ends_with_the_session_though_nothing_is_typed(terminal: tuple[int, int]) -> None:
-    typed = bytearray()
-    with Keyboard(terminal[1], typed.extend, typed.clear):
+    typed: list[bytes] = []
+    with Keyboard(terminal[1], lambda data, _: typed.append(data), typed.clear):
         pass
     assert not typed
+
+
+def test_pipes_are_read_as_the_guest_has_room() -> None:
+    reader, writer = os.pipe()
+    written: queue.SimpleQueue[tuple[bytes, Callable[[], None]]] = queue.SimpleQueue()
+    piece = b"x" * (1 << 12)
+    try:
+        os.write(writer, piece * 3)
+        with Keyboard(reader, lambda data, when_room: written.put((data, when_room)), lambda: None):
+            for _ in range(3):
+                data, when_room = written.get(timeout=5)
+                assert data == piece
+                assert written.empty()
+                when_room()
+            os.write(writer, b"more")
+            data, _ = written.get(timeout=5)
+            assert data == b"more"
+            os.write(writer, b"not read")  # nor does the session wait for room at its end
+    finally:
+        os.close(writer)
+        left = os.read(reader, 100)
+        os.close(reader)
+    assert left == b"not read"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zseal.arch.storage import MIB
+from zseal.engine.consoleinput import INPUT_LIMIT
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Milestone, StopKind, Trap
@@ -116,6 +117,17 @@ def test_typing_wakes_the_loop(runner: Runner) -> None:
     engine.write_console(b"x")
     runner.run(0.03)
     assert engine.statistics()["slices"] != slices
+
+
+def test_what_is_typed_after_the_end_is_dropped(runner: Runner) -> None:
+    engine = runner.start("wait")
+    told: list[str] = []
+    engine.write_console(b"x" * (INPUT_LIMIT + 1), lambda: told.append("room"))
+    assert not told
+    engine.end()
+    assert told == ["room"]
+    engine.write_console(b"x" * (INPUT_LIMIT + 1), lambda: told.append("dropped"))
+    assert told == ["room", "dropped"]
 
 
 def test_an_error_of_the_listener_ends_the_machine(runner: Runner) -> None:

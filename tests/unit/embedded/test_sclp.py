@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from zseal.arch import ebcdic
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB
+from zseal.engine.consoleinput import INPUT_LIMIT
 from zseal.engine.embedded.sclp import Command, Sclp
 from zseal.engine.interface import Console
 from zseal.engine.memory import SharedMemory
@@ -94,6 +95,23 @@ def test_typing_waits_until_the_guest_listens() -> None:
     assert desk.sclp.pending is None
     desk.enable(receive=0x40)
     assert desk.call(Command.READ_EVENT_DATA, bytes(4088)) == 0x20
+
+
+def test_all_that_is_typed_is_read_and_room_is_told() -> None:
+    desk = Desk()
+    desk.enable(receive=0x40)
+    told: list[int] = []
+    text = bytes(range(256)) * 400
+    desk.sclp.type(text, lambda: told.append(len(desk.sclp.input)))
+    desk.sclp.pending = None
+    assert not told
+    read = b""
+    while desk.call(Command.READ_EVENT_DATA, bytes(4088)) == 0x20:
+        length = int.from_bytes(desk.memory.read(BLOCK + 8, 2), "big")
+        read += desk.memory.read(BLOCK + 15, length - 7)
+    assert read == text
+    assert len(told) == 1
+    assert 0 < told[0] <= INPUT_LIMIT
 
 
 def test_the_machine_is_described() -> None:

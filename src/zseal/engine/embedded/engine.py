@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from zseal.arch.psw import Psw
@@ -137,6 +138,8 @@ class EmbeddedEngine(Engine):
         if self._finished:
             return
         self._finished = True
+        if self._machine is not None:
+            self._machine.sclp.input.close()
         self._schedule(None)
         if self._listener is not None:
             self._listener.stopped(stop)
@@ -158,11 +161,12 @@ class EmbeddedEngine(Engine):
             self._paused = False
             self._schedule()
 
-    def write_console(self, data: bytes) -> None:
+    def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         """Type ``data``."""
-        if self._machine is not None and not self._finished:
-            self._machine.sclp.type(data)
-            self._schedule()
+        if self._machine is None:
+            raise EngineError("the machine is not started")
+        self._machine.sclp.type(data, when_room)
+        self._schedule()
 
     def end(self) -> None:
         """Stop executing."""

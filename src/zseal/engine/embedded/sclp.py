@@ -11,6 +11,7 @@ from collections.abc import Callable
 from zseal.arch import ebcdic
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SIZE, Storage
+from zseal.engine.consoleinput import ConsoleInput
 from zseal.engine.interface import Console
 
 _COMMAND_CLASS = 0xFFFF00FF
@@ -62,6 +63,7 @@ _FIRST_OBJECT = 12  # behind length, type, tag and revision of a message data bl
 class Sclp:
     """The SCLP of one machine with ``memory``: ``write`` takes console output.
 
+    ``input`` is what was typed at the ASCII console and the guest has not read.
     ``pending`` is the parameter of the service signal that waits to be taken by a CPU, None where there is none.
     """
 
@@ -70,7 +72,7 @@ class Sclp:
         self._cpus = cpus
         self._line_mode = line_mode
         self._write = write
-        self._input = bytearray()
+        self.input = ConsoleInput()
         self._receive_mask = 0
         self._send_mask = 0
         self.pending: int | None = None
@@ -90,10 +92,10 @@ class Sclp:
     def _makes(self) -> int:
         return EventType.ASCII.mask | (EventType.OPERATIONS_COMMAND.mask if self._line_mode else 0)
 
-    def type(self, data: bytes) -> None:
+    def type(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         """Keep what was typed at the ASCII console until the guest reads it."""
-        self._input += data
-        if self._receive_mask & EventType.ASCII.mask and self.pending is None:
+        self.input.add(data, when_room)
+        if self.input and self._receive_mask & EventType.ASCII.mask and self.pending is None:
             self.pending = 1  # no control block: events are pending
 
     def service_call(self, word: int, address: int, prefix: int) -> int:
@@ -113,7 +115,7 @@ class Sclp:
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
         response = self._execute(word & _COMMAND_CLASS, address, length)
         self._memory.write(address + 6, response.to_bytes(2, "big"))
-        more = bool(self._input) and bool(self._receive_mask & EventType.ASCII.mask)
+        more = bool(self.input) and bool(self._receive_mask & EventType.ASCII.mask)
         self.pending = address | more
         return 0
 
@@ -169,10 +171,9 @@ class Sclp:
     def _read_event_data(self, block: bytearray) -> Response:
         if len(block) < PAGE_SIZE:
             return Response.INSUFFICIENT_LENGTH
-        if not self._input or not self._receive_mask & EventType.ASCII.mask:
+        if not self.input or not self._receive_mask & EventType.ASCII.mask:
             return Response.NO_EVENT_BUFFERS
-        data = bytes(self._input[: PAGE_SIZE - _HEADER - 7])
-        del self._input[: len(data)]
+        data = self.input.take(PAGE_SIZE - _HEADER - 7)
         # One leading zero byte, as QEMU's ASCII console sends it.
         event = (7 + len(data)).to_bytes(2, "big") + bytes([EventType.ASCII, 0, 0, 0, 0]) + data
         block[_HEADER : _HEADER + len(event)] = event

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 from zseal.arch.psw import WAIT, Psw
+from zseal.engine.consoleinput import ConsoleInput
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.interface import Console, Engine, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
@@ -65,7 +66,7 @@ class QemuEngine(Engine):
         self._registers: RegisterFile | None = None
         self._listener: EngineListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._input = bytearray()
+        self._input = ConsoleInput()
         self.notifications = Notifications(self._cpu_reached, self._notification_failed)
         """Set its ``hook`` before the start to be asked before a guest notifies a virtio device."""
         self._reached: deque[tuple[int, Reached, int]] = deque()
@@ -236,17 +237,22 @@ class QemuEngine(Engine):
         else:
             self._continue()
 
-    def write_console(self, data: bytes) -> None:
+    def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         """Type ``data``; what QEMU does not take at once follows as it does."""
-        self._input += data
-        self._write_input()
+        self._input.add(data, when_room)
+        if self._input:
+            self._write_input()
 
     def _write_input(self) -> None:
-        if self._machine is None or self._loop is None or self._finished:
+        if self._machine is None or self._loop is None:
             return
         connection = self._machine.consoles[Console.TERMINAL]
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            del self._input[: connection.send(self._input)]
+        try:
+            self._input.take(connection.send(self._input.data))
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self._input.close()
         if self._input:
             self._loop.add_writer(connection.fileno(), self._write_input)
         else:
@@ -324,6 +330,7 @@ class QemuEngine(Engine):
         if self._finished:
             return
         self._finished = True
+        self._input.close()
         self._drain_consoles()
         self._quiet()
         if self._listener is not None:
