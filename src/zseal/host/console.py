@@ -65,8 +65,10 @@ class _Reader:
                 self._loop.remove_writer(self.descriptor)
 
     def _go_on(self) -> None:
-        with contextlib.suppress(OSError):  # the end shows where it is read
+        try:
             self.send(b"")
+        except OSError:
+            self._gone()
 
     def _listen(self) -> None:
         if not self._forgotten:

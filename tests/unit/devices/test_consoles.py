@@ -179,6 +179,21 @@ def test_slow_reader_loses_the_oldest_output_only(fake: FakeGuest, tmp_path: Pat
     assert len(received) < 20 * BACKLOG
 
 
+def test_reader_that_takes_no_more_is_dropped(fake: FakeGuest, tmp_path: Path) -> None:
+    with SocketConsole(fake.guest, tmp_path / "console"), connect(tmp_path / "console") as client:
+        fake.says(b"hello")
+        read_until(client.fileno(), b"hello")
+        for _ in range(20):
+            fake.says(b"x" * BACKLOG)
+        client.shutdown(socket.SHUT_RD)
+        while client.recv(1 << 16):
+            pass
+        for _ in range(20):
+            fake.in_loop(lambda: None)
+        with pytest.raises(BrokenPipeError):
+            client.sendall(b"x")
+
+
 def test_socket_of_another_guest_is_left_alone(fake: FakeGuest, tmp_path: Path) -> None:
     path = tmp_path / "console"
     with SocketConsole(fake.guest, path):
