@@ -61,7 +61,7 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
     target exists unasked or can't be written.
     """
     path = _target(path, overwrite=overwrite)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _part(path)
     try:
         descriptor, named = _open_new(part, mode)
     except OSError as error:
@@ -84,6 +84,11 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
         raise OutputError(f"cannot write the output: {_reason(error)}", where=str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    """Return a name beside ``path`` for what is to become it: short, for a file's name may be as long as names get."""
+    return path.with_name(f".zseal-{secrets.token_hex(8)}.part")
 
 
 def _target(path: Path, *, overwrite: bool) -> Path:
@@ -148,7 +153,7 @@ def new_directory(path: Path, *, what: str, hint: str, mode: int = 0o700) -> Ite
     written.
     """
     exists = OutputError("it exists", where=str(path), hint=hint)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _part(path)
     try:
         if path.exists() or path.is_symlink():
             raise exists

@@ -31,6 +31,8 @@ Form = Annotated[Format, typer.Option("--format", help="text for people, json fo
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 _BYTES_A_LINE = 16
+_NUMBER_LENGTH = 40
+"""Characters of a wrong number that are repeated in a message."""
 
 
 def _connect(name: str) -> GuestControl:
@@ -40,13 +42,16 @@ def _connect(name: str) -> GuestControl:
 
 
 def _number(text: str, what: str) -> int:
-    """Return the number that ``text`` is: decimal, or hexadecimal with 0x; raises UsageError."""
+    """Return the number that ``text`` is: decimal, or hexadecimal with 0x, below 2^63; raises UsageError."""
+    shown = text if len(text) <= _NUMBER_LENGTH else f"{text[:_NUMBER_LENGTH]}…"
     try:
         value = int(text, 0)
     except ValueError:
         value = -1
     if value < 0:
-        raise UsageError(f"{text!r} is no {what}", hint="write it like 4096 or 0x1000")
+        raise UsageError(f"{shown!r} is no {what}", hint="write it like 4096 or 0x1000")
+    if value >= 1 << 63:
+        raise UsageError(f"{shown!r} is too large: {what}", hint="the largest is 2^63 - 1")
     return value
 
 

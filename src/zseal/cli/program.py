@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,13 +21,15 @@ def run_program(build: Callable[[], typer.Typer], arguments: Sequence[str], name
 
     0 is success, 1 a failure, 2 wrong usage, 130 an interrupt; some commands document more.
     """
+    _open_standard_descriptors()
+    _write_what_can_be_written()
     try:
         code = build()(list(arguments), prog_name=name, standalone_mode=False)
     except _WRONG_USAGE as error:
         print(_wrong_usage(error), file=sys.stderr)
         sys.exit(2)
     except ZsealError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("error: interrupted", file=sys.stderr)
@@ -38,9 +41,37 @@ def run_program(build: Callable[[], typer.Typer], arguments: Sequence[str], name
     except OSError as error:
         # whoever opened the file knows best what it is; here the file's name has to do
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or type(error).__name__}", file=sys.stderr)
+        print(f"error: {_one_line(where)}{error.strerror or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_standard_descriptors() -> None:
+    """Put /dev/null where a daemon or cron closed a standard stream.
+
+    Else the next file that is opened gets its number, and a program that is started loses that file to its own stream.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
+    # Python has no objects for streams that were closed when it started
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _write_what_can_be_written() -> None:
+    """Let characters that the terminal's encoding does not have come out as question marks, not as an exception."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _one_line(text: str) -> str:
+    """Escape what would not show as it is: names of files may have newlines in them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _wrong_usage(error: Exception) -> str:

@@ -88,6 +88,16 @@ _CRYPTO = (
     "this software machine has none"
 )
 
+_MONITOR = (
+    "a protected guest can't have a monitor of QEMU's besides zseal's: it could be migrated or be given devices there "
+    "that protected guests can't have, with nobody to refuse it"
+)
+
+
+def _for_monitor(properties: Properties) -> bool:
+    return properties[""].startswith("mon:")
+
+
 FENCES: Sequence[Fence] = (
     Fence("device", _driver("virtio-balloon"), _BALLOON, "leave it out"),
     Fence("balloon", _always, _BALLOON, "leave it out"),
@@ -98,10 +108,12 @@ FENCES: Sequence[Fence] = (
     Fence("incoming", _always, _MIGRATION, "start the guest from its image"),
     Fence("loadvm", _always, _MIGRATION, "start the guest from its image"),
     Fence("only-migratable", _always, _MIGRATION, "leave it out"),
+    *(Fence(option, _always, _MONITOR, "use zseal guest") for option in ("monitor", "mon", "qmp", "qmp-pretty")),
+    *(Fence(option, _for_monitor, _MONITOR, "leave mon: out") for option in ("serial", "parallel")),
     Fence("device", _driver("vfio-ap"), _CRYPTO, "leave it out"),
     Fence("device", _driver("vfio-"), _PASSTHROUGH, "use a virtio device with iommu_platform=on"),
 )
-"""What QEMU refuses a protected guest; the first that applies is told."""
+"""What QEMU refuses a protected guest, and the way around it; the first that applies is told."""
 
 _SET_BY_ZSEAL = "zseal sets this itself"
 _OWN = {

@@ -22,7 +22,7 @@ import numpy as np
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT
 from zseal.engine.errors import EngineError
-from zseal.errors import InputError, VerificationError
+from zseal.errors import FormatError, InputError, VerificationError
 from zseal.files import atomic_output
 from zseal.formats.uv_codes import Command, PageCall, describe
 from zseal.host.guest_events import Outcome, Result
@@ -203,7 +203,11 @@ class Paging:
             if each.path == path:
                 return each
         with open_page_file(path) as stream:
-            header = PageFileHeader.unpack(stream.read(HEADER_SIZE))
+            try:
+                header = PageFileHeader.unpack(stream.read(HEADER_SIZE))
+            except FormatError as error:
+                error.where = str(path)
+                raise
         for each in self._absent:
             if each.identifier == header.identifier:
                 return each

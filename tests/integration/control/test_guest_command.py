@@ -162,13 +162,15 @@ def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
     wrong = {
         ("status", "two"): "no guest named two runs",
         ("status", "../x"): "can't be called",
+        ("status", "--", "-x"): "a letter or digit first",
         ("read-memory", "one", "zero", "5"): "no address",
+        ("read-memory", "one", "0x" + "f" * 5000, "1"): "is too large: address",
         ("read-memory", "one", "0", str(MEMORY + 1)): "are not in the guest's memory of 32 MiB",
         ("page-out", "one", "0", str(tmp_path / "x")): "whole number from 1 on",
         ("page-out", "one", "5", str(tmp_path / "x"), "--from", "0x10000000"): "no private pages from 0x10000000",
         ("page-out", "one", "5", str(tmp_path / "no" / "x")): "cannot create the output: No such file",
         ("page-in", "one", str(tmp_path / "x")): "cannot read the page file: No such file",
-        ("page-in", "one", sys.executable): "no page file",
+        ("page-in", "one", sys.executable): f"{sys.executable}: this is no page file",
         ("pages", "one", "--png", str(tmp_path / "no" / "x")): "cannot create the output",
         ("dump", "one", str(tmp_path)): "the output exists",
     }

@@ -37,6 +37,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return tmp_path
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_longest_names_that_there_are_can_be_given(folder: Path, overwrite: bool) -> None:
+    path = folder / ("n" * 255)
+    write_atomic(path, b"data", overwrite=overwrite)
+    with new_directory(folder / ("d" * 255), what="machine", hint="") as part:
+        part.joinpath("file").touch()
+    assert path.read_bytes() == b"data"
+    assert sorted(len(entry.name) for entry in folder.iterdir()) == [255, 255]
+
+
 def test_the_output_appears_at_the_end_with_its_mode_and_nothing_beside_it(folder: Path) -> None:
     target = folder / "out"
     with atomic_output(target, overwrite=False) as stream:

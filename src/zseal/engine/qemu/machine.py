@@ -91,8 +91,10 @@ class QemuMachine:
             if self.plugin is not None:
                 self.plugin[1].handshake()
         except EngineLostError as error:
-            self.process.wait(_QUIT_SECONDS)
+            status = self.process.wait(_QUIT_SECONDS)
             reason = self.process.last_message()
+            if status == 0:
+                reason = "it has only told something, as it does for options like -help and -version"
             if "memory" in reason and config.memory >= 1 << 30:
                 reason += f" (the guest is to have {config.memory // MIB} MiB)"
             raise EngineError(f"QEMU did not start: {reason or error.message}") from error

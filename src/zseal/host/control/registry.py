@@ -35,7 +35,8 @@ def check_name(name: str) -> str:
     """Return ``name``; raises InputError where a guest can't be called that."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"a guest can't be called {name!r}", hint="use 1 to 64 letters, digits, dots, dashes and underscores"
+            f"a guest can't be called {name!r}",
+            hint="use 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
         )
     return name
 
