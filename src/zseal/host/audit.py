@@ -176,6 +176,11 @@ class QueueAudit:
                 found.append(violation)
         return found
 
+    def packed(self) -> Violation:
+        """Count, and return, that the queue is a packed ring: there is nothing to follow in it."""
+        self.activity.violations += 1
+        return self._malformed("the descriptor ring", None, "is a packed ring, which can't be checked")
+
     def persists(self, violation: Violation) -> bool:
         """Whether ``violation`` is true still, and not of a request that the device has finished since."""
         try:

@@ -115,6 +115,13 @@ FENCES: Sequence[Fence] = (
 )
 """What QEMU refuses a protected guest, and the way around it; the first that applies is told."""
 
+_UNSEEN = "the I/O audit does not see what a guest tells devices on PCI"
+
+UNAUDITED: Sequence[Fence] = (
+    Fence("device", _driver(".*-pci"), _UNSEEN, "give the device whose name ends in -ccw, or choose --io-policy off"),
+)
+"""What can't be audited."""
+
 _SET_BY_ZSEAL = "zseal sets this itself"
 _OWN = {
     "m": "use --memory",
@@ -178,9 +185,9 @@ def _properties(name: str, value: str) -> Properties:
     return found
 
 
-def check_arguments(arguments: Sequence[str], *, protected: bool) -> None:
+def check_arguments(arguments: Sequence[str], *, protected: bool, audited: bool = False) -> None:
     """Raise UsageError where ``arguments`` ask for what the guest can't have; says what, why and what to do."""
-    fences = [*FENCES, *CONFLICTS] if protected else CONFLICTS
+    fences = [*(FENCES if protected else ()), *(UNAUDITED if audited else ()), *CONFLICTS]
     for name, written, properties in options(arguments):
         for fence in fences:
             if fence.option == name and fence.applies(properties):

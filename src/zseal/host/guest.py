@@ -97,8 +97,8 @@ class Guest:
         number_name: bool = False,
         record: bool = False,
     ) -> None:
-        check_arguments(qemu_arguments, protected=True)
         policy = IoPolicy.of(io_policy)
+        check_arguments(qemu_arguments, protected=True, audited=policy is not IoPolicy.OFF)
         if name is not None:
             check_name(name)
         with contextlib.ExitStack() as files:
@@ -122,7 +122,7 @@ class Guest:
                 line_mode_console=line_mode_console,
                 machine_type=machine_type,
                 extra=tuple(qemu_arguments),
-                synchronous_devices=policy is not IoPolicy.OFF,
+                audited=policy is not IoPolicy.OFF,
             )
             if boot is not None:
                 boot.check_memory(config.memory)

@@ -48,7 +48,8 @@ class BootImage:
 def inspect_image(path: Path) -> BootImage:
     """Open the boot image ``path``; raises InputError or FormatError where it can't be run, and why."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # without O_NONBLOCK a pipe with nobody at its other end would be waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InputError(f"cannot read the image: {error.strerror}", where=str(path)) from error
     try:

@@ -139,7 +139,9 @@ class Session:
     def _io_violation(self, finding: Finding) -> None:
         """End the guest in front of its request, or just tell; in the thread that found it."""
         if self.io is not None and self.io.policy is IoPolicy.ENFORCE:
-            text = f"the guest was stopped before a device could touch what it does not share: {finding}"
+            pages = finding.violation.about_pages
+            before = "could touch what it does not share" if pages else "was told what can't be checked"
+            text = f"the guest was stopped before a device {before}: {finding}"
             self.kill(Result(Outcome.IO_VIOLATION, text))
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -230,14 +232,14 @@ class Session:
 
     def reset(self) -> None:
         """End protection before the machine is reset."""
+        if self.io is not None:
+            self.io.reset()  # first, for it reads rings in pages that are gone afterwards
         if self._vmm is not None and self._firmware is not None:
             self._vmm.destroy()
             if self.paging is not None:
                 self.paging.forget()
             self._vmm.refusal = None
             self._firmware.reset()
-        if self.io is not None:
-            self.io.reset()
         self._add(Reset(self._events.seconds()))
 
     def restarted(self, cpu: int) -> None:

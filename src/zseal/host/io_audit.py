@@ -73,8 +73,9 @@ class IoAudit:
         self._unchecked = 0
 
     def reset(self) -> None:
-        """The machine was reset: no queue is set up any longer."""
+        """The machine is about to be reset: no queue is set up any longer then."""
         with self._lock:
+            self._catch_up()
             self._current.clear()
             self._setups = None
 
@@ -98,7 +99,7 @@ class IoAudit:
                 # A driver on another CPU may have given the queue up since it was looked at last.
                 self._discover(find, anew=False)
                 found = [each for each in found if self._still(each)]
-            packed = [self._packed(queue) for queue in self._current.values() if queue.packed]
+            packed = [self._queues[key].packed() for key, queue in self._current.items() if queue.packed]
             findings = [self._finding(violation) for violation in found + packed]
             told = {finding.violation for finding in self._findings}
             new = [finding for finding in findings if finding.violation not in told]
@@ -130,6 +131,7 @@ class IoAudit:
                     used=queue.used,
                 )
             elif known.layout != queue.layout or (anew and not known.follows(taken=queue.taken, used=queue.used)):
+                known.catch_up()
                 known.move(queue.layout, seen=queue.taken, used=queue.used)
         return True
 
@@ -138,11 +140,6 @@ class IoAudit:
             if str(queue.device) == violation.device and queue.number == violation.queue:
                 return self._queues[key].persists(violation)
         return False
-
-    def _packed(self, queue: VirtioQueue) -> Violation:
-        reason = "is a packed ring, which can't be checked"
-        address = queue.layout.descriptors
-        return Violation(str(queue.device), queue.number, "the descriptor ring", address, reason, about_pages=False)
 
     def _finding(self, violation: Violation) -> Finding:
         bounced = True

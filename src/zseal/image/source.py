@@ -103,6 +103,8 @@ def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[Binary
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
+            if path.is_fifo():  # opening it would wait for its other end
+                raise _not_seekable(what, str(path))
             stream = path.open("rb")
         except OSError as error:
             raise InputError(f"cannot read the {what}: {error.strerror or error}", where=str(path)) from error
@@ -117,5 +119,9 @@ def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[Binary
 def _checked_seekable(stream: object, what: str, where: str | None) -> BinaryIO:
     seekable = getattr(stream, "seekable", None)
     if seekable is None or not seekable():
-        raise InputError(f"the {what} must be a file that can be read at any place, not a pipe", where=where)
+        raise _not_seekable(what, where)
     return stream  # type: ignore[return-value]  # a file object with seek and read, as just asked
+
+
+def _not_seekable(what: str, where: str | None) -> InputError:
+    return InputError(f"the {what} must be a file that can be read at any place, not a pipe", where=where)

@@ -180,6 +180,16 @@ def test_a_qemu_that_does_not_answer_now_is_asked_again() -> None:
     assert not machine.notify()
 
 
+def test_what_a_device_finished_before_a_reset_is_counted() -> None:
+    machine = Machine()
+    request(machine.memory)
+    machine.memory.offer(2)
+    assert machine.notify()
+    machine.memory.give_back(2, 513)
+    machine.audit.reset()
+    assert machine.audit.traffic()[0].bytes_from_device == 513
+
+
 def test_after_a_reset_queues_are_asked_for_again() -> None:
     machine = Machine()
     assert machine.notify()
@@ -195,6 +205,7 @@ def test_packed_rings_are_not_taken_for_split_ones(policy: IoPolicy) -> None:
     machine.offer_private()
     assert machine.notify() is (policy is IoPolicy.AUDIT)
     assert machine.notify() is (policy is IoPolicy.AUDIT)
+    assert machine.audit.traffic()[0].violations == 2
     (finding,) = machine.told
     assert "is a packed ring, which can't be checked; start the device without packed=on" in str(finding)
     assert machine.audit.traffic()[0].requests == 0

@@ -111,3 +111,10 @@ def test_every_fence_is_tried() -> None:
         if fence.option == name and fence.applies(properties)
     }
     assert tried == {fence.reason for fence in fences.FENCES}
+
+
+def test_devices_on_pci_are_refused_where_they_can_not_be_audited() -> None:
+    arguments = ["-device", "virtio-blk-pci,drive=d,iommu_platform=on"]
+    with pytest.raises(UsageError, match="does not see what a guest tells devices on PCI"):
+        check_arguments(arguments, protected=True, audited=True)
+    check_arguments(arguments, protected=True, audited=False)

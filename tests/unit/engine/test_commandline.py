@@ -78,3 +78,8 @@ def test_vector_instructions_are_off_where_qemu_computes_wrongly_with_them() -> 
     assert cpu_model((10, 0)) == "max"
     assert cpu_model(None) == "max"
     assert after("-cpu", arguments(MachineConfig(kernel=5, memory=GIB), INHERITED, cpu="max,vx=off")) == ["max,vx=off"]
+
+
+def test_audited_machines_have_no_pci() -> None:
+    assert cpu_model((7, 2), audited=True) == "max,vx=off,vxeh=off,zpci=off"
+    assert cpu_model((10, 0), audited=True) == "max,zpci=off"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,9 @@ def test_missing_file_and_pipe_are_refused(tmp_path: Path) -> None:
         verify_image(tmp_path, MACHINE)
     with pytest.raises(InputError, match="not a pipe"):
         verify_image(io.BufferedReader(NoSeek()), MACHINE)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a pipe"):
+        verify_image(tmp_path / "pipe", MACHINE)  # nobody is at its other end
 
 
 class NoSeek(io.RawIOBase):

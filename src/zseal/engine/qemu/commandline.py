@@ -41,9 +41,13 @@ def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
     return () if version is None or version >= _VECTORS_RIGHT else ("vx", "vxeh")
 
 
-def cpu_model(version: tuple[int, int] | None) -> str:
-    """Return the CPU for a QEMU of ``version``: all that it can do right."""
-    return ",".join(("max", *(f"{feature}=off" for feature in wrong_features(version))))
+def cpu_model(version: tuple[int, int] | None, *, audited: bool = False) -> str:
+    """Return the CPU for a QEMU of ``version``: all that it can do right.
+
+    Without PCI where devices are ``audited``: nobody sees what is told to devices there.
+    """
+    off = (*wrong_features(version), *(("zpci",) if audited else ()))
+    return ",".join(("max", *(f"{feature}=off" for feature in off)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +70,11 @@ class MachineConfig:
     machine_type: str = DEFAULT_MACHINE_TYPE
     name: str = "zseal"
     extra: Sequence[str] = ()
-    synchronous_devices: bool = False
-    """Whether virtio devices take up their requests at once, while the CPU waits that notifies them.
+    audited: bool = False
+    """Whether somebody looks at what virtio devices are told.
 
-    Else another thread of QEMU does, and what the guest adds before that is taken up without a notification.
+    They take up requests at once then, while the CPU waits that notifies them: else another thread of QEMU does, and
+    what the guest adds before that is taken up without a notification. And there is no PCI, where nobody could look.
     """
 
     def __post_init__(self) -> None:
@@ -136,7 +141,7 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
         out += ["-initrd", f"/proc/self/fd/{config.ramdisk}"]
     if config.cmdline is not None:
         out += ["-append", config.cmdline]
-    if config.synchronous_devices:
+    if config.audited:
         for driver in _NOTIFIED_IN_A_THREAD:
             out += ["-global", f"{driver}.ioeventfd=off"]
     for kind in config.devices:

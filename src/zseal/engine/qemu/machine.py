@@ -67,7 +67,7 @@ class QemuMachine:
             optional = (given.line_mode, given.gdb, given.plugin_socket, given.monitor, config.kernel, config.ramdisk)
             inherit += [number for number in optional if number is not None]
             self._closed = False
-            cpu = cpu_model(program_version(find_program(program)))
+            cpu = cpu_model(program_version(find_program(program)), audited=config.audited)
             self.process = QemuProcess(arguments(config, given, cpu=cpu), inherit=inherit, program=program)
             undo.callback(self.process.kill)
             for channel in (qmp, terminal, line, gdb, plugin, monitor):

@@ -1,0 +1,18 @@
+"""What can't be run is refused before anything is started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from zseal.errors import InputError
+from zseal.host.guest_image import inspect_image
+
+
+def test_pipes_and_directories_are_no_images(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody is at its other end
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(InputError, match="an image is a regular file"):
+            inspect_image(path)
