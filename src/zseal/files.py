@@ -86,6 +86,16 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
         part.unlink(missing_ok=True)
 
 
+class _CheckOnlyError(Exception):
+    """An output was begun to see whether that can be done."""
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError where :func:`atomic_output` would, as far as can be known beforehand; nothing is written."""
+    with contextlib.suppress(_CheckOnlyError), atomic_output(path, overwrite=overwrite):
+        raise _CheckOnlyError
+
+
 def _part(path: Path) -> Path:
     """Return a name beside ``path`` for what is to become it: short, for a file's name may be as long as names get."""
     return path.with_name(f".zseal-{secrets.token_hex(8)}.part")
@@ -94,11 +104,11 @@ def _part(path: Path) -> Path:
 def _target(path: Path, *, overwrite: bool) -> Path:
     """Return the path of the file to write; raises OutputError where something is there that must stay."""
     try:
-        if not overwrite and (path.exists() or path.is_symlink()):
-            raise _exists(path)
         if path.exists() and not path.is_file():
             # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
             raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise _exists(path)
         # a rename would replace the link itself
         return path.resolve() if path.is_symlink() else path
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zseal.errors import OutputError, UsageError
+from zseal.errors import UsageError
 from zseal.host.engines import EngineName
 from zseal.host.io_policy import IoPolicy
 
@@ -191,10 +192,16 @@ class Outputs:
     overwrite: bool
 
     def check(self) -> None:
-        """Raise OutputError for an output that exists, before anything is started."""
-        for path in (self.report, self.host_dump, self.html):
-            if path is not None and not self.overwrite and (path.exists() or path.is_symlink()):
-                raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
+        """Raise ZsealError for outputs that are one file and for one that can't be written, before anything starts."""
+        from zseal.files import check_output
+
+        wanted = {"--report": self.report, "--host-dump": self.host_dump, "--html": self.html}
+        given = {option: path for option, path in wanted.items() if path is not None}
+        for (one, path), (other, same) in itertools.combinations(given.items(), 2):
+            if os.path.realpath(path) == os.path.realpath(same):
+                raise UsageError(f"{one} and {other} name the same file", where=str(same))
+        for path in given.values():
+            check_output(path, overwrite=self.overwrite)
 
     def write(self, guest: Guest) -> None:
         """Write them all; ``guest`` has ended and is not closed yet."""

@@ -125,6 +125,30 @@ def test_outputs_that_exist_are_kept_unless_told_otherwise(machine: Machine, sea
     assert json.loads(report.read_text())["format"] == 1
 
 
+@pytest.mark.parametrize("name", ["no/report", "file/report", "folder"])
+def test_an_output_that_can_not_be_written_is_refused_beforehand(
+    machine: Machine, seal: Seal, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    path, image = tmp_path / name, seal("hello")
+    for option in ("--report", "--html", "--host-dump"):
+        done = run(machine, image, option, str(path), "--overwrite")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"error: {path}: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_one_file_is_not_for_two_outputs(machine: Machine, seal: Seal, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("a")
+    image = seal("hello")
+    for names in (("a", "a"), ("a", "link"), ("a", "../" + tmp_path.name + "/a")):
+        report, html = (f"{tmp_path}/{name}" for name in names)
+        done = run(machine, image, "--report", report, "--html", html, "--overwrite")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: {html}: --report and --html name the same file\n"
+
+
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [(signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGTERM, 143, "error: terminated\n")],

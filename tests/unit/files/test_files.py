@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import InputError, OutputError
-from zseal.files import atomic_output, new_directory, read_limited, write_atomic
+from zseal.files import atomic_output, check_output, new_directory, read_limited, write_atomic
 
 
 @pytest.fixture(params=["unnamed", "named", "not Linux", "no links"])
@@ -107,6 +107,33 @@ def test_a_failure_leaves_the_old_output_and_nothing_else(folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot create the output: No such file"):
         write_atomic(tmp_path / "absent" / "out", b"", overwrite=False)
+
+
+def test_an_output_is_checked_beforehand_as_it_would_be_written(folder: Path) -> None:
+    target = folder / "out"
+    check_output(target, overwrite=False)
+    assert list(folder.iterdir()) == []
+    target.write_bytes(b"old")
+    check_output(target, overwrite=True)
+    assert target.read_bytes() == b"old"
+    assert list(folder.iterdir()) == [target]
+    for path, overwrite, message in (
+        (target, False, "the output exists; choose"),
+        (folder, True, "the output exists and is no regular file"),
+        (Path("/dev/full"), False, "the output exists and is no regular file"),
+        (folder / "absent" / "out", True, "cannot create the output: No such file"),
+        (target / "out", False, "cannot create the output: Not a directory"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_output(path, overwrite=overwrite)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_to_be_written_is_told_beforehand(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot create the output: Permission denied"):
+        check_output(tmp_path / "out", overwrite=False)
+    tmp_path.chmod(0o700)
 
 
 def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
