@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -66,7 +64,6 @@ def command(
         if engine is EngineName.EMBEDDED:
             print("QEMU for s390x is not installed: this is the demonstration without Linux.", file=sys.stderr)
 
-    signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, Teller() as teller:
         if engine is EngineName.EMBEDDED:
             shown = demonstrate_embedded(Path(directory), tell=teller)
@@ -78,11 +75,6 @@ def command(
     _print(shown)
     if not shown.ok:
         raise typer.Exit(1)
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave by an exception, so that guests end and the directory with keys and images goes."""
-    raise SystemExit(128 + number)
 
 
 class Teller:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes as of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image refused by "
-    "the ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 130 interrupted, 143 terminated."
+    "the ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, "
+    "130 interrupted or stopped, 129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM."
 )
 
 

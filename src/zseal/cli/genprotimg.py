@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-import typer
+from typing import TYPE_CHECKING
 
 from zseal import __version__
-from zseal.cli.image_create import COMMAND_SETTINGS, create
 from zseal.cli.program import run_program
+
+if TYPE_CHECKING:
+    import typer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _build_app() -> typer.Typer:
+    import typer
+
+    from zseal.cli.image_create import COMMAND_SETTINGS, create
+
     app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command(**COMMAND_SETTINGS)(create)
     return app

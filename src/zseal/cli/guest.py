@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zseal.cli.guest_watch import Format
+from zseal.cli.signals import Signalled
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -290,7 +292,9 @@ def watch(
 
         try:
             show(observe, pause, form=form, interval=interval, count=count)
-        except KeyboardInterrupt:
+        except Signalled as signalled:
+            if signalled.number != signal.SIGINT:
+                raise
             return
     if looks != count:
         typer.echo("the guest has ended", err=True)

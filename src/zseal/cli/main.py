@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-
-import typer
+from typing import TYPE_CHECKING
 
 from zseal import __version__
 from zseal.cli.program import run_program
+
+if TYPE_CHECKING:
+    import typer
 
 # name: (module, one line of help). A module offers ``app`` (a group of commands) or ``command`` (a single one).
 # Modules are imported only when their command is used, so that `zseal --help` stays fast.
@@ -26,25 +28,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("zseal.cli.inspect", "Recognise a file and describe it."),
 }
 
-
-def _print_version(value: bool) -> None:
-    if value:
-        typer.echo(f"zseal {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
-) -> None:
-    """IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests anywhere."""
+_HELP = "IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests anywhere."
 
 
 def build_app(wanted: str | None) -> typer.Typer:
     """Return the command tree with the command ``wanted`` loaded and the others as names with their help."""
+    import typer
+
+    def print_version(value: bool) -> None:
+        if value:
+            typer.echo(f"zseal {__version__}")
+            raise typer.Exit
+
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=print_version, is_eager=True, help="Show the version."
+        ),
+    ) -> None:
+        """Take what is given in front of a command."""
+
     root = typer.Typer(
         name="zseal", rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
     )
-    root.callback()(_root)
+    root.callback(help=_HELP)(options)
     for name, (module_name, text) in COMMANDS.items():
         if name != wanted:
             root.command(name, help=text)(lambda: None)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import itertools
 import json
 import os
 import re
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zseal.errors import UsageError
+from zseal.cli.program import one_line, tell
+from zseal.cli.signals import Signalled, held, too_late
+from zseal.errors import UsageError, ZsealError
 from zseal.host.engines import EngineName
 from zseal.host.io_policy import IoPolicy
 
@@ -32,17 +33,12 @@ COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
     "epilog": (
         "Exit codes: 0 power-off, 1 error, 2 wrong usage, 3 guest panic, 4 image refused by the ultravisor, "
-        "5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, 130 interrupted, 143 terminated. "
-        "What follows -- goes to QEMU as it is."
+        "5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, 130 interrupted or stopped, "
+        "129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM. What follows -- goes to QEMU as it is."
     ),
 }
 
 _UNITS = {"": 20, "k": 10, "m": 20, "g": 30, "t": 40}
-_TERMINATED = 128 + signal.SIGTERM
-
-
-class _Terminated(BaseException):
-    """SIGTERM came."""
 
 
 def parse_size(text: str) -> int:
@@ -51,10 +47,6 @@ def parse_size(text: str) -> int:
     if match is None or not int(match[1]):
         raise UsageError(f"{text!r} is no memory size", hint="write it like 512M or 2G")
     return int(match[1]) << _UNITS[match[2]]
-
-
-def _on_terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 def command(
@@ -203,19 +195,39 @@ class Outputs:
         for path in given.values():
             check_output(path, overwrite=self.overwrite)
 
-    def write(self, guest: Guest) -> None:
-        """Write them all; ``guest`` has ended and is not closed yet."""
+    def write(self, guest: Guest) -> list[ZsealError | Signalled]:
+        """Write them all, whatever becomes of the others; ``guest`` has ended and is not closed yet.
+
+        Returns what went wrong; a signal ends the one that is being written.
+        """
+        failures: list[ZsealError | Signalled] = []
+        for path, write in (
+            (self.report, self._write_report),
+            (self.host_dump, self._write_host_dump),
+            (self.html, self._write_html),
+        ):
+            if path is not None:
+                try:
+                    write(guest, path)
+                except (ZsealError, Signalled) as error:
+                    failures.append(error)
+        return failures
+
+    def _write_report(self, guest: Guest, path: Path) -> None:
+        self._write_text(path, json.dumps(guest.report, indent=2) + "\n")
+
+    def _write_host_dump(self, guest: Guest, path: Path) -> None:
+        guest.host.dump(path, overwrite=self.overwrite)
+
+    def _write_html(self, guest: Guest, path: Path) -> None:
+        from zseal.host.htmlpage import render
+
+        self._write_text(path, render(guest.record))
+
+    def _write_text(self, path: Path, text: str) -> None:
         from zseal.files import write_atomic
 
-        if self.report is not None:
-            text = json.dumps(guest.report, indent=2) + "\n"
-            write_atomic(self.report, text.encode(), overwrite=self.overwrite, mode=0o644)
-        if self.host_dump is not None:
-            guest.host.dump(self.host_dump, overwrite=self.overwrite)
-        if self.html is not None:
-            from zseal.host.htmlpage import render
-
-            write_atomic(self.html, render(guest.record).encode(), overwrite=self.overwrite, mode=0o644)
+        write_atomic(path, text.encode(), overwrite=self.overwrite, mode=0o644)
 
 
 def follow(
@@ -229,26 +241,26 @@ def follow(
     """Run ``guest``, write what was asked for, tell how it ended and what its console told; return the exit code.
 
     Its console goes to stdout, unless ``serve`` opens another place for it; ``keyboard`` types what comes from stdin.
+    The exit code is the guest's own, unless that is 0 and an output can't be written.
     """
-    before = signal.signal(signal.SIGTERM, _on_terminate)
-    try:
-        with guest, _console(guest, keyboard=keyboard, serve=serve):
-            stream = _stream if serve is None else _wait
-            result, code = _until_end(guest, functools.partial(_stream_and_show, stream=stream) if watch else stream)
-            outputs.write(guest)
-    except _Terminated:  # before the guest was started, or behind its end
-        print("error: terminated", file=sys.stderr)
-        return _TERMINATED
-    except BrokenPipeError:
-        print("error: nobody reads the guest's console any longer, so the guest was ended", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
-        return 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    stream = _stream if serve is None else _wait
+    show = functools.partial(_stream_and_show, stream=stream) if watch else stream
+    with guest, contextlib.ExitStack() as consoles:
+
+        def connect_and_show() -> None:
+            with held():  # a console that is connected half would not be disconnected
+                consoles.enter_context(_console(guest, keyboard=keyboard, serve=serve))
+            show(guest)
+
+        result = _until_end(guest, connect_and_show)
+        failures = outputs.write(guest)
+        too_late()
     for diagnosis in guest.diagnoses:
-        print(f"diagnosis: {diagnosis}", file=sys.stderr)
-    print(result.message if code == 0 else f"error: {result.message}", file=sys.stderr)
-    return code
+        tell(f"diagnosis: {diagnosis}")
+    tell(result.message if result.exit_code == 0 else f"error: {result.message}")
+    for failure in failures:
+        tell(f"error: {one_line(str(failure))}")
+    return result.exit_code or next((failure.exit_code for failure in failures), 0)
 
 
 @contextlib.contextmanager
@@ -272,23 +284,28 @@ def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleSe
         yield
 
 
-def _until_end(guest: Guest, follow: Callable[[Guest], None]) -> tuple[Result, int]:
-    """Follow the guest until it has ended; return how, and the exit code."""
+def _until_end(guest: Guest, follow: Callable[[], None]) -> Result:
+    """Follow the guest until it has ended, end it where a signal comes or its console can't be shown; return how."""
     from zseal.host.guest_events import Outcome, Result
 
-    code = None
     try:
-        follow(guest)
-    except KeyboardInterrupt:
-        code = Outcome.STOPPED.exit_code
-        guest.stop(Result(Outcome.STOPPED, "interrupted"))
-    except _Terminated:
-        code = _TERMINATED
-        guest.stop(Result(Outcome.STOPPED, "terminated"))
-    result = guest.wait()
+        try:
+            follow()
+        except OSError as error:
+            guest.stop(Result(Outcome.STOPPED, _why_not_shown(error), code=1))
+        result = guest.wait()
+    except Signalled as signalled:
+        guest.stop(Result(Outcome.STOPPED, str(signalled), code=signalled.exit_code))
+        result = guest.wait()
     if result is None:
         raise AssertionError("waiting without a limit ended without a result")
-    return result, result.outcome.exit_code if code is None else code
+    return result
+
+
+def _why_not_shown(error: OSError) -> str:
+    if error.errno in (errno.EPIPE, errno.EIO):  # EIO: the terminal was closed
+        return "nobody reads the guest's console any longer, so the guest was ended"
+    return f"the guest's console can't be shown, so the guest was ended: {error.strerror or type(error).__name__}"
 
 
 def _stream(guest: Guest) -> None:

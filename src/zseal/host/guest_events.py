@@ -52,13 +52,22 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The end of a run in one line (``message``); a panic with the ``cpu`` and ``psw`` it ended with."""
+    """The end of a run in one line (``message``); a panic with the ``cpu`` and ``psw`` it ended with.
+
+    ``code`` is the exit code of ``zseal run`` where that is not the outcome's.
+    """
 
     outcome: Outcome
     message: str
     cpu: int | None = None
     psw: Psw | None = None
     refusal: Refusal | None = None
+    code: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of ``zseal run``."""
+        return self.outcome.exit_code if self.code is None else self.code
 
 
 @dataclasses.dataclass(frozen=True)

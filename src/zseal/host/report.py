@@ -32,7 +32,7 @@ def _result(result: Result) -> Json:
     psw = None if result.psw is None else f"{result.psw.mask:#018x} {result.psw.address:#018x}"
     return {
         "outcome": result.outcome.value,
-        "exit_code": result.outcome.exit_code,
+        "exit_code": result.exit_code,
         "message": result.message,
         "cpu": result.cpu,
         "psw": psw,

@@ -227,7 +227,7 @@ def children(pid: int) -> Iterator[str]:
         yield from (task / "children").read_text().split()
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_no_signal_leaves_a_socket(start: Start, runtime: Path, end: signal.Signals) -> None:
     run = start("one")
     run.send_signal(end)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import select
 import signal
 import subprocess
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from zseal.host.control.client import GuestControl
+from zseal.host.control.registry import Directory
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu
@@ -31,16 +35,17 @@ def run(machine: Machine, image: Path, *options: str) -> subprocess.CompletedPro
 
 
 class Running:
-    """A ``zseal run`` in the background, once its guest has written ``text``."""
+    """A ``zseal run`` in the background, once there is ``text`` on ``stream``: its guest's or its own."""
 
-    def __init__(self, arguments: list[str], text: bytes = b"waiting") -> None:
+    def __init__(self, arguments: list[str], text: bytes = b"waiting", stream: str = "stdout") -> None:
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert self.process.stdout is not None
+        source = self.process.stdout if stream == "stdout" else self.process.stderr
+        assert source is not None
         self.output = b""
         limit = time.monotonic() + 60
         while text not in self.output:
-            assert select.select([self.process.stdout], [], [], max(0.0, limit - time.monotonic()))[0], "no output"
-            data = os.read(self.process.stdout.fileno(), 4096)
+            assert select.select([source], [], [], max(0.0, limit - time.monotonic()))[0], "no output"
+            data = os.read(source.fileno(), 4096)
             assert data, self.process.communicate()[1]
             self.output += data
         self.qemu = next(pid for pid in processes() if parent(pid) == self.process.pid)
@@ -149,17 +154,88 @@ def test_one_file_is_not_for_two_outputs(machine: Machine, seal: Seal, tmp_path:
         assert done.stderr == f"error: {html}: --report and --html name the same file\n"
 
 
+def test_an_output_that_fails_at_the_end_hides_neither_the_outcome_nor_the_other_outputs(
+    machine: Machine, seal: Seal, tmp_path: Path
+) -> None:
+    folder, page = tmp_path / "folder", tmp_path / "page.html"
+    for words, code in (("say=here wait", 130), ("say=here nap=300 nap=300", 1), ("say=here nap=300 panic", 3)):
+        folder.mkdir()
+        outputs = ("--report", str(folder / "report"), "--html", str(page), "--overwrite")
+        guest = Running(command(machine, seal(words, f"image-{code}"), *outputs), b"here")
+        folder.rmdir()
+        if code == 130:
+            guest.process.send_signal(signal.SIGINT)
+        messages = guest.process.communicate(timeout=30)[1].decode().splitlines()
+        assert guest.process.returncode == code
+        assert len(messages) == 2
+        assert ("the guest" in messages[0]) == (code != 130)
+        assert messages[1] == f"error: {folder / 'report'}: cannot create the output: No such file or directory"
+        page.unlink()
+
+
 @pytest.mark.parametrize(
-    ("number", "code", "message"),
-    [(signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGTERM, 143, "error: terminated\n")],
+    ("number", "word"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "terminated"),
+        (signal.SIGHUP, "hung up"),
+        (signal.SIGQUIT, "quit"),
+    ],
 )
-def test_a_signal_ends_everything(
-    machine: Machine, seal: Seal, tmp_path: Path, number: int, code: int, message: str
+def test_a_signal_ends_everything(machine: Machine, seal: Seal, tmp_path: Path, number: int, word: str) -> None:
+    report, socket = tmp_path / "report.json", tmp_path / "console"
+    options = ("--report", str(report), "--console", f"socket:{socket}", "--name", f"ended-by-{number}")
+    guest = Running(command(machine, seal("share=2 wait"), *options), text=b"console\n", stream="stderr")
+    with contextlib.closing(GuestControl(f"ended-by-{number}")) as control:
+        while not any("waiting" in line for line in control.console()):
+            time.sleep(0.01)
+    assert guest.signal(number) == (128 + number, f"error: {word}\n")
+    written = json.loads(report.read_text())
+    assert written["ultravisor"]["pages"]["shared"] == 2
+    assert written["result"] | {"exit_code": 128 + number, "message": word} == written["result"]
+    assert not socket.exists()
+    with Directory() as directory:
+        assert f"ended-by-{number}" not in directory.names()
+
+
+@pytest.mark.parametrize("gaps", [(0.0, 0.0), (0.003, 0.003), (0.01, 0.0), (0.03, 0.1)])
+@pytest.mark.parametrize(("first", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_further_signals_do_not_disturb_the_end(
+    machine: Machine, seal: Seal, tmp_path: Path, first: int, word: str, gaps: tuple[float, ...]
 ) -> None:
     report = tmp_path / "report.json"
-    guest = Running(command(machine, seal("share=2 wait"), "--report", str(report)))
-    assert guest.signal(number) == (code, message)
-    assert json.loads(report.read_text())["ultravisor"]["pages"]["shared"] == 2
+    guest = Running(command(machine, seal("wait"), "--report", str(report)))
+    guest.process.send_signal(first)
+    for gap, number in zip(gaps, (first, signal.SIGINT), strict=True):
+        time.sleep(gap)
+        guest.process.send_signal(number)
+    messages = guest.process.communicate(timeout=30)[1].decode()
+    code = guest.process.returncode
+    if gaps[0]:
+        assert (code, messages) == (128 + first, f"error: {word}\n")
+    else:  # signals that come at once have no order
+        assert (code, messages) in [(130, "error: interrupted\n"), (143, "error: terminated\n")]
+    assert json.loads(report.read_text())["result"]["exit_code"] == code
+
+
+def test_a_run_survives_its_terminal_when_told_so(machine: Machine, seal: Seal) -> None:
+    guest = Running(["nohup", *command(machine, seal("wait"))])
+    guest.process.send_signal(signal.SIGHUP)
+    assert guest.signal(signal.SIGTERM) == (143, "error: terminated\n")
+
+
+def test_a_terminal_that_is_closed_ends_the_run(machine: Machine, seal: Seal, tmp_path: Path) -> None:
+    report, image = tmp_path / "report.json", seal("wait")
+    pid, master = pty.fork()
+    if pid == 0:
+        arguments = command(machine, image, "--report", str(report))
+        os.execv(arguments[0], arguments)
+    output = b""
+    while b"waiting" not in output:
+        output += os.read(master, 4096)
+    os.close(master)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert json.loads(report.read_text())["result"]["exit_code"] == 129
 
 
 def test_a_guest_does_not_outlive_its_ultravisor(machine: Machine, seal: Seal) -> None:

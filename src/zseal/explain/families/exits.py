@@ -56,21 +56,21 @@ _USAGE = Reading(
     "an option or argument that does not exist or does not fit",
     "zseal COMMAND --help",
 )
-_TERMINATED = Reading(
-    "exit code 143",
-    "TERMINATED",
-    _SOURCE,
-    "ended by a termination signal; the guest was stopped first",
-    "kill, a service manager, or the end of the session",
-    "nothing to do",
-)
+_SIGNALS = {
+    code: Reading(f"exit code {code}", name, _SOURCE, f"{end}; the guest was stopped first", cause, "nothing to do")
+    for code, name, end, cause in (
+        (129, "HANGUP", "ended by a hang-up signal", "the terminal was closed; with nohup it goes on"),
+        (131, "QUIT", "ended by a quit signal", "Ctrl-\\ on the terminal"),
+        (143, "TERMINATED", "ended by a termination signal", "kill, a service manager, or the end of the session"),
+    )
+}
 
 
 def _readings() -> dict[int, Reading]:
     # imported late: the run's own module brings the ultravisor with it
     from zseal.host.guest_events import Outcome
 
-    found = {2: _USAGE, 143: _TERMINATED}
+    found = {2: _USAGE} | _SIGNALS
     for outcome in Outcome:
         if outcome.value in OUTCOMES:
             code = outcome.exit_code
