@@ -35,6 +35,7 @@ from zseal.host.control.server import ControlServer
 from zseal.host.diagnosis import Diagnosis
 from zseal.host.engines import EngineName, create_engine
 from zseal.host.fences import check_arguments
+from zseal.host.guest_async import to_its_end
 from zseal.host.guest_devices import with_boot_disk
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Protected, Result
 from zseal.host.guest_image import inspect_image
@@ -249,11 +250,15 @@ class Guest:
         self.close()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
+        try:
+            await to_its_end(self.start)
+        except asyncio.CancelledError:
+            await to_its_end(self.close)
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.close)
+        await to_its_end(self.close)
 
     def close(self) -> None:
         """End the guest if it runs, and give back all it used; no effect the second time."""
@@ -284,11 +289,9 @@ class Guest:
         """Yield what happens, from the start on, until the guest has ended (or nothing happened for ``timeout`` s)."""
         return self._stream.read(timeout)
 
-    async def events_async(self) -> AsyncIterator[Event]:
+    def events_async(self) -> AsyncIterator[Event]:
         """Yield what happens, for a program with an event loop of its own."""
-        reader = self._stream.read()
-        while (event := await asyncio.to_thread(next, reader, None)) is not None:
-            yield event
+        return self._stream.read_async()
 
     def wait(self, timeout: float | None = None) -> Result | None:
         """Wait until the guest has ended and return how, or None after ``timeout`` s."""

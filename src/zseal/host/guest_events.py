@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import contextlib
 import dataclasses
 import enum
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from zseal.arch.psw import Psw
 from zseal.engine.interface import Console, Milestone
@@ -137,7 +139,7 @@ class EventStream:
         self._count = 0
         self._end: Ended | None = None
         self._changed = threading.Condition()
-        self._followers: list[Callable[[Event], None]] = []
+        self._followers: tuple[Callable[[Event], None], ...] = ()
         self._began = time.monotonic()
 
     def seconds(self) -> float:
@@ -146,7 +148,12 @@ class EventStream:
 
     def follow(self, follower: Callable[[Event], None]) -> None:
         """Have ``follower`` called with each event from now on, in the guest's thread; it must not block or raise."""
-        self._followers.append(follower)
+        with self._changed:
+            self._followers = (*self._followers, follower)
+
+    def _leave(self, follower: Callable[[Event], None]) -> None:
+        with self._changed:
+            self._followers = tuple(each for each in self._followers if each is not follower)
 
     def add(self, event: Event) -> None:
         """Append ``event``, wake the readers and tell the followers."""
@@ -170,6 +177,36 @@ class EventStream:
             yield from new
             if not new or isinstance(new[-1], Ended):
                 return
+
+    async def read_async(self) -> AsyncIterator[Event]:
+        """Yield events until the end of the run in whatever event loop asks; no thread waits for them."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        told = False  # a loop that is busy is told once, not of each event
+
+        def tell(_event: Event) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(changed.set)
+
+        self.follow(tell)
+        try:
+            position = 0
+            while True:
+                await asyncio.sleep(0)  # a guest that never falls silent must not keep the loop from all else
+                changed.clear()
+                told = False  # before the look: what comes behind it is told of
+                new, position = self._next(position, 0.0)
+                for event in new:
+                    yield event
+                if not new:
+                    await changed.wait()
+                elif isinstance(new[-1], Ended):
+                    return
+        finally:
+            self._leave(tell)
 
     def read_until(self, timeout: float) -> Iterator[Event]:
         """Yield events until the end of the run or for ``timeout`` s in all."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from zseal.engine.interface import Console
@@ -33,3 +35,42 @@ def test_only_so_many_events_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for second in range(5):
         stream.add(Event(float(second)))
     assert [event.seconds for event in stream.read(0)] == [2.0, 3.0, 4.0]
+
+
+def test_a_guest_that_never_falls_silent_leaves_its_readers_loop_to_others() -> None:
+    stream = EventStream()
+
+    async def read() -> None:
+        stream.add(Started(0.0))
+        async for event in stream.read_async():
+            if event.seconds == 1000:
+                break
+            stream.add(Event(event.seconds + 1))  # so there always is another
+
+    async def run() -> bool:
+        task = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(run())
+
+
+def test_a_reader_that_goes_follows_no_longer() -> None:
+    stream = EventStream()
+
+    async def read_one() -> Event:
+        return await anext(stream.read_async())
+
+    async def run() -> None:
+        reader = asyncio.create_task(read_one())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(stream._followers) == 1
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert not stream._followers
+
+    asyncio.run(run())
