@@ -9,7 +9,8 @@
     print(guest.result.outcome, guest.report["ultravisor"]["pages"])
 
 A guest lives in a thread of its own with an event loop; QEMU ends when that thread does, so also when this process is
-killed. A control socket, an audit of input/output or a live view run in that loop: see :meth:`Guest.in_loop`.
+killed. A guest that still runs when the interpreter exits is ended first. A control socket, an audit of input/output or
+a live view run in that loop: see :meth:`Guest.in_loop`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from zseal.host.fences import check_arguments
 from zseal.host.guest_async import to_its_end
 from zseal.host.guest_devices import with_boot_disk
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Protected, Result
+from zseal.host.guest_exit import end_at_exit, forget
 from zseal.host.guest_image import inspect_image
 from zseal.host.guest_session import Session
 from zseal.host.guest_thread import GuestThread
@@ -223,6 +225,7 @@ class Guest:
         if self._started:
             raise EngineError("a guest can't be started twice")
         self._started = True
+        end_at_exit(self.close)
         try:
             self._thread.start()
             self._thread.call(self._begin)
@@ -273,6 +276,7 @@ class Guest:
         finally:
             self._thread.close()
             self._files.close()
+            forget(self.close)
 
     def _release(self) -> None:
         with contextlib.ExitStack() as steps:
