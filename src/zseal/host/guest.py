@@ -30,7 +30,7 @@ from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
 from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.errors import InputError
+from zseal.errors import InputError, UsageError
 from zseal.host.control.registry import check_name, listen
 from zseal.host.control.server import ControlServer
 from zseal.host.diagnosis import Diagnosis
@@ -63,6 +63,7 @@ _T = TypeVar("_T")
 class Guest:
     """One run of ``image`` on ``machine``; a context manager that starts it and, at the end, ends it in any case.
 
+    ``machine`` may be the directory of one as well.
     Without an image (None) the firmware boots from the disk with the lowest boot index, or the first: an image that
     zipl has installed there. ``memory`` is in bytes (rounded up to what QEMU can have), ``timeout`` in seconds.
     ``qemu`` is the program to use, ``qemu_arguments`` are given to it (see ``zseal.host.fences``).
@@ -82,7 +83,7 @@ class Guest:
         self,
         image: Path | None,
         *,
-        machine: Machine,
+        machine: Machine | Path,
         memory: int = DEFAULT_MEMORY,
         cpus: int = 1,
         disks: Sequence[Disk] = (),
@@ -104,6 +105,8 @@ class Guest:
         check_arguments(qemu_arguments, protected=True, audited=policy is not IoPolicy.OFF)
         if name is not None:
             check_name(name)
+        if not isinstance(machine, Machine):
+            machine = Machine.load(Path(machine))
         with contextlib.ExitStack() as files:
             subject: dict[str, Json]
             if image is None:
@@ -202,6 +205,8 @@ class Guest:
         self._started = self._closed = False
         with contextlib.ExitStack() as undo:
             undo.callback(engine.close)
+            if timeout is not None and not timeout > 0:  # NaN is not above 0 either
+                raise UsageError(f"a guest's timeout is a number of seconds above 0, not {timeout:g}")
             self._vmm = None if keys is None else Vmm(engine.memory, config.cpus, keys)
             if self._vmm is not None:
                 undo.callback(self._vmm.close)
@@ -312,6 +317,8 @@ class Guest:
 
     def wait_for_output(self, text: str, timeout: float = 60.0) -> str:
         """Return what the guest has written up to and including ``text``; raises EngineError where it never does."""
+        if not isinstance(text, str):
+            raise TypeError(f"wait_for_output takes a str, not {type(text).__name__}")
         written = bytearray()
         for event in self._stream.read_until(timeout):
             if isinstance(event, ConsoleOutput):
@@ -339,8 +346,8 @@ class Guest:
 
     @property
     def protected(self) -> bool:
-        """Whether the guest runs protected now."""
-        return self._vmm is not None and self._vmm.protected
+        """Whether the guest runs protected now; what has ended does not run."""
+        return self._vmm is not None and self._vmm.protected and self.result is None
 
     def observe(self, *, lines: int = 10) -> Observation:
         """Return what can be seen of the guest now, with so many last lines of its console."""
@@ -411,7 +418,7 @@ class Guest:
     @property
     def host(self) -> Host:
         """The host's view of the guest's memory, also after its end until ``close``."""
-        return Host(self._engine.memory, self._vmm)
+        return Host(self._engine.memory, self._vmm, closed=lambda: self._closed)
 
     @property
     def io(self) -> IoAudit | None:

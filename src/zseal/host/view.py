@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, Storage
+from zseal.engine.errors import EngineError
 from zseal.errors import InputError
 from zseal.files import atomic_output
 from zseal.host.vmm import Vmm
@@ -19,11 +20,13 @@ class Host:
 
     Reading makes no page leave the guest: every look at a private page is encrypted anew. Before the guest is
     protected, and for a guest that never is, memory is plain. The raw memory is not to be had here.
+    Once ``closed`` says that the guest gave its memory back, reading raises EngineError.
     """
 
-    def __init__(self, ram: Storage, vmm: Vmm | None) -> None:
+    def __init__(self, ram: Storage, vmm: Vmm | None, *, closed: Callable[[], bool] = lambda: False) -> None:
         self._ram = ram
         self._vmm = vmm
+        self._closed = closed
 
     @property
     def memory_size(self) -> int:
@@ -43,6 +46,8 @@ class Host:
             )
 
     def _pieces(self, address: int, length: int) -> Iterator[bytes]:
+        if self._closed():
+            raise EngineError("the guest was closed: its memory is gone")
         if self._vmm is None:
             yield self._ram.read(address, length)
             return

@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.engine.errors import EngineError
 from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.errors import InputError, MissingDependencyError, UsageError
 from zseal.host.engines import EngineName, available_engine
@@ -201,3 +202,64 @@ def test_a_guest_that_is_refused_late_leaves_no_memory_behind(
     with pytest.raises(OSError, match="Too many open files"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded")
     assert guest_memories() == before
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_that_is_none_is_refused(machine: Machine, seal: Sealer, timeout: float) -> None:
+    image, before = seal("poweroff"), guest_memories()
+    with pytest.raises(UsageError, match="a number of seconds above 0, not"):
+        Guest(image, machine=machine, memory=MEMORY, engine="embedded", timeout=timeout)
+    with pytest.raises(UsageError, match="a number of seconds above 0, not"):
+        Guest.plain(image, memory=MEMORY, engine="embedded", timeout=timeout)
+    assert guest_memories() == before
+
+
+def test_a_machine_may_be_its_directory(machine: Machine, seal: Sealer, tmp_path: Path) -> None:
+    image = seal("poweroff")
+    with Guest(image, machine=machine.directory, memory=MEMORY, engine="embedded") as guest:
+        result = guest.wait(60)
+    assert result is not None
+    assert result.outcome is Outcome.POWEROFF
+    with pytest.raises(InputError, match="zseal machine create"):
+        Guest(image, machine=tmp_path, memory=MEMORY, engine="embedded")
+    with pytest.raises(TypeError, match="NoneType"):
+        Guest(image, machine=None, memory=MEMORY, engine="embedded")  # type: ignore[arg-type]
+
+
+def test_a_guest_that_was_closed_has_no_memory_to_look_at(machine: Machine, seal: Sealer, tmp_path: Path) -> None:
+    image = seal("poweroff")
+    with Guest(image, machine=machine, memory=MEMORY, engine="embedded") as guest:
+        guest.wait(60)
+        early = guest.host
+        assert early.find(b"nowhere to be found") is None
+    for host in (early, guest.host):
+        with pytest.raises(EngineError, match="the guest was closed"):
+            host.find(b"x")
+        with pytest.raises(EngineError, match="the guest was closed"):
+            host.read_memory(0, 1)
+        with pytest.raises(EngineError, match="the guest was closed"):
+            host.dump(tmp_path / "dump")
+    assert not (tmp_path / "dump").exists()
+    guest = Guest.plain(image, memory=MEMORY, engine="embedded")
+    guest.close()
+    with pytest.raises(EngineError, match="the guest was closed"):
+        guest.host.find(b"x")
+
+
+def test_what_has_ended_does_not_run_protected(machine: Machine, seal: Sealer) -> None:
+    with Guest(seal(WAITS), machine=machine, memory=MEMORY, engine="embedded") as guest:
+        guest.wait_for_output("ready")
+        running = guest.protected
+        write(guest, 0x200000, b"go")
+        guest.wait(60)
+        assert (running, guest.protected) == (True, False)
+        assert guest.report["protected"]
+        assert guest.host.find(b"TOPSECRET") is None
+
+
+def test_output_is_waited_for_as_text(machine: Machine, seal: Sealer) -> None:
+    with (
+        Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded") as guest,
+        pytest.raises(TypeError, match="wait_for_output takes a str, not bytes"),
+    ):
+        guest.wait_for_output(b"x")  # type: ignore[arg-type]
