@@ -8,25 +8,39 @@ docs/testing.md has examples. Nothing heavy is imported before a test uses a fix
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pytest
 
 if TYPE_CHECKING:
-    from zseal.engine.qemu.devices import Disk
+    from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
+    from zseal.host.engines import EngineName
     from zseal.host.guest import Guest
+    from zseal.host.io_policy import IoPolicy
     from zseal.hostkeys.machine import Machine
 
 
 class GuestOptions(TypedDict, total=False):
-    """What a guest is given beside its image, as for :class:`zseal.host.guest.Guest`."""
+    """What a guest is given beside its image and machine: all that :class:`zseal.host.guest.Guest` takes."""
 
     memory: int
     cpus: int
-    disks: list[Disk]
-    timeout: float
+    disks: Sequence[Disk]
+    networks: Sequence[UserNetwork]
+    random_sources: Sequence[RandomSource]
+    machine_type: str
+    line_mode_console: bool
+    timeout: float | None
+    qemu: str | None
+    qemu_arguments: Sequence[str]
+    engine: EngineName | str
+    run_ahead: bool
+    io_policy: IoPolicy | str
+    name: str | None
+    number_name: bool
+    record: bool
 
 
 class ProtectedGuests:
@@ -48,18 +62,21 @@ class ProtectedGuests:
         machine: Machine | None = None,
         **options: Unpack[GuestOptions],
     ) -> Guest:
-        """Start and return a guest.
+        """Start and return a guest; a ``with`` block around it ends it before the test does.
 
-        Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed for the
-        machine first. ``machine`` is another than ``zseal_machine`` to run it on. A guest ends after ``timeout``
+        Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed first.
+        ``machine`` is another than ``zseal_machine`` to seal it for and run it on. A guest ends after ``timeout``
         seconds (60) whatever it does. Raises ZsealError where it can't be sealed or started, ValueError where neither
-        or both are given.
+        or both are given, or what belongs to a kernel comes with an image.
         """
-        from zseal.host.guest import Guest
+        from zseal.host.started_guest import StartedGuest
         from zseal.image.build import build_image
 
+        machine = machine or self.machine
         if (image is None) == (kernel is None):
             raise ValueError("give either an image or a kernel")
+        if image is not None and (ramdisk is not None or cmdline is not None):
+            raise ValueError("ramdisk and cmdline belong to a kernel: a sealed image has its own")
         if kernel is not None:
             image = self.directory / f"sealed-{next(self._numbers)}.img"
             build_image(
@@ -67,10 +84,10 @@ class ProtectedGuests:
                 kernel=kernel,
                 ramdisk=ramdisk,
                 cmdline=None if cmdline is None else cmdline.encode(),
-                host_keys=[self.machine.keys.host.public_key()],
+                host_keys=[machine.keys.host.public_key()],
             )
         options.setdefault("timeout", 60.0)
-        guest = Guest(image, machine=machine or self.machine, **options)
+        guest = StartedGuest(image, machine=machine, **options)
         self.guests.append(guest)
         guest.start()
         return guest
