@@ -11,7 +11,7 @@ import abc
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zseal.arch.psw import Psw
 from zseal.arch.storage import Storage
+from zseal.engine.virtio import VirtioDevice
 
 
 class Cpu(Protocol):
@@ -266,6 +267,10 @@ class Engine(abc.ABC):
     def request_poweroff(self) -> bool:
         """Ask what runs in the guest to power off, as its operator would; returns whether this engine can ask."""
         return False
+
+    def unused_without_iommu(self) -> Sequence[VirtioDevice]:
+        """Return the virtio devices without ``iommu_platform`` that have no driver; none where that is not known."""
+        return ()
 
     def kill(self) -> None:
         """End the machine at once: what its disks were not given yet is lost. ``stopped`` follows."""

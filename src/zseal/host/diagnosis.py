@@ -60,13 +60,20 @@ class Pattern:
     key: Sequence[str] = ()
 
 
+WITHOUT_IOMMU = "virtio-without-iommu"
+"""The id of devices that a protected guest can't use."""
+_ADD_IOMMU = (
+    "leave iommu=off away from --disk and --net, give devices behind -- iommu_platform=on, "
+    "write <driver iommu='on'/> in domain XML"
+)
+
+
 def _no_access_platform(match: Match) -> tuple[str, str]:
     driver, device = match["driver"] or "virtio", match["device"] or "a device"
     return (
         f"the guest refused the {driver} device {device}: it comes without iommu_platform, so a protected guest can't "
         "send its data through shared memory",
-        "leave iommu=off away from --disk and --net, give devices behind -- iommu_platform=on, "
-        "write <driver iommu='on'/> in domain XML",
+        _ADD_IOMMU,
     )
 
 
@@ -135,7 +142,7 @@ _REFUSED_FUNCTIONS = {
 
 PATTERNS: Sequence[Pattern] = (
     Pattern(
-        "virtio-without-iommu",
+        WITHOUT_IOMMU,
         re.compile(
             r"(?:(?P<driver>[\w-]{1,40}) (?P<device>virtio\d{1,5}): )?device must provide VIRTIO_F_ACCESS_PLATFORM"
         ),
@@ -170,6 +177,12 @@ def never_protected() -> Diagnosis:
         "seal it with zseal image create and install the result with zipl; remove older boot entries",
         "",
     )
+
+
+def unused_device(device: str) -> Diagnosis:
+    """A protected guest never set up ``device``, which comes without iommu_platform, whatever its console shows."""
+    message = f"the guest made no use of {device}: it comes without iommu_platform, so a protected guest can't "
+    return Diagnosis(WITHOUT_IOMMU, f"{message}send its data through shared memory", _ADD_IOMMU, "")
 
 
 def refused_function(subcode: int | None, count: int = 1) -> Diagnosis:

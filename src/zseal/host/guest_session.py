@@ -10,7 +10,16 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
 from zseal.errors import ZsealError
-from zseal.host.diagnosis import ConsoleWatch, Diagnosis, explain_end, kernel_unaware, never_protected, refused_function
+from zseal.host.diagnosis import (
+    WITHOUT_IOMMU,
+    ConsoleWatch,
+    Diagnosis,
+    explain_end,
+    kernel_unaware,
+    never_protected,
+    refused_function,
+    unused_device,
+)
 from zseal.host.firmware import Firmware
 from zseal.host.guest_events import (
     ConsoleOutput,
@@ -110,6 +119,14 @@ class Session:
         # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
         unaware = called.get("QUI") and not called.get("SET_SHARED_ACCESS") and "missed-call" not in known
         return [kernel_unaware()] if unaware else []
+
+    def _unused_devices(self, stop: Stop) -> list[Diagnosis]:
+        """Tell of devices without iommu_platform, where the guest's kernel did not: with ``quiet`` for example."""
+        told = any(found.id == WITHOUT_IOMMU for found in self._watch.diagnoses)
+        if told or not self._ever_protected or stop.kind is StopKind.LOST:
+            return []
+        used = set() if self.io is None else {each.device for each in self.io.traffic()}  # and given up since, maybe
+        return [unused_device(name) for name in map(str, self._engine.unused_without_iommu()) if name not in used]
 
     @property
     def paused(self) -> bool:
@@ -260,7 +277,7 @@ class Session:
         except (ZsealError, ProgramInterruption) as error:
             self.result = Result(Outcome.FAILED, str(error))
         self._watch.finish()
-        self._about_run = self._judge_run(self.result.outcome, stop)
+        self._about_run = [*self._judge_run(self.result.outcome, stop), *self._unused_devices(stop)]
         self.report = self._report.finish(
             self.result, self._events.seconds(), self._engine, self._vmm, diagnoses=self.diagnoses
         )

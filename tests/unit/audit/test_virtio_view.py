@@ -26,6 +26,8 @@ class FakeQmp:
             BLOCK: {"transports": [VERSION_1, PLATFORM], "dev-features": []},
             RANDOM: {"transports": [], "dev-features": []},
         }
+        self.offered: dict[str, Json] = dict(self.features)
+        self.status: Json = {"statuses": ["VIRTIO_CONFIG_S_FAILED: Error in guest, device failed"]}
         self.names: dict[str, Json] = {BLOCK: "fe.0.0001", RANDOM: "fe.1.00af"}
         self.queues: dict[tuple[str, int], Json] = {
             (BLOCK, 0): queue(0x10000),
@@ -44,7 +46,13 @@ class FakeQmp:
         if command == "x-query-virtio":
             return self.devices
         if command == "x-query-virtio-status":
-            return {"num-vqs": 2, "device-endian": "big", "guest-features": self.features[path]}
+            return {
+                "num-vqs": 2,
+                "device-endian": "big",
+                "guest-features": self.features[path],
+                "host-features": self.offered[path],
+                "status": self.status,
+            }
         if command == "x-query-virtio-queue-status":
             return self.queues[path, cast(int, arguments["queue"])]
         if command == "qom-get" and f"{path}/virtio-backend" in self.names:
@@ -140,6 +148,23 @@ def test_a_missing_number_is_told(key: str) -> None:
     qmp.queues[BLOCK, 0] = answer
     with pytest.raises(EngineError, match=key):
         view(qmp).queues()
+
+
+def test_devices_without_iommu_that_no_driver_uses_are_told() -> None:
+    qmp = FakeQmp()
+    assert [str(device) for device in view(qmp).unused_without_iommu()] == ["virtio-rng 0.1.00af"]
+    qmp.offered[BLOCK] = {"transports": [VERSION_1], "unknown-dev-features": 1}
+    assert len(view(qmp).unused_without_iommu()) == 2
+    qmp.status = {"statuses": ["VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready"]}
+    assert view(qmp).unused_without_iommu() == []
+
+
+@pytest.mark.parametrize("status", [None, 5, {}, {"statuses": 5}])
+def test_a_status_that_makes_no_sense_is_refused(status: Json) -> None:
+    qmp = FakeQmp()
+    qmp.status = status
+    with pytest.raises(EngineError, match="QEMU"):
+        view(qmp).unused_without_iommu()
 
 
 def test_features_that_are_not_told_are_missed() -> None:

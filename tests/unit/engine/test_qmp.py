@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from zseal.engine.errors import EngineError, EngineLostError
-from zseal.engine.qemu.qmp import LINE_LIMIT, Qmp, QmpEvent
+from zseal.engine.qemu.qmp import LINE_LIMIT, REPLY_SECONDS, Qmp, QmpEvent
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}}, "capabilities": []}}
 
@@ -101,6 +101,15 @@ def test_a_command_returns_its_own_answer_and_keeps_events() -> None:
         (kept,) = client.events()
         assert (kept.name, kept.text("offset"), kept.text("nothing")) == ("RTC_CHANGE", "5", "")
         assert client.events() == []
+
+
+def test_an_answer_can_be_given_little_time() -> None:
+    with connected({"query-status": []}) as (client, qemu):
+        client.handshake()
+        with pytest.raises(EngineLostError, match="did not answer"), client.answers_within(0.01):
+            client.execute("query-status")
+        assert client.execute("cont") == {}
+        assert qemu.ours.gettimeout() == REPLY_SECONDS
 
 
 def test_a_refused_command_is_an_error() -> None:

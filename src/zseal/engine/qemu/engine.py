@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zseal.arch.psw import WAIT, Psw
 from zseal.engine.consoleinput import ConsoleInput
@@ -25,13 +25,15 @@ from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
-from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.machine import ANSWER_SECONDS, QemuMachine
 from zseal.engine.qemu.notify import Notifications, Reached
 from zseal.engine.qemu.programcheck import last_interruption
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.qemu.traps import Traps
+from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.runahead import RunAhead
+from zseal.engine.virtio import VirtioDevice
 from zseal.errors import MissingDependencyError
 
 _BREAKPOINT_KIND = 2
@@ -263,6 +265,16 @@ class QemuEngine(Engine):
         if not self._finished and not self._paused:
             self.qmp.execute("system_powerdown")
         return not self._finished and not self._paused
+
+    def unused_without_iommu(self) -> Sequence[VirtioDevice]:
+        """Ask QEMU, which is given little time: the guest may be about to be ended because it hangs."""
+        if self._machine is None:
+            return ()
+        try:
+            with self._machine.qmp.answers_within(ANSWER_SECONDS):
+                return VirtioView(self._machine.qmp).unused_without_iommu()
+        except EngineError:
+            return ()
 
     def kill(self) -> None:
         """Kill QEMU; its end is noticed like any other."""

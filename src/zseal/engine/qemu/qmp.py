@@ -6,10 +6,12 @@ and only a client that reads in that moment can tell. Source: docs/interop/qmp-s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
 from collections import deque
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from zseal.engine.errors import EngineError, EngineLostError
@@ -43,8 +45,7 @@ class Qmp:
 
     def __init__(self, connection: socket.socket, *, timeout: float = REPLY_SECONDS) -> None:
         self._socket = connection
-        self._timeout = timeout
-        self._socket.settimeout(timeout)
+        self._set_timeout(timeout)
         self._commands = 0
         self._readable = select.poll()
         self._readable.register(connection, select.POLLIN)
@@ -61,6 +62,21 @@ class Qmp:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+    @contextlib.contextmanager
+    def answers_within(self, seconds: float) -> Iterator[None]:
+        """Have QEMU's answers so soon in this block, or EngineLostError."""
+        before = self._timeout
+        self._set_timeout(seconds)
+        try:
+            yield
+        finally:
+            self._set_timeout(before)
+
+    def _set_timeout(self, seconds: float) -> None:
+        self._timeout = seconds
+        if self._socket.fileno() >= 0:  # else it is closed
+            self._socket.settimeout(seconds)
 
     def handshake(self) -> None:
         """Read the greeting and enter command mode."""

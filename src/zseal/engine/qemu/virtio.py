@@ -19,6 +19,7 @@ _FEATURE_NAMES = {
     "VIRTIO_F_IOMMU_PLATFORM": _ACCESS_PLATFORM,
     "VIRTIO_F_RING_PACKED": _RING_PACKED,
 }
+_IN_USE = "VIRTIO_CONFIG_S_DRIVER_OK"
 _PATH = re.compile(r"/machine/(?:peripheral/(?P<id>[^/]+)|.+)")
 
 
@@ -35,7 +36,7 @@ class VirtioView:
         for entry in _list(self._qmp.execute("x-query-virtio")):
             path = _text(entry, "path")
             status = self._qmp.execute("x-query-virtio-status", path=path)
-            features = _features(status)
+            features = _features(status, "guest-features")
             for number in range(min(_number(status, "num-vqs"), _MAX_QUEUES)):
                 queue = self._qmp.execute("x-query-virtio-queue-status", path=path, queue=number)
                 layout = QueueLayout(
@@ -61,6 +62,16 @@ class VirtioView:
                 )
         return found
 
+    def unused_without_iommu(self) -> list[VirtioDevice]:
+        """Return the devices that do not offer VIRTIO_F_ACCESS_PLATFORM and have no driver; raises as ``queues``."""
+        found: list[VirtioDevice] = []
+        for entry in _list(self._qmp.execute("x-query-virtio")):
+            path = _text(entry, "path")
+            answer = self._qmp.execute("x-query-virtio-status", path=path)
+            if _ACCESS_PLATFORM not in _features(answer, "host-features") and not _in_use(answer):
+                found.append(self._device(path, _text(entry, "name")))
+        return found
+
     def _device(self, path: str, kind: str) -> VirtioDevice:
         device = self._devices.get(path)
         if device is None:
@@ -82,9 +93,9 @@ class VirtioView:
         return f"0.{match[1]}.{match[2]}" if match else ""
 
 
-def _features(status: Json) -> set[int]:
-    """Return the numbers of those features of interest that guest and device agreed on."""
-    features = status.get("guest-features") if isinstance(status, dict) else None
+def _features(status: Json, whose: str) -> set[int]:
+    """Return the numbers of the features of interest: those of "host-features", or what "guest-features" agreed on."""
+    features = status.get(whose) if isinstance(status, dict) else None
     if not isinstance(features, dict):
         raise EngineError("QEMU does not tell a virtio device's features")
     found = {
@@ -96,6 +107,14 @@ def _features(status: Json) -> set[int]:
     if isinstance(unknown, int):
         found |= {bit for bit in _FEATURE_NAMES.values() if unknown >> bit & 1}
     return found
+
+
+def _in_use(answer: Json) -> bool:
+    """Whether a driver has set up the device's queues, and has not given it up since."""
+    status = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(status, dict):
+        raise EngineError("QEMU does not tell a virtio device's status")
+    return any(isinstance(text, str) and text.startswith(_IN_USE) for text in _list(status.get("statuses")))
 
 
 def _list(value: Json) -> list[Json]:
