@@ -11,3 +11,7 @@ class EngineError(ZsealError):
 
 class EngineLostError(EngineError):
     """What executes the guest has ended or closed its connection."""
+
+
+class EngineSilentError(EngineLostError):
+    """What executes the guest did not answer in time, and may be there still."""

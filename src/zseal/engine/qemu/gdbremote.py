@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
 
 REPLY_LIMIT = 1 << 20
 """Bytes of one reply at most; the longest real one is a register description of some 10 KiB."""
@@ -143,7 +143,7 @@ class GdbRemote:
         try:
             data = self._socket.recv(1 << 16)
         except TimeoutError as error:
-            raise EngineLostError(f"QEMU's gdb stub did not answer for {REPLY_SECONDS:.0f} s") from error
+            raise EngineSilentError(f"QEMU's gdb stub did not answer for {REPLY_SECONDS:.0f} s") from error
         except ConnectionError:
             data = b""
         if not data:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zseal.arch.storage import MIB
-from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
 from zseal.engine.interface import Console
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model
@@ -91,7 +91,8 @@ class QemuMachine:
             if self.plugin is not None:
                 self.plugin[1].handshake()
         except EngineLostError as error:
-            status = self.process.wait(_QUIT_SECONDS)
+            # One that is silent has been waited for; it is killed by who comes next.
+            status = None if isinstance(error, EngineSilentError) else self.process.wait(_QUIT_SECONDS)
             reason = self.process.last_message()
             if status == 0:
                 reason = "it has only told something, as it does for options like -help and -version"

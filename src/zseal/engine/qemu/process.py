@@ -23,7 +23,7 @@ from zseal.errors import MissingDependencyError
 
 PROGRAM = "qemu-system-s390x"
 _STDERR_LIMIT = 1 << 16
-_VERSION_SECONDS = 10.0
+_VERSION_SECONDS = 30.0
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
@@ -41,10 +41,13 @@ def find_program(program: str | None = None) -> str:
 
 @functools.cache
 def program_version(path: str) -> tuple[int, int] | None:
-    """Return QEMU's major and minor version; None where it does not tell."""
+    """Return QEMU's major and minor version; None where it does not tell, EngineError where it says nothing at all."""
     try:
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False)
-    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired as error:  # then it would not start either
+        text = f"QEMU did not start: it did not tell its version for {_VERSION_SECONDS:.0f} s"
+        raise EngineError(text, where=path) from error
+    except (OSError, UnicodeDecodeError):
         return None
     match = re.match(r"QEMU emulator version (\d{1,4})\.(\d{1,4})", done.stdout)
     return (int(match[1]), int(match[2])) if match else None

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -98,7 +98,7 @@ class Qmp:
         try:
             data = self._socket.recv(1 << 16)
         except TimeoutError as error:
-            raise EngineLostError(f"QEMU did not answer for {self._timeout:.0f} s") from error
+            raise EngineSilentError(f"QEMU did not answer for {self._timeout:.0f} s") from error
         except ConnectionError:
             data = b""
         if not data:
