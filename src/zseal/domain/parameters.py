@@ -1,7 +1,6 @@
 """The guest's kernel parameters, where they matter for a protected guest: the swiotlb pool above all.
 
-The arithmetic is the Linux kernel's (kernel/dma/swiotlb.c): a slot is 2048 bytes, 128 slots are the largest single
-mapping, and the pool lies below 2 GiB on s390x.
+The arithmetic is the Linux kernel's; the pool lies below 2 GiB on s390x.
 """
 
 from __future__ import annotations
@@ -10,15 +9,7 @@ import dataclasses
 import re
 
 from zseal.host.readiness.cmdline import split_command_line
-
-SLOT_SIZE = 2048
-SEGMENT_SLOTS = 128
-DEFAULT_SLOTS = 32768
-"""The pool of a protected guest without any parameter: 64 MiB."""
-RECOMMENDED_SLOTS = 262144
-"""What IBM, Red Hat and libvirt recommend: 512 MiB."""
-LARGEST_SLOTS = 524288
-"""1 GiB, the largest pool that fits below 2 GiB."""
+from zseal.host.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS
 
 _LEADING_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 

@@ -15,11 +15,7 @@ from zseal.arch import instructions
 from zseal.arch.interruption import ProgramCode
 from zseal.arch.storage import MIB
 from zseal.engine.interface import Interrupted
-
-SLOT = 2048
-"""Bytes of a SWIOTLB slot (IO_TLB_SIZE of Linux)."""
-SEGMENT = 128 * SLOT
-"""Bytes of the largest single mapping (IO_TLB_SEGSIZE of Linux)."""
+from zseal.host.swiotlb import SEGMENT_SLOTS, SLOT_SIZE
 
 _LINE_LIMIT = 1024
 _KIND_LIMIT = 32
@@ -89,21 +85,21 @@ def _facilities_missing(match: Match) -> tuple[str, str]:
 
 
 def _size(slots: int) -> str:
-    size = slots * SLOT
+    size = slots * SLOT_SIZE
     return f"{size // MIB} MiB" if size % MIB == 0 else f"{size // 1024} KiB"
 
 
 def _pool_full(match: Match) -> tuple[str, str]:
     wanted = int(match["size"])
     message = f"the guest's bounce buffers (SWIOTLB) ran full: a transfer of {wanted} bytes needs "
-    message += f"{-(-wanted // SLOT)} slots of 2 KiB in a row"
+    message += f"{-(-wanted // SLOT_SIZE)} slots of 2 KiB in a row"
     if match["total"] is None:
         return message, "seal the image with a larger swiotlb=SLOTS in its kernel command line"
     total, used = int(match["total"]), int(match["used"])
     message += f", and {used} of {total} slots ({_size(used)} of {_size(total)}) were in use"
-    if wanted > SEGMENT:
-        return message, f"no pool can take it in one piece: more than {SEGMENT // 1024} KiB never fit"
-    more = 1 << max(2 * total - 1, total + wanted // SLOT).bit_length()
+    if wanted > SEGMENT_SLOTS * SLOT_SIZE:
+        return message, f"no pool can take it in one piece: more than {_size(SEGMENT_SLOTS)} never fit"
+    more = 1 << max(2 * total - 1, total + wanted // SLOT_SIZE).bit_length()
     return (
         message,
         f"seal the image with swiotlb={more} in its kernel command line ({more} slots x 2 KiB = {_size(more)} "

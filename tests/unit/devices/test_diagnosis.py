@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.engine.interface import Interrupted
-from zseal.host.diagnosis import SLOT, ConsoleWatch, Diagnosis, explain_end, refused_function
+from zseal.host.diagnosis import ConsoleWatch, Diagnosis, explain_end, refused_function
+from zseal.host.swiotlb import SLOT_SIZE
 
 NO_IOMMU = b"[    2.345678] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM\r\n"
 FULL = (
@@ -51,7 +52,7 @@ def test_suggested_pool_is_a_power_of_two_and_at_least_twice_as_large(total: int
     slots = int(suggested[1])
     assert slots >= 2 * total
     assert slots & (slots - 1) == 0
-    assert f"{slots * SLOT // 1024}" in found.hint or f"{slots * SLOT >> 20} MiB" in found.hint
+    assert f"{slots * SLOT_SIZE // 1024}" in found.hint or f"{slots * SLOT_SIZE >> 20} MiB" in found.hint
 
 
 def test_transfer_larger_than_a_segment_is_no_matter_of_the_pool() -> None:
