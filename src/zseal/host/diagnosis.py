@@ -15,7 +15,7 @@ from zseal.arch import instructions
 from zseal.arch.interruption import ProgramCode
 from zseal.arch.storage import MIB
 from zseal.engine.interface import Interrupted
-from zseal.host.swiotlb import SEGMENT_SLOTS, SLOT_SIZE
+from zseal.host.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
 
 _LINE_LIMIT = 1024
 _KIND_LIMIT = 32
@@ -99,11 +99,15 @@ def _pool_full(match: Match) -> tuple[str, str]:
     message += f", and {used} of {total} slots ({_size(used)} of {_size(total)}) were in use"
     if wanted > SEGMENT_SLOTS * SLOT_SIZE:
         return message, f"no pool can take it in one piece: more than {_size(SEGMENT_SLOTS)} never fit"
-    more = 1 << max(2 * total - 1, total + wanted // SLOT_SIZE).bit_length()
+    if total >= LARGEST_SLOTS:
+        return message, f"let fewer requests be under way at a time: {_size(LARGEST_SLOTS)} is the largest pool"
+    # The message tells of one transfer, not of those that come with it: what Linux takes by itself, or twice the pool.
+    more = min(max(1 << (2 * total - 1).bit_length(), DEFAULT_SLOTS), LARGEST_SLOTS)
     return (
         message,
         f"seal the image with swiotlb={more} in its kernel command line ({more} slots x 2 KiB = {_size(more)} "
-        "of guest memory), or let fewer requests be under way at a time",
+        "of guest memory; the guest does not say how much more was waiting, so it may take still more), or let fewer "
+        "requests be under way at a time",
     )
 
 

@@ -45,14 +45,26 @@ def test_full_bounce_buffers_come_with_the_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("total", [1, 100, 4096, 30000, 262144])
-def test_suggested_pool_is_a_power_of_two_and_at_least_twice_as_large(total: int) -> None:
+def test_suggested_pool_is_a_power_of_two_at_least_twice_as_large_and_no_smaller_than_by_default(total: int) -> None:
     (found,) = diagnose(f"swiotlb buffer is full (sz: 4096 bytes), total {total} (slots), used 1 (slots)".encode())
     suggested = re.search(r"swiotlb=(\d+)", found.hint)
     assert suggested is not None
     slots = int(suggested[1])
-    assert slots >= 2 * total
+    assert slots >= max(2 * total, 32768)
     assert slots & (slots - 1) == 0
     assert f"{slots * SLOT_SIZE // 1024}" in found.hint or f"{slots * SLOT_SIZE >> 20} MiB" in found.hint
+
+
+@pytest.mark.parametrize("total", [524288, 999999999999])
+def test_no_pool_is_suggested_that_can_not_be(total: int) -> None:
+    (found,) = diagnose(f"swiotlb buffer is full (sz: 4096 bytes), total {total} (slots), used 1 (slots)".encode())
+    assert "swiotlb=" not in found.hint
+    assert "1024 MiB is the largest pool" in found.hint
+
+
+def test_suggestion_says_what_is_not_known() -> None:
+    (found,) = diagnose(FULL)
+    assert "does not say how much more was waiting" in found.hint
 
 
 def test_transfer_larger_than_a_segment_is_no_matter_of_the_pool() -> None:
