@@ -6,7 +6,7 @@
         for event in guest.events():
             if isinstance(event, ConsoleOutput):
                 sys.stdout.buffer.write(event.data)
-    print(guest.result.outcome, guest.report["ultravisor"]["pages"])
+    print(guest.report["outcome"], guest.report["ultravisor"])
 
 A guest lives in a thread of its own with an event loop; QEMU ends when that thread does, so also when this process is
 killed. A guest that still runs when the interpreter exits is ended first. A control socket, an audit of input/output or
