@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from zseal.arch.psw import WAIT, Psw
-from zseal.engine.consoleinput import ConsoleInput
 from zseal.engine.errors import EngineError, EngineLostError
-from zseal.engine.interface import Console, Engine, EngineListener, Stop, StopKind
+from zseal.engine.interface import Engine, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.qemu.consoles import Consoles
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
@@ -68,7 +68,7 @@ class QemuEngine(Engine):
         self._registers: RegisterFile | None = None
         self._listener: EngineListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._input = ConsoleInput()
+        self._consoles = Consoles()
         self.notifications = Notifications(self._cpu_reached, self._notification_failed)
         """Set its ``hook`` before the start to be asked before a guest notifies a virtio device."""
         self._reached: deque[tuple[int, Reached, int]] = deque()
@@ -139,8 +139,7 @@ class QemuEngine(Engine):
         if self._machine.process.output is not None:
             loop.add_reader(self._machine.process.output, self._on_output, self._machine.process.output)
         loop.add_reader(self._machine.qmp.fileno(), self._guarded, self._on_qmp)
-        for console, connection in self._machine.consoles.items():
-            loop.add_reader(connection.fileno(), self._on_console, console)
+        self._consoles.start(self._machine.consoles, loop, listener)
         if self._machine.gdb is None or self._sites is None:
             self._machine.qmp.execute("cont")
             return
@@ -241,24 +240,7 @@ class QemuEngine(Engine):
 
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         """Type ``data``; what QEMU does not take at once follows as it does."""
-        self._input.add(data, when_room)
-        if self._input:
-            self._write_input()
-
-    def _write_input(self) -> None:
-        if self._machine is None or self._loop is None:
-            return
-        connection = self._machine.consoles[Console.TERMINAL]
-        try:
-            self._input.take(connection.send(self._input.data))
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self._input.close()
-        if self._input:
-            self._loop.add_writer(connection.fileno(), self._write_input)
-        else:
-            self._loop.remove_writer(connection.fileno())
+        self._consoles.type(data, when_room)
 
     def request_poweroff(self) -> bool:
         """Send the guest SCLP's signal quiesce, which Linux takes as Ctrl-Alt-Del for a shutdown."""
@@ -342,8 +324,7 @@ class QemuEngine(Engine):
         if self._finished:
             return
         self._finished = True
-        self._input.close()
-        self._drain_consoles()
+        self._consoles.finish()
         self._quiet()
         if self._listener is not None:
             self._listener.stopped(stop)
@@ -359,27 +340,6 @@ class QemuEngine(Engine):
     def _on_output(self, descriptor: int) -> None:
         if not self._started().process.collect():
             self._release(descriptor)
-
-    def _on_console(self, console: Console) -> None:
-        connection = self._started().consoles[console]
-        try:
-            data = connection.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if not data:
-            self._release(connection.fileno())
-        elif self._listener is not None:
-            self._listener.console(console, data)
-
-    def _drain_consoles(self) -> None:
-        if self._machine is None or self._listener is None:
-            return
-        for console, connection in self._machine.consoles.items():
-            with contextlib.suppress(OSError):
-                while data := connection.recv(1 << 16):
-                    self._listener.console(console, data)
 
     def _on_qmp(self) -> None:
         for event in self._started().qmp.events():
