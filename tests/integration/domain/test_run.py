@@ -94,7 +94,7 @@ def test_both_minimal_domains_boot_protected_and_power_off(start: Start, name: s
     assert any(isinstance(event, Protected) for event in events)
     assert "hello" in output
     assert "facility 158 yes" in output
-    assert "share pages=4 of 4" in output
+    assert "share pages=4 of 4" in output, (output, guest.result, guest.report)
     assert guest.result is not None
     assert guest.result.outcome is Outcome.POWEROFF
     assert guest.report["libvirt"] == guest.report["libvirt"]
