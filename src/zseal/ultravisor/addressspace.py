@@ -45,6 +45,9 @@ class OffsetSpace:
     def resolve_run(self, first: int, count: int) -> Index:
         """Return the frames of a run of pages."""
         pages = np.arange(first, first + count, dtype=np.int64)
+        if first >= 0 and first + count <= self.pages:
+            pages += self.first_frame
+            return pages
         return np.where((pages >= 0) & (pages < self.pages), pages + self.first_frame, NO_FRAME)
 
     def mapping_size(self, page: int) -> int:

@@ -30,7 +30,7 @@ from zseal.ultravisor.events import Level
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import GuestStorage
 from zseal.ultravisor.settings import Feature
-from zseal.ultravisor.state import DONE, HostMemory, MachineState, Reply, Request
+from zseal.ultravisor.state import DONE, HostMemory, MachineState, Reply, Request, UntranslatedMemory
 from zseal.ultravisor.tables import Index
 
 _SCA_SIZE = 16384
@@ -44,13 +44,14 @@ def _variable_frames(machine: MachineState, memory: HostMemory, origin: int, siz
         raise UvcRefusal(CreateConf.BASE_ALIGNMENT)
     if size > machine.storage.size:
         raise UvcRefusal(Generic.INNER_TRANSLATION, detail="the variable storage is larger than the machine's storage")
-    frames = np.empty(size >> PAGE_SHIFT, np.int64)
     try:
-        for index in range(frames.size):
-            frames[index] = memory.absolute(origin + (index << PAGE_SHIFT), write=True) >> PAGE_SHIFT
+        if isinstance(memory, UntranslatedMemory):
+            memory.check_storage(origin, size)
+            return contiguous(origin, size)
+        pages = range(origin, origin + size, PAGE_SIZE)
+        return np.array([memory.absolute(page, write=True) for page in pages], np.int64) >> PAGE_SHIFT
     except ProgramInterruption:
         raise UvcRefusal(Generic.INNER_TRANSLATION) from None
-    return frames
 
 
 def _check_guest(machine: MachineState, block: CreateConfUvcb) -> None:

@@ -376,18 +376,26 @@ class SecureStorage:
             size = min(step, first + count - at)
             pages = np.arange(at, at + size)
             frames = guest.space.resolve_run(guest.origin + at, size)
-            inside = np.where((frames >= 0) & (frames < self.frames.count), frames, 0)
-            fit = (inside == frames) & (self.frames.state[inside] == NON_SECURE)
-            fit &= guest.pages.state[pages] == UNUSED
-            fit &= _first_of_each(frames)
-            pages, frames = pages[fit], frames[fit]
+            fit = self._ordinary(frames) & (guest.pages.state[at : at + size] == UNUSED)
+            if not fit.all():
+                pages, frames = pages[fit], frames[fit]
             exist = self._exist(frames)
-            pages, frames = pages[exist], frames[exist]
+            if not exist.all():
+                pages, frames = pages[exist], frames[exist]
             for _, frame, length in runs(frames, step):
                 clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
             self._settle(guest, pages, frames, SECURE)
             adopted += frames.size
         return adopted
+
+    def _ordinary(self, frames: Index) -> NDArray[np.bool_]:
+        """Return a mask of the frames that are non-secure, each of them once."""
+        if consecutive(frames) and frames[0] >= 0 and frames[-1] < self.frames.count:
+            mask: NDArray[np.bool_] = self.frames.state[frames[0] : frames[-1] + 1] == NON_SECURE
+            return mask
+        inside = np.where((frames >= 0) & (frames < self.frames.count), frames, 0)
+        mask = (inside == frames) & (self.frames.state[inside] == NON_SECURE)
+        return mask & _first_of_each(frames)
 
     def _split_large(self, frames: Index) -> None:
         if self.large:

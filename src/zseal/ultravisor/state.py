@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from zseal.arch.storage import OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
@@ -30,6 +30,14 @@ class HostMemory(OperandMemory, Protocol):
 
     def absolute(self, address: int, *, write: bool = False) -> int:
         """Return the absolute address of the byte at logical ``address``; raises ProgramInterruption."""
+
+
+@runtime_checkable
+class UntranslatedMemory(Protocol):
+    """Host storage whose logical addresses are absolute, so that all pages of a large area need not be translated."""
+
+    def check_storage(self, address: int, length: int) -> None:
+        """Raise ProgramInterruption where there is no storage for ``length`` bytes at ``address``."""
 
 
 @dataclasses.dataclass

@@ -54,8 +54,12 @@ class HostOperands:
 
     def absolute(self, address: int, *, write: bool = False) -> int:
         """Return ``address``; raises ProgramInterruption where there is no storage."""
-        self._ultravisor.storage.view(address, 1).release()
+        self.check_storage(address, 1)
         return address
+
+    def check_storage(self, address: int, length: int) -> None:
+        """Raise ProgramInterruption where there is no storage for ``length`` bytes at ``address``."""
+        self._ultravisor.storage.view(address, length).release()
 
 
 class GuestOperands:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB
+from zseal.engine import memoryfile
 from zseal.engine.memory import SharedMemory
 from zseal.errors import InputError
 
 
-@pytest.fixture
-def memory() -> Iterator[SharedMemory]:
-    memory = SharedMemory(4 * MIB)
+@pytest.fixture(params=[False, True], ids=["small-pages", "large-pages"])
+def memory(request: pytest.FixtureRequest) -> Iterator[SharedMemory]:
+    """A memory that asks for large pages or not; it has none where the computer gives us none."""
+    memory = SharedMemory(4 * MIB, large_pages=request.param)
+    assert request.param or not memory.large_pages
     yield memory
     memory.close()
     memory.close()
+
+
+def _descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def test_what_is_written_is_read_by_whoever_has_the_descriptor(memory: SharedMemory) -> None:
@@ -56,7 +67,57 @@ def test_clearing_clears_just_that(memory: SharedMemory, address: int, length: i
     assert data == b"x" * address + bytes(end - address) + b"x" * (5 * 4096 - end)
 
 
-def test_only_what_was_written_is_used(memory: SharedMemory) -> None:
+def test_another_process_can_open_it_as_qemu_does(memory: SharedMemory) -> None:
+    memory.write(0x5000, b"shared")
+    program = f"file = open('/proc/self/fd/{memory.descriptor}', 'r+b'); file.seek(0x5000); file.write(b'SHARED')"
+    subprocess.run([sys.executable, "-I", "-c", program], pass_fds=[memory.descriptor], check=True, timeout=60)
+    assert memory.read(0x5000, 6) == b"SHARED"
+
+
+def test_nothing_stays_open() -> None:
+    before, opened = _descriptors(), set()
+    for large_pages in (True, False):
+        memory = SharedMemory(4 * MIB, large_pages=large_pages)
+        opened.add(len(_descriptors()))
+        memory.close()
+        assert _descriptors() == before
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("refused", [memoryfile._FSOPEN, memoryfile._FSCONFIG, memoryfile._FSMOUNT])
+def test_where_no_tmpfs_is_to_be_had_memory_has_small_pages(monkeypatch: pytest.MonkeyPatch, refused: int) -> None:
+    checked = memoryfile._checked
+
+    def refusing(system_call: Callable[..., int], number: int, *arguments: object) -> int:
+        if number == refused:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        if os.geteuid() == 0:
+            return checked(system_call, number, *arguments)
+        return 0 if number == memoryfile._FSCONFIG else os.dup(0)
+
+    monkeypatch.setattr(memoryfile, "_checked", refusing)
+    before = _descriptors()
+    memory = SharedMemory(MIB, large_pages=True)
+    assert not memory.large_pages
+    memory.write(MIB - 1, b"x")
+    assert list(memory.used()) == [(MIB - 4096, 4096)]
+    memory.close()
+    assert _descriptors() == before
+
+
+def test_large_pages_are_used_as_a_whole() -> None:
+    memory = SharedMemory(8 * MIB, large_pages=True)
+    memory.write(5 * MIB, b"a")
+    used = list(memory.used())
+    memory.clear(0, 8 * MIB)
+    assert list(memory.used()) == []
+    memory.close()
+    (run,) = used
+    assert run == ((4 * MIB, 2 * MIB) if run[1] > 4096 else (5 * MIB, 4096))
+
+
+def test_only_what_was_written_is_used() -> None:
+    memory = SharedMemory(4 * MIB)
     assert list(memory.used()) == []
     memory.write(0x5000, b"a")
     memory.write(0x100000, b"b")
@@ -64,6 +125,7 @@ def test_only_what_was_written_is_used(memory: SharedMemory) -> None:
     assert list(memory.used(0x5800)) == [(0x5800, 0x800), (0x100000, 0x1000)]
     memory.clear(0x5000, 0x1000)
     assert list(memory.used()) == [(0x100000, 0x1000)]
+    memory.close()
 
 
 @pytest.mark.parametrize("size", [0, -MIB, 4096, MIB + 1])

@@ -58,6 +58,21 @@ def test_adopting_never_puts_two_pages_into_one_frame(host: ModelHost, guest: Mo
     assert host.ultravisor.adopt_all(guest.handle) == 1
 
 
+def test_adopting_a_guest_in_one_piece_leaves_frames_of_others_alone(host: ModelHost) -> None:
+    guest, other = ModelGuest(host, memory=4 * MIB), ModelGuest(host, memory=4 * MIB)
+    guest.start()
+    other.start()
+    uv, first = host.ultravisor, host.frames.take(1024)
+    other.configuration.space.map(800, first + 700)
+    uv.import_run(other.handle, 800 * PAGE_SIZE, PAGE_SIZE)
+    uv.guest_write(other.handle, 800 * PAGE_SIZE, PATTERN)
+    guest.configuration.space.map_run(0, first, 1024)
+    unused = uv.page_counts(guest.handle)["unused"]
+    assert uv.adopt_all(guest.handle) == unused - 1
+    assert uv.page_counts(guest.handle)["unused"] == 1
+    assert uv.guest_read(other.handle, 800 * PAGE_SIZE, len(PATTERN)) == PATTERN
+
+
 def test_runs_stop_at_the_first_failing_page(host: ModelHost) -> None:
     guest = ModelGuest(host, memory=4 * MIB)
     guest.start()

@@ -23,6 +23,7 @@ from zseal.domain.launch.translate import add_arguments, run_as
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Console
 from zseal.engine.memory import SharedMemory
+from zseal.engine.memoryfile import LARGE_PAGE
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.process import QemuProcess
@@ -226,7 +227,7 @@ def _accept(listener: socket.socket) -> tuple[socket.socket, int]:
 def _arguments(folder: Path, memory: SharedMemory) -> list[str]:
     """What QEMU gets besides what libvirt gives it."""
     path = f"/proc/{os.getpid()}/fd/{memory.descriptor}"
-    backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,size={memory.size}"
+    backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,align={LARGE_PAGE},size={memory.size}"
     arguments = ["-object", backend, "-machine", "memory-backend=zseal-ram"]
     for name in ("qmp", "gdb"):
         arguments += ["-chardev", f"socket,id=zseal-{name},path={folder / name}"]

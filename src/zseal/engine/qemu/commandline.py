@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.arch.storage import MIB
+from zseal.engine.memoryfile import LARGE_PAGE
 from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.devices import Device, Disk, RandomSource, UserNetwork
 from zseal.errors import UsageError
@@ -117,6 +118,7 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
         "id": "ram",
         "mem-path": f"/proc/self/fd/{inherited.memory}",
         "share": True,
+        "align": LARGE_PAGE,
         "size": config.memory,
     }
     out = ["-nodefaults", "-no-user-config", "-display", "none", "-name", f"{config.name},debug-threads=on"]

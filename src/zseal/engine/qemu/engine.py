@@ -57,7 +57,7 @@ class QemuEngine(Engine):
     ) -> None:
         self._config = config
         self._program = program
-        self._memory = SharedMemory(config.memory)
+        self._memory = SharedMemory(config.memory, large_pages=True)
         self._sites = Sites(self._memory, entry) if entry is not None else None
         self._run_ahead = self._find_run_ahead() if run_ahead and entry is not None else None
         self._armed: set[int] = set()
@@ -101,6 +101,7 @@ class QemuEngine(Engine):
             "calls_by_exception": self._traps.exceptions if self._traps else 0,
             "round_trips": machine.gdb.round_trips if machine and machine.gdb else 0,
             "notifications_by": self.notifications.by,
+            "large_pages": self._memory.large_pages,
         }
 
     @property
