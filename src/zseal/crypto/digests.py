@@ -49,6 +49,13 @@ class ImageDigests:
         self._tweaks.update(page_tweaks(prefix, offset, pages))
         self._count += pages
 
+    def copy(self) -> ImageDigests:
+        """Return the digests of what was added so far, to add something else to."""
+        twin = ImageDigests()
+        twin._pages, twin._addresses, twin._tweaks = self._pages.copy(), self._addresses.copy(), self._tweaks.copy()
+        twin._count = self._count
+        return twin
+
     def values(self) -> DigestValues:
         """Return the digests of everything added so far."""
         return DigestValues(self._pages.digest(), self._addresses.digest(), self._tweaks.digest(), self._count)

@@ -40,7 +40,7 @@ from zseal.host.guest_async import to_its_end
 from zseal.host.guest_devices import with_boot_disk
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, EventStream, Outcome, Protected, Result
 from zseal.host.guest_exit import end_at_exit, forget
-from zseal.host.guest_image import inspect_image
+from zseal.host.guest_image import BootImage, inspect_image
 from zseal.host.guest_session import Session
 from zseal.host.guest_thread import GuestThread
 from zseal.host.io_audit import IoAudit
@@ -139,6 +139,7 @@ class Guest:
                 files,
                 engine=create_engine(engine, config, entry=entry, program=qemu, run_ahead=run_ahead),
                 keys=machine.keys,
+                boot=boot,
                 timeout=timeout,
                 io_policy=policy,
                 name=name,
@@ -190,6 +191,7 @@ class Guest:
         *,
         engine: QemuEngine | EmbeddedEngine,
         keys: MachineKeys | None,
+        boot: BootImage | None = None,
         timeout: float | None,
         io_policy: IoPolicy = IoPolicy.OFF,
         name: str | None = None,
@@ -198,6 +200,7 @@ class Guest:
     ) -> None:
         self._name = name
         self._number_name = number_name
+        self._boot = boot
         self._timeout = timeout
         self._stream = EventStream()
         self._engine = engine
@@ -248,6 +251,8 @@ class Guest:
             self._session.at_end.append(self._control.ended)
         if self._recorder is not None:
             self._recorder.start(loop)
+        if self._vmm is not None and self._boot is not None:
+            self._vmm.expect_image(self._boot)
         self._session.start(loop, self._timeout)
 
     def __enter__(self) -> Self:

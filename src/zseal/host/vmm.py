@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
+import os
 import time
 from collections.abc import Iterator
 
@@ -36,6 +38,7 @@ from zseal.formats.uvcb import (
     UvcbHeader,
 )
 from zseal.host.firmware import Refused, ReturnCode
+from zseal.host.guest_image import BootImage
 from zseal.host.hostcalls import CallFailed, CallingHost
 from zseal.host.storage import HostStorage
 from zseal.ultravisor.addressspace import OffsetSpace
@@ -103,6 +106,10 @@ class _Layout:
         return start
 
 
+def _read_at(descriptor: int, offset: int, length: int) -> bytes:
+    return os.pread(descriptor, length, offset)
+
+
 class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
@@ -127,6 +134,7 @@ class Vmm(CallingHost):
 
     def close(self) -> None:
         """Forget the guest and give the hypervisor's memory back; the guest's own goes with its engine."""
+        self.ultravisor.expect_no_image()
         self._end_configuration()
         self.storage.close()
 
@@ -149,6 +157,13 @@ class Vmm(CallingHost):
         self.call(CpuStateUvcb.call(Command.CPU_SET_STATE, cpu_handle=self._cpu_handles[cpu], state=state))
 
     # --- protecting ---
+
+    def expect_image(self, image: BootImage) -> None:
+        """Have the ultravisor begin with ``image``, which the machine that is about to be started will load."""
+        if image.image.ipib is not None:
+            read = functools.partial(_read_at, image.descriptor)
+            header = read(image.image.header_offset, image.image.header.size)
+            self.ultravisor.expect_image(header, image.image.ipib.components, read)
 
     def protect(self, block: Ipib) -> Psw:
         """Protect the guest as its parameter block says; raises Refused, with nothing decrypted left."""

@@ -9,7 +9,6 @@ import numpy as np
 from zseal.arch.dat import ASCE_PRIVATE_SPACE, ASCE_REAL_SPACE
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
-from zseal.crypto.digests import ImageDigests
 from zseal.crypto.xts import XtsPages
 from zseal.errors import InputError
 from zseal.formats.se_header import PlainFlags
@@ -32,6 +31,7 @@ from zseal.ultravisor.securestorage import GuestStorage
 from zseal.ultravisor.settings import Feature
 from zseal.ultravisor.state import DONE, HostMemory, MachineState, Reply, Request, UntranslatedMemory
 from zseal.ultravisor.tables import Index
+from zseal.ultravisor.unpacking import Unpacking
 
 _SCA_SIZE = 16384
 _ALLOW_AP, _ALLOW_AP_INTERRUPTIONS = 0x0001, 0x0002
@@ -177,13 +177,12 @@ def set_parameters(machine: MachineState, call: Request[SetParametersUvcb]) -> R
         raise UvcRefusal(SetParameters.ACCESS) from None
     try:
         accepted = accept_header(data, machine.keys, settings=machine.settings)
-        if PlainFlags.NO_COMPONENT_ENCRYPTION not in accepted.pcf:
-            configuration.image_cipher = _image_cipher(accepted)
+        encrypted = PlainFlags.NO_COMPONENT_ENCRYPTION not in accepted.pcf
+        configuration.unpacking = Unpacking(_image_cipher(accepted) if encrypted else None, machine.foreseen(data))
     except UvcRefusal:
         configuration.state = ConfigurationState.BROKEN
         raise
     configuration.accepted = accepted
-    configuration.digests = ImageDigests()
     configuration.state = ConfigurationState.PARAMETERS
     machine.log.add(
         Level.INFO,
@@ -206,10 +205,10 @@ def _image_cipher(accepted: AcceptedHeader) -> XtsPages:
 def unpack_run(machine: MachineState, handle: int, gaddr: int, length: int, *, prefix: int, offset: int) -> None:
     """UNPACK_IMG for every page of ``length`` bytes at guest address ``gaddr``; ``offset`` is that of the first."""
     configuration = machine.configuration(handle, ConfigurationState.PARAMETERS, ConfigurationState.UNPACKING)
-    guest, digests = configuration.guest, configuration.digests
+    guest, unpacking = configuration.guest, configuration.unpacking
     if length % PAGE_SIZE or not length or guest.page(gaddr) is None or guest.page(gaddr + length - PAGE_SIZE) is None:
         raise UvcRefusal(PageCall.OUTSIDE)
-    assert digests is not None  # noqa: S101 - set with the state PARAMETERS
+    assert unpacking is not None  # noqa: S101 - set with the state PARAMETERS
     configuration.state = ConfigurationState.UNPACKING
     machine.secure.unpack_run(
         guest,
@@ -217,8 +216,7 @@ def unpack_run(machine: MachineState, handle: int, gaddr: int, length: int, *, p
         length >> PAGE_SHIFT,
         prefix=prefix,
         offset=offset,
-        digests=digests,
-        cipher=configuration.image_cipher,
+        unpacking=unpacking,
     )
 
 
@@ -239,13 +237,12 @@ def unpack(machine: MachineState, call: Request[UnpackUvcb]) -> Reply:
 def verify(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     """VERIFY_IMG: after a mismatch the configuration can only be destroyed."""
     configuration = machine.configuration(call.uvcb.handle, ConfigurationState.UNPACKING)
-    accepted, digests = configuration.accepted, configuration.digests
-    assert accepted is not None and digests is not None  # noqa: S101 - set with the state PARAMETERS
+    accepted, unpacking = configuration.accepted, configuration.unpacking
+    assert accepted is not None and unpacking is not None  # noqa: S101 - set with the state PARAMETERS
     serial = configuration.guest.serial
     configuration.forget_image_key()
-    configuration.digests = None
     try:
-        check_digests(accepted, digests.values())
+        check_digests(accepted, unpacking.digests())
     except UvcRefusal as refusal:
         configuration.state = ConfigurationState.BROKEN
         machine.log.add(Level.ERROR, "image not verified", configuration=serial, reason=refusal.answer.name)

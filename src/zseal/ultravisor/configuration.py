@@ -6,12 +6,11 @@ import dataclasses
 import enum
 
 from zseal.arch.psw import Psw
-from zseal.crypto.digests import ImageDigests
-from zseal.crypto.xts import XtsPages
 from zseal.formats.uv_codes import CpuState
 from zseal.ultravisor.acceptance import AcceptedHeader
 from zseal.ultravisor.donations import Donation
 from zseal.ultravisor.securestorage import GuestStorage
+from zseal.ultravisor.unpacking import Unpacking
 
 CR0_INITIAL = 0xE0
 CR14_INITIAL = 0xC2000000
@@ -87,8 +86,7 @@ class Configuration:
     donation: Donation
     state: ConfigurationState = ConfigurationState.CREATED
     accepted: AcceptedHeader | None = None
-    digests: ImageDigests | None = None
-    image_cipher: XtsPages | None = None
+    unpacking: Unpacking | None = None
     cpus: dict[int, SecureCpu] = dataclasses.field(default_factory=dict)
     """By CPU number."""
     was_reset: bool = False
@@ -108,12 +106,12 @@ class Configuration:
         self.forget_image_key()
         if self.accepted is not None:
             self.accepted.wipe()
-        self.accepted = self.digests = None
+        self.accepted = None
 
     def forget_image_key(self) -> None:
         """Forget the key of the image's components, which is of no use once they are unpacked."""
-        if self.image_cipher is not None:
-            self.image_cipher.wipe()
+        if self.unpacking is not None:
+            self.unpacking.wipe()
         if self.accepted is not None:
             self.accepted.image_key.wipe()
-        self.image_cipher = None
+        self.unpacking = None

@@ -7,17 +7,13 @@ before it done and the failing one untouched, as if each page had been a call of
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
-from zseal.crypto.digests import ImageDigests
-from zseal.crypto.xts import XtsPages
 from zseal.formats.uv_codes import Answer, PageCall
 from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
 from zseal.ultravisor.clearing import clear
@@ -41,10 +37,10 @@ from zseal.ultravisor.tables import (
     consecutive,
     runs,
 )
+from zseal.ultravisor.unpacking import Unpacking
 
 CHUNK = 512
 """Pages handled at once: 2 MiB of data, as many as the cipher prepares its tweaks for in one go."""
-_WORTH_A_THREAD = 64  # pages
 
 
 class GuestStorage:
@@ -313,13 +309,11 @@ class SecureStorage:
         *,
         prefix: int,
         offset: int,
-        digests: ImageDigests,
-        cipher: XtsPages | None,
+        unpacking: Unpacking,
     ) -> None:
-        """Take ``count`` pages of an image component: digest them as stored, decrypt them in place, make them private.
+        """Take ``count`` pages of an image component: ``unpacking`` digests and decrypts them; make them private.
 
-        ``prefix`` and the byte ``offset`` make up the tweak of the first page; without ``cipher`` pages are taken as
-        they are. Raises UvcRefusal.
+        ``prefix`` and the byte ``offset`` make up the tweak of the first page. Raises UvcRefusal.
         """
         first = (gaddr >> PAGE_SHIFT) - guest.origin
         for at in range(0, count, CHUNK):
@@ -329,9 +323,7 @@ class SecureStorage:
             good, answer = self._importable(guest, pages, frames)
             shift = at << PAGE_SHIFT
             if good:
-                data = self.gather(frames[:good])
-                with _beside(functools.partial(digests.update_run, data, gaddr + shift, prefix, offset + shift), good):
-                    plain = cipher.decrypt_run(data, prefix, offset + shift) if cipher is not None else None
+                plain = unpacking.unpack(self.gather(frames[:good]), gaddr + shift, prefix, offset + shift)
                 if plain is not None:
                     self._scatter(frames[:good], plain)
                 self._settle(guest, pages[:good], frames[:good], SECURE)
@@ -425,19 +417,6 @@ class SecureStorage:
         view = memoryview(data)
         for at, frame, length in runs(frames, CHUNK):
             self.storage.write(frame << PAGE_SHIFT, view[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT])
-
-
-@contextlib.contextmanager
-def _beside(job: Callable[[], None], pages: int) -> Iterator[None]:
-    """Do ``job`` beside what is done in this context; in front of it where ``pages`` are few."""
-    if pages < _WORTH_A_THREAD:
-        job()
-        yield
-        return
-    with ThreadPoolExecutor(1) as executor:
-        done = executor.submit(job)
-        yield
-        done.result()
 
 
 def _first_of_each(frames: Index) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from zseal.arch.storage import OperandMemory, Storage
@@ -18,9 +18,11 @@ from zseal.ultravisor.configuration import Configuration, ConfigurationState, Se
 from zseal.ultravisor.donations import Donation, DonationLedger
 from zseal.ultravisor.events import EventLog
 from zseal.ultravisor.faults import FaultPlan
+from zseal.ultravisor.foresight import Foresight
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import SecureStorage
 from zseal.ultravisor.settings import Feature, Settings
+from zseal.ultravisor.unpacking import Unpacked
 
 BlockT = TypeVar("BlockT", bound=Layout)
 
@@ -130,6 +132,7 @@ class MachineState:
         self.host_rows: Mapping[int, Row] = {}
         """The installed calls, by command code."""
         self.guest_rows: Mapping[int, Row] = {}
+        self.foresight: Foresight | None = None
         self._serial = 0
         self._handles: set[int] = set()
         self.forget()
@@ -141,6 +144,11 @@ class MachineState:
         self.configurations: dict[int, Configuration] = {}
         self.cpus: dict[int, SecureCpu] = {}
         self.base: Donation | None = None
+
+    def foreseen(self, header: bytes) -> Sequence[Unpacked]:
+        """Return what was worked out beforehand of an image with ``header``; nothing the second time."""
+        foresight, self.foresight = self.foresight, None
+        return () if foresight is None else foresight.take(header)
 
     @property
     def initialised(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
+from zseal.formats.ipib import IpibComponent
 from zseal.formats.uv_codes import Command, Issuer, PageCall
 from zseal.formats.uvcb import QuiUvcb
 from zseal.ultravisor import access, calls_configuration, calls_storage, sie
@@ -22,6 +23,7 @@ from zseal.ultravisor.configuration import Configuration, ConfigurationState, Se
 from zseal.ultravisor.dispatch import execute, installed_rows
 from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import FaultPlan
+from zseal.ultravisor.foresight import Foresight
 from zseal.ultravisor.pagemap import GUEST_KINDS, HOST_KINDS, PageMap, guest_states
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import CHUNK
@@ -230,6 +232,28 @@ class Ultravisor:
             return self._machine.configuration(handle)
 
     # ---------------------------------------------------------------- runs of pages
+
+    def expect_image(
+        self, header: bytes, components: Sequence[IpibComponent], read: Callable[[int, int], bytes]
+    ) -> None:
+        """Begin to work on an image that will probably be unpacked next; no answer of any call depends on it.
+
+        ``components`` in the order in which they will come. ``read`` returns so many stored bytes from an address on;
+        it is called in a thread of its own and may raise OSError. One image at a time: the one before is forgotten.
+        """
+        self.expect_no_image()
+        foresight = Foresight(
+            header, components, read, keys=self._machine.keys, settings=self._machine.settings, piece=_PIECE
+        )
+        with self._lock:
+            self._machine.foresight = foresight
+
+    def expect_no_image(self) -> None:
+        """Stop what :meth:`expect_image` began."""
+        with self._lock:
+            foresight, self._machine.foresight = self._machine.foresight, None
+        if foresight is not None:
+            foresight.stop()
 
     def unpack_run(self, handle: int, gaddr: int, length: int, *, prefix: int, offset: int = 0) -> None:
         """UNPACK_IMG for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,6 +17,7 @@ from zseal.engine.memory import SharedMemory
 from zseal.errors import InputError
 from zseal.formats.ipib import Ipib
 from zseal.host.firmware import Refused
+from zseal.host.guest_image import inspect_image
 from zseal.host.hostcalls import CallFailed
 from zseal.host.storage import HostStorage
 from zseal.host.view import Host
@@ -81,6 +84,31 @@ def test_a_protected_guest_has_its_components_and_zeros(loaded: Loaded, image: t
     counts = loaded.vmm.page_counts()
     assert counts["private"] == SIZE // PAGE_SIZE
     assert sum(counts.values()) == SIZE // PAGE_SIZE
+
+
+def test_an_expected_image_is_protected_like_any_other(
+    tmp_path: Path, keys: MachineKeys, image: tuple[bytes, BuiltImage]
+) -> None:
+    data, built = image
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    for flipped in (None, 0x16000):
+        machine, boot = Loaded(keys, image), inspect_image(path)
+        try:
+            machine.vmm.expect_image(boot)
+            if flipped is None:
+                assert machine.vmm.protect(machine.block).address == built.components[-1].address
+                assert machine.ram.read(built.components[0].address, 0x1000) == kernel()[:0x1000]
+            else:  # what is in storage counts
+                machine.ram.write(flipped, bytes([data[flipped] ^ 1]))
+                with pytest.raises(Refused):
+                    machine.vmm.protect(machine.block)
+                assert machine.vmm.refusal is not None
+                assert (machine.vmm.refusal.rc, machine.vmm.refusal.rrc) == (0x102, 0x1B)
+        finally:
+            machine.close()
+            boot.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "zseal-foresight"]
 
 
 def test_the_calls_are_those_of_a_real_hypervisor(loaded: Loaded) -> None:

@@ -1,0 +1,98 @@
+"""Work on an image that will probably be unpacked soon, done while the machine that asks for it is still being started.
+
+Nothing depends on it. What was worked out is used only where header and pages turn out to be the same, so it changes no
+answer; what could not be worked out will fail in the call that it belongs to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from zseal.crypto.digests import ImageDigests
+from zseal.crypto.keyexchange import MachineKeys
+from zseal.crypto.xts import XtsPages
+from zseal.errors import ZsealError
+from zseal.formats.ipib import IpibComponent
+from zseal.formats.se_header import PlainFlags
+from zseal.ultravisor.acceptance import accept_header
+from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.settings import Settings
+from zseal.ultravisor.unpacking import Unpacked
+
+_LIMIT = 64 << 20
+"""Bytes of an image that are kept twice meanwhile, stored and decrypted; more could not be done in time anyway."""
+
+
+class Foresight:
+    """Unpacks an image in a thread of its own, run by run, until its results are taken or it is stopped.
+
+    ``read`` returns (at most) so many stored bytes from so far in the image on; ``piece`` is how many bytes a run of
+    calls takes at once.
+    """
+
+    def __init__(
+        self,
+        header: bytes,
+        components: Sequence[IpibComponent],
+        read: Callable[[int, int], bytes],
+        *,
+        keys: MachineKeys,
+        settings: Settings,
+        piece: int,
+    ) -> None:
+        self._header = header
+        self._components = components
+        self._read = read
+        self._keys = keys
+        self._settings = settings
+        self._piece = piece
+        self._results: list[Unpacked] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="zseal-foresight", daemon=True)
+        self._thread.start()
+
+    def take(self, header: bytes) -> Sequence[Unpacked]:
+        """Stop, and return what was worked out of an image with ``header``."""
+        self.stop()
+        results, self._results = self._results, []
+        return results if header == self._header else ()
+
+    def stop(self) -> None:
+        """Stop and forget what was worked out, within the time that one run takes."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            accepted = accept_header(self._header, self._keys, settings=self._settings)
+        except UvcRefusal:
+            return
+        cipher = None
+        try:
+            if PlainFlags.NO_COMPONENT_ENCRYPTION not in accepted.pcf:
+                cipher = XtsPages(accepted.image_key)
+            self._unpack(cipher)
+        except (ZsealError, OSError, ValueError):
+            return
+        finally:
+            accepted.wipe()
+            if cipher is not None:
+                cipher.wipe()
+
+    def _unpack(self, cipher: XtsPages | None) -> None:
+        digests, total = ImageDigests(), 0
+        for component in self._components:
+            for offset in range(0, component.size, self._piece):
+                size = min(self._piece, component.size - offset)
+                total += size
+                if self._stopped.is_set() or total > _LIMIT:
+                    return
+                address, prefix = component.address + offset, component.tweak_prefix
+                stored = self._read(address, size)
+                if len(stored) != size:
+                    return
+                digests = digests.copy()
+                digests.update_run(stored, address, prefix, offset)
+                plain = cipher.decrypt_run(stored, prefix, offset) if cipher is not None else None
+                self._results.append(Unpacked(stored, address, prefix, offset, plain, digests))

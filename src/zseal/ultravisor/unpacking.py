@@ -1,0 +1,87 @@
+"""The pages of an image on their way into a guest: digested as they are stored, then decrypted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from zseal.arch.storage import PAGE_SHIFT
+from zseal.crypto.digests import DigestValues, ImageDigests
+from zseal.crypto.xts import XtsPages
+
+_WORTH_A_THREAD = 64  # pages
+
+
+@dataclasses.dataclass(frozen=True)
+class Unpacked:
+    """What became of one run of pages that was ``stored`` (at most 2 MiB); see ``Unpacking.unpack`` for the others."""
+
+    stored: bytes = dataclasses.field(repr=False)
+    gaddr: int
+    prefix: int
+    offset: int
+    plain: bytearray | None = dataclasses.field(repr=False)
+    """The decrypted pages; None where they are taken as they are."""
+    digests: ImageDigests
+    """Of all pages up to the last of these."""
+
+    def answers(self, data: memoryview, gaddr: int, prefix: int, offset: int) -> bool:
+        """Whether this is the result for exactly these pages."""
+        if (self.gaddr, self.prefix, self.offset, len(self.stored)) != (gaddr, prefix, offset, len(data)):
+            return False
+        return np.array_equal(np.frombuffer(self.stored, np.uint64), np.frombuffer(data, np.uint64))
+
+
+class Unpacking:
+    """Takes the pages of one image in the order of the host's calls. Without ``cipher`` they are taken as they are.
+
+    ``foreseen`` has results for the first runs, if those come as expected: they are not worked out twice.
+    """
+
+    def __init__(self, cipher: XtsPages | None, foreseen: Iterable[Unpacked] = ()) -> None:
+        self._cipher = cipher
+        self._foreseen = deque(foreseen)
+        self._digests = ImageDigests()
+
+    def unpack(self, data: memoryview, gaddr: int, prefix: int, offset: int) -> bytearray | None:
+        """Digest successive pages, and return them decrypted; None where they are taken as they are.
+
+        ``data`` (of whole pages) is what is stored at guest address ``gaddr``, ``prefix`` and the byte ``offset`` make
+        up the tweak of the first page.
+        """
+        found = self._foreseen.popleft() if self._foreseen else None
+        if found is not None and found.answers(data, gaddr, prefix, offset):
+            self._digests = found.digests
+            return found.plain
+        self._foreseen.clear()
+        with _beside(functools.partial(self._digests.update_run, data, gaddr, prefix, offset), len(data) >> PAGE_SHIFT):
+            return self._cipher.decrypt_run(data, prefix, offset) if self._cipher is not None else None
+
+    def digests(self) -> DigestValues:
+        """Return the digests of everything unpacked so far."""
+        return self._digests.values()
+
+    def wipe(self) -> None:
+        """Forget the key, after which nothing can be unpacked."""
+        self._foreseen.clear()
+        if self._cipher is not None:
+            self._cipher.wipe()
+
+
+@contextlib.contextmanager
+def _beside(job: Callable[[], None], pages: int) -> Iterator[None]:
+    """Do ``job`` beside what is done in this context; in front of it where ``pages`` are few."""
+    if pages < _WORTH_A_THREAD:
+        job()
+        yield
+        return
+    with ThreadPoolExecutor(1) as executor:
+        done = executor.submit(job)
+        yield
+        done.result()
