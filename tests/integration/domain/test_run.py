@@ -19,6 +19,7 @@ from zseal.domain.launch import DomainGuest, translate
 from zseal.domain.launch.connection import Connection
 from zseal.domain.launch.engine import LibvirtEngine
 from zseal.domain.lint import lint_bytes
+from zseal.engine.qemu.consoles import Consoles
 from zseal.host.debian import DebianArchive
 from zseal.host.guest_events import ConsoleOutput, Ended, Event, Outcome, Protected, Reset
 from zseal.host.ramdisk import busybox_ramdisk
@@ -99,6 +100,15 @@ def test_both_minimal_domains_boot_protected_and_power_off(start: Start, name: s
     assert guest.result.outcome is Outcome.POWEROFF
     assert guest.report["libvirt"] == guest.report["libvirt"]
     assert "domain type qemu instead of kvm: the CPUs are emulated" in str(guest.report["translated"])
+
+
+def test_the_last_words_are_kept_where_the_loop_gets_to_them_late(
+    monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    monkeypatch.setattr(Consoles, "_receive", lambda _self, _console: time.sleep(0.05))
+    guest = start("hello poweroff")
+    events = list(guest.events(timeout=60.0))
+    assert b"hello" in b"".join(event.data for event in events if isinstance(event, ConsoleOutput))
 
 
 def test_the_guests_own_reboot_ends_protection_and_begins_it_anew(start: Start) -> None:

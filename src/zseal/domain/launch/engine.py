@@ -219,6 +219,8 @@ class LibvirtEngine(QemuEngine):
         if self._powered_off is not None:
             self._powered_off.cancel()
             stop = Stop(StopKind.POWEROFF) if stop.kind in (StopKind.CLOSED, StopKind.LOST) else stop
+        if isinstance(self._machine, LibvirtMachine) and not self._finished:
+            self._machine.await_last_words()
         super()._finish(stop)
 
     def _reset_now(self) -> None:

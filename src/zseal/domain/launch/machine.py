@@ -10,8 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import termios
-import tty
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from lxml import etree
 
 from zseal.domain.document import Document
 from zseal.domain.launch.connection import Connection, start_error
+from zseal.domain.launch.terminal import Terminal
 from zseal.domain.launch.translate import add_arguments, run_as
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Console
@@ -87,54 +86,13 @@ class LibvirtProcess(QemuProcess):
         return 0
 
 
-class Terminal(socket.socket):
-    """The pseudo-terminal of a libvirt console, with the few methods of a socket that an engine uses."""
-
-    def __init__(self, path: str) -> None:
-        terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            tty.setraw(terminal, termios.TCSANOW)
-        except termios.error:
-            os.close(terminal)
-            raise
-        self._terminal = terminal
-        # the socket itself is unused: a connected pair would need a thread that copies
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
-
-    def fileno(self) -> int:
-        """Return the terminal's descriptor; -1 once it is closed."""
-        return self._terminal
-
-    def setblocking(self, flag: bool, /) -> None:
-        """Let reads and writes wait, or not."""
-        os.set_blocking(self._terminal, flag)
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """Read; empty at the end of QEMU."""
-        try:
-            return os.read(self._terminal, size)
-        except BlockingIOError:
-            raise
-        except OSError:
-            return b""  # EIO: the other side is gone
-
-    def send(self, data: object, flags: int = 0, /) -> int:
-        """Write what the terminal takes."""
-        return os.write(self._terminal, data)  # type: ignore[arg-type]  # any buffer
-
-    def close(self) -> None:
-        """Close the terminal."""
-        if self._terminal >= 0:
-            os.close(self._terminal)
-            self._terminal = -1
-            super().close()
-
-
 class LibvirtMachine(QemuMachine):
     """A domain that libvirt created stopped, with the gdb stub and a QMP monitor of our own.
 
     ``folder`` is where the sockets get a name.
     """
+
+    _terminal: Terminal | None = None
 
     def __init__(  # the parent starts QEMU itself
         self, connection: Connection, document: Document, memory: SharedMemory, *, folder: Path, console: bool
@@ -179,8 +137,14 @@ class LibvirtMachine(QemuMachine):
         if path is None:
             return _silent(undo)
         terminal = Terminal(path)
-        undo.callback(terminal.close)
-        return terminal
+        undo.callback(terminal.socket.close)
+        self._terminal = terminal
+        return terminal.socket
+
+    def await_last_words(self) -> None:
+        """Where QEMU has ended: wait until the console has all that came from it."""
+        if self._terminal is not None and self.process.wait(0) is not None:
+            self._terminal.await_end()
 
     def end(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
         """Let QEMU write out its disks and end, then let libvirt clear up; a few seconds at most."""

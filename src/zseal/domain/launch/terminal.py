@@ -1,0 +1,60 @@
+"""A console of libvirt's, which is a pseudo-terminal, as a socket like those of other consoles."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import termios
+import threading
+import tty
+from collections.abc import Callable
+
+_PIECE = 1 << 16
+_END_SECONDS = 2.0
+
+
+class Terminal:
+    """The pseudo-terminal at ``path``; ``socket`` is the console.
+
+    What is in a pseudo-terminal when QEMU ends is lost, and libvirt ends QEMU as soon as a guest powers off. So two
+    threads copy, whatever the thread of the event loop does meanwhile. They end with QEMU.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            tty.setraw(self._terminal, termios.TCSANOW)
+        except termios.error:
+            os.close(self._terminal)
+            raise
+        self.socket, self._inner = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="zseal-console", daemon=True)
+        self._thread.start()
+
+    def await_end(self) -> None:
+        """Wait until all is copied that came from a QEMU that has ended."""
+        self._thread.join(_END_SECONDS)
+
+    def _run(self) -> None:
+        typed = threading.Thread(
+            target=_copy, args=(lambda: self._inner.recv(_PIECE), self._write), name="zseal-typed", daemon=True
+        )
+        typed.start()
+        _copy(lambda: os.read(self._terminal, _PIECE), self._inner.sendall)
+        with contextlib.suppress(OSError):
+            self._inner.shutdown(socket.SHUT_RDWR)
+        typed.join()
+        self._inner.close()
+        os.close(self._terminal)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._terminal, data) :]
+
+
+def _copy(read: Callable[[], bytes], write: Callable[[bytes], None]) -> None:
+    """Copy until one of both has ended: EIO is the end of a pseudo-terminal, EPIPE that of a socket."""
+    with contextlib.suppress(OSError):
+        while data := read():
+            write(data)
