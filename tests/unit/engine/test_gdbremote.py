@@ -260,6 +260,22 @@ def test_the_end_of_qemu_is_a_lost_engine() -> None:
             client.wait()
 
 
+@pytest.mark.parametrize("end", [b"W00", b"X09"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.command(b"P5=01"),
+        lambda client: client.request(b"g"),
+        lambda client: client.read_memory(0, 8),
+        lambda client: client.resume(b"Z0,10,2"),
+    ],
+    ids=["command", "request", "memory", "resume"],
+)
+def test_a_qemu_that_ends_instead_of_answering_is_a_lost_engine(ask: Callable[[GdbRemote], object], end: bytes) -> None:
+    with connected(lambda _: end) as (client, _), pytest.raises(EngineLostError):
+        ask(client)
+
+
 def test_a_wrong_checksum_is_an_error() -> None:
     with connected(lambda _: []) as (client, stub):
         client.resume()

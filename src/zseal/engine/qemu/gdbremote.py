@@ -168,6 +168,9 @@ class GdbRemote:
             del self._buffer[: end + 3]
             if b"%02x" % (sum(payload) & 0xFF) != checksum.lower():
                 raise EngineError("the gdb stub sent a packet with a wrong checksum")
+            if payload[:1] in (b"W", b"X"):
+                # No answer begins like that. It may come instead of one: somebody else has ended QEMU meanwhile.
+                raise EngineLostError("QEMU says that it ends")
             return unescape(payload)
 
     def _reply(self) -> bytes:
@@ -375,6 +378,4 @@ class GdbRemote:
                 return StopReply(int(packet[1:3], 16), thread)
             except ValueError as error:
                 raise EngineError(f"QEMU's gdb stub sent a malformed stop reply: {packet!r}") from error
-        if kind in (b"W", b"X"):
-            raise EngineLostError("QEMU says that it ends")
         return None  # console output ("O") and late answers
