@@ -59,7 +59,7 @@ class Foresight:
         return results if header == self._header else ()
 
     def stop(self) -> None:
-        """Stop and forget what was worked out, within the time that one run takes."""
+        """Stop, within the time that one run takes."""
         self._stopped.set()
         self._thread.join()
 
