@@ -272,7 +272,8 @@ def test_the_end_of_qemu_is_a_lost_engine() -> None:
     ids=["command", "request", "memory", "resume"],
 )
 def test_a_qemu_that_ends_instead_of_answering_is_a_lost_engine(ask: Callable[[GdbRemote], object], end: bytes) -> None:
-    with connected(lambda _: end) as (client, _), pytest.raises(EngineLostError):
+    answers = iter([end])
+    with connected(lambda _: next(answers, None)) as (client, _), pytest.raises(EngineLostError, match="ends"):
         ask(client)
 
 
