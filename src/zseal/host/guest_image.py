@@ -31,6 +31,10 @@ class BootImage:
         """The end of the highest address that the image occupies."""
         return max([self.size, *(part.address + part.size for part in self.image.components)])
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Return what is stored from ``offset`` on, less than ``length`` bytes at the end; raises OSError."""
+        return os.pread(self.descriptor, length, offset)
+
     def check_memory(self, memory: int) -> None:
         """Raise InputError where a guest with ``memory`` bytes can't even hold the image."""
         if memory < self.end:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-import functools
-import os
 import time
 from collections.abc import Iterator
 
@@ -106,10 +104,6 @@ class _Layout:
         return start
 
 
-def _read_at(descriptor: int, offset: int, length: int) -> bytes:
-    return os.pread(descriptor, length, offset)
-
-
 class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
@@ -161,9 +155,8 @@ class Vmm(CallingHost):
     def expect_image(self, image: BootImage) -> None:
         """Have the ultravisor begin with ``image``, which the machine that is about to be started will load."""
         if image.image.ipib is not None:
-            read = functools.partial(_read_at, image.descriptor)
-            header = read(image.image.header_offset, image.image.header.size)
-            self.ultravisor.expect_image(header, image.image.ipib.components, read)
+            header = image.read(image.image.header_offset, image.image.header.size)
+            self.ultravisor.expect_image(header, image.image.ipib.components, image.read)
 
     def protect(self, block: Ipib) -> Psw:
         """Protect the guest as its parameter block says; raises Refused, with nothing decrypted left."""

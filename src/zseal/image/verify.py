@@ -11,11 +11,9 @@ from typing import BinaryIO
 from zseal.arch.psw import Psw
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.keyexchange import MachineKeys, key_hash
-from zseal.crypto.xts import XtsPages
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import atomic_output
 from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, ComponentKind, Stage3aArguments
-from zseal.formats.se_header import PlainFlags
 from zseal.image.bootloaders import Bootloaders
 from zseal.image.locate import read_at, suspected_header
 from zseal.image.model import Component, Progress
@@ -93,7 +91,7 @@ def _verify(
     check_complete(image, stream)
     _check_way_to_the_components(image, stream)
     _check_count(image, accepted)
-    xts = None if PlainFlags.NO_COMPONENT_ENCRYPTION in accepted.pcf else XtsPages(accepted.image_key)
+    xts = accepted.cipher()
     components = component_sizes(image, stream, accepted.psw.address, xts)
     with contextlib.ExitStack() as stack:
         outputs: dict[int, BinaryIO] = {}

@@ -15,6 +15,7 @@ from zseal.arch.psw import Psw
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.header import open_header
 from zseal.crypto.keyexchange import MachineKeys, find_slot, key_hash, open_slot, public_key
+from zseal.crypto.xts import XtsPages
 from zseal.errors import FormatError, InputError, VerificationError
 from zseal.formats.key_slot import KeySlot
 from zseal.formats.se_header import HeaderError, HeaderFault, PlainFlags, SecretFlags, SeHeader, parse_header
@@ -59,6 +60,10 @@ class AcceptedHeader:
         """The digests and page count that the unpacked image must have."""
         fixed = self.header.fixed
         return DigestValues(pld=fixed.pld, ald=fixed.ald, tld=fixed.tld, nep=fixed.nep)
+
+    def cipher(self) -> XtsPages | None:
+        """Return what decrypts the components; None where they are not encrypted. Raises InputError for a bad key."""
+        return None if PlainFlags.NO_COMPONENT_ENCRYPTION in self.pcf else XtsPages(self.image_key)
 
     def wipe(self) -> None:
         """Overwrite the keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 
 import numpy as np
@@ -11,7 +12,6 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.xts import XtsPages
 from zseal.errors import InputError
-from zseal.formats.se_header import PlainFlags
 from zseal.formats.uv_codes import Answer, Command, CreateConf, Generic, PageCall, SetParameters
 from zseal.formats.uvcb import (
     CreateConfUvcb,
@@ -44,10 +44,11 @@ def _variable_frames(machine: MachineState, memory: HostMemory, origin: int, siz
         raise UvcRefusal(CreateConf.BASE_ALIGNMENT)
     if size > machine.storage.size:
         raise UvcRefusal(Generic.INNER_TRANSLATION, detail="the variable storage is larger than the machine's storage")
-    try:
-        if isinstance(memory, UntranslatedMemory):
+    if isinstance(memory, UntranslatedMemory):
+        with contextlib.suppress(ProgramInterruption):  # it may lie in several pieces
             memory.check_storage(origin, size)
             return contiguous(origin, size)
+    try:
         pages = range(origin, origin + size, PAGE_SIZE)
         return np.array([memory.absolute(page, write=True) for page in pages], np.int64) >> PAGE_SHIFT
     except ProgramInterruption:
@@ -177,8 +178,7 @@ def set_parameters(machine: MachineState, call: Request[SetParametersUvcb]) -> R
         raise UvcRefusal(SetParameters.ACCESS) from None
     try:
         accepted = accept_header(data, machine.keys, settings=machine.settings)
-        encrypted = PlainFlags.NO_COMPONENT_ENCRYPTION not in accepted.pcf
-        configuration.unpacking = Unpacking(_image_cipher(accepted) if encrypted else None, machine.foreseen(data))
+        configuration.unpacking = Unpacking(_image_cipher(accepted), machine.foreseen(data))
     except UvcRefusal:
         configuration.state = ConfigurationState.BROKEN
         raise
@@ -194,9 +194,9 @@ def set_parameters(machine: MachineState, call: Request[SetParametersUvcb]) -> R
     return DONE
 
 
-def _image_cipher(accepted: AcceptedHeader) -> XtsPages:
+def _image_cipher(accepted: AcceptedHeader) -> XtsPages | None:
     try:
-        return XtsPages(accepted.image_key)
+        return accepted.cipher()
     except InputError as error:
         accepted.wipe()
         raise UvcRefusal(SetParameters.RESERVED, detail=error.message) from error

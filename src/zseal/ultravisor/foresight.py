@@ -14,7 +14,6 @@ from zseal.crypto.keyexchange import MachineKeys
 from zseal.crypto.xts import XtsPages
 from zseal.errors import ZsealError
 from zseal.formats.ipib import IpibComponent
-from zseal.formats.se_header import PlainFlags
 from zseal.ultravisor.acceptance import accept_header
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Settings
@@ -70,8 +69,7 @@ class Foresight:
             return
         cipher = None
         try:
-            if PlainFlags.NO_COMPONENT_ENCRYPTION not in accepted.pcf:
-                cipher = XtsPages(accepted.image_key)
+            cipher = accepted.cipher()
             self._unpack(cipher)
         except (ZsealError, OSError, ValueError):
             return

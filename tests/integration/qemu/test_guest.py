@@ -14,6 +14,7 @@ import pytest
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Milestone
+from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.errors import FormatError, InputError, MissingDependencyError, ZsealError
 from zseal.host.guest import Guest
@@ -341,6 +342,14 @@ def test_calls_are_answered_alike_without_run_ahead(start: Start) -> None:
     assert lines_of(quick) == lines_of(slow)
     assert engine_count(slow, "calls_without_stop") == 0
     assert engine_count(quick, "stops") + engine_count(quick, "calls_without_stop") >= 80
+
+
+def test_guest_memory_has_large_pages_wherever_memory_can_have_them(start: Start) -> None:
+    guest = start("share=1")
+    lines_of(guest)
+    memory = SharedMemory(MIB, large_pages=True)
+    assert engine_count(guest, "large_pages") == memory.large_pages
+    memory.close()
 
 
 def engine_count(guest: Guest, key: str) -> int:

@@ -26,7 +26,7 @@ def pair() -> Iterator[tuple[int, Terminal]]:
     terminal.socket.settimeout(20)
     yield master, terminal
     terminal.socket.close()
-    terminal.await_end()
+    terminal._thread.join(20)
 
 
 def received(connection: socket.socket) -> bytes:
@@ -47,7 +47,7 @@ def test_what_came_before_the_end_is_all_there(pair: tuple[int, Terminal]) -> No
     os.write(master, b"last words\r\n")
     assert select.select([terminal.socket], [], [], 20)[0]
     os.close(master)
-    terminal.await_end()
+    terminal._thread.join(20)
     assert not terminal._thread.is_alive()
     assert received(terminal.socket) == b"last words\r\n"
 
@@ -78,7 +78,7 @@ def test_it_ends_with_the_console_where_qemu_goes_on(pair: tuple[int, Terminal])
     master, terminal = pair
     terminal.socket.close()
     os.write(master, b"nobody reads that")
-    terminal.await_end()
+    terminal._thread.join(20)
     assert not terminal._thread.is_alive()
     os.close(master)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +21,8 @@ from zseal.host.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
+from zseal.ultravisor.foresight import Foresight
+from zseal.ultravisor.unpacking import Unpacked
 
 MEMORY = 8 * MIB
 MARKER = 0x100000
@@ -51,6 +53,27 @@ def seal(tmp_path: Path, machine: Machine) -> Sealer:
         return path
 
     return sealer
+
+
+def test_its_image_is_expected_by_the_ultravisor(
+    monkeypatch: pytest.MonkeyPatch, seal: Sealer, machine: Machine
+) -> None:
+    used: list[int] = []
+    take = Foresight.take
+
+    def waited(self: Foresight, header: bytes) -> Sequence[Unpacked]:
+        self._thread.join(60)
+        found = take(self, header)
+        used.append(len(found))
+        return found
+
+    monkeypatch.setattr(Foresight, "take", waited)
+    with Guest(seal("hello poweroff"), machine=machine, engine=EngineName.EMBEDDED, memory=MEMORY) as guest:
+        result = guest.wait(60)
+    assert result is not None
+    assert result.outcome is Outcome.POWEROFF
+    assert len(used) == 1
+    assert used[0] >= 3  # kernel, command line, boot loader
 
 
 def write(guest: Guest, address: int, data: bytes) -> None:

@@ -105,6 +105,19 @@ def test_where_no_tmpfs_is_to_be_had_memory_has_small_pages(monkeypatch: pytest.
     assert _descriptors() == before
 
 
+def test_who_may_mount_gets_large_pages() -> None:
+    # the same by the tools for it, in a namespace of their own: no part of what is tested
+    mounted = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "huge=always", "none", "/mnt"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    memory = SharedMemory(MIB, large_pages=True)
+    assert memory.large_pages or mounted.returncode
+    memory.close()
+
+
 def test_large_pages_are_used_as_a_whole() -> None:
     memory = SharedMemory(8 * MIB, large_pages=True)
     memory.write(5 * MIB, b"a")

@@ -67,8 +67,7 @@ def runs(image: ModelImage) -> Iterator[tuple[bytes, int, int, int]]:
 
 
 def cipher(image: ModelImage) -> XtsPages | None:
-    accepted = accept_header(image.header, KEYS)
-    return None if PlainFlags.NO_COMPONENT_ENCRYPTION in accepted.pcf else XtsPages(accepted.image_key)
+    return accept_header(image.header, KEYS).cipher()
 
 
 def unpack(unpacking: Unpacking, calls: Iterator[tuple[bytes, int, int, int]]) -> tuple[list[bytes], DigestValues]:

@@ -30,6 +30,7 @@ from zseal.engine.qemu.qmp import Qmp
 
 CONNECT_SECONDS = 30.0
 QUIT_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 2.0
 _LOG_TAIL = 4096
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -142,9 +143,9 @@ class LibvirtMachine(QemuMachine):
         return terminal.socket
 
     def await_last_words(self) -> None:
-        """Where QEMU has ended: wait until the console has all that came from it."""
+        """Where QEMU has ended: have reads of the console wait for all that came from it."""
         if self._terminal is not None and self.process.wait(0) is not None:
-            self._terminal.await_end()
+            self._terminal.socket.settimeout(_LAST_WORDS_SECONDS)
 
     def end(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
         """Let QEMU write out its disks and end, then let libvirt clear up; a few seconds at most."""

@@ -11,14 +11,13 @@ import tty
 from collections.abc import Callable
 
 _PIECE = 1 << 16
-_END_SECONDS = 2.0
 
 
 class Terminal:
     """The pseudo-terminal at ``path``; ``socket`` is the console.
 
     What is in a pseudo-terminal when QEMU ends is lost, and libvirt ends QEMU as soon as a guest powers off. So two
-    threads copy, whatever the thread of the event loop does meanwhile. They end with QEMU.
+    threads copy, whatever the thread of the event loop does meanwhile. They end with QEMU, and then so does the socket.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,10 +30,6 @@ class Terminal:
         self.socket, self._inner = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="zseal-console", daemon=True)
         self._thread.start()
-
-    def await_end(self) -> None:
-        """Wait until all is copied that came from a QEMU that has ended."""
-        self._thread.join(_END_SECONDS)
 
     def _run(self) -> None:
         typed = threading.Thread(
