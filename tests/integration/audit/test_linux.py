@@ -103,7 +103,8 @@ def test_all_requests_are_seen_and_the_bytes_add_up(boot: Boot, disk: Callable[[
         assert isinstance(queues, list)
         assert isinstance(queues[0], dict)
         assert [queue["unseen"] for queue in queues if isinstance(queue, dict) and "blk" in str(queue["device"])] == [0]
-        assert engine(guest).statistics()["notifications_by"] == "plugin"
+        seen_by = engine(guest).statistics()
+        assert (seen_by["notifications_by"], seen_by["calls_by"]) == ("plugin", "lock")
 
 
 def test_off_looks_at_nothing(boot: Boot, disk: Callable[[str], Disk]) -> None:
@@ -115,10 +116,14 @@ def test_off_looks_at_nothing(boot: Boot, disk: Callable[[str], Disk]) -> None:
         assert engine(guest).statistics()["notifications_by"] == "none"
 
 
-def test_breakpoints_do_the_same_where_qemu_takes_no_plugin(
-    boot: Boot, disk: Callable[[str], Disk], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seer", ["translations", "breakpoints"])
+def test_it_is_the_same_where_qemu_has_less_to_see_by(
+    boot: Boot, disk: Callable[[str], Disk], monkeypatch: pytest.MonkeyPatch, seer: str
 ) -> None:
-    monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+    if seer == "breakpoints":
+        monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+    else:
+        monkeypatch.setattr("zseal.engine.qemu.notify.teach", lambda _cpu, _memory: None)
     drive = disk("data")
     with boot(drive) as guest:
         linux = Linux(guest)
@@ -126,7 +131,7 @@ def test_breakpoints_do_the_same_where_qemu_takes_no_plugin(
         read, _ = statistics(guest, "disk0")
         (block,) = traffic(guest, "virtio-blk")
         assert read <= block.bytes_from_device - STATUS_BYTES * block.requests <= read + 100
-        assert engine(guest).statistics()["notifications_by"] == "breakpoints"
+        assert engine(guest).statistics()["calls_by"] == seer
         take_back(guest, find(guest))
         linux.start("dd if=/dev/vda of=/dev/null bs=4k count=1 skip=8000")
         result = guest.wait(60)

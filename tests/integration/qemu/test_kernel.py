@@ -13,7 +13,8 @@ from tests.unit.ultravisor.sysfs import sysfs
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.qemu.notify import PluginThread
+from zseal.engine.qemu.notify import Ability, PluginThread
+from zseal.engine.qemu.process import find_program
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.formats.uv_codes import Issuer
 from zseal.host.debian import DebianArchive
@@ -56,7 +57,22 @@ def shown(console: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_path: Path, machine: Machine) -> None:
+def one_thread(directory: Path) -> str:
+    """Return a QEMU that executes all CPUs in one thread, by turns, as it may by itself on other computers."""
+    program = directory / "qemu-one-thread"
+    program.write_text(
+        "#!/bin/bash\n"
+        'for argument; do [ "$argument" != tcg ] || argument=tcg,thread=single; set -- "$@" "$argument"; shift; done\n'
+        f'exec {find_program()} "$@"\n'
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("threads", ["thread per CPU", "one thread"])
+def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(
+    tmp_path: Path, machine: Machine, threads: str
+) -> None:
     archive = DebianArchive("trixie")
     kernel = archive.kernel()
     modules = [*kernel.module("virtio_blk"), *kernel.module("uvdevice")]
@@ -70,9 +86,12 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(tmp_pa
         cmdline=b"swiotlb=4096",
         host_keys=[machine.keys.host.public_key()],
     )
-    with Guest(image, machine=machine, cpus=2, disks=[Disk(str(disk))], timeout=250) as guest:
+    qemu = one_thread(tmp_path) if threads == "one thread" else None
+    with Guest(image, machine=machine, cpus=2, disks=[Disk(str(disk))], qemu=qemu, timeout=250) as guest:
         events = list(guest.events())
         report = guest.report
+        assert isinstance(guest.engine, QemuEngine)
+        assert guest.engine.statistics()["calls_by"] == "lock"
     text = b"".join(event.data for event in events if isinstance(event, ConsoleOutput)).decode()
     assert guest.result is not None
     assert guest.result.outcome is Outcome.POWEROFF, text[-2000:]
@@ -124,7 +143,7 @@ def test_the_kernel_proper_is_seen_to_begin_alike_by_plugin_and_breakpoints(
     monkeypatch.setattr(Sites, "kernel_proper", watch)
     assert boot() is False
     ready = PluginThread.ready
-    monkeypatch.setattr(PluginThread, "ready", lambda thread: ready(thread) and False)
+    monkeypatch.setattr(PluginThread, "ready", lambda thread: ready(thread) & Ability(0))
     assert boot() is True
     monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
     assert boot() is True

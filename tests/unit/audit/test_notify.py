@@ -13,8 +13,10 @@ from typing import cast
 import pytest
 
 from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.notify import Notifications, PluginThread, Reached, plugin_path
+from zseal.engine.qemu.notify import Ability, Notifications, PluginThread, Reached, plugin_path
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
@@ -31,14 +33,11 @@ class Plugin:
         monitor, self.monitor = socket.socketpair()
         self.failures: list[BaseException] = []
         self.reached: list[tuple[int, Reached, int]] = []
-        self.begun = False
-        """Whether a kernel has begun, so that no LPSWE is of interest."""
         self.thread = PluginThread(ours, Qmp(monitor, timeout=0.05), hook, self._reached, self.failures.append)
         self.socket.settimeout(5)
 
-    def _reached(self, cpu: int, what: Reached, address: int) -> bool:
+    def _reached(self, cpu: int, what: Reached, address: int) -> None:
         self.reached.append((cpu, what, address))
-        return not self.begun
 
     def notify(self, cpu: int = 0, setups: int = 1) -> bytes:
         return self.ask(NOTIFICATION, cpu, setups)
@@ -88,13 +87,10 @@ def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[
     assert other.ask(CALL, 2, 0x3FFFE000000) == b"\1"
     assert other.ask(ENTRY, 0, 0x10000) == b"\1"
     assert other.ask(LOAD, 0, 0x11F84) == b"\1"
-    other.begun = True
-    assert other.ask(LOAD, 0, 0x400) == b"\2"
     assert other.reached == [
         (2, Reached.CALL, 0x3FFFE000000),
         (0, Reached.ENTRY, 0x10000),
         (0, Reached.LOAD, 0x11F84),
-        (0, Reached.LOAD, 0x400),
     ]
 
 
@@ -108,11 +104,15 @@ def test_events_that_nobody_needs_are_taken_from_qemu(plugin: Callable[[NotifyHo
     other.monitor.sendall(b'{"event": "STOP"}\n')
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_the_plugin_says_first_whether_it_can_wait_at_an_lpswe(exact: bool) -> None:
+@pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.TEACHABLE])
+def test_the_plugin_says_first_what_it_can_do_and_later_what_it_has_learned(abilities: Ability) -> None:
     other = Plugin(allow)
-    other.socket.sendall(MESSAGE.pack(READY, 0, exact))
-    assert other.thread.ready() is exact
+    other.socket.sendall(MESSAGE.pack(READY, 0, abilities))
+    assert other.thread.ready() == other.thread.abilities == abilities
+    other.thread.start()
+    other.socket.sendall(MESSAGE.pack(READY, 0, abilities | Ability.LEARNED))
+    assert other.notify() == b"\1", "no answer to what is no question"
+    assert other.thread.abilities == abilities | Ability.LEARNED
     other.close()
 
 
@@ -188,7 +188,7 @@ def never(error: BaseException) -> None:
     raise AssertionError(error)
 
 
-def nobody(cpu: int, what: Reached, address: int) -> bool:
+def nobody(cpu: int, what: Reached, address: int) -> None:
     raise AssertionError(cpu, what, address)
 
 
@@ -243,6 +243,38 @@ def test_with_the_plugin_no_breakpoints_are_wanted(exact: bool) -> None:
         notifications.close()
     assert (notifications.by, sites.notifications, sites.calls) == ("plugin", False, False)
     assert (notifications.exact, sites.loads) == (exact, not exact)
+
+
+@pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.TEACHABLE])
+def test_the_plugin_is_taught_where_it_can_learn_and_told_how_the_guest_gets_on(
+    monkeypatch: pytest.MonkeyPatch, abilities: Ability
+) -> None:
+    taught: list[object] = []
+    monkeypatch.setattr("zseal.engine.qemu.notify.teach", lambda *what: taught.extend(what))
+    notifications = Notifications(nobody, never)
+    sites = SimpleNamespace(notifications=False, calls=True, loads=True)
+    cpu, memory = cast(QemuCpu, object()), cast(SharedMemory, object())
+    ours, theirs = socket.socketpair()
+    monitor, other = socket.socketpair()
+    machine = SimpleNamespace(plugin=(ours, Qmp(monitor, timeout=0.05)))
+    assert notifications.calls_by == "breakpoints"
+    with theirs, other:
+        theirs.settimeout(5)
+        theirs.sendall(MESSAGE.pack(READY, 0, abilities))
+        notifications.watch(cast(QemuMachine, machine), cast(Sites, sites))
+        notifications.begin(cpu, memory)
+        told = [theirs.recv(9)]
+        notifications.kernel_begins()
+        told.append(theirs.recv(9))
+        assert notifications.calls_by == "translations"
+        theirs.sendall(MESSAGE.pack(READY, 0, abilities | Ability.LEARNED))
+        theirs.sendall(MESSAGE.pack(NOTIFICATION, 0, 0))
+        assert theirs.recv(1) == b"\1"
+        assert notifications.calls_by == "lock"
+        notifications.close()
+        notifications.kernel_begins()  # nobody is there to be told
+    assert told == [b"\2", b"\3"]
+    assert taught == ([cpu, memory] if Ability.TEACHABLE in abilities else [])
 
 
 def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:

@@ -95,8 +95,15 @@ class Rig:
         self.sites = Sites(self.memory, TEXT)
         self.listener = FakeListener()
         self.notified: list[int] = []
+        self.kernels: list[Stage] = []
         self.traps = Traps(
-            self.sites, self.memory, self.listener, run_ahead=None, notify=self._notify, going_on=lambda: True
+            self.sites,
+            self.memory,
+            self.listener,
+            run_ahead=None,
+            notify=self._notify,
+            kernel_begins=lambda: self.kernels.append(self.sites.stage),
+            going_on=lambda: True,
         )
 
     def _notify(self, cpu: int) -> bool:
@@ -152,6 +159,7 @@ def test_a_kernel_that_begins_with_dat_off_turns_it_on_itself(rig: Rig) -> None:
     psw_at_operand(rig, MASK_64BIT | DAT, 0x200000)
     assert rig.at(0x100000 + len(FILLER))[0] is False
     assert rig.listener.seen == [Milestone.KERNEL_PROPER]
+    assert rig.kernels == [Stage.KERNEL], "told once the sites are those of the kernel"
 
 
 def test_a_program_with_code_at_the_same_virtual_address_goes_on(rig: Rig) -> None:

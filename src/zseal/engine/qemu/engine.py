@@ -100,6 +100,7 @@ class QemuEngine(Engine):
             "calls_without_stop": self._traps.calls_ahead if self._traps else 0,
             "calls_by_exception": self._traps.exceptions if self._traps else 0,
             "round_trips": machine.gdb.round_trips if machine and machine.gdb else 0,
+            "calls_by": self.notifications.calls_by,
             "notifications_by": self.notifications.by,
             "large_pages": self._memory.large_pages,
         }
@@ -150,11 +151,14 @@ class QemuEngine(Engine):
             listener,
             run_ahead=self._run_ahead,
             notify=lambda cpu: self.notifications.at_breakpoint(cpu, self._started()),
+            kernel_begins=self.notifications.kernel_begins,
             going_on=lambda: not self._finished,
         )
         self._registers = RegisterFile(self._machine.gdb.registers())
         loop.add_reader(self._machine.gdb.fileno(), self._guarded, self._on_gdb)
-        self._continue()
+        cpu = self._cpu(1)
+        self.notifications.begin(cpu, self._memory)
+        self._continue(*cpu.pending())
 
     def _create(self) -> QemuMachine:
         """Return the machine, created stopped; an engine whose QEMU another program starts has its own way."""
@@ -171,7 +175,7 @@ class QemuEngine(Engine):
             )
         )
 
-    def _cpu_reached(self, cpu: int, what: Reached, address: int) -> bool:
+    def _cpu_reached(self, cpu: int, what: Reached, address: int) -> None:
         """CPU ``cpu`` is about to execute what only firmware may; in the plugin's thread: have the machine stop for it.
 
         To QEMU a UVC is an operation exception. To take it the CPU needs QEMU's global lock, which the main thread does
@@ -179,23 +183,20 @@ class QemuEngine(Engine):
         are there at the stop, the guest's handler has not begun, and ``Traps.handle_call`` takes it back. In front of
         the others the plugin takes that lock itself: an LPSWE is the last thing that the CPU does then. A QEMU that
         does not give it to plugins is given a thousand microseconds for the few it needs at a kernel's entry.
-
-        Returns whether a kernel may yet begin.
         """
         sites = self._sites
         if sites is None:
-            return False
+            return
         if what is Reached.ENTRY and sites.stage is not Stage.KERNEL:
-            return True  # there is a breakpoint
+            return  # there is a breakpoint
         if what is Reached.LOAD and not sites.may_start_kernel(address):
-            return sites.stage is not Stage.KERNEL
+            return
         self._reached.append((cpu, what, address))
         gdb = self._gdb()
         gdb.interrupt()
         gdb.wait_until_taken()
         if what is Reached.ENTRY and not self.notifications.exact:
             time.sleep(_ENTRY_SECONDS)
-        return True
 
     def _notification_failed(self, error: BaseException) -> None:
         """A notification or call could not be handled, in the plugin's thread: the machine ends with ``error``."""

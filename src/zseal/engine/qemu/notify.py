@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from zseal.engine.errors import EngineError, EngineLostError
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.gdbremote import knows_what_was_taken
+from zseal.engine.qemu.lessons import teach
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
@@ -27,9 +30,8 @@ from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
 _MESSAGE = struct.Struct("=IIQ")
-_GO, _BEGUN = b"\1", b"\2"
 _READY = 0
-_ReachedHook = Callable[[int, "Reached", int], bool]
+_ReachedHook = Callable[[int, "Reached", int], None]
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
 _MachineT = TypeVar("_MachineT")
@@ -48,6 +50,28 @@ class Reached(enum.Enum):
     """An LPSWE, where ENTRY came before and the kernel proper has not begun since."""
 
 
+class Ability(enum.IntFlag):
+    """What the plugin says of itself."""
+
+    EXACT = 1
+    """A CPU that goes on, after QEMU was told to stop, executes nothing more than the LPSWE it is at."""
+    TEACHABLE = 2
+    """It can learn from an example of each how QEMU's lock tells of notifications and calls."""
+    LEARNED = 4
+    """It has: translations are watched no longer than a kernel boots."""
+
+
+class _Order(enum.Enum):
+    """What the plugin is told, in one byte."""
+
+    GO = b"\1"
+    """The CPU that waits for an answer may go on."""
+    BEGIN = b"\2"
+    """The guest begins: what came so far was there to learn by."""
+    LEAVE = b"\3"
+    """The kernel proper begins: no LOAD is of interest until the next ENTRY, nor any translation until a reset."""
+
+
 def plugin_path() -> Path | None:
     """Return the plugin for this kind of computer; None where there is none, or no way to stop a CPU with it."""
     path = Path(__file__).parent / "plugin" / f"notify-{platform.machine()}.so"
@@ -58,9 +82,8 @@ class Notifications:
     """The notifications and ultravisor calls of one machine.
 
     ``hook`` is set before its start by who wants to be asked of notifications. ``reached`` is told of each CPU that has
-    come to anything else, and of the instruction's address; it returns when the CPU may go on, False where no LOAD is
-    of interest until the next ENTRY. ``failed`` is told of what either raises: the CPU stays where it is then. Both
-    come in a thread of their own.
+    come to anything else, and of the instruction's address; it returns when the CPU may go on. ``failed`` is told of
+    what either raises: the CPU stays where it is then. Both come in a thread of their own.
     """
 
     def __init__(self, reached: _ReachedHook, failed: Callable[[BaseException], None]) -> None:
@@ -68,7 +91,7 @@ class Notifications:
         self.by = "none"
         """What sees them: "plugin", "breakpoints" or "none"."""
         self.exact = False
-        """Whether a CPU that goes on, after QEMU was told to stop, executes nothing more than the LPSWE it is at."""
+        """Whether the plugin is ``Ability.EXACT``."""
         self._reached = reached
         self._failed = failed
         self._thread: PluginThread | None = None
@@ -90,13 +113,32 @@ class Notifications:
         """Begin, before the first instruction of ``machine``."""
         if machine.plugin is not None:
             self._thread = PluginThread(*machine.plugin, self.hook, self._reached, self._failed)
-            self.exact = self._thread.ready()
+            self.exact = Ability.EXACT in self._thread.ready()
             self._thread.start()
         sites.calls = machine.plugin is None
         sites.loads = not self.exact
         if self.hook is not None:
             self.by = "breakpoints" if machine.plugin is None else "plugin"
             sites.notifications = machine.plugin is None
+
+    def begin(self, cpu: QemuCpu, memory: SharedMemory) -> None:
+        """Prepare the plugin, with the help of ``cpu``, before the machine begins to run."""
+        if self._thread is not None:
+            if Ability.TEACHABLE in self._thread.abilities:
+                teach(cpu, memory)
+            self._thread.order(_Order.BEGIN)
+
+    def kernel_begins(self) -> None:
+        """The kernel proper begins when the machine is resumed."""
+        if self._thread is not None:
+            self._thread.order(_Order.LEAVE)
+
+    @property
+    def calls_by(self) -> str:
+        """What sees ultravisor calls: "lock" or "translations" (the plugin), or "breakpoints"."""
+        if self._thread is None:
+            return "breakpoints"
+        return "lock" if Ability.LEARNED in self._thread.abilities else "translations"
 
     def at_breakpoint(self, cpu: int, machine: QemuMachine) -> bool:
         """Ask for ``cpu`` at a breakpoint; True where it may go on, else raises EngineLostError at the guest's end."""
@@ -135,21 +177,29 @@ class PluginThread:
         self._hook = hook
         self._reached = reached
         self._failed = failed
+        self.abilities = Ability(0)
+        """As the plugin said last."""
         self._thread = threading.Thread(target=self._run, name="zseal-io", daemon=True)
 
-    def ready(self) -> bool:
-        """Wait for the plugin's first message, and return whether LOADs will come. Raises EngineLostError."""
+    def ready(self) -> Ability:
+        """Wait for the plugin's first message, and return what it says. Raises EngineLostError."""
         try:
             message = self._receive()
         except OSError:
             message = None
         if message is None or message[0] != _READY:
             raise EngineLostError("QEMU's plugin said nothing")
-        return bool(message[2])
+        self.abilities = Ability(message[2])
+        return self.abilities
 
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
+
+    def order(self, order: _Order) -> None:
+        """Have the plugin take ``order`` before the machine, which stands still, is resumed."""
+        with contextlib.suppress(OSError):  # others notice QEMU's end
+            self._connection.sendall(order.value)
 
     def close(self) -> None:
         """Answer no more, and close the connections. No effect the second time."""
@@ -163,23 +213,25 @@ class PluginThread:
     def _run(self) -> None:
         try:
             while (message := self._receive()) is not None:
-                answer = self._answer(*message)
-                if answer is None:
+                if message[0] == _READY:
+                    self.abilities = Ability(message[2])
+                elif self._answer(*message):
+                    self._connection.sendall(_Order.GO.value)
+                else:
                     return
-                self._connection.sendall(answer)
         except OSError:
             return  # the end of QEMU, or ours
         except Exception as error:
             self._failed(error)
 
-    def _answer(self, kind: int, cpu: int, value: int) -> bytes | None:
-        """Return what lets ``cpu`` go on; None where it is to stay."""
+    def _answer(self, kind: int, cpu: int, value: int) -> bool:
+        """Return whether ``cpu`` may go on, else it is to stay."""
         if kind != Reached.NOTIFICATION.value:
             with contextlib.suppress(EngineError):  # others notice its end
                 self._monitor.events()  # nobody needs them, but QEMU keeps what is not read: two for each stop
-            return _GO if self._reached(cpu, Reached(kind), value) else _BEGUN
-        allowed = self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
-        return _GO if allowed else None
+            self._reached(cpu, Reached(kind), value)
+            return True
+        return self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
 
     def _receive(self) -> tuple[int, int, int] | None:
         data = b""

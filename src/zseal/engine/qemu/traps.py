@@ -26,7 +26,7 @@ class Traps:
     """Handles stopped CPUs of one machine.
 
     ``notify`` is asked for a DIAGNOSE 0x500 of a CPU (by number) and returns whether QEMU is to execute it;
-    ``going_on`` tells whether the machine still runs.
+    ``kernel_begins`` is told when the kernel proper is about to; ``going_on`` tells whether the machine still runs.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Traps:
         *,
         run_ahead: RunAhead | None,
         notify: Callable[[int], bool],
+        kernel_begins: Callable[[], None],
         going_on: Callable[[], bool],
     ) -> None:
         self._sites = sites
@@ -44,6 +45,7 @@ class Traps:
         self._listener = listener
         self._run_ahead = run_ahead
         self._notify = notify
+        self._kernel_begins = kernel_begins
         self._going_on = going_on
         self.calls = 0
         """Ultravisor calls completed so far."""
@@ -211,6 +213,7 @@ class Traps:
     def _kernel_proper(self, cpu: QemuCpu, psw: Psw) -> None:
         """The kernel proper begins on ``cpu`` with ``psw``."""
         self._sites.kernel_proper(cpu.cr(13 if psw.address_space is AddressSpace.HOME else 1), psw.address)
+        self._kernel_begins()
         self._listener.milestone(Milestone.KERNEL_PROPER)
 
 
