@@ -65,7 +65,8 @@ class Shell:
         guest.write_console(b"root\n")
         guest.wait_for_output("~#", SECONDS)  # what is typed before, login throws away
         # the first prompt comes with sequences for the terminal: from the next on it is known
-        self.run("stty -echo; PS1=; bind 'set enable-bracketed-paste off'; cd /root")
+        # the kernel may yet have to say something, of the network for one: not in the middle of an answer
+        self.run("dmesg --console-off; stty -echo; PS1=; bind 'set enable-bracketed-paste off'; cd /root")
 
     def run(self, command: str) -> str:
         """Run ``command``; returns what it wrote."""
