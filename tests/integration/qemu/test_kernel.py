@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.ultravisor.sysfs import sysfs
+from zseal.engine.interface import Milestone
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
@@ -19,7 +20,7 @@ from zseal.engine.qemu.sites import Sites, Stage
 from zseal.formats.uv_codes import Issuer
 from zseal.host.debian import DebianArchive
 from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome, Protected
+from zseal.host.guest_events import ConsoleOutput, Outcome, Protected, Reached
 from zseal.host.ramdisk import busybox_ramdisk
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
@@ -96,6 +97,8 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(
     assert guest.result is not None
     assert guest.result.outcome is Outcome.POWEROFF, text[-2000:]
     assert sum(isinstance(event, Protected) for event in events) == 2
+    milestones = [event.milestone for event in events if isinstance(event, Reached)]
+    assert milestones.count(Milestone.KERNEL_PROPER) == 2, "the plugin sees the second kernel begin as well"
     for line in ("guest=1 host=0", "calls=80c0", "facility=1 cpus=2", "uvdevice"):
         assert text.count(line) == 2, line
     # promise 73: byte for byte what the kernel makes of what the ultravisor tells a guest
