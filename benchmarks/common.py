@@ -32,7 +32,6 @@ for module in /modules/*; do insmod $module; done
 stty -echo
 echo {READY}
 while read -r number line; do
-    echo 3 >/proc/sys/vm/drop_caches
     $line >/dev/null 2>/tmp/errors || cat /tmp/errors
     echo "@done$number."
 done
@@ -120,11 +119,15 @@ class Worker:
 
     def rate(self, command: str, amount: float) -> float:
         """Have ``command`` (a program and its arguments) done with no file cached; ``amount`` per second."""
+        self._seconds("sysctl -w vm.drop_caches=3")
+        return amount / self._seconds(command)
+
+    def _seconds(self, command: str) -> float:
         number = next(self._numbers)
         start = time.perf_counter()
         self.guest.write_console(f"{number} {command}\n".encode())
         self.guest.wait_for_output(f"@done{number}.", TIMEOUT)
-        return amount / (time.perf_counter() - start)
+        return time.perf_counter() - start
 
 
 def forget_translations(guest: Guest) -> None:
@@ -173,11 +176,19 @@ def pairs(rounds: int, protected: Callable[[], float], plain: Callable[[], float
 def best(found: Sequence[Pair], tries: int, choose: Callable[[Iterable[float]], float] = max) -> list[Pair]:
     """Make one round of each ``tries`` pairs: the best of either guest, the highest rate or (``min``) the least time.
 
-    For work that is slowed down at random, by other processes or by QEMU's translator (docs/benchmarks.md), in the
-    protected guest or in the plain one: what either can do is compared, not who had more bad luck.
+    For work of several seconds that is slowed down at random, in the protected guest or in the plain one: what either
+    can do is compared, not who had more bad luck.
     """
     rounds = [found[at : at + tries] for at in range(0, len(found), tries)]
     return [Pair(choose(pair.protected for pair in each), choose(pair.plain for pair in each)) for each in rounds]
+
+
+def middle(found: Sequence[Pair]) -> Pair:
+    """Make one round of an odd number of pairs: the one whose ratio is their median.
+
+    For work that takes moments: what slows down this computer for seconds hits both of a pair, or few of the pairs.
+    """
+    return sorted(found, key=lambda pair: pair.ratio)[len(found) // 2]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from benchmarks.common import (
     boot_protected,
     boot_seconds,
     forget_translations,
+    middle,
     pairs,
     table,
     workshop,
@@ -55,15 +57,15 @@ MEMORY = 2048 * MIB
 LARGE_POOL = 262144
 SLOT = 2048
 DEFAULT_POOL_PAGES = 64 * MIB // PAGE_SIZE
-DISK_SIZE = 128 * MIB
+DISK_SIZE = 64 * MIB
 PRIME = 10000000000000061
-TRIES = 12
+TURNS = 31
 PROTECTED, PLAIN, BOUNCING = "protected", "plain", "bouncing"
 JOBS = {
     "cpu": (f"factor {PRIME}", 1.0),
     "disk": ("dd if=/dev/vda of=/dev/null bs=1M", DISK_SIZE / MIB),
 }
-"""What a Worker does, and how much that is."""
+"""What a Worker does in one of its turns, and how much that is."""
 BOOT_TRIES = 5
 SETTLE_SECONDS, IDLE_SECONDS = 2.0, 5.0
 IDLE_PERCENT = 0.05
@@ -75,7 +77,7 @@ class Workers:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self._rates: dict[str, list[dict[str, float]]] = {}
+        self._rates: dict[str, list[dict[str, list[float]]]] = {}
 
     @functools.cached_property
     def _subject(self) -> Subject:
@@ -100,35 +102,37 @@ class Workers:
             BOUNCING: bouncing(self._subject, disks=[self._disk]),
         }
 
-    def rates(self, rounds: int, job: str) -> list[dict[str, float]]:
-        """Return per round, by guest, how fast ``job`` is done: the best of TRIES, after one that warms up.
+    def rates(self, rounds: int, job: str) -> list[dict[str, list[float]]]:
+        """Return per round, by guest, how fast ``job`` was done in each of TURNS, after one that warms up.
 
-        All jobs are done in one go, when the first is asked for. What was measured goes to stderr.
+        All jobs are done in one go, when the first is asked for. Medians of what was measured go to stderr.
         """
         while len(self._rates.setdefault(job, [])) < rounds:
             with contextlib.ExitStack() as stack:
                 workers = {name: Worker(stack.enter_context(guest)) for name, guest in self._guests().items()}
                 for name, (command, amount) in JOBS.items():
-                    self._rates.setdefault(name, []).append(_best(workers, command, amount))
-                    print(name, self._rates[name][-1], file=sys.stderr, flush=True)
+                    rates = _by_turns(workers, command, amount)
+                    self._rates.setdefault(name, []).append(rates)
+                    medians = {guest: round(statistics.median(found), 2) for guest, found in rates.items()}
+                    print(name, medians, file=sys.stderr, flush=True)
         return self._rates[job]
 
-    def pairs(self, rounds: int, job: str, other: str) -> list[Pair]:
-        """Return the rates of ``job`` in the protected guest, each beside that in the ``other`` one."""
-        return [Pair(rates[PROTECTED], rates[other]) for rates in self.rates(rounds, job)]
+    def pairs(self, rounds: int, job: str, other: str) -> list[list[Pair]]:
+        """Return for each round the rates of ``job`` in the protected guest, each beside the ``other`` one's."""
+        return [list(map(Pair, rates[PROTECTED], rates[other])) for rates in self.rates(rounds, job)]
 
 
-def _best(workers: Mapping[str, Worker], command: str, amount: float) -> dict[str, float]:
-    """Have all do ``command`` by turns, now the one first and now another; return the best rate of each."""
+def _by_turns(workers: Mapping[str, Worker], command: str, amount: float) -> dict[str, list[float]]:
+    """Have all do ``command`` by turns, now the one first and now another; return the rates of each."""
     for worker in workers.values():
         forget_translations(worker.guest)
         worker.rate(command, amount)
-    found = dict.fromkeys(workers, 0.0)
+    found: dict[str, list[float]] = {name: [] for name in workers}
     order = collections.deque(workers)
-    for _ in range(TRIES):
+    for _ in range(TURNS):
         order.rotate()
         for name in order:
-            found[name] = max(found[name], workers[name].rate(command, amount))
+            found[name].append(workers[name].rate(command, amount))
     return found
 
 
@@ -224,7 +228,7 @@ def work(
 
     def measure(_: Workshop, workers: Workers, rounds: int) -> Row:
         target = None if least is None else Target(least, at_most=False)
-        return Row.paired(name, unit, target, workers.pairs(rounds, job, other))
+        return Row.paired(name, unit, target, [middle(pairs) for pairs in workers.pairs(rounds, job, other)])
 
     return measure
 

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from benchmarks.common import Pair, Row, Target, best, pairs, table
+from benchmarks.common import Pair, Row, Target, best, middle, pairs, table
 from benchmarks.guest import parse
 
 
@@ -44,6 +44,10 @@ def test_the_best_of_either_guest_makes_a_round() -> None:
     found = [Pair(1.0, 5.0), Pair(3.0, 2.0), Pair(7.0, 8.0), Pair(6.0, 9.0)]
     assert best(found, 2) == [Pair(3.0, 5.0), Pair(7.0, 9.0)]
     assert best(found, 2, min) == [Pair(1.0, 2.0), Pair(6.0, 8.0)]
+
+
+def test_the_pair_with_the_median_ratio_makes_a_round() -> None:
+    assert middle([Pair(8.0, 2.0), Pair(1.0, 2.0), Pair(9.0, 3.0)]) == Pair(9.0, 3.0)
 
 
 @pytest.mark.parametrize(
