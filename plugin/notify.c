@@ -8,7 +8,10 @@
  * milliseconds to make up for, and as long as there is any all code slow. Here the one CPU waits in the middle of a
  * translated block, or where QEMU is about to take its global lock for what the instruction asks for.
  *
- *     -plugin FILE,socket=N,entry=ADDRESS[,notifications=off]      N: an inherited stream socket; both decimal
+ *     -plugin FILE,socket=N,entry=ADDRESS[,notifications=off][,queues=N,storage=N]
+ *
+ * Numbers are decimal, each N is that of an inherited descriptor: a stream socket, what queues.h describes, and the
+ * guest's storage. A DIAGNOSE by which nothing but plain requests are told of is let through, see queues.c.
  *
  * Each time sixteen bytes are sent in the host's byte order: which of them it is and the number of the CPU (32 bits
  * each, see `enum kind`), and a value of 64 bits. For a DIAGNOSE that is how many START SUBCHANNELs all CPUs began so
@@ -31,6 +34,7 @@
  */
 
 #include "qemu.h"
+#include "queues.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -78,6 +82,8 @@ static bool notifications = true;
 static bool learning = true, learned;
 static bool booting;
 static uint32_t starts;
+static struct queue_watch *queues;
+static const uint8_t *storage;
 /* glibc and musl both take zeros for an unlocked mutex; theirs have 40 to 64 bytes */
 static uint64_t one_at_a_time[16];
 
@@ -189,6 +195,20 @@ static void take_orders(void)
 	pthread_mutex_unlock(one_at_a_time);
 }
 
+static void ask_of_notification(uint32_t cpu)
+{
+	uint64_t setups = __atomic_load_n(&starts, __ATOMIC_SEQ_CST);
+	bool plain = false;
+
+	if (queues) {
+		pthread_mutex_lock(one_at_a_time);
+		plain = zseal_all_plain(queues, storage, setups);
+		pthread_mutex_unlock(one_at_a_time);
+	}
+	if (!plain)
+		ask(NOTIFICATION, cpu, setups);
+}
+
 static bool at_call(uint64_t *address)
 {
 	uint8_t code[2];
@@ -238,7 +258,7 @@ static void on_cpu_locks(const char *file, int line)
 			ask(CALL, current_number(), address);
 	} else if (is(NOTIFICATION, file, line)) {
 		if (notifications)
-			ask(NOTIFICATION, current_number(), __atomic_load_n(&starts, __ATOMIC_SEQ_CST));
+			ask_of_notification(current_number());
 	} else if (is(START, file, line)) {
 		__atomic_fetch_add(&starts, 1, __ATOMIC_SEQ_CST);
 	} else if (is(RESET, file, line)) {
@@ -282,7 +302,7 @@ static void on_diagnose(unsigned int cpu, void *userdata)
 {
 	(void)userdata;
 	if (!left_to_lock(NOTIFICATION))
-		ask(NOTIFICATION, cpu, __atomic_load_n(&starts, __ATOMIC_SEQ_CST));
+		ask_of_notification(cpu);
 }
 
 static void on_call(unsigned int cpu, void *address)
@@ -395,8 +415,29 @@ static int number_behind(const char *text, const char *name)
 	return number;
 }
 
+static void *map(int file, uint64_t size)
+{
+	void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+
+	return found == MAP_FAILED ? NULL : found;
+}
+
+/* Returns false where they can't be had. */
+static bool map_queues(int queues_file, int storage_file)
+{
+	struct queue_watch *head = map(queues_file, sizeof(*head));
+
+	if (!head || head->size != sizeof(*head))
+		return false;
+	storage = map(storage_file, head->pages << PAGE_SHIFT);
+	queues = map(queues_file, sizeof(*head) + head->pages * (1 + QUEUES));
+	return storage && queues;
+}
+
 EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
 {
+	int queues_file = -1, storage_file = -1;
+
 	for (int i = 0; i < argc; i++) {
 		if (equal(argv[i], "notifications=off"))
 			notifications = false;
@@ -404,10 +445,14 @@ EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int a
 			channel = number_behind(argv[i], "socket=");
 		else if (number_behind(argv[i], "entry=") >= 0)
 			entry = number_behind(argv[i], "entry=");
+		else if (number_behind(argv[i], "queues=") >= 0)
+			queues_file = number_behind(argv[i], "queues=");
+		else if (number_behind(argv[i], "storage=") >= 0)
+			storage_file = number_behind(argv[i], "storage=");
 		else
 			return -1;
 	}
-	if (channel < 0 || entry < 0)
+	if (channel < 0 || entry < 0 || (queues_file >= 0 && !map_queues(queues_file, storage_file)))
 		return -1;
 	self = id;
 	copied = info->version.cur >= INSN_DATA_IS_COPIED_FROM;

@@ -81,11 +81,16 @@ struct byte_array *g_byte_array_set_size(struct byte_array *array, unsigned int 
 ptrdiff_t send(int socket, const void *data, size_t size, int flags);
 ptrdiff_t recv(int socket, void *data, size_t size, int flags);
 int pause(void);
+void *mmap(void *address, size_t size, int protection, int flags, int file, long offset);
 int pthread_mutex_lock(void *mutex);
 int pthread_mutex_trylock(void *mutex);
 int pthread_mutex_unlock(void *mutex);
 void *dlsym(void *handle, const char *name);
 
+#define MAP_FAILED ((void *)-1)
+#define MAP_SHARED 1
+#define PROT_READ 1
+#define PROT_WRITE 2
 #define MSG_DONTWAIT 0x40
 #define MSG_NOSIGNAL 0x4000
 

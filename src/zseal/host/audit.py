@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zseal.arch.interruption import ProgramInterruption
+from zseal.engine.queuewatch import WatchedQueue
 from zseal.formats.virtqueue import (
     DESCRIPTOR_SIZE,
     MAX_CHAIN,
@@ -53,30 +54,22 @@ class Pages(Protocol):
 
 
 class UsedPages:
-    """The distinct pages that a queue has used."""
+    """The distinct pages that a queue has used.
 
-    def __init__(self) -> None:
-        self._marks = bytearray()
+    ``marks`` is where that is noted, where somebody else notes it as well: a byte for each page of the guest.
+    """
 
-    def _grow(self, total: int) -> None:
+    def __init__(self, marks: npt.NDArray[np.uint8] | None = None) -> None:
+        self._marks = np.zeros(0, np.uint8) if marks is None else marks
+
+    def mark(self, pages: slice | npt.NDArray[np.int64], total: int) -> None:
+        """Note ``pages`` of the guest's ``total``."""
         if len(self._marks) < total:
-            self._marks = self._marks + bytes(total - len(self._marks))
-
-    def mark(self, first: int, end: int, total: int) -> None:
-        """Note the pages from ``first`` up to, not including, ``end`` of the guest's ``total``."""
-        self._grow(total)
-        if end == first + 1:
-            self._marks[first] = 1
-        else:
-            self._marks[first:end] = b"\1" * (end - first)
-
-    def mark_all(self, pages: npt.NDArray[np.int64], total: int) -> None:
-        """Note many pages."""
-        self._grow(total)
-        np.frombuffer(self._marks, np.uint8)[pages] = 1
+            self._marks = np.concatenate((self._marks, np.zeros(total - len(self._marks), np.uint8)))
+        self._marks[pages] = 1
 
     def __len__(self) -> int:
-        return self._marks.count(1)
+        return int(np.count_nonzero(self._marks))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,17 +109,28 @@ class QueueActivity:
 class QueueAudit:
     """The audit of one queue of one device; keeps how far both rings were read.
 
-    ``seen`` and ``used`` are the running indexes to begin with: requests before them are not looked at.
+    ``seen`` and ``used`` are the running indexes to begin with: requests before them are not looked at. Where somebody
+    else looks at the queue as well, who records what he sees (``note_finished``, ``note_request``) and marks pages, the
+    latter are ``pages_used``.
     """
 
     def __init__(
-        self, device: str, number: int, layout: QueueLayout, read: Read, pages: Pages, *, seen: int = 0, used: int = 0
+        self,
+        device: str,
+        number: int,
+        layout: QueueLayout,
+        read: Read,
+        pages: Pages,
+        *,
+        seen: int = 0,
+        used: int = 0,
+        pages_used: UsedPages | None = None,
     ) -> None:
         self.device = device
         self.number = number
         self.layout = layout
         self.activity = QueueActivity()
-        self.pages_used = UsedPages()
+        self.pages_used = UsedPages() if pages_used is None else pages_used
         self._read = read
         self._pages = pages
         self.move(layout, seen=seen, used=used)
@@ -136,6 +140,7 @@ class QueueAudit:
         self.layout = layout
         self._areas = layout.areas()
         self._seen, self._used = seen, used
+        self._ahead = 0  # entries of the used ring that only ``catch_up`` has read
         self._pending: dict[int, int] = {}  # head of a request with the device: bytes that it may write at most
         self._early: collections.Counter[int] = collections.Counter()
         count = (seen - used) % _INDEXES
@@ -211,17 +216,47 @@ class QueueAudit:
         self._seen = index
         self._note_finished()
         self.activity.requests += count
-        fresh = []
-        for head in heads:
-            if head in self._early:
-                self._early[head] -= 1
-                if not self._early[head]:
-                    del self._early[head]
-                self.activity.unseen += 1
-            else:
-                fresh.append(head)
+        fresh = [head for head in heads if not self._was_early(head)]
         self._pending |= dict.fromkeys(fresh, 0)
         return fresh
+
+    def _was_early(self, head: int) -> bool:
+        """Whether the device has finished this new request already."""
+        if head not in self._early:
+            return False
+        self._early[head] -= 1
+        if not self._early[head]:
+            del self._early[head]
+        self.activity.unseen += 1
+        return True
+
+    # --- what somebody else saw of them ---
+
+    def position(self) -> WatchedQueue:
+        """Return from where on somebody else is to look at the queue."""
+        self._ahead = 0
+        return WatchedQueue(self.layout, self._seen, self._used)
+
+    def note_finished(self, head: int, length: int) -> None:
+        """Count the next entry of the used ring, which somebody else has read."""
+        if self._ahead:
+            self._ahead -= 1
+        else:
+            self._count_finished(head, length)
+            self._used = (self._used + 1) % _INDEXES
+
+    def note_request(self, head: int, *, descriptors: int, readable: int, writable: int) -> None:
+        """Count the next request, which somebody else has found to be in order, with its buffers and their bytes."""
+        self._seen = (self._seen + 1) % _INDEXES
+        self.activity.requests += 1
+        if not self._was_early(head):
+            self._pending[head] = 0
+            self._count_request(head, descriptors, readable, writable)
+
+    def _count_request(self, head: int, descriptors: int, readable: int, writable: int) -> None:
+        self.activity.descriptors += descriptors
+        self.activity.bytes_to_device += readable
+        self._pending[head] += writable
 
     def catch_up(self) -> None:
         """Count what the device has given back since the last time, as far as it is known what that was.
@@ -235,6 +270,7 @@ class QueueAudit:
                     break
                 self._finish(head, length)
                 self._used = (self._used + 1) % _INDEXES
+                self._ahead += 1
         except ProgramInterruption:
             return
 
@@ -254,12 +290,15 @@ class QueueAudit:
             self._early.clear()
             count = 0
         for head, length in self.layout.finished(self._read, self._used, count):
-            if head in self._pending:
-                self._finish(head, length)
-            elif head < self.layout.size:
-                self._early[head] += 1
-                self.activity.bytes_from_device += length
+            self._count_finished(head, length)
         self._used = index
+
+    def _count_finished(self, head: int, length: int) -> None:
+        if head in self._pending:
+            self._finish(head, length)
+        elif head < self.layout.size:
+            self._early[head] += 1
+            self.activity.bytes_from_device += length
 
     # --- what they name ---
 
@@ -326,18 +365,13 @@ class QueueAudit:
         if buffers is None or not self._pages.all_shared(buffers.addresses, buffers.lengths, self.pages_used):
             return False
         written = int(buffers.lengths[buffers.writes].sum())
-        self.activity.descriptors += len(buffers.addresses)
-        self.activity.bytes_to_device += int(buffers.lengths.sum()) - written
-        self._pending[head] += written
+        self._count_request(head, len(buffers.addresses), int(buffers.lengths.sum()) - written, written)
         return True
 
     def _buffer(self, head: int, number: int, place: str, descriptor: Descriptor) -> Iterator[Violation]:
         """Count and check what ``descriptor`` describes, the one with this ``number`` in its table."""
-        self.activity.descriptors += 1
-        if descriptor.device_writes:
-            self._pending[head] += descriptor.length
-        else:
-            self.activity.bytes_to_device += descriptor.length
+        readable, writable = (0, descriptor.length) if descriptor.device_writes else (descriptor.length, 0)
+        self._count_request(head, 1, readable, writable)
         refused = self._pages.find_refused(descriptor.address, descriptor.length, self.pages_used)
         if refused is not None:
             yield self._violation(f"descriptor {number}{place}", head, refused)

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
+from zseal.arch.storage import PAGE_SHIFT
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
@@ -30,6 +31,7 @@ from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
 from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu.engine import QemuEngine
+from zseal.engine.queuewatch import QueueWatch
 from zseal.errors import InputError, UsageError
 from zseal.host.control.registry import check_name, listen
 from zseal.host.control.server import ControlServer
@@ -44,6 +46,7 @@ from zseal.host.guest_image import BootImage, inspect_image
 from zseal.host.guest_session import Session
 from zseal.host.guest_thread import GuestThread
 from zseal.host.io_audit import IoAudit
+from zseal.host.io_pages import SHARED_STATES
 from zseal.host.io_policy import IoPolicy
 from zseal.host.paging import Paging, finish
 from zseal.host.record import Record
@@ -55,6 +58,7 @@ from zseal.host.vmm import Vmm
 from zseal.host.watch_monitor import Monitor
 from zseal.host.watch_observation import Observation
 from zseal.hostkeys.machine import Machine
+from zseal.ultravisor.tables import blank_states
 
 DEFAULT_MEMORY = 1 << 30
 _T = TypeVar("_T")
@@ -210,7 +214,12 @@ class Guest:
             undo.callback(engine.close)
             if timeout is not None and not timeout > 0:  # NaN is not above 0 either
                 raise UsageError(f"a guest's timeout is a number of seconds above 0, not {timeout:g}")
-            self._vmm = None if keys is None else Vmm(engine.memory, config.cpus, keys)
+            self._watch: QueueWatch | None = None
+            if keys is not None and io_policy is not IoPolicy.OFF and isinstance(engine, QemuEngine):
+                self._watch = QueueWatch(engine.memory.size >> PAGE_SHIFT, SHARED_STATES)
+                undo.callback(self._watch.close)
+            place = blank_states if self._watch is None else self._watch.blank_states
+            self._vmm = None if keys is None else Vmm(engine.memory, config.cpus, keys, blank_states=place)
             if self._vmm is not None:
                 undo.callback(self._vmm.close)
             subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
@@ -219,7 +228,8 @@ class Guest:
                 if isinstance(engine, EmbeddedEngine):
                     engine.first_touch = self._vmm.touch
                 elif io_policy is not IoPolicy.OFF:
-                    engine.notifications.hook = self._session.audit_io(io_policy).notified
+                    engine.notifications.hook = self._session.audit_io(io_policy, self._watch).notified
+                    engine.notifications.queues = self._watch
             self._monitor = Monitor(self._session, name or "")
             self._recorder = Recorder(self._monitor) if record else None
             self._thread = GuestThread("zseal-guest")
@@ -290,6 +300,8 @@ class Guest:
 
     def _release(self) -> None:
         with contextlib.ExitStack() as steps:
+            if self._watch is not None:
+                steps.callback(self._watch.close)
             steps.callback(self._engine.close)
             if self._vmm is not None:
                 steps.callback(self._vmm.close)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
+from zseal.engine.queuewatch import QueueWatch
 from zseal.errors import ZsealError
 from zseal.host.diagnosis import (
     WITHOUT_IOMMU,
@@ -138,8 +139,11 @@ class Session:
         """Tells what each device queue moved so far; None where nobody looks."""
         return None if self.io is None else self.io.traffic
 
-    def audit_io(self, policy: IoPolicy) -> IoAudit:
-        """Return an audit for the notifications of this protected guest, which ends it where ``policy`` says so."""
+    def audit_io(self, policy: IoPolicy, watch: QueueWatch | None = None) -> IoAudit:
+        """Return an audit for the notifications of this protected guest, which ends it where ``policy`` says so.
+
+        ``watch`` is for an engine that lets plain notifications through itself.
+        """
         if self._vmm is None:
             raise EngineError("the guest is not protected, so there is nothing to audit")
         vmm = self._vmm
@@ -150,6 +154,7 @@ class Session:
             protected=lambda: vmm.protected,
             clock=self._events.seconds,
             on_violation=self._io_violation,
+            watch=watch,
         )
         return self.io
 

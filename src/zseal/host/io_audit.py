@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable
 
 from zseal.engine.errors import EngineError
+from zseal.engine.queuewatch import QUEUES, QueueWatch, RecordKind
 from zseal.engine.virtio import FindQueues, Notification, VirtioQueue
 from zseal.formats.virtqueue import Read
-from zseal.host.audit import Pages, QueueAudit, Violation
+from zseal.host.audit import Pages, QueueAudit, UsedPages, Violation
 from zseal.host.io_policy import IoPolicy
 from zseal.host.record import DeviceTraffic
 from zseal.host.report import Json
@@ -46,6 +47,7 @@ class IoAudit:
     ``protected`` tells whether the guest runs protected: else there is nothing to check. ``clock`` gives the seconds
     since the start. ``on_violation`` is called with each finding, VIOLATION_LIMIT at most, in the thread of the
     notification; with ``IoPolicy.ENFORCE`` it has to end the guest, whose CPU never gets beyond its notification then.
+    ``watch`` is given the queues each time, for an engine that lets plain notifications through itself.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class IoAudit:
         protected: Callable[[], bool],
         clock: Callable[[], float],
         on_violation: Callable[[Finding], None],
+        watch: QueueWatch | None = None,
     ) -> None:
         self.policy = policy
         self._read = read
@@ -64,6 +67,7 @@ class IoAudit:
         self._protected = protected
         self._clock = clock
         self._on_violation = on_violation
+        self._watch = watch
         self._lock = threading.Lock()
         self._queues: dict[_Key, QueueAudit] = {}  # every queue that ever was
         self._current: dict[_Key, VirtioQueue] = {}
@@ -76,6 +80,8 @@ class IoAudit:
         """The machine is about to be reset: no queue is set up any longer then."""
         with self._lock:
             self._catch_up()
+            if self._watch is not None:
+                self._watch.take_back()
             self._current.clear()
             self._setups = None
 
@@ -85,6 +91,7 @@ class IoAudit:
             return True
         with self._lock:
             self._notifications += 1
+            self._take_records()
             if notification.setups != self._setups and not self._discover(find, anew=True):
                 self._unchecked += 1
                 return True
@@ -105,6 +112,7 @@ class IoAudit:
             new = [finding for finding in findings if finding.violation not in told]
             new = new[: VIOLATION_LIMIT - len(self._findings)]
             self._findings += new
+            self._give(notification.setups)
         for finding in new:
             self._on_violation(finding)
         return not findings or self.policy is not IoPolicy.ENFORCE
@@ -129,6 +137,7 @@ class IoAudit:
                     self._pages,
                     seen=queue.taken,
                     used=queue.used,
+                    pages_used=self._pages_used(len(self._queues)),
                 )
             elif known.layout != queue.layout or (anew and not known.follows(taken=queue.taken, used=queue.used)):
                 known.catch_up()
@@ -149,6 +158,30 @@ class IoAudit:
         advice = _PACKED if "packed" in violation.reason else _BOUNCED if bounced else _UNBOUNCED
         return Finding(round(self._clock(), 6), violation, advice)
 
+    # --- what the engine looks at itself ---
+
+    def _pages_used(self, position: int) -> UsedPages | None:
+        return UsedPages(self._watch.used(position)) if self._watch is not None and position < QUEUES else None
+
+    def _give(self, setups: int) -> None:
+        """Let the engine look at all queues, unless there is one that can't be checked."""
+        if self._watch is not None and not any(queue.packed for queue in self._current.values()):
+            positions = [queue.position() if key in self._current else None for key, queue in self._queues.items()]
+            self._watch.give(setups, positions)
+
+    def _take_records(self) -> None:
+        """Count what the engine has looked at itself since the last time."""
+        if self._watch is None:
+            return
+        queues = list(self._queues.values())
+        for record in self._watch.take():
+            if record.kind == RecordKind.FINISHED:
+                queues[record.queue].note_finished(record.head, record.amount)
+            else:
+                queues[record.queue].note_request(
+                    record.head, descriptors=record.amount, readable=record.readable, writable=record.writable
+                )
+
     # --- the account ---
 
     @property
@@ -159,7 +192,11 @@ class IoAudit:
     @property
     def notifications(self) -> int:
         """How often a CPU of the protected guest notified a device."""
-        return self._notifications
+        return self._notifications + self._not_asked
+
+    @property
+    def _not_asked(self) -> int:
+        return 0 if self._watch is None else self._watch.notifications
 
     def traffic(self) -> list[DeviceTraffic]:
         """Return what each queue moved so far."""
@@ -179,6 +216,7 @@ class IoAudit:
             ]
 
     def _catch_up(self) -> None:
+        self._take_records()
         for key, queue in self._current.items():
             if not queue.packed:
                 self._queues[key].catch_up()
@@ -189,7 +227,8 @@ class IoAudit:
             self._catch_up()
             return {
                 "policy": self.policy.value,
-                "notifications": self._notifications,
+                "notifications": self.notifications,
+                "notifications_without_stop": self._not_asked,
                 "unchecked_notifications": self._unchecked,
                 "queues": [
                     {

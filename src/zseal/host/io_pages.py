@@ -16,9 +16,10 @@ _REASONS = {
     PageState.EXPORTED: "is a private page (paged out)",
     PageState.LOST: "is a page that was destroyed",
 }
-_SHARED = bytes((PageState.SHARED, PageState.SHARED_OUT))
-_IS_SHARED = np.isin(np.arange(256), list(_SHARED))
-"""By page state: whether the guest gave the page to its host."""
+SHARED_STATES = (PageState.SHARED, PageState.SHARED_OUT)
+"""Those of pages that the guest gave to its host."""
+_SHARED = bytes(SHARED_STATES)
+_IS_SHARED = np.isin(np.arange(256), SHARED_STATES)
 
 
 class SharedPages:
@@ -53,7 +54,7 @@ class SharedPages:
             return Refused(max(address, total << PAGE_SHIFT), "lies outside guest storage")
         states = self._view[first : last + 1].tobytes()
         rest = states.lstrip(_SHARED)
-        used.mark(first, last + 1 - len(rest), total)
+        used.mark(slice(first, last + 1 - len(rest)), total)
         if not rest:
             return None
         page = last + 1 - len(rest)
@@ -72,5 +73,5 @@ class SharedPages:
         for pages in (first, last):
             if not _IS_SHARED[self._states[pages]].all():
                 return False
-            used.mark_all(pages, total)
+            used.mark(pages, total)
         return True

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
@@ -42,6 +42,7 @@ from zseal.host.storage import HostStorage
 from zseal.ultravisor.addressspace import OffsetSpace
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Settings
+from zseal.ultravisor.tables import States, blank_states
 from zseal.ultravisor.ultravisor import Ultravisor
 
 _SCA_SIZE = 16384
@@ -107,16 +108,26 @@ class _Layout:
 class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
-    ``refusal`` tells why the last attempt failed. ``seconds`` has the time that the steps of protecting took.
+    ``blank_states`` makes the place of the guest's page states, see ``Ultravisor``. ``refusal`` tells why the last
+    attempt failed. ``seconds`` has the time that the steps of protecting took.
     """
 
-    def __init__(self, ram: SharedMemory, cpus: int, keys: MachineKeys, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        ram: SharedMemory,
+        cpus: int,
+        keys: MachineKeys,
+        *,
+        settings: Settings | None = None,
+        blank_states: Callable[[int], States] = blank_states,
+    ) -> None:
         settings = settings or Settings()
         self._ram = ram
         self._cpus = cpus
         layout = _Layout(settings, ram.size, cpus)
         self.storage = HostStorage(ram, layout.size)
-        super().__init__(Ultravisor(self.storage, keys, settings=settings), self.storage.base + layout.scratch)
+        ultravisor = Ultravisor(self.storage, keys, settings=settings, blank_states=blank_states)
+        super().__init__(ultravisor, self.storage.base + layout.scratch)
         self._layout = layout
         self._settings = settings
         self._initialised = False

@@ -122,6 +122,7 @@ def create(machine: MachineState, call: Request[CreateConfUvcb]) -> Reply:
         origin=block.guest_stor_origin >> PAGE_SHIFT,
         pages=block.guest_stor_len >> PAGE_SHIFT,
         space=machine.spaces[block.guest_asce],
+        blank_states=machine.blank_states,
     )
     machine.secure.attach(guest)
     configuration = Configuration(

@@ -7,7 +7,7 @@ before it done and the failing one untouched, as if each page had been a call of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ from zseal.ultravisor.tables import (
     FrameTable,
     Index,
     PageTable,
+    States,
+    blank_states,
     consecutive,
     runs,
 )
@@ -47,13 +49,21 @@ class GuestStorage:
     """One guest's part of secure storage, from the creation of its configuration to its end.
 
     ``serial`` names the guest in the frame table, never used twice. ``origin`` is the first page that the address
-    space maps for the guest (main storage origin / 4096).
+    space maps for the guest (main storage origin / 4096). ``blank_states`` makes the place of its page states.
     """
 
-    def __init__(self, serial: int, *, origin: int, pages: int, space: AddressSpace) -> None:
+    def __init__(
+        self,
+        serial: int,
+        *,
+        origin: int,
+        pages: int,
+        space: AddressSpace,
+        blank_states: Callable[[int], States] = blank_states,
+    ) -> None:
         self.serial = serial
         self.origin = origin
-        self.pages = PageTable(pages)
+        self.pages = PageTable(pages, blank_states)
         self.space = space
         self.sealer = PageSealer()
 

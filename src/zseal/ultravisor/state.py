@@ -22,6 +22,7 @@ from zseal.ultravisor.foresight import Foresight
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import SecureStorage
 from zseal.ultravisor.settings import Feature, Settings
+from zseal.ultravisor.tables import States, blank_states
 from zseal.ultravisor.unpacking import Unpacked
 
 BlockT = TypeVar("BlockT", bound=Layout)
@@ -133,6 +134,7 @@ class MachineState:
         """The installed calls, by command code."""
         self.guest_rows: Mapping[int, Row] = {}
         self.foresight: Foresight | None = None
+        self.blank_states: Callable[[int], States] = blank_states
         self._serial = 0
         self._handles: set[int] = set()
         self.forget()

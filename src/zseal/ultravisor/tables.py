@@ -7,6 +7,7 @@ where they are touched, so a large guest costs what it uses.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,11 @@ NON_SECURE, DONATED, SECURE, SHARED_FRAME, PINNED = (state.value for state in Fr
 UNUSED, PRIVATE, SHARED, EXPORTED, SHARED_OUT, LOST = (state.value for state in PageState)
 
 
+def blank_states(pages: int) -> States:
+    """Return a place for the states of a guest with so many ``pages``, each of them UNUSED."""
+    return np.zeros(pages, np.uint8)
+
+
 class FrameTable:
     """The host's view: for each frame its state and, unless it is non-secure, which page of which owner it holds."""
 
@@ -76,11 +82,14 @@ class FrameTable:
 
 
 class PageTable:
-    """A guest's view: for each page its state, its frame while resident, and what its last export must look like."""
+    """A guest's view: for each page its state, its frame while resident, and what its last export must look like.
 
-    def __init__(self, pages: int) -> None:
+    ``blank`` makes the place of the states.
+    """
+
+    def __init__(self, pages: int, blank: Callable[[int], States] = blank_states) -> None:
         self.count = pages
-        self.state = np.zeros(pages, np.uint8)
+        self.state = blank(pages)
         self.frame = np.zeros(pages, np.uint32)
         self.counter = np.zeros(pages, np.uint64)
         self.tag = np.zeros((pages, 2), np.uint64)

@@ -30,7 +30,7 @@ from zseal.ultravisor.securestorage import CHUNK
 from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.snapshot import Snapshot, page_counts, take_snapshot
 from zseal.ultravisor.state import HostCpus, HostMemory, MachineState
-from zseal.ultravisor.tables import FrameState, Index, PageState, runs
+from zseal.ultravisor.tables import FrameState, Index, PageState, States, blank_states, runs
 
 Data = bytes | bytearray | memoryview
 _PIECE = CHUNK << PAGE_SHIFT
@@ -88,14 +88,22 @@ class Ultravisor:
 
     Every method may be called from any thread: calls take effect one after the other; runs of pages let others in
     after every 2 MiB. Guest addresses are guest absolute. Methods that take a configuration's handle raise UvcRefusal
-    (rc 0020) for one that does not exist.
+    (rc 0020) for one that does not exist. ``blank_states`` makes the place of a new configuration's page states, for
+    who looks at them without asking: zeros, a byte for each of so many pages.
     """
 
     def __init__(
-        self, storage: Storage, keys: MachineKeys, *, settings: Settings | None = None, log: EventLog | None = None
+        self,
+        storage: Storage,
+        keys: MachineKeys,
+        *,
+        settings: Settings | None = None,
+        log: EventLog | None = None,
+        blank_states: Callable[[int], States] = blank_states,
     ) -> None:
         self._lock = threading.RLock()
         self._machine = MachineState(storage, keys, settings or Settings(), log or EventLog())
+        self._machine.blank_states = blank_states
         self._machine.host_rows = installed_rows(Issuer.HOST, self._machine.settings)
         self._machine.guest_rows = installed_rows(Issuer.GUEST, self._machine.settings)
 

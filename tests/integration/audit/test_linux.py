@@ -99,6 +99,10 @@ def test_all_requests_are_seen_and_the_bytes_add_up(boot: Boot, disk: Callable[[
         found = report(guest)
         assert found["violations"] == []
         assert found["unchecked_notifications"] == 0
+        alone, all_of_them = found["notifications_without_stop"], found["notifications"]
+        assert isinstance(alone, int)
+        assert isinstance(all_of_them, int)
+        assert 0.5 < alone / all_of_them < 1, "most are plain, and the plugin has to ask first where the queues are"
         queues = found["queues"]
         assert isinstance(queues, list)
         assert isinstance(queues[0], dict)
@@ -132,6 +136,8 @@ def test_it_is_the_same_where_qemu_has_less_to_see_by(
         (block,) = traffic(guest, "virtio-blk")
         assert read <= block.bytes_from_device - STATUS_BYTES * block.requests <= read + 100
         assert engine(guest).statistics()["calls_by"] == seer
+        assert guest.io is not None
+        assert (guest.io.report()["notifications_without_stop"] == 0) is (seer == "breakpoints")
         take_back(guest, find(guest))
         linux.start("dd if=/dev/vda of=/dev/null bs=4k count=1 skip=8000")
         result = guest.wait(60)

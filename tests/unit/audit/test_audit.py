@@ -39,7 +39,7 @@ class Memory:
                 return Refused(max(address, page * PAGE), "lies outside guest storage")
             if page not in self.shared:
                 return Refused(max(address, page * PAGE), "is a private page")
-            used.mark(page, page + 1, PAGES)
+            used.mark(slice(page, page + 1), PAGES)
         return None
 
     def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -25,6 +26,7 @@ from zseal.host.view import Host
 from zseal.host.vmm import Step, Vmm
 from zseal.image.build import BuiltImage, build_image
 from zseal.testguest import kernel
+from zseal.ultravisor.tables import PageState, States, blank_states
 
 SIZE = 32 * MIB
 LEFT_BEHIND = b"left behind by the bootloader"
@@ -45,9 +47,15 @@ def image(keys: MachineKeys) -> tuple[bytes, BuiltImage]:
 class Loaded:
     """A machine with the image in its memory, as stage3a finds it."""
 
-    def __init__(self, keys: MachineKeys, image: tuple[bytes, BuiltImage], cpus: int = 2) -> None:
+    def __init__(
+        self,
+        keys: MachineKeys,
+        image: tuple[bytes, BuiltImage],
+        cpus: int = 2,
+        blank: Callable[[int], States] = blank_states,
+    ) -> None:
         self.ram = SharedMemory(SIZE)
-        self.vmm = Vmm(self.ram, cpus, keys)
+        self.vmm = Vmm(self.ram, cpus, keys, blank_states=blank)
         self.load(image)
 
     def load(self, image: tuple[bytes, BuiltImage]) -> None:
@@ -201,6 +209,24 @@ def test_a_guest_can_be_protected_again_and_again(loaded: Loaded, image: tuple[b
     assert ultravisor.snapshot().donated_bytes < donated
     assert ultravisor.snapshot().configurations == ()
     assert ultravisor.snapshot().calls["INIT_UV"] == 1
+
+
+def test_page_states_are_kept_where_they_are_wanted(keys: MachineKeys, image: tuple[bytes, BuiltImage]) -> None:
+    places = []
+
+    def blank(pages: int) -> States:
+        places.append(np.zeros(pages, np.uint8))
+        return places[-1]
+
+    machine = Loaded(keys, image, blank=blank)
+    for count in (1, 2):
+        machine.vmm.protect(machine.block)
+        assert len(places) == count
+        assert len(places[-1]) == SIZE // PAGE_SIZE
+        assert (places[-1] == PageState.PRIVATE).all()
+        machine.vmm.destroy()
+        machine.load(image)
+    machine.close()
 
 
 @pytest.mark.parametrize("clear", [True, False])

@@ -97,7 +97,7 @@ class Descriptors:
     """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub.
 
     With ``plugin``, the file that watches calls and (with ``notifications``) notifications, also its socket and a
-    second QMP connection.
+    second QMP connection; ``queues`` is what it shares to look at virtio queues itself.
     """
 
     memory: int
@@ -108,6 +108,7 @@ class Descriptors:
     plugin: Path | None = None
     notifications: bool = True
     plugin_socket: int | None = None
+    queues: int | None = None
     monitor: int | None = None
 
 
@@ -132,6 +133,8 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
     if inherited.plugin is not None:
         options = f"socket={inherited.plugin_socket},entry={KERNEL_START}"
         options += "" if inherited.notifications else ",notifications=off"
+        if inherited.queues is not None:
+            options += f",queues={inherited.queues},storage={inherited.memory}"
         out += ["-plugin", f"file={str(inherited.plugin).replace(',', ',,')},{options}"]
         out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     out += ["-chardev", f"socket,id=terminal,fd={inherited.terminal}", "-device", "sclpconsole,chardev=terminal"]

@@ -70,7 +70,7 @@ class QemuEngine(Engine):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._consoles = Consoles()
         self.notifications = Notifications(self._cpu_reached, self._notification_failed)
-        """Set its ``hook`` before the start to be asked before a guest notifies a virtio device."""
+        """Set its ``hook`` before the start to be asked before a guest notifies a virtio device, see there."""
         self._reached: deque[tuple[int, Reached, int]] = deque()
         self._traps: Traps | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
@@ -172,6 +172,7 @@ class QemuEngine(Engine):
                 program=self._program,
                 plugin_file=plugin,
                 notifications=self.notifications.hook is not None,
+                queues=self.notifications.queues,
             )
         )
 

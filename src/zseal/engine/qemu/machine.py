@@ -15,6 +15,7 @@ from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments,
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.process import Channel, QemuProcess, find_program, program_version
 from zseal.engine.qemu.qmp import Qmp
+from zseal.engine.queuewatch import QueueWatch
 
 _QUIT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
@@ -29,7 +30,8 @@ class QemuMachine:
     """QEMU, created stopped. ``gdb`` is None where no traps were asked for.
 
     With ``plugin_file`` its socket and a QMP connection for what it takes are in ``plugin``, for who takes them over;
-    it watches ultravisor calls, and notifications of devices where ``notifications`` says so.
+    it watches ultravisor calls, and notifications of devices where ``notifications`` says so; of those it lets plain
+    ones through itself where there are ``queues``.
     Raises ZsealError where QEMU can't be started or refuses its arguments.
     """
 
@@ -44,6 +46,7 @@ class QemuMachine:
         program: str | None = None,
         plugin_file: Path | None = None,
         notifications: bool = True,
+        queues: QueueWatch | None = None,
     ) -> None:
         with contextlib.ExitStack() as undo:
             qmp = undo.enter_context(contextlib.closing(Channel()))
@@ -61,10 +64,12 @@ class QemuMachine:
                 plugin=plugin_file,
                 notifications=notifications,
                 plugin_socket=plugin.descriptor if plugin else None,
+                queues=queues.descriptor if queues else None,
                 monitor=monitor.descriptor if monitor else None,
             )
             inherit = [given.memory, given.qmp, given.terminal]
-            optional = (given.line_mode, given.gdb, given.plugin_socket, given.monitor, config.kernel, config.ramdisk)
+            for_plugin = (given.plugin_socket, given.monitor, given.queues)
+            optional = (given.line_mode, given.gdb, *for_plugin, config.kernel, config.ramdisk)
             inherit += [number for number in optional if number is not None]
             self._closed = False
             cpu = cpu_model(program_version(find_program(program)), audited=config.audited)

@@ -27,6 +27,7 @@ from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.virtio import VirtioView
+from zseal.engine.queuewatch import QueueWatch
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
 _MESSAGE = struct.Struct("=IIQ")
@@ -81,13 +82,15 @@ def plugin_path() -> Path | None:
 class Notifications:
     """The notifications and ultravisor calls of one machine.
 
-    ``hook`` is set before its start by who wants to be asked of notifications. ``reached`` is told of each CPU that has
+    ``hook`` is set before its start by who wants to be asked of notifications, and ``queues`` by who lets the plugin
+    look at queues itself: it asks of those notifications that are not plain. ``reached`` is told of each CPU that has
     come to anything else, and of the instruction's address; it returns when the CPU may go on. ``failed`` is told of
     what either raises: the CPU stays where it is then. Both come in a thread of their own.
     """
 
     def __init__(self, reached: _ReachedHook, failed: Callable[[BaseException], None]) -> None:
         self.hook: NotifyHook | None = None
+        self.queues: QueueWatch | None = None
         self.by = "none"
         """What sees them: "plugin", "breakpoints" or "none"."""
         self.exact = False
