@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
+from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model, fixed_memory_size
 from zseal.engine.qemu.devices import Disk
 from zseal.errors import UsageError
@@ -43,6 +46,13 @@ def test_everything_is_reached_through_inherited_descriptors() -> None:
     assert after("-m", given) == ["1024M"]
     assert "-S" in given
     assert "-append" not in given
+
+
+def test_a_plugin_is_given_its_descriptors() -> None:
+    watched = dataclasses.replace(INHERITED, plugin=Path("/a,b.so"), plugin_socket=14, monitor=15)
+    for queues, more in ((None, ""), (16, ",queues=16,storage=10")):
+        given = arguments(MachineConfig(kernel=5, memory=GIB), dataclasses.replace(watched, queues=queues))
+        assert after("-plugin", given) == [f"file=/a,,b.so,socket=14,entry={KERNEL_START}{more}"]
 
 
 def test_a_machine_without_traps_has_no_stub() -> None:
