@@ -135,7 +135,8 @@ def test_full_bounce_buffers_are_explained_with_a_pool_that_suffices(
     readers = (
         "for n in 0 1 2 3 4 5 6 7; do dd if=/dev/vda of=/dev/null bs=256k iflag=direct skip=$n count=8 & done; wait"
     )
-    load = f"for round in 1 2 3 4; do {readers}; done 2>/dev/null"  # how many meet in one round is chance
+    # How many meet in one round is chance.
+    load = f"for round in $(seq 60); do {readers}; dmesg | grep -q 'buffer is full' && break; done 2>/dev/null"
 
     def diagnoses(words: str) -> tuple[int, str]:
         with Guest(
