@@ -227,7 +227,7 @@ class Guest:
             if self._vmm is not None:
                 if isinstance(engine, EmbeddedEngine):
                     engine.first_touch = self._vmm.touch
-                elif io_policy is not IoPolicy.OFF:
+                elif self._watch is not None:
                     engine.notifications.hook = self._session.audit_io(io_policy, self._watch).notified
                     engine.notifications.queues = self._watch
             self._monitor = Monitor(self._session, name or "")

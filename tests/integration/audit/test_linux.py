@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zseal.arch.storage import PAGE_SIZE
+from zseal.engine import queuewatch
 from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.qmp import Json
@@ -118,6 +120,13 @@ def test_off_looks_at_nothing(boot: Boot, disk: Callable[[str], Disk]) -> None:
         assert guest.io is None
         assert guest.report["io"] is None
         assert engine(guest).statistics()["notifications_by"] == "none"
+
+
+def test_a_plugin_that_expects_another_layout_is_not_used(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zseal.engine.queuewatch._SIZE", queuewatch._SIZE + PAGE_SIZE)
+    with boot() as guest:
+        Linux(guest)
+        assert engine(guest).statistics()["notifications_by"] == "breakpoints"
 
 
 @pytest.mark.parametrize("seer", ["translations", "breakpoints"])

@@ -236,6 +236,19 @@ def test_no_signal_leaves_a_socket(start: Start, runtime: Path, end: signal.Sign
     assert list(runtime.iterdir()) == []
 
 
+def test_a_signal_in_any_phase_of_a_boot_leaves_nothing(start: Start, runtime: Path) -> None:
+    for step in range(16):
+        run = start("one", wait=False)
+        time.sleep(0.4 + step * 0.05)  # before that Python itself begins
+        offspring = list(children(run.pid))
+        run.terminate()
+        _, errors = run.communicate(timeout=20)
+        assert run.returncode == 128 + signal.SIGTERM, errors
+        assert errors.splitlines()[-1] == "error: terminated"
+        assert list(runtime.glob("*")) == []
+        assert not [pid for pid in offspring if Path(f"/proc/{pid}").exists()]
+
+
 def test_a_client_that_vanishes_while_pages_leave_changes_nothing(start: Start, tmp_path: Path) -> None:
     start("one")
     with Directory() as directory, directory.connect("one") as connection:

@@ -13,7 +13,7 @@ from zseal.host.ramdisk import busybox_ramdisk
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 
-MODULES = ("virtio_blk", "virtio_net", "virtio_rng")
+MODULES = ("virtio_blk", "virtio_net", "virtio_rng", "diag288_wdt")
 INIT = """#!/bin/sh
 export PATH=/bin
 /bin/busybox --install -s /bin

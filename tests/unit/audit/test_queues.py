@@ -548,7 +548,7 @@ def test_the_running_indexes_wrap(plugin: ctypes.CDLL) -> None:
     assert (guest.asked, moved.requests, moved.bytes_from_device) == (1, 6, 18)
 
 
-def test_a_file_of_another_size_is_refused_by_its_first_field() -> None:
+def test_the_file_is_laid_out_as_the_plugin_expects() -> None:
     watch = QueueWatch(PAGES, SHARED_STATES)
     with open(f"/proc/self/fd/{watch.descriptor}", "rb") as stream:  # noqa: PTH123 (a descriptor, not a path)
         size, count, pages = struct.unpack("=IIQ", stream.read(16))

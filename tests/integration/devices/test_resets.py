@@ -1,0 +1,53 @@
+"""Linux is reset in each way that it has, and comes up protected again from its image; its watchdog ends it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zseal.host.guest import Guest
+from zseal.host.guest_events import ConsoleOutput, Outcome, Protected
+from zseal.hostkeys.machine import Machine
+
+from .test_devices import MIB, power_off, ready, run
+
+if TYPE_CHECKING:
+    from .conftest import Seal
+else:
+    Seal = object
+
+pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
+
+
+def console(guest: Guest) -> str:
+    return b"".join(event.data for event in guest.events(0.0) if isinstance(event, ConsoleOutput)).decode()
+
+
+def test_linux_is_protected_again_after_sysrq_a_panic_and_a_reboot(seal: Seal, machine: Machine) -> None:
+    with Guest(seal(), machine=machine, memory=512 * MIB, timeout=250) as guest:
+        ready(guest)
+        crash = "echo reipl > /sys/firmware/shutdown_actions/on_panic; echo c > /proc/sysrq-trigger"
+        for boots, command in enumerate(("echo b > /proc/sysrq-trigger", crash, "reboot -f"), 2):
+            guest.write_console(f"{command}\n".encode())
+            deadline = time.monotonic() + 120
+            while console(guest).count("@ready") < boots:
+                assert guest.result is None, guest.result
+                assert time.monotonic() < deadline, console(guest)[-2000:]
+                time.sleep(0.1)
+            assert guest.protected
+            assert "protected=1" in run(guest, "echo protected=$(cat /sys/firmware/uv/prot_virt_guest)")
+        power_off(guest)
+        assert guest.report["boots"] == 4
+        assert sum(isinstance(event, Protected) for event in guest.events()) == 4
+
+
+def test_a_watchdog_that_nobody_feeds_ends_the_guest(seal: Seal, machine: Machine) -> None:
+    watchdog = ["-device", "diag288"]
+    with Guest(seal(), machine=machine, memory=512 * MIB, qemu_arguments=watchdog, timeout=250) as guest:
+        ready(guest)
+        guest.write_console(b"watchdog -T 15 -t 200 /dev/watchdog\n")
+        result = guest.wait(90)
+        assert result is not None
+        assert result.outcome is Outcome.WATCHDOG, result.message
