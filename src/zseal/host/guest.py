@@ -353,7 +353,7 @@ class Guest:
 
     @property
     def report(self) -> dict[str, Json]:
-        """The account of the run, empty while it has not ended; docs/run.md has the keys."""
+        """The account of the run, empty while it has not ended; docs/run-results.md has the keys."""
         return self._session.report
 
     @property

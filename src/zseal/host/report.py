@@ -1,4 +1,7 @@
-"""The account of a run: when what happened, which calls were made, whose pages are whose. docs/run.md has the keys."""
+"""The report of a run: what happened when, which calls were made, who owns which pages.
+
+docs/run-results.md describes the keys.
+"""
 
 from __future__ import annotations
 
