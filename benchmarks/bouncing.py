@@ -12,23 +12,23 @@ from unittest import mock
 from benchmarks.common import Subject
 from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
+from zseal.engine.devices import Disk
 from zseal.engine.interface import Series
-from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.commandline import MachineConfig
-from zseal.engine.qemu.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.formats.ipib import Ipib
 from zseal.formats.uv_codes import Command, Generic
 from zseal.formats.uvcb import HEADER_SIZE, RC_OFFSET, QuiUvcb, UvcbHeader
-from zseal.host.firmware import Firmware
-from zseal.host.guest import DEFAULT_MEMORY, Guest
+from zseal.guest.guest import DEFAULT_MEMORY, Guest
+from zseal.hypervisor.diag308 import Firmware
+from zseal.linux.boot_code import KERNEL_START
 from zseal.ultravisor.calls_machine import installed_calls
 
 _CALLS = (Command.QUI, Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS)
 
 
 class Indulgent:
-    """A hypervisor (``zseal.host.firmware.Hypervisor``) whose guest is told that all its calls succeeded."""
+    """A hypervisor (``zseal.hypervisor.diag308.Hypervisor``) whose guest is told that all its calls succeeded."""
 
     protected = True
 
@@ -60,7 +60,7 @@ def bouncing(subject: Subject, *, memory: int = DEFAULT_MEMORY, disks: Sequence[
         engines.append(QemuEngine(config, entry=KERNEL_START, program=program))
         return engines[0]
 
-    with mock.patch("zseal.host.guest.create_engine", create):
+    with mock.patch("zseal.guest.guest.create_engine", create):
         guest = subject.plain(memory=memory, disks=disks)
     (engine,) = engines
     if engine.sites is not None:

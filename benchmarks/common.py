@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from zseal.engine.qemu.devices import Disk
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
+from zseal.engine.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.host.debian import DebianArchive
-from zseal.host.guest import DEFAULT_MEMORY, Guest
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.guest.guest import DEFAULT_MEMORY, Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image import build_image
 

@@ -49,9 +49,9 @@ from benchmarks.common import (
     workshop,
 )
 from zseal.arch.storage import MIB, PAGE_SIZE, OperandMemory
+from zseal.engine.devices import Disk
 from zseal.engine.interface import Series
-from zseal.engine.qemu.devices import Disk
-from zseal.host.guest import Guest
+from zseal.guest.guest import Guest
 
 MEMORY = 2048 * MIB
 LARGE_POOL = 262144

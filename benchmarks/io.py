@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.bouncing import bouncing
 from benchmarks.common import WORKER_INIT, Row, Subject, Target, Worker, Workshop, pairs, table, workshop
 from zseal.arch.storage import MIB
-from zseal.engine.qemu.devices import Disk
-from zseal.host.guest import Guest
-from zseal.host.io_policy import IoPolicy
+from zseal.engine.devices import Disk
+from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.guest import Guest
 
 DISK_SIZE = 96 * MIB
 BREAKPOINTS = "breakpoints"

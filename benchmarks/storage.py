@@ -16,8 +16,8 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -8,9 +8,9 @@ from pathlib import Path
 from zseal.arch.storage import MIB, PAGE_SHIFT
 from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb
-from zseal.host.devices import BlockDriver
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.devices import BlockDriver
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 
 _WIDTH, _CELL = 64, 9
 

@@ -54,13 +54,13 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zseal.ultravisor.faults", ("FaultPlan", "Fault")),
     ("zseal.arch.storage", ("Storage", "OperandMemory")),
     ("zseal.arch.interruption", ("ProgramInterruption", "ProgramCode")),
-    ("zseal.host.hostcalls", ("CallingHost", "CallFailed")),
-    ("zseal.host.modelhost", ("ModelHost", "ModelConfiguration", "ModelCpu", "HostError")),
-    ("zseal.host.modelguest", ("ModelGuest",)),
-    ("zseal.host.modelimage", ("seal_image", "ModelImage", "ModelComponent")),
-    ("zseal.host.pager", ("Pager", "GuestKilledError")),
-    ("zseal.host.frames", ("FrameAllocator", "OutOfFramesError")),
-    ("zseal.host.devices", ("BlockDriver", "BlockDevice", "BouncePool", "DeviceMemory", "DeviceError")),
+    ("zseal.hypervisor.uvcalls", ("CallingHost", "CallFailed")),
+    ("zseal.model.host", ("ModelHost", "ModelConfiguration", "ModelCpu", "HostError")),
+    ("zseal.model.guest", ("ModelGuest",)),
+    ("zseal.model.image", ("seal_image", "ModelImage", "ModelComponent")),
+    ("zseal.model.pager", ("Pager", "GuestKilledError")),
+    ("zseal.model.frames", ("FrameAllocator", "OutOfFramesError")),
+    ("zseal.model.devices", ("BlockDriver", "BlockDevice", "BouncePool", "DeviceMemory", "DeviceError")),
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

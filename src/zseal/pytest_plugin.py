@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import pytest
 
 if TYPE_CHECKING:
-    from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
-    from zseal.host.engines import EngineName
-    from zseal.host.guest import Guest
-    from zseal.host.io_policy import IoPolicy
+    from zseal.engine.devices import Disk, RandomSource, UserNetwork
+    from zseal.guest.audit.policy import IoPolicy
+    from zseal.guest.engines import EngineName
+    from zseal.guest.guest import Guest
     from zseal.hostkeys.machine import Machine
 
 
 class GuestOptions(TypedDict, total=False):
-    """What a guest is given beside its image and machine: all that :class:`zseal.host.guest.Guest` takes."""
+    """What a guest is given beside its image and machine: all that :class:`zseal.guest.guest.Guest` takes."""
 
     memory: int
     cpus: int
@@ -69,7 +69,7 @@ class ProtectedGuests:
         seconds (60) whatever it does. Raises ZsealError where it can't be sealed or started, ValueError where neither
         or both are given, or what belongs to a kernel comes with an image.
         """
-        from zseal.host.started_guest import StartedGuest
+        from zseal.guest.started import StartedGuest
         from zseal.image.build import build_image
 
         machine = machine or self.machine
@@ -109,7 +109,7 @@ class ProtectedGuests:
 
 
 def _output_of(guest: Guest) -> str:
-    from zseal.host.guest_events import ConsoleOutput
+    from zseal.guest.events import ConsoleOutput
 
     output = (event.data for event in guest.events(timeout=0.0) if isinstance(event, ConsoleOutput))
     return b"".join(output).decode("utf-8", "replace")

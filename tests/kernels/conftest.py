@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.debian import DebianArchive
+from zseal.debian.archive import DebianArchive
 from zseal.hostkeys.machine import Machine
 
 SOURCES = {"linux-source-6.1": "bookworm", "linux-source-6.12": "trixie"}

@@ -9,10 +9,10 @@ import pytest
 
 from tests.integration.qemu.programs import s390x_program
 from tests.kernels.conftest import SOURCES, Build
-from zseal.host.debian import DebianArchive
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
+from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

@@ -36,8 +36,8 @@ def command(
     """
     from zseal.cli.demo import Teller
     from zseal.cli.run import parse_size
+    from zseal.debian.disk import CMDLINE, Recipe, debian_disk
     from zseal.files import write_atomic
-    from zseal.host.debian_disk import CMDLINE, Recipe, debian_disk
 
     kernel, ramdisk = output.with_suffix(".vmlinuz"), output.with_suffix(".initrd")
     for path in (output, kernel, ramdisk):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zseal.errors import UsageError
-from zseal.host.engines import EngineName
+from zseal.guest.engines import EngineName
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from zseal.host.demo import Demonstration, RefusedStart
+    from zseal.demo.linux import Demonstration, RefusedStart
 
 COMMAND_SETTINGS = {
     "help": "Seal a Debian s390x kernel, boot it as a protected guest under the software ultravisor, and show what "
@@ -51,10 +51,10 @@ def command(
     """Run the demonstration."""
     import json
 
+    from zseal.demo.bare_metal import demonstrate_embedded
+    from zseal.demo.linux import demonstrate
     from zseal.files import write_atomic
-    from zseal.host.demo import demonstrate
-    from zseal.host.demo_embedded import demonstrate_embedded
-    from zseal.host.engines import available_engine
+    from zseal.guest.engines import available_engine
 
     for_linux = kernel is not None or ramdisk is not None
     if for_linux and engine is EngineName.EMBEDDED:

@@ -199,8 +199,8 @@ def lint(
 def _connected(uri: str, name: str, settings: Settings) -> tuple[str, bytes, Settings]:
     import dataclasses
 
-    from zseal.domain.connect import fetch
     from zseal.domain.facts import merge
+    from zseal.libvirt.connect import fetch
 
     fetched = fetch(uri, name)
     # the files it names are those of the host at the other end

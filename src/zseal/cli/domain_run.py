@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zseal.errors import UsageError
-from zseal.host.io_policy import IoPolicy
+from zseal.guest.audit.policy import IoPolicy
 
 if TYPE_CHECKING:
     from zseal.domain.document import Document
@@ -87,11 +87,11 @@ def command(
     from zseal.cli.run import Outputs, follow
     from zseal.domain.document import Document, decode, read_document_bytes
     from zseal.domain.launch import DomainGuest, translate
-    from zseal.domain.launch.connection import is_system, open_connection
     from zseal.domain.model import Domain
-    from zseal.host.console import parse_console
-    from zseal.host.control.registry import name_from
+    from zseal.guest.console_server import parse_console
+    from zseal.guest.control.registry import name_from
     from zseal.hostkeys.machine import Machine
+    from zseal.libvirt.connection import is_system, open_connection
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
     outputs.check()

@@ -18,9 +18,9 @@ from zseal.cli.signals import Signalled
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:
-    from zseal.host.control.client import GuestControl
-    from zseal.host.control.protocol import Json
-    from zseal.host.watch_observation import Observation
+    from zseal.guest.control.client import GuestControl
+    from zseal.guest.control.protocol import Json
+    from zseal.guest.observation import Observation
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -38,7 +38,7 @@ _NUMBER_LENGTH = 40
 
 
 def _connect(name: str) -> GuestControl:
-    from zseal.host.control.client import GuestControl
+    from zseal.guest.control.client import GuestControl
 
     return GuestControl(name)
 
@@ -82,7 +82,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
 @app.command("list")
 def list_command(form: Form = Format.TEXT) -> None:
     """List the running guests of this user."""
-    from zseal.host.control.client import list_guests
+    from zseal.guest.control.client import list_guests
 
     guests = list_guests()
     if form is Format.JSON:
@@ -91,7 +91,7 @@ def list_command(form: Form = Format.TEXT) -> None:
     if not guests:
         typer.echo("no guest runs", err=True)
         return
-    from zseal.host.watch_observation import uptime
+    from zseal.guest.observation import uptime
 
     rows = [("NAME", "STATE", "PHASE", "PROTECTED", "MEMORY", "CPUS", "UPTIME", "IMAGE")]
     for guest in guests:
@@ -117,7 +117,7 @@ def list_command(form: Form = Format.TEXT) -> None:
 
 
 def _observation(status: dict[str, Json]) -> Observation:
-    from zseal.host.watch_observation import Observation
+    from zseal.guest.observation import Observation
 
     return Observation.from_json(status)
 
@@ -125,7 +125,7 @@ def _observation(status: dict[str, Json]) -> Observation:
 @app.command()
 def status(name: Name, form: Form = Format.TEXT) -> None:
     """Show what a guest does: state, boot phase, memory, pages by state, calls."""
-    from zseal.host.watch_observation import page_text, uptime
+    from zseal.guest.observation import page_text, uptime
 
     with _connect(name) as guest:
         found = guest.status()
@@ -269,8 +269,8 @@ def watch(
 ) -> None:
     """Watch a guest live: boot phases, pages, calls per second, devices, console; Ctrl-C ends it, not the guest."""
     from zseal.cli.guest_watch import watch as show
-    from zseal.host.control.protocol import ControlError
-    from zseal.host.watch import CONSOLE_LINES
+    from zseal.guest.control.protocol import ControlError
+    from zseal.guest.watch.live import CONSOLE_LINES
 
     with _connect(name) as guest:
         looks = 0

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from zseal.host.watch import Look
-    from zseal.host.watch_observation import Observation
+    from zseal.guest.observation import Observation
+    from zseal.guest.watch.live import Look
 
 Show = Callable[["Look"], None]
 
@@ -35,7 +35,7 @@ def default_interval(stream: TextIO) -> float:
 @contextlib.contextmanager
 def shown(stream: TextIO, form: Format = Format.TEXT) -> Iterator[Show]:
     """Yield a function that shows a look on ``stream``: a picture on a terminal, a line of text or JSON elsewhere."""
-    from zseal.host.watch import line, view
+    from zseal.guest.watch.live import line, view
 
     if form is Format.JSON or not _is_terminal(stream):
 
@@ -65,7 +65,7 @@ def watch(
 
     ``pause`` waits so many seconds and returns whether to go on.
     """
-    from zseal.host.watch import Watcher
+    from zseal.guest.watch.live import Watcher
 
     stream = stream or sys.stdout
     seconds = interval or default_interval(stream)

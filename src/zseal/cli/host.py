@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from zseal.host.readiness import HostSource
+    from zseal.readiness import HostSource
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -31,7 +31,7 @@ _Form = Annotated[Format, typer.Option("--format", help="How to print it.")]
 
 
 def _source(root: Path | None) -> HostSource:
-    from zseal.host.readiness import CapturedHost, LiveHost
+    from zseal.readiness import CapturedHost, LiveHost
 
     return LiveHost() if root is None else CapturedHost(root)
 
@@ -55,7 +55,7 @@ def check(
     Looks at machine, firmware, kernel, KVM, QEMU and libvirt. Exit code 0: protected guests can run; 1: they can't, or
     it is not known.
     """
-    from zseal.host.readiness import check_host, to_json, to_text
+    from zseal.readiness import check_host, to_json, to_text
 
     report = check_host(_source(root))
     typer.echo(to_json(report) if form is Format.JSON else to_text(report, verbose=verbose, width=_width()))
@@ -70,7 +70,7 @@ def info(root: _Root = None, form: _Form = Format.TEXT) -> None:
     Exit code 1 where there is no ultravisor.
     """
     from zseal.errors import InputError
-    from zseal.host.hostinfo import read_host_info, to_json, to_text
+    from zseal.readiness.uv_info import read_host_info, to_json, to_text
 
     values = read_host_info(_source(root))
     if not values.present:
@@ -90,7 +90,7 @@ def capture(
 
     The folder can be judged elsewhere with --root. It holds no secrets and no serial numbers.
     """
-    from zseal.host.readiness.capture import capture_host
+    from zseal.readiness.capture import capture_host
 
     files = capture_host(_source(None), directory)
     typer.echo(f"{len(files)} files written to {directory}; look at them, then: zseal host check --root {directory}")
@@ -107,7 +107,7 @@ def refresh_libvirt_cache(
 
     Stops libvirt's daemon, deletes what it remembers of QEMU and the host, and starts it again. Guests keep running.
     """
-    from zseal.host.capabilities_cache import Systemd, plan_session_refresh, plan_system_refresh, refresh
+    from zseal.readiness.capabilities_cache import Systemd, plan_session_refresh, plan_system_refresh, refresh
 
     manager = Systemd()
     plan = plan_session_refresh() if session else plan_system_refresh(manager)

@@ -21,13 +21,13 @@ import typer
 from zseal.cli.program import one_line, tell
 from zseal.cli.signals import Signalled, held, too_late
 from zseal.errors import UsageError, ZsealError
-from zseal.host.engines import EngineName
-from zseal.host.io_policy import IoPolicy
+from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.engines import EngineName
 
 if TYPE_CHECKING:
-    from zseal.host.console import ConsoleServer
-    from zseal.host.guest import Guest
-    from zseal.host.guest_events import Result
+    from zseal.guest.console_server import ConsoleServer
+    from zseal.guest.events import Result
+    from zseal.guest.guest import Guest
 
 COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
@@ -131,11 +131,11 @@ def command(
     ] = None,
 ) -> None:
     """Boot an image as a protected guest on this computer."""
-    from zseal.engine.qemu.devices import RandomSource
-    from zseal.host.console import parse_console
-    from zseal.host.control.registry import name_from
-    from zseal.host.guest import Guest
-    from zseal.host.guest_devices import parse_disk, parse_network
+    from zseal.engine.devices import RandomSource
+    from zseal.guest.console_server import parse_console
+    from zseal.guest.control.registry import name_from
+    from zseal.guest.devices import parse_disk, parse_network
+    from zseal.guest.guest import Guest
     from zseal.hostkeys.machine import Machine
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
@@ -220,7 +220,7 @@ class Outputs:
         guest.host.dump(path, overwrite=self.overwrite)
 
     def _write_html(self, guest: Guest, path: Path) -> None:
-        from zseal.host.htmlpage import render
+        from zseal.guest.watch.html import render
 
         self._write_text(path, render(guest.record))
 
@@ -266,8 +266,8 @@ def follow(
 @contextlib.contextmanager
 def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleServer] | None) -> Iterator[None]:
     """Connect the guest's console to the keyboard, or to others."""
-    from zseal.host.guest_events import Outcome, Result
-    from zseal.host.terminal import Keyboard, RawTerminal
+    from zseal.cli.keyboard import Keyboard, RawTerminal
+    from zseal.guest.events import Outcome, Result
 
     if keyboard:
         stdin = sys.stdin.fileno()
@@ -286,7 +286,7 @@ def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleSe
 
 def _until_end(guest: Guest, follow: Callable[[], None]) -> Result:
     """Follow the guest until it has ended, end it where a signal comes or its console can't be shown; return how."""
-    from zseal.host.guest_events import Outcome, Result
+    from zseal.guest.events import Outcome, Result
 
     try:
         try:
@@ -309,7 +309,7 @@ def _why_not_shown(error: OSError) -> str:
 
 
 def _stream(guest: Guest) -> None:
-    from zseal.host.guest_events import ConsoleOutput
+    from zseal.guest.events import ConsoleOutput
 
     stdout = sys.stdout.fileno()
     for event in guest.events():
@@ -327,7 +327,7 @@ def _wait(guest: Guest) -> None:
 def _stream_and_show(guest: Guest, stream: Callable[[Guest], None]) -> None:
     """Show the guest live; its console goes where ``stream`` takes it as well if stdout is no terminal."""
     from zseal.cli.guest_watch import watch
-    from zseal.host.watch import CONSOLE_LINES
+    from zseal.guest.watch.live import CONSOLE_LINES
 
     failed: list[OSError] = []
 

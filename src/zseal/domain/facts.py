@@ -7,10 +7,10 @@ from pathlib import Path
 
 from zseal.domain.versions import Version
 from zseal.files import read_limited
-from zseal.host.readiness.cpuinfo import ULTRAVISOR_FACILITY
-from zseal.host.readiness.facts import UV, find_version, gather
-from zseal.host.readiness.libvirt_xml import MAX_XML_BYTES, DomainCapabilities, parse_domain_capabilities
-from zseal.host.readiness.source import CapturedHost, HostSource, LiveHost
+from zseal.libvirt.capabilities import MAX_XML_BYTES, DomainCapabilities, parse_domain_capabilities
+from zseal.readiness.cpuinfo import ULTRAVISOR_FACILITY
+from zseal.readiness.facts import UV, find_version, gather
+from zseal.readiness.source import CapturedHost, HostSource, LiveHost
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from zseal.domain.document import LineIndex, Position
 from zseal.domain.edits import Change, Edit
-from zseal.domain.kernel import KernelSupport, kernel_support
 from zseal.domain.parameters import Parameter, Swiotlb, find_swiotlb, parse_parameters
 from zseal.errors import FormatError, InputError
 from zseal.files import read_limited
-from zseal.host.swiotlb import DEFAULT_SLOTS, SLOT_SIZE
+from zseal.linux.guest_support import KernelSupport, kernel_support
+from zseal.linux.swiotlb import DEFAULT_SLOTS, SLOT_SIZE
 
 MAX_PARAMETERS = 64 << 10
 """Largest parameter file, in bytes; the longest command line a kernel takes is far below."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from zseal.host.readiness.cmdline import split_command_line
-from zseal.host.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS
+from zseal.linux.cmdline import split_command_line
+from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS
 
 _LEADING_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zseal.errors import InputError
-from zseal.formats import kernel as kernel_file
 from zseal.image.source import SourceStream
+from zseal.linux import kernel_file
 
 # the largest CONFIG_COMMAND_LINE_SIZE that Linux can be built with on s390
 MAX_COMMAND_LINE = 1 << 20

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
-from zseal.host.debian import DebianArchive
-from zseal.host.guest import Guest
-from zseal.host.io_policy import IoPolicy
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
+from zseal.engine.devices import Disk, RandomSource, UserNetwork
+from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

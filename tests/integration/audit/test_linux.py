@@ -11,15 +11,15 @@ import pytest
 
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine import queuewatch
-from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
+from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.qmp import Json
 from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import VirtioQueue
-from zseal.host.guest import Guest
-from zseal.host.guest_events import IoViolation, Outcome
-from zseal.host.io_policy import IoPolicy
-from zseal.host.record import DeviceTraffic
+from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.events import IoViolation, Outcome
+from zseal.guest.guest import Guest
+from zseal.guest.records import DeviceTraffic
 from zseal.ultravisor.tables import PageState
 
 from .conftest import MIB, Linux
@@ -185,7 +185,7 @@ def test_many_cpus_pauses_and_resets_while_devices_work(boot: Boot, disk: Callab
 
 
 def console(guest: Guest) -> str:
-    from zseal.host.guest_events import ConsoleOutput
+    from zseal.guest.events import ConsoleOutput
 
     return b"".join(event.data for event in guest.events(0.0) if isinstance(event, ConsoleOutput)).decode()
 

@@ -16,10 +16,10 @@ from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.interface import Engine, Milestone
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.host.guest_events import ConsoleOutput, EventStream, Reached, Result
-from zseal.host.guest_session import Session
-from zseal.host.vmm import Vmm
+from zseal.guest.events import ConsoleOutput, EventStream, Reached, Result
+from zseal.guest.session import Session
 from zseal.hostkeys.machine import Machine
+from zseal.hypervisor.vmm import Vmm
 from zseal.image.build import build_image
 from zseal.testguest import kernel
 

@@ -8,9 +8,9 @@ import pytest
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SIZE
-from zseal.host.guest_events import Outcome
-from zseal.host.guest_session import Session
-from zseal.host.vmm import Vmm
+from zseal.guest.events import Outcome
+from zseal.guest.session import Session
+from zseal.hypervisor.vmm import Vmm
 
 if TYPE_CHECKING:
     from tests.integration.conformance.conftest import Laboratory

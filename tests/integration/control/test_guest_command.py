@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zseal.cli.main import main
-from zseal.host.control.client import GuestControl
-from zseal.host.control.registry import Directory
-from zseal.host.paging_file import HEADER_SIZE
+from zseal.guest.control.client import GuestControl
+from zseal.guest.control.registry import Directory
+from zseal.guest.paging.page_file import HEADER_SIZE
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from zseal.host.guest import Guest
-from zseal.host.htmlpage import STATE_COLOURS, render
-from zseal.host.record import DeviceTraffic
+from zseal.guest.guest import Guest
+from zseal.guest.records import DeviceTraffic
+from zseal.guest.watch.html import STATE_COLOURS, render
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from zseal.arch.storage import MIB
-from zseal.host.control.client import GuestControl
-from zseal.host.debian import DebianArchive
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
+from zseal.guest.control.client import GuestControl
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zseal.errors import InputError, OutputError
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
-from zseal.host.paging import PageIntegrityError
-from zseal.host.paging_file import HEADER_SIZE, RECORD_SIZE, PageFileHeader, Pages, pack_records
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
+from zseal.guest.paging.page_file import HEADER_SIZE, RECORD_SIZE, PageFileHeader, Pages, pack_records
+from zseal.guest.paging.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_a_file_that_can_not_be_written_changes_nothing(
     (tmp_path / "there").write_bytes(b"mine")
     with pytest.raises(OutputError, match="the output exists"):
         guest.page_out(tmp_path / "there")
-    monkeypatch.setattr("zseal.host.paging.pack_records", pack_until_the_disk_is_full)
+    monkeypatch.setattr("zseal.guest.paging.paging.pack_records", pack_until_the_disk_is_full)
     with pytest.raises(OutputError, match="cannot write the output: No space left on device"):
         guest.page_out(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

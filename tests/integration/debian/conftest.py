@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.debian import AbsentPackageError
-from zseal.host.debian_disk import CMDLINE, DebianDisk, Recipe, debian_disk
+from zseal.debian.archive import AbsentPackageError
+from zseal.debian.disk import CMDLINE, DebianDisk, Recipe, debian_disk
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

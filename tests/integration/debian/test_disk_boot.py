@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from zseal import testguest
-from zseal.engine.qemu.devices import Disk
-from zseal.host.debian import AbsentPackageError, DebianArchive
-from zseal.host.debian_disk import make_disk
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome
-from zseal.host.ramdisk import busybox_ramdisk, directory, file, newc
+from zseal.debian.archive import AbsentPackageError, DebianArchive
+from zseal.debian.disk import make_disk
+from zseal.debian.ramdisk import busybox_ramdisk, directory, file, newc
+from zseal.engine.devices import Disk
+from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

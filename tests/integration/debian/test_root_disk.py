@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zseal.engine.qemu.devices import Disk, UserNetwork
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
+from zseal.engine.devices import Disk, UserNetwork
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
 
 if TYPE_CHECKING:
     from .conftest import Debian

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.debian import DebianArchive
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

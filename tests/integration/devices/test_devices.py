@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zseal.engine.qemu.devices import Disk, HostForward, RandomSource, UserNetwork
+from zseal.engine.devices import Disk, HostForward, RandomSource, UserNetwork
 from zseal.errors import ZsealError
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome, Result
+from zseal.guest.events import Outcome, Result
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:

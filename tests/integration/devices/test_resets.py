@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome, Protected
+from zseal.guest.events import ConsoleOutput, Outcome, Protected
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 
 from .test_devices import MIB, power_off, ready, run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zseal.domain.launch.connection import Connection, open_connection
+from zseal.libvirt.connection import Connection, open_connection
 
 NEEDED = (
     "libvirt is missing: install libvirt-daemon-driver-qemu, libvirt-daemon-system, libvirt-dev, pkg-config and gcc "

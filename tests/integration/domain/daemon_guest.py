@@ -19,9 +19,9 @@ from pathlib import Path
 
 from zseal.domain.document import Document
 from zseal.domain.launch import DomainGuest, translate
-from zseal.domain.launch.connection import open_connection
-from zseal.host.guest_events import Ended, Protected
+from zseal.guest.events import Ended, Protected
 from zseal.hostkeys.machine import Machine
+from zseal.libvirt.connection import open_connection
 
 FOLDERS = ("/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/etc/libvirt")
 # libvirt 11 does not start without a program to set up firewalls with

@@ -15,11 +15,11 @@ import pytest
 
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_bytes
-from zseal.domain.launch.connection import Connection
 from zseal.domain.launch.translate import translate
 from zseal.domain.model import Domain
 from zseal.engine.qemu.commandline import cpu_model
 from zseal.engine.qemu.process import find_program, program_version
+from zseal.libvirt.connection import Connection
 
 COUNT = 200
 BATCHES = 10

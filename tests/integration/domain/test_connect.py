@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from zseal.domain.connect import fetch
 from zseal.errors import InputError
+from zseal.libvirt.connect import fetch
 
 from .conftest import NEEDED
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.domain.document import Document
 from zseal.domain.launch import DomainGuest, translate
-from zseal.domain.launch.connection import Connection
-from zseal.domain.launch.engine import LibvirtEngine
 from zseal.domain.lint import lint_bytes
+from zseal.engine.libvirt.engine import LibvirtEngine
 from zseal.engine.qemu.consoles import Consoles
-from zseal.host.debian import DebianArchive
-from zseal.host.guest_events import ConsoleOutput, Ended, Event, Outcome, Protected, Reset
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.guest.events import ConsoleOutput, Ended, Event, Outcome, Protected, Reset
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
+from zseal.libvirt.connection import Connection
 from zseal.testguest import kernel
 
 pytestmark = pytest.mark.qemu

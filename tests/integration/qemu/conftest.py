@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.guest import Guest
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel

@@ -17,8 +17,8 @@ from zseal.engine.interface import Milestone
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.errors import FormatError, InputError, MissingDependencyError, ZsealError
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Ended, Outcome, Protected, Reached, Reset, Result, Started
+from zseal.guest.events import ConsoleOutput, Ended, Outcome, Protected, Reached, Reset, Result, Started
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

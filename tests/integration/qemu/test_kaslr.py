@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from zseal.arch.dat import translate
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu import engine as engine_module
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.qemu.traps import Traps
-from zseal.host.debian import DebianArchive
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.unit.ultravisor.sysfs import sysfs
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
+from zseal.engine.devices import Disk
 from zseal.engine.interface import Milestone
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.notify import Ability, PluginThread
 from zseal.engine.qemu.process import find_program
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.formats.uv_codes import Issuer
-from zseal.host.debian import DebianArchive
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome, Protected, Reached
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.guest.events import ConsoleOutput, Outcome, Protected, Reached
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.ultravisor import Ultravisor

@@ -15,8 +15,8 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu import lessons, notify
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

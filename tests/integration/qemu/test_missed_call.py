@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.integration.qemu.programs import s390x_program
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.interface import TrapKind
 from zseal.engine.qemu import engine as engine_module
 from zseal.engine.qemu.sites import Sites
-from zseal.host.debian import DebianArchive
-from zseal.host.diagnosis import Diagnosis
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome
-from zseal.host.ramdisk import busybox_ramdisk
+from zseal.guest.diagnosis import Diagnosis
+from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
 
 pytestmark = pytest.mark.qemu
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.control.client import GuestControl
-from zseal.host.control.registry import Directory
+from zseal.guest.control.client import GuestControl
+from zseal.guest.control.registry import Directory
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.arch.storage import MIB
-from zseal.host.guest import Guest
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.image.keys import ImageKeys

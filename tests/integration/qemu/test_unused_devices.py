@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from zseal.engine.qemu.devices import RandomSource
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
+from zseal.engine.devices import RandomSource
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 
 from .conftest import Seal, Start

@@ -14,14 +14,14 @@ import pytest
 from tests.integration.runahead.test_lockstep import PrivateCopy, Registers
 from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
-from zseal.engine import runahead, runahead_code
 from zseal.engine.embedded.decode import opcode
 from zseal.engine.interface import Trap
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import RegisterFile
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.runahead import End, RunAhead
+from zseal.engine.unicorn import runahead, runahead_code
+from zseal.engine.unicorn.runahead import End, RunAhead
 
 pytestmark = pytest.mark.qemu
 

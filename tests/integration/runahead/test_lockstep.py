@@ -21,15 +21,15 @@ from zseal.arch.dat import CpuMemory
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
-from zseal.engine import runahead
+from zseal.debian.archive import DebianArchive
 from zseal.engine.interface import Trap
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.runahead import End, RunAhead
-from zseal.host.debian import DebianArchive
+from zseal.engine.unicorn import runahead
+from zseal.engine.unicorn.runahead import End, RunAhead
 
 pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from zseal.arch.storage import MIB
+from zseal.debian.archive import DebianArchive
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.host.debian import DebianArchive
-from zseal.host.guest_events import ConsoleOutput, EventStream, Outcome
-from zseal.host.guest_session import Session
-from zseal.host.vmm import Vmm
+from zseal.guest.events import ConsoleOutput, EventStream, Outcome
+from zseal.guest.session import Session
 from zseal.hostkeys.machine import Machine
+from zseal.hypervisor.vmm import Vmm
 from zseal.image.build import build_image
 
 pytestmark = [pytest.mark.qemu, pytest.mark.kernel]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.formats.virtqueue import MAX_CHAIN, Descriptor, DescriptorFlag, QueueLayout
-from zseal.host.audit import MAX_REPORTED, Addresses, QueueAudit, Refused, UsedPages, Violation
+from zseal.guest.audit.queue import MAX_REPORTED, Addresses, QueueAudit, Refused, UsedPages, Violation
 
 NEXT, WRITE, INDIRECT = DescriptorFlag.NEXT, DescriptorFlag.WRITE, DescriptorFlag.INDIRECT
 PAGE = 4096

@@ -9,8 +9,8 @@ import pytest
 from zseal.engine.errors import EngineLostError
 from zseal.engine.virtio import Notification, VirtioDevice, VirtioQueue
 from zseal.formats.virtqueue import Descriptor, DescriptorFlag
-from zseal.host.io_audit import VIOLATION_LIMIT, Finding, IoAudit
-from zseal.host.io_policy import IoPolicy
+from zseal.guest.audit.audit import VIOLATION_LIMIT, Finding, IoAudit
+from zseal.guest.audit.policy import IoPolicy
 
 from .test_audit import LAYOUT, Memory, request
 

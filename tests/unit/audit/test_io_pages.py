@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zseal.host.audit import Refused, UsedPages
-from zseal.host.io_pages import SharedPages
-from zseal.host.vmm import Vmm
+from zseal.guest.audit.pages import SharedPages
+from zseal.guest.audit.queue import Refused, UsedPages
+from zseal.hypervisor.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
 COUNT = 512

@@ -8,8 +8,8 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.errors import UsageError
-from zseal.host.guest import Guest
-from zseal.host.io_policy import IoPolicy
+from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel

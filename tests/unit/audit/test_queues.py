@@ -30,10 +30,10 @@ from zseal.engine.queuewatch import QUEUES, RECORDS, QueueWatch
 from zseal.engine.virtio import Notification, VirtioDevice, VirtioQueue
 from zseal.errors import InputError
 from zseal.formats.virtqueue import DESCRIPTOR_SIZE, Descriptor, QueueLayout
-from zseal.host.io_audit import IoAudit
-from zseal.host.io_pages import SHARED_STATES, SharedPages
-from zseal.host.io_policy import IoPolicy
-from zseal.host.vmm import Vmm
+from zseal.guest.audit.audit import IoAudit
+from zseal.guest.audit.pages import SHARED_STATES, SharedPages
+from zseal.guest.audit.policy import IoPolicy
+from zseal.hypervisor.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
 SOURCES = Path(__file__).parents[3] / "plugin"

@@ -14,8 +14,8 @@ import typer
 
 from zseal.cli.program import run_program
 from zseal.cli.run import Outputs, follow
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome, Result
+from zseal.guest.events import Outcome, Result
+from zseal.guest.guest import Guest
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 WORDS = dict(zip(NUMBERS, ["interrupted", "terminated", "hung up", "quit"], strict=True))
@@ -114,7 +114,7 @@ def test_a_signal_behind_the_end_of_the_guest_ends_only_what_is_being_written(
     line: str,
     code: int,
 ) -> None:
-    monkeypatch.setattr("zseal.host.htmlpage.render", lambda record: "page")
+    monkeypatch.setattr("zseal.guest.watch.html.render", lambda record: "page")
     outputs = Outputs(tmp_path / "report", tmp_path / "dump", tmp_path / "page", overwrite=False)
     assert run(Over(Result(outcome, "it is over")), outputs) == code
     assert capfd.readouterr().err == f"diagnosis: it was old\n{line}it is over\nerror: interrupted\n"

@@ -14,11 +14,11 @@ import pytest
 from zseal.arch.psw import Psw
 from zseal.engine.interface import Console, Engine, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
-from zseal.host.control.registry import Directory, listen
-from zseal.host.control.server import ControlServer
-from zseal.host.guest_events import EventStream
-from zseal.host.guest_session import Session
-from zseal.host.watch_monitor import Monitor
+from zseal.guest.control.registry import Directory, listen
+from zseal.guest.control.server import ControlServer
+from zseal.guest.events import EventStream
+from zseal.guest.session import Session
+from zseal.guest.watch.monitor import Monitor
 
 _T = TypeVar("_T")
 MEMORY = 4 << 20

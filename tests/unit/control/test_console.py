@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zseal.host.watch_console import LIMIT, ConsoleTail
+from zseal.guest.watch.console_tail import LIMIT, ConsoleTail
 
 
 def shown(text: str | bytes, count: int | None = None) -> list[str]:

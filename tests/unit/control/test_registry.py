@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import InputError
-from zseal.host.control.client import GuestControl, list_guests
-from zseal.host.control.protocol import ControlError
-from zseal.host.control.registry import Directory, check_name, directory_path, listen, name_from
+from zseal.guest.control.client import GuestControl, list_guests
+from zseal.guest.control.protocol import ControlError
+from zseal.guest.control.registry import Directory, check_name, directory_path, listen, name_from
 
 
 def left_behind(runtime: Path, name: str) -> Path:

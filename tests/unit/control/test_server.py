@@ -18,11 +18,11 @@ import pytest
 
 from zseal.engine.interface import StopKind
 from zseal.errors import OutputError
-from zseal.host.control import server
-from zseal.host.control.client import GuestControl, list_guests
-from zseal.host.control.protocol import LINE_LIMIT, ControlError
-from zseal.host.guest_events import Outcome
-from zseal.host.watch_observation import Observation
+from zseal.guest.control import server
+from zseal.guest.control.client import GuestControl, list_guests
+from zseal.guest.control.protocol import LINE_LIMIT, ControlError
+from zseal.guest.events import Outcome
+from zseal.guest.observation import Observation
 
 if TYPE_CHECKING:
     from tests.unit.control.conftest import MEMORY, IdleGuest
@@ -373,7 +373,7 @@ def test_random_bytes_do_no_harm(guest: IdleGuest, connect: Connect) -> None:
 
 def served_by(lines: bytes, runtime: Path) -> threading.Thread:
     """A guest that sends ``lines`` to its first client whatever that asks."""
-    from zseal.host.control.registry import listen
+    from zseal.guest.control.registry import listen
 
     listener = listen("liar")
     listener.socket.setblocking(True)
@@ -414,7 +414,7 @@ def test_client_survives_a_guest_that_lies(runtime: Path, lines: bytes, message:
 
 
 def test_guest_that_does_not_answer_is_told_with_its_process(runtime: Path) -> None:
-    from zseal.host.control.registry import listen
+    from zseal.guest.control.registry import listen
 
     listener = listen("mute")
     with pytest.raises(ControlError, match=f"mute does not answer; its process is {os.getpid()}"):

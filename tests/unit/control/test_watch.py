@@ -14,12 +14,12 @@ from rich.console import Console
 
 from zseal.engine.interface import Milestone, StopKind
 from zseal.errors import FormatError
-from zseal.host.guest_events import Reached, Reset
-from zseal.host.record import DeviceTraffic, Phase
-from zseal.host.recorder import RUN_LIMIT, SAMPLE_LIMIT, Recorder, bounded_runs
-from zseal.host.watch import Watcher, line, view
-from zseal.host.watch_monitor import PHASE_LIMIT, Monitor
-from zseal.host.watch_observation import Observation, PagedOut, uptime
+from zseal.guest.events import Reached, Reset
+from zseal.guest.observation import Observation, PagedOut, uptime
+from zseal.guest.records import DeviceTraffic, Phase
+from zseal.guest.watch.live import Watcher, line, view
+from zseal.guest.watch.monitor import PHASE_LIMIT, Monitor
+from zseal.guest.watch.recorder import RUN_LIMIT, SAMPLE_LIMIT, Recorder, bounded_runs
 from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
 from zseal.ultravisor.tables import PageState
 

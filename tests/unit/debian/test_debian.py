@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from zseal.debian import archive as debian
 from zseal.errors import InputError, MissingDependencyError
-from zseal.host import debian
 
 APT_GET = """#!/bin/bash
 echo "apt-get $*" >> "$LOG"

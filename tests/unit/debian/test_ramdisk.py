@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from zseal.host import ramdisk
+from zseal.debian import ramdisk
 
 
 def members(archive: bytes) -> dict[str, tuple[int, bytes, tuple[int, int]]]:

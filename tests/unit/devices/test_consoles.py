@@ -20,14 +20,14 @@ from typing import NoReturn, cast
 
 import pytest
 
+from zseal.cli.keyboard import Keyboard, RawTerminal
 from zseal.engine.interface import Console
 from zseal.errors import OutputError, UsageError
-from zseal.host import accepting
-from zseal.host.console import BACKLOG, CLIENT_LIMIT, ConsoleServer, PtyConsole, SocketConsole
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, EventStream
-from zseal.host.guest_thread import GuestThread
-from zseal.host.terminal import Keyboard, RawTerminal
+from zseal.guest import acceptor as accepting
+from zseal.guest.console_server import BACKLOG, CLIENT_LIMIT, ConsoleServer, PtyConsole, SocketConsole
+from zseal.guest.events import ConsoleOutput, EventStream
+from zseal.guest.guest import Guest
+from zseal.guest.thread import GuestThread
 
 
 class FakeGuest:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zseal.engine.devices import Disk, HostForward, RandomSource, UserNetwork
 from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments
-from zseal.engine.qemu.devices import Disk, HostForward, RandomSource, UserNetwork
 from zseal.errors import InputError, UsageError, ZsealError
-from zseal.host import resources
-from zseal.host.console import parse_console
-from zseal.host.guest_devices import parse_disk, parse_network, with_boot_disk
+from zseal.guest import resources
+from zseal.guest.console_server import parse_console
+from zseal.guest.devices import parse_disk, parse_network, with_boot_disk
 
 ZIPL = b"zIPL" + bytes(508)
 INHERITED = Descriptors(memory=3, qmp=4, terminal=5, line_mode=None, gdb=6)

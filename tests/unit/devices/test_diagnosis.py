@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.engine.interface import Interrupted
-from zseal.host.diagnosis import ConsoleWatch, Diagnosis, explain_end, refused_function
-from zseal.host.swiotlb import SLOT_SIZE
+from zseal.guest.diagnosis import ConsoleWatch, Diagnosis, explain_end, refused_function
+from zseal.linux.swiotlb import SLOT_SIZE
 
 NO_IOMMU = b"[    2.345678] virtio_blk virtio0: device must provide VIRTIO_F_ACCESS_PLATFORM\r\n"
 FULL = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import UsageError
-from zseal.host import fences
-from zseal.host.fences import check_arguments
+from zseal.guest import fences
+from zseal.guest.fences import check_arguments
 
 REFUSED = [
     (["-device", "virtio-balloon-ccw"], "memory balloon"),

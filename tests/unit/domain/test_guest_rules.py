@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.domain.guest import GuestInputs, ParameterFile, read_guest_inputs
-from zseal.domain.kernel import kernel_support
 from zseal.domain.lint import Finding, Settings, lint_bytes
 from zseal.domain.parameters import parse_parameters, parse_swiotlb
 from zseal.domain.rules.interface import Severity
 from zseal.errors import InputError
 from zseal.files import read_limited
+from zseal.linux.guest_support import kernel_support
 
 from .samples import read
 
@@ -171,7 +171,7 @@ def test_kernels_that_are_none_or_hostile_end_in_one_line(tmp_path: Path, monkey
     other.write_bytes(b"MZ" + bytes(100000))
     with pytest.raises(InputError, match="not a Linux kernel for s390x"):
         kernel_support(other)
-    monkeypatch.setattr("zseal.domain.kernel.MAX_PAYLOAD_SIZE", 4 << 20)
+    monkeypatch.setattr("zseal.linux.guest_support.MAX_PAYLOAD_SIZE", 4 << 20)
     bomb = _kernel_file(tmp_path / "bomb", "6.1.0", lzma.compress(bytes(8 << 20)))
     assert kernel_support(bomb).supported is None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from zseal.domain.document import Document
-from zseal.domain.launch.connection import open_connection, start_error
 from zseal.domain.launch.translate import run_as
 from zseal.errors import UsageError
+from zseal.libvirt.connection import open_connection, start_error
 
 from .samples import read
 

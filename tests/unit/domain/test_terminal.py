@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from zseal.domain.launch.terminal import Terminal
+from zseal.engine.libvirt.pty_socket import Terminal
 
 TEXT = bytes(range(256)) * 4096
 

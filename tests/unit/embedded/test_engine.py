@@ -13,11 +13,11 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.engine.consoleinput import INPUT_LIMIT
+from zseal.engine.devices import Disk
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Milestone, StopKind, Trap
 from zseal.engine.qemu.commandline import MachineConfig
-from zseal.engine.qemu.devices import Disk
 from zseal.errors import MissingDependencyError, UsageError
 from zseal.testguest import kernel
 

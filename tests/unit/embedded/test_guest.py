@@ -11,13 +11,13 @@ from typing import NoReturn
 import pytest
 
 from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.errors import EngineError
-from zseal.engine.qemu.devices import Disk, RandomSource, UserNetwork
 from zseal.errors import InputError, MissingDependencyError, UsageError
-from zseal.host.engines import EngineName, available_engine
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
-from zseal.host.paging import PageIntegrityError
+from zseal.guest.engines import EngineName, available_engine
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
+from zseal.guest.paging.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
@@ -208,7 +208,7 @@ def test_a_guest_with_a_wrong_name_is_refused_before_it_has_memory(
     def create(*_: object, **__: object) -> NoReturn:
         raise AssertionError("an engine was created")
 
-    monkeypatch.setattr("zseal.host.guest.create_engine", create)
+    monkeypatch.setattr("zseal.guest.guest.create_engine", create)
     with pytest.raises(InputError, match="a guest can't be called 'no such name!'"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded", name="no such name!")
 
@@ -221,7 +221,7 @@ def test_a_guest_that_is_refused_late_leaves_no_memory_behind(
     def fail(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(f"zseal.host.guest.{step}", fail)
+    monkeypatch.setattr(f"zseal.guest.guest.{step}", fail)
     before = guest_memories()
     with pytest.raises(OSError, match="Too many open files"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine=engine)

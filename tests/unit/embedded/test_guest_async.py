@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from zseal.arch.storage import MIB
-from zseal.host.guest import Guest
-from zseal.host.guest_events import ConsoleOutput, Outcome, Result
+from zseal.guest.events import ConsoleOutput, Outcome, Result
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel

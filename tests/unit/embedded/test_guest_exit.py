@@ -15,7 +15,7 @@ from zseal.testguest import kernel
 START = """
 import os, sys, weakref
 from pathlib import Path
-from zseal.host.guest import Guest
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 
 machine = Machine.load(Path(sys.argv[1], "m"))

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from zseal.engine.qemu.bootcode import has_operand_length, kernel_starts, unmapped_kernel
+from zseal.linux.boot_code import has_operand_length, kernel_starts, unmapped_kernel
 
 NOISE = bytes.fromhex("e32080000024a7110fff07fee310f0a8002418efb9040021") * 3
 LPSWE = bytes.fromhex("b2b2f0d0")

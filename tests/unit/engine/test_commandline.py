@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from zseal.engine.qemu.bootcode import KERNEL_START
+from zseal.engine.devices import Disk
 from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model, fixed_memory_size
-from zseal.engine.qemu.devices import Disk
 from zseal.errors import UsageError
+from zseal.linux.boot_code import KERNEL_START
 
 GIB = 1 << 30
 INHERITED = Descriptors(memory=10, qmp=11, terminal=12, line_mode=None, gdb=13)

@@ -12,7 +12,7 @@ from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Interrupted
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.programcheck import InterruptedCpu, find_handler, last_interruption
+from zseal.linux.program_checks import InterruptedCpu, find_handler, last_interruption
 
 BASE = 0x3FFE0000000  # virtual address of the kernel
 AT = 2 * MIB  # its absolute address

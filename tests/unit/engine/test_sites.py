@@ -10,8 +10,8 @@ import pytest
 from zseal.arch.storage import MIB
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.sites import Sites, Stage
+from zseal.linux.boot_code import KERNEL_START
 
 STFLE = bytes.fromhex("b2b0f0a0")
 UVC = bytes.fromhex("b9a40034")

@@ -16,7 +16,7 @@ from zseal.errors import UsageError
 from zseal.explain import Reading, all_readings, explain, to_json, to_text
 from zseal.explain.families.exits import OUTCOMES
 from zseal.formats.uv_codes import ANSWERS, Command, Generic
-from zseal.host.guest_events import Outcome
+from zseal.guest.events import Outcome
 
 
 def one(*arguments: str, command: str | None = None) -> tuple[Reading, ...]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host import accepting
-from zseal.host.accepting import Acceptor
+from zseal.guest import acceptor as accepting
+from zseal.guest.acceptor import Acceptor
 
 
 class Listener(socket.socket):

@@ -14,7 +14,7 @@ from zseal.arch.storage import OperandMemory
 from zseal.engine.interface import Answer, Engine, Series, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.formats.ipib import Ipib, IpibComponent
-from zseal.host.firmware import Firmware, Refused
+from zseal.hypervisor.diag308 import Firmware, Refused
 
 START = Psw(MASK_64BIT, 0x95B000)
 BLOCK_ADDRESS = 0x20000

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from zseal.engine.interface import Console
-from zseal.host import guest_events
-from zseal.host.guest_events import ConsoleOutput, Event, EventStream, Started
+from zseal.guest import events as guest_events
+from zseal.guest.events import ConsoleOutput, Event, EventStream, Started
 
 
 def outputs(stream: EventStream) -> list[bytes]:

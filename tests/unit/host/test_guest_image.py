@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import InputError
-from zseal.host.guest_image import inspect_image
+from zseal.guest.image import inspect_image
 
 
 def test_pipes_and_directories_are_no_images(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from zseal.engine.errors import EngineError
-from zseal.host.guest_thread import GuestThread
+from zseal.guest.thread import GuestThread
 
 
 def outcome_of(function: Callable[[], object]) -> object:

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import CURVE, MachineKeys
 from zseal.formats.virtqueue import Descriptor, DescriptorFlag
-from zseal.host.devices import SECTOR, BlockDriver, BouncePool, DeviceError
-from zseal.host.frames import FrameAllocator, OutOfFramesError
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import HostError, ModelHost
-from zseal.host.pager import GuestKilledError
+from zseal.model.devices import SECTOR, BlockDriver, BouncePool, DeviceError
+from zseal.model.frames import FrameAllocator, OutOfFramesError
+from zseal.model.guest import ModelGuest
+from zseal.model.host import HostError, ModelHost
+from zseal.model.pager import GuestKilledError
 
 KEYS = MachineKeys(ec.generate_private_key(CURVE()))
 QUEUE = 0x80000

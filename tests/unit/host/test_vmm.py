@@ -18,12 +18,12 @@ from zseal.crypto.xts import XtsPages
 from zseal.engine.memory import SharedMemory
 from zseal.errors import InputError
 from zseal.formats.ipib import Ipib
-from zseal.host.firmware import Refused
-from zseal.host.guest_image import inspect_image
-from zseal.host.hostcalls import CallFailed
-from zseal.host.storage import HostStorage
-from zseal.host.view import Host
-from zseal.host.vmm import Step, Vmm
+from zseal.guest.host_view import Host
+from zseal.guest.image import inspect_image
+from zseal.hypervisor.diag308 import Refused
+from zseal.hypervisor.storage import HostStorage
+from zseal.hypervisor.uvcalls import CallFailed
+from zseal.hypervisor.vmm import Step, Vmm
 from zseal.image.build import BuiltImage, build_image
 from zseal.testguest import kernel
 from zseal.ultravisor.tables import PageState, States, blank_states

@@ -3,8 +3,8 @@
 import re
 import xml.etree.ElementTree as ET
 
-from zseal.host.htmlpage import page_map, render
-from zseal.host.record import DeviceTraffic, Phase, Record, Sample
+from zseal.guest.records import DeviceTraffic, Phase, Record, Sample
+from zseal.guest.watch.html import page_map, render
 
 
 def record(console: str = "hello") -> Record:

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 import zseal.inspect as inspect_package
 from zseal.cli.main import main
 from zseal.errors import InputError
-from zseal.formats.kernel import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
-from zseal.host.paging_file import RECORD_SIZE, PageFileHeader
+from zseal.guest.paging.page_file import RECORD_SIZE, PageFileHeader
 from zseal.hostkeys.machine import Machine
 from zseal.image.bootloaders import Bootloaders
 from zseal.inspect import UNKNOWN, Description, inspect, to_json, to_text
 from zseal.inspect.recognisers.programs import ElfHeader, SectionHeader
 from zseal.inspect.recognisers.requests import AttestationPart, ExchangeHeader
+from zseal.linux.kernel_file import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 IMAGES = VECTORS / "se-image"

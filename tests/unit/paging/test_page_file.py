@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.errors import FormatError, InputError
-from zseal.host.paging_file import (
+from zseal.guest.paging.page_file import (
     HEADER_SIZE,
     RECORD_SIZE,
     PageFileHeader,

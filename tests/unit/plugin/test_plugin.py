@@ -10,7 +10,7 @@ _TEST = """
 import pytest
 
 from zseal.engine.interface import Console
-from zseal.host.guest_events import ConsoleOutput
+from zseal.guest.events import ConsoleOutput
 
 
 class FakeGuest:

@@ -10,8 +10,8 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
-from zseal.host.guest import Guest
-from zseal.host.guest_events import Outcome
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.pytest_plugin import GuestOptions, ProtectedGuests
 from zseal.testguest import kernel

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import ZsealError
-from zseal.host.capabilities_cache import (
+from zseal.readiness.capabilities_cache import (
     RefreshPlan,
     ServiceManager,
     plan_session_refresh,
     plan_system_refresh,
     refresh,
 )
-from zseal.host.readiness.source import NOT_FOUND, CommandResult
+from zseal.readiness.source import NOT_FOUND, CommandResult
 
 
 class FakeSystemd(ServiceManager):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from zseal.errors import OutputError
-from zseal.host.readiness import CapturedHost, check_host
-from zseal.host.readiness.capture import capture_host
+from zseal.readiness import CapturedHost, check_host
+from zseal.readiness.capture import capture_host
 
 HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
 NAMES = sorted(path.name for path in HOSTS.iterdir() if path.is_dir())
@@ -43,7 +43,7 @@ def test_secrets_and_serial_numbers_stay_on_the_host(tmp_path: Path) -> None:
 
 
 def test_only_lines_about_protected_virtualization_are_kept_of_the_log() -> None:
-    from zseal.host.readiness.commands import KERNEL_LOG
+    from zseal.readiness.commands import KERNEL_LOG
 
     log = "[1] usb 1-1: SerialNumber: 42\n[2] prot_virt: Reserving 98MB as ultravisor base storage\n"
     assert KERNEL_LOG.clean(log) == "[2] prot_virt: Reserving 98MB as ultravisor base storage\n"

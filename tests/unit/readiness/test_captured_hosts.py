@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zseal.host.readiness import CapturedHost, Status, check_host, to_json, to_text
+from zseal.readiness import CapturedHost, Status, check_host, to_json, to_text
 
 HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
 EXPECTED: dict[str, dict[str, object]] = json.loads((HOSTS / "expected.json").read_text())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zseal.host.readiness.cmdline import (
+from zseal.linux.cmdline import (
     kata_enables,
     kernel_enables,
     libvirt_enables,

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zseal.errors import FormatError, InputError
-from zseal.host.readiness import CapturedHost, check_host, gather
-from zseal.host.readiness.commands import UNAME
-from zseal.host.readiness.cpuinfo import parse_cpuinfo, parse_sysinfo
-from zseal.host.readiness.facts import Version, find_version
-from zseal.host.readiness.libvirt_xml import parse_cached_emulator, parse_domain_capabilities, parse_xml
-from zseal.host.readiness.source import NOT_FOUND, TIMED_OUT, run_bounded
+from zseal.libvirt.capabilities import parse_cached_emulator, parse_domain_capabilities, parse_xml
+from zseal.readiness import CapturedHost, check_host, gather
+from zseal.readiness.commands import UNAME
+from zseal.readiness.cpuinfo import parse_cpuinfo, parse_sysinfo
+from zseal.readiness.facts import Version, find_version
+from zseal.readiness.source import NOT_FOUND, TIMED_OUT, run_bounded
 
 HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
 

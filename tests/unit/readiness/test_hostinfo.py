@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zseal.host.hostinfo import SeStatus, read_host_info, to_json, to_text
-from zseal.host.readiness import CapturedHost
+from zseal.readiness import CapturedHost
+from zseal.readiness.uv_info import SeStatus, read_host_info, to_json, to_text
 
 HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
 

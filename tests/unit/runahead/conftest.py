@@ -10,10 +10,10 @@ import pytest
 from zseal.arch.dat import CpuMemory
 from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB
-from zseal.engine import runahead
 from zseal.engine.interface import Trap, TrapKind
 from zseal.engine.memory import SharedMemory
-from zseal.engine.runahead import End, RunAhead, Stretch
+from zseal.engine.unicorn import runahead
+from zseal.engine.unicorn.runahead import End, RunAhead, Stretch
 
 CODE = 0x100000
 CALLER = 0x110000

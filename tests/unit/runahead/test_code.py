@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zseal.engine.runahead_code import Verdict, first_block, judge
+from zseal.engine.unicorn.runahead_code import Verdict, first_block, judge
 
 BASE = 0x10000
 

@@ -24,9 +24,9 @@ from tests.unit.runahead.conftest import (
 )
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
-from zseal.engine import runahead
 from zseal.engine.interface import Trap
-from zseal.engine.runahead import End, RunAhead, Stretch
+from zseal.engine.unicorn import runahead
+from zseal.engine.unicorn.runahead import End, RunAhead, Stretch
 
 
 @pytest.mark.parametrize("mask", [HOME, PRIMARY, REAL])

@@ -16,8 +16,8 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Series, Trap
-from zseal.engine.runahead import End, RunAhead
-from zseal.engine.series import LIMIT, hook_path
+from zseal.engine.unicorn.runahead import End, RunAhead
+from zseal.engine.unicorn.series import LIMIT, hook_path
 
 FIRST = 0x300000
 ANSWER = b"\0\1\0\0"
@@ -125,7 +125,7 @@ def test_calls_beside_the_guest_s_storage_come_alone(machine: Machine, ahead: Ru
 
 
 def test_without_a_compiled_hook_every_call_comes_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zseal.engine.emulator.hook_path", lambda: None)
+    monkeypatch.setattr("zseal.engine.unicorn.emulator.hook_path", lambda: None)
     ahead, answers = RunAhead(machine.memory), Answers(machine)
     try:
         begin(machine, 50)

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.crypto.keyexchange import CURVE, MachineKeys
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 
 
 @pytest.fixture(scope="session")

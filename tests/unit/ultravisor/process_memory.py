@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.crypto.keyexchange import CURVE, MachineKeys
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
-from zseal.host.modelimage import ModelComponent, ModelImage, seal_image
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
+from zseal.model.image import ModelComponent, ModelImage, seal_image
 from zseal.secret import Secret
 from zseal.ultravisor.acceptance import accept_header
 

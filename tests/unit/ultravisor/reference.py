@@ -30,7 +30,7 @@ from zseal.formats.uvcb import (
     UnpackUvcb,
     UvcbHeader,
 )
-from zseal.host.modelimage import seal_image
+from zseal.model.image import seal_image
 from zseal.ultravisor import MappedSpace, Settings, Ultravisor
 
 GUESTS, PAGES, PLAY = 3, 10, 28

@@ -15,7 +15,7 @@ from zseal.crypto.xts import XtsPages
 from zseal.errors import InputError
 from zseal.formats.ipib import IpibComponent
 from zseal.formats.se_header import PlainFlags
-from zseal.host.modelimage import ModelImage, seal_image
+from zseal.model.image import ModelImage, seal_image
 from zseal.ultravisor import foresight as module
 from zseal.ultravisor.acceptance import accept_header
 from zseal.ultravisor.foresight import Foresight

@@ -9,8 +9,8 @@ from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import BUSY, Fault
 from zseal.ultravisor.refusal import UvcRefusal

@@ -19,8 +19,8 @@ from zseal.formats.uvcb import (
     ShareUvcb,
     UvcbHeader,
 )
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 from zseal.ultravisor import Feature, Settings
 from zseal.ultravisor.dispatch import CALLS, check_instruction
 from zseal.ultravisor.state import Row

@@ -22,11 +22,11 @@ from zseal.crypto.keyexchange import CURVE, MachineKeys, make_slot, public_coord
 from zseal.formats.se_header import FixedPart, PlainFlags, SecretArea, SecretFlags, SeHeader
 from zseal.formats.uv_codes import Answer, Command, PageCall, SetParameters, VerifyImage
 from zseal.formats.uvcb import SetParametersUvcb, UnpackUvcb
-from zseal.host.hostcalls import CallFailed
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
-from zseal.host.modelimage import ModelComponent, ModelImage, seal_image
+from zseal.hypervisor.uvcalls import CallFailed
 from zseal.image.read import read_image
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
+from zseal.model.image import ModelComponent, ModelImage, seal_image
 from zseal.secret import Secret
 from zseal.ultravisor import Settings, UvcRefusal, accept_header, check_digests
 

@@ -23,10 +23,10 @@ from zseal.formats.uvcb import (
     UnpackUvcb,
     UvcbHeader,
 )
-from zseal.host.hostcalls import CallFailed
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
-from zseal.host.modelimage import seal_image
+from zseal.hypervisor.uvcalls import CallFailed
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
+from zseal.model.image import seal_image
 from zseal.ultravisor import MappedSpace, Settings, Validity, ValidityIntercept
 from zseal.ultravisor.faults import Fault
 

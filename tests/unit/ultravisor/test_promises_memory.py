@@ -14,9 +14,9 @@ from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.uv_codes import Answer, Command, LargeFrame, PageCall, Share
 from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, ShareUvcb, UvcbHeader
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
-from zseal.host.pager import GuestKilledError
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
+from zseal.model.pager import GuestKilledError
 from zseal.ultravisor import Feature, Settings, UvcRefusal
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, PageSealer, components
 from zseal.ultravisor.tables import PageState

@@ -28,11 +28,11 @@ from zseal.formats.uvcb import (
     ShareUvcb,
     UvcbHeader,
 )
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import HostError, ModelHost
-from zseal.host.modelimage import seal_image
-from zseal.host.pager import GuestKilledError
-from zseal.host.storage import HostStorage
+from zseal.hypervisor.storage import HostStorage
+from zseal.model.guest import ModelGuest
+from zseal.model.host import HostError, ModelHost
+from zseal.model.image import seal_image
+from zseal.model.pager import GuestKilledError
 from zseal.ultravisor import EventLog, Level, MappedSpace, Settings, Ultravisor, UvcRefusal, ValidityIntercept
 from zseal.ultravisor.dispatch import CALLS
 from zseal.ultravisor.faults import BUSY, PARTIAL, Fault

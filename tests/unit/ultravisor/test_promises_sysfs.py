@@ -8,9 +8,9 @@ from tests.unit.ultravisor.sysfs import sysfs
 from zseal.crypto.keyexchange import key_hash
 from zseal.formats.uv_codes import Command, Issuer
 from zseal.formats.uvcb import QueryKeysUvcb, QuiUvcb
-from zseal.host.hostinfo import HostInfo, SeStatus, read_host_info, to_text
-from zseal.host.modelhost import ModelHost
-from zseal.host.readiness.source import CapturedHost
+from zseal.model.host import ModelHost
+from zseal.readiness.source import CapturedHost
+from zseal.readiness.uv_info import HostInfo, SeStatus, read_host_info, to_text
 from zseal.ultravisor.dispatch import CALLS
 
 

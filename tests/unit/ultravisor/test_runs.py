@@ -7,8 +7,8 @@ import pytest
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.formats.uv_codes import Command, LargeFrame, PageCall
 from zseal.formats.uvcb import GuestPageUvcb
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 from zseal.ultravisor import MappedSpace, UvcRefusal
 
 PATTERN = b"a pattern no cipher makes " * 8
@@ -22,7 +22,7 @@ class _RegionSpace(MappedSpace):
 
 
 def test_pages_mapped_by_a_region_entry_are_no_large_frame(host: ModelHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zseal.host.modelhost.MappedSpace", _RegionSpace)
+    monkeypatch.setattr("zseal.model.host.MappedSpace", _RegionSpace)
     guest = ModelGuest(host, memory=4 * MIB)
     guest.configuration.space.map_run(256, host.frames.take(256, align=256), 256)
     block = GuestPageUvcb.call(Command.VERIFY_LARGE_FRAME, guest_handle=guest.handle, gaddr=MIB)

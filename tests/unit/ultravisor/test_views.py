@@ -14,8 +14,8 @@ from PIL import Image
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb
-from zseal.host.modelguest import ModelGuest
-from zseal.host.modelhost import ModelHost
+from zseal.model.guest import ModelGuest
+from zseal.model.host import ModelHost
 from zseal.ultravisor import Event, EventLog, Level
 from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
 

@@ -1,19 +1,19 @@
-"""Run a domain as a protected guest: :class:`zseal.host.guest.Guest` with libvirt between it and QEMU."""
+"""Run a domain as a protected guest: :class:`zseal.guest.guest.Guest` with libvirt between it and QEMU."""
 
 from __future__ import annotations
 
 import contextlib
 
-from zseal.domain.launch.connection import Connection
-from zseal.domain.launch.engine import LibvirtEngine
 from zseal.domain.launch.translate import Translated
-from zseal.engine.qemu.bootcode import KERNEL_START
+from zseal.engine.libvirt.engine import LibvirtEngine
 from zseal.engine.qemu.commandline import MachineConfig
-from zseal.host.guest import Guest
-from zseal.host.guest_image import inspect_image
-from zseal.host.io_policy import IoPolicy
-from zseal.host.report import Json
+from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.guest import Guest
+from zseal.guest.image import inspect_image
+from zseal.guest.report import Json
 from zseal.hostkeys.machine import Machine
+from zseal.libvirt.connection import Connection
+from zseal.linux.boot_code import KERNEL_START
 
 
 class DomainGuest(Guest):

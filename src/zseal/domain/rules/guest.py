@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from zseal.domain.rules.interface import Context, Hit, Severity, Table
 from zseal.domain.rules.memory import GIB, MIB, show_size
 from zseal.domain.rules.parameters import PARMFILE, parameter_file, parameter_hit, swiotlbs
-from zseal.host.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
+from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
 
 TABLE = Table()
 

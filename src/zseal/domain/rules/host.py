@@ -14,7 +14,7 @@ from zseal.domain.versions import (
     LAUNCH_SECURITY_QEMU,
     show,
 )
-from zseal.host.readiness.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings
+from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings
 
 TABLE = Table()
 

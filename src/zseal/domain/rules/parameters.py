@@ -10,7 +10,7 @@ from zseal.domain.guest import ParameterFile
 from zseal.domain.parameters import Parameter, Swiotlb, parse_swiotlb
 from zseal.domain.rules.interface import FIX_PARAMETERS, Context, Hit, Safety, Severity, Table
 from zseal.domain.rules.memory import show_size
-from zseal.host.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE
+from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE
 
 TABLE = Table()
 

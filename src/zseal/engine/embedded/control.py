@@ -19,7 +19,7 @@ from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.embedded.psw import acceptable
-from zseal.engine.runahead_code import breaks_translator
+from zseal.engine.unicorn.runahead_code import breaks_translator
 
 FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49, 53, 78, 130))
 """What this engine has of its own; bits of the Principles of Operation, "Facility Indications"."""

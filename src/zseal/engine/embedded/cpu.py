@@ -17,10 +17,10 @@ from zseal.engine.embedded import decode, interruptions
 from zseal.engine.embedded.clock import CpuTimer
 from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.operands import OwnMemory
-from zseal.engine.emulator import PSW_ADDRESS, PSW_MASK, Access, Emulator
 from zseal.engine.errors import EngineError
 from zseal.engine.interruption import present
-from zseal.engine.runahead_code import always_leaves
+from zseal.engine.unicorn.emulator import PSW_ADDRESS, PSW_MASK, Access, Emulator
+from zseal.engine.unicorn.runahead_code import always_leaves
 
 _OWN_BITS = 3 << CONDITION_CODE_SHIFT | 0xF << 40 | EA | BA
 """PSW bits that ordinary instructions change, and that the copy in Unicorn therefore has: cc, program mask, mode."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 from zseal.arch.psw import Psw
 from zseal.engine.embedded.load import Program
 from zseal.engine.embedded.machine import EmbeddedMachine, FirstTouch
-from zseal.engine.emulator import emulator_version
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
+from zseal.engine.unicorn.emulator import emulator_version
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.arch.storage import MIB
+from zseal.engine.devices import Device, Disk, RandomSource, UserNetwork
 from zseal.engine.memoryfile import LARGE_PAGE
-from zseal.engine.qemu.bootcode import KERNEL_START
-from zseal.engine.qemu.devices import Device, Disk, RandomSource, UserNetwork
 from zseal.errors import UsageError
+from zseal.linux.boot_code import KERNEL_START
 
 CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
 DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"

@@ -23,18 +23,18 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.consoles import Consoles
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
-from zseal.engine.qemu.ends import end_of, wants_reset
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import ANSWER_SECONDS, QemuMachine
 from zseal.engine.qemu.notify import Notifications, Reached
-from zseal.engine.qemu.programcheck import last_interruption
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites, Stage
+from zseal.engine.qemu.stop_reasons import end_of, wants_reset
 from zseal.engine.qemu.traps import Traps
 from zseal.engine.qemu.virtio import VirtioView
-from zseal.engine.runahead import RunAhead
+from zseal.engine.unicorn.runahead import RunAhead
 from zseal.engine.virtio import VirtioDevice
 from zseal.errors import MissingDependencyError
+from zseal.linux.program_checks import last_interruption
 
 _BREAKPOINT_KIND = 2
 _ENTRY_SECONDS = 1e-3

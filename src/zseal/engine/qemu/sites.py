@@ -27,7 +27,7 @@ from zseal.arch.instructions import Pattern, find_patterns
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.bootcode import (
+from zseal.linux.boot_code import (
     KERNEL_START,
     begins_instruction,
     has_operand_length,
@@ -36,7 +36,7 @@ from zseal.engine.qemu.bootcode import (
     unmapped_kernel,
     uvc_opcodes,
 )
-from zseal.engine.qemu.programcheck import find_handler
+from zseal.linux.program_checks import find_handler
 
 PLAIN_TEXT_LIMIT = 0x40000
 """Bytes from the image's entry on that are searched: stage3a is some 10 KiB, what follows is encrypted."""

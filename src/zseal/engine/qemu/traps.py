@@ -13,11 +13,11 @@ from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, EngineListener, Milestone, Trap, TrapKind
 from zseal.engine.interruption import present
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.bootcode import KERNEL_START
 from zseal.engine.qemu.cpu import QemuCpu
-from zseal.engine.qemu.programcheck import InterruptedCpu
 from zseal.engine.qemu.sites import Sites, Stage
-from zseal.engine.runahead import RunAhead
+from zseal.engine.unicorn.runahead import RunAhead
+from zseal.linux.boot_code import KERNEL_START
+from zseal.linux.program_checks import InterruptedCpu
 
 _PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from zseal.explain.families.interface import Family, Number, Reading, Scope
 
 _SOURCE = "zseal run"
-# by the value of zseal.host.guest_events.Outcome: meaning, cause, remedy
+# by the value of zseal.guest.events.Outcome: meaning, cause, remedy
 OUTCOMES: dict[str, tuple[str, str, str]] = {
     "poweroff": ("the guest shut itself down", "no error", "nothing to do"),
     "failed": (
@@ -68,7 +68,7 @@ _SIGNALS = {
 
 def _readings() -> dict[int, Reading]:
     # imported late: the run's own module brings the ultravisor with it
-    from zseal.host.guest_events import Outcome
+    from zseal.guest.events import Outcome
 
     found = {2: _USAGE} | _SIGNALS
     for outcome in Outcome:

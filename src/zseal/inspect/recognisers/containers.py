@@ -105,7 +105,7 @@ class PageFile(Recogniser):
     def recognise(self, sample: Sample) -> Description | None:
         """Read its header."""
         # imported late: it brings numpy
-        from zseal.host.paging_file import HEADER_SIZE, MAGIC, RECORD_SIZE, PageFileHeader
+        from zseal.guest.paging.page_file import HEADER_SIZE, MAGIC, RECORD_SIZE, PageFileHeader
 
         if not sample.head.startswith(MAGIC):
             return None

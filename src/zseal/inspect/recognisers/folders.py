@@ -75,8 +75,8 @@ class CapturedHost(Recogniser):
         """Look for the folders it always has."""
         if not sample.has("commands", "proc"):
             return None
-        from zseal.host.readiness import CapturedHost as Tree
-        from zseal.host.readiness import gather
+        from zseal.readiness import CapturedHost as Tree
+        from zseal.readiness import gather
 
         facts = gather(Tree(sample.path))
         return Description(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from zseal.errors import FormatError, ZsealError
-from zseal.formats.kernel import ELF_MAGIC, MAGIC, MAGIC_OFFSET, MIN_SIZE, max_command_line
 from zseal.formats.layout import Layout, raw, u16, u32, u64
 from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.linux.kernel_file import ELF_MAGIC, MAGIC, MAGIC_OFFSET, MIN_SIZE, max_command_line
 
 
 class RawKernel(Recogniser):
@@ -19,7 +19,7 @@ class RawKernel(Recogniser):
         fields: dict[str, Value] = {"size": sample.size}
         problems = []
         # imported late: it brings three decompressors
-        from zseal.domain.kernel import kernel_support
+        from zseal.linux.guest_support import kernel_support
 
         try:
             support = kernel_support(sample.path)

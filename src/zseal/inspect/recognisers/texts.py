@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zseal.errors import FormatError
-from zseal.host.readiness.cmdline import split_command_line
-from zseal.host.readiness.libvirt_xml import (
+from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.libvirt.capabilities import (
     MAX_XML_BYTES,
     parse_cached_emulator,
     parse_domain_capabilities,
     parse_xml,
 )
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.linux.cmdline import split_command_line
 
 if TYPE_CHECKING:
     from lxml import etree

@@ -1,0 +1,1 @@
+"""The demonstration: what protection promises, shown on a guest that runs."""

@@ -1,0 +1,324 @@
+"""The demonstration behind ``zseal demo``: one image, booted protected and plain, on the right and the wrong machine.
+
+Everything shown is measured: the guest tells what it sees on its console, the host searches what it is given when it
+reads guest memory, and the same search in an unprotected guest proves that it would have found the secret.
+Without QEMU: ``zseal.demo.bare_metal``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Protocol
+
+from zseal.arch.storage import MIB
+from zseal.debian.archive import DebianArchive
+from zseal.debian.ramdisk import busybox_ramdisk, file, newc
+from zseal.engine.devices import Disk
+from zseal.engine.qemu.process import find_program
+from zseal.errors import InputError, ZsealError
+from zseal.files import read_limited
+from zseal.guest.engines import EngineName
+from zseal.guest.events import Outcome
+from zseal.guest.guest import Guest
+from zseal.guest.report import Json
+from zseal.hostkeys.machine import Machine
+from zseal.image.build import build_image
+from zseal.image.read import read_image
+
+MEMORY = 512 * MIB
+CMDLINE = "console=ttysclp0 swiotlb=4096"
+_DISK_SIZE = MIB
+_BOOT_TIMEOUT = 300.0
+_SAY = "zseal-demo:"
+_HOLDS = f"{_SAY} holds"
+_WRITTEN = f"{_SAY} disk written"
+_DONE = f"{_SAY} disk done"
+_MAX_RAMDISK = 1 << 30
+
+_INIT = """#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t proc proc /proc
+$b mount -t sysfs sysfs /sys
+$b mount -t devtmpfs devtmpfs /dev
+$b mount -t tmpfs tmpfs /tmp
+for module in /modules/*; do $b insmod "$module"; done 2>/dev/null
+echo 7 > /proc/sys/kernel/printk
+guest=0
+[ -e /sys/firmware/uv/prot_virt_guest ] && guest=$($b cat /sys/firmware/uv/prot_virt_guest)
+facility=0
+$b grep '^facilities' /proc/cpuinfo | $b grep -qw 158 && facility=1
+$b printf '%s%s' {first} {second} > /tmp/marker
+echo "{say} kernel $($b uname -r) guest $guest facility $facility marker $($b sha256sum < /tmp/marker)"
+echo "{holds}"
+read -r answer
+if [ -b /dev/vda ] && $b dd if=/tmp/marker of=/dev/vda conv=fsync 2>/dev/null; then
+    echo "{written}"
+fi
+echo "{done}"
+read -r answer
+$b poweroff -f
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class RefusedStart:
+    """A start that has to fail: whether it did, the ultravisor's answer and what it means."""
+
+    refused: bool
+    rc: int
+    rrc: int
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Boot:
+    """What one boot showed."""
+
+    kernel: str
+    guest: bool
+    facility: bool
+    marker_held: bool
+    seconds: float
+    seen_before: bool
+    seen_after: bool
+    shared_pages: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Demonstration:
+    """The measured result; ``ok`` is whether every promise was kept. Seconds are from start to the guest's own word.
+
+    ``kernel`` and ``prot_virt_guest`` are None where the guest was no Linux.
+    """
+
+    booted: bool
+    kernel: str | None
+    prot_virt_guest: bool | None
+    facility_158: bool
+    marker_in_guest: bool
+    marker_in_host_view: bool
+    marker_after_share: bool
+    marker_in_plain_host_view: bool
+    wrong_machine: RefusedStart
+    tampered: RefusedStart
+    boot_seconds: float
+    plain_boot_seconds: float
+    shared_pages: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that was to be shown is so."""
+        return (
+            self.booted
+            and self.prot_virt_guest is not False
+            and self.facility_158
+            and self.marker_in_guest
+            and not self.marker_in_host_view
+            and self.marker_after_share
+            and self.marker_in_plain_host_view
+            and self.wrong_machine.refused
+            and self.tampered.refused
+        )
+
+    def json(self) -> dict[str, Json]:
+        """Return the report that ``zseal demo --report`` writes."""
+        return dataclasses.asdict(self)
+
+
+class Tell(Protocol):
+    """Is told what a demonstration does while it goes on."""
+
+    def step(self, text: str) -> None:
+        """The step ``text`` begins."""
+
+    def progress(self, what: str, share: float) -> None:
+        """``share`` (0.0 to 1.0) of ``what`` is done."""
+
+
+class Quiet:
+    """Tells nobody."""
+
+    def step(self, text: str) -> None:
+        """Ignore it."""
+
+    def progress(self, what: str, share: float) -> None:
+        """Ignore it."""
+
+
+class DemoError(ZsealError):
+    """The demonstration could not be carried through."""
+
+
+def demonstrate(
+    directory: Path,
+    *,
+    kernel: Path | None = None,
+    ramdisk: Path | None = None,
+    suite: str = "trixie",
+    tell: Tell | None = None,
+) -> Demonstration:
+    """Build everything in the empty ``directory``, run it and return what was seen.
+
+    ``kernel`` and ``ramdisk`` replace Debian's; the ramdisk (newc, compressed or not) must hold /bin/busybox, and
+    modules the kernel needs for a virtio disk in /modules. Raises ZsealError where a step can't be done at all.
+    """
+    tell = tell or Quiet()
+    find_program()  # before anything is fetched
+    marker = f"zseal-{secrets.token_hex(24)}"
+    kernel_file, ramdisk_data = _inputs(kernel, ramdisk, suite, marker, tell)
+    ramdisk_file = directory / "ramdisk"
+    ramdisk_file.write_bytes(ramdisk_data)
+
+    tell.step("Creating two software machines")
+    machine = Machine.create(directory / "machine", name="demo")
+    other = Machine.create(directory / "other-machine", name="another")
+
+    tell.step("Sealing kernel, ramdisk and command line for the first one")
+    image = directory / "demo.img"
+    build_image(
+        image,
+        kernel=kernel_file,
+        ramdisk=ramdisk_file,
+        cmdline=CMDLINE.encode(),
+        host_keys=[machine.keys.host.public_key()],
+        progress=lambda done, total: tell.progress("Sealing", done / total if total else 0.0),
+    )
+
+    tell.step("Booting it as a protected guest")
+    sealed = _boot(
+        Guest(image, machine=machine, memory=MEMORY, disks=[_disk(directory)], timeout=_BOOT_TIMEOUT), marker
+    )
+    tell.step("Booting the same kernel unprotected, to compare")
+    plain = _boot(
+        Guest.plain(
+            kernel_file,
+            ramdisk=ramdisk_file,
+            cmdline=CMDLINE,
+            memory=MEMORY,
+            disks=[_disk(directory)],
+            timeout=_BOOT_TIMEOUT,
+        ),
+        marker,
+    )
+    tell.step("Starting the image on the other machine")
+    wrong_machine = refused_start(image, other)
+    tell.step("Starting it with one byte flipped")
+    tampered = refused_start(flip_one_byte(image, directory / "tampered.img"), machine)
+
+    return Demonstration(
+        booted=True,
+        kernel=sealed.kernel,
+        prot_virt_guest=sealed.guest,
+        facility_158=sealed.facility,
+        marker_in_guest=sealed.marker_held,
+        marker_in_host_view=sealed.seen_before,
+        marker_after_share=sealed.seen_after,
+        marker_in_plain_host_view=plain.seen_before,
+        wrong_machine=wrong_machine,
+        tampered=tampered,
+        boot_seconds=sealed.seconds,
+        plain_boot_seconds=plain.seconds,
+        shared_pages=sealed.shared_pages,
+    )
+
+
+def _inputs(kernel: Path | None, ramdisk: Path | None, suite: str, marker: str, tell: Tell) -> tuple[Path, bytes]:
+    """Return the kernel's file and the ramdisk with our /init in it."""
+    archive = DebianArchive(suite, progress=tell.progress)
+    # in two halves: only the guest that runs it ever puts the marker together
+    init = _INIT.format(first=marker[:20], second=marker[20:], say=_SAY, holds=_HOLDS, written=_WRITTEN, done=_DONE)
+    modules: list[tuple[str, bytes]] = []
+    if kernel is None:
+        tell.step(f"Getting a Debian kernel ({suite}): fetched the first time, kept in the cache")
+        files = archive.kernel()
+        kernel, modules = files.kernel, files.module("virtio_blk")
+    if ramdisk is None:
+        tell.step("Packing a ramdisk with busybox")
+        return kernel, busybox_ramdisk(archive.busybox(), init, modules=modules)
+    base = read_limited(ramdisk, _MAX_RAMDISK, "ramdisk")
+    # Linux unpacks archives that follow each other; a later file replaces an earlier one
+    return kernel, base + bytes(-len(base) % 4) + gzip.compress(newc([file("init", init.encode(), executable=True)]))
+
+
+def _disk(directory: Path) -> Disk:
+    path = directory / "disk.img"
+    path.write_bytes(bytes(_DISK_SIZE))
+    return Disk(str(path))
+
+
+def _boot(guest: Guest, marker: str) -> _Boot:
+    """Let the guest say what it sees, and look at its memory before and after it gives the marker to its disk."""
+    start = time.monotonic()
+    with guest:
+        text = guest.wait_for_output(_HOLDS, _BOOT_TIMEOUT)
+        seconds = time.monotonic() - start
+        told = re.search(rf"{_SAY} kernel (\S+) guest (\S) facility (\d) marker ([0-9a-f]{{64}})", text)
+        if told is None:
+            raise DemoError("the guest booted but did not say what it sees", hint="try again without --ramdisk")
+        seen_before = host_sees(guest, marker)
+        guest.write_console(b"\n")
+        if _WRITTEN not in guest.wait_for_output(_DONE, 60.0):
+            raise DemoError("the guest found no disk", hint="its kernel or ramdisk needs virtio_blk")
+        seen_after = host_sees(guest, marker)
+        guest.write_console(b"\n")
+        result = guest.wait(60.0)
+        if result is None or result.outcome is not Outcome.POWEROFF:
+            raise DemoError(f"the guest did not power off: {result.message if result else 'it goes on running'}")
+    return _Boot(
+        kernel=told[1],
+        guest=told[2] == "1",
+        facility=told[3] == "1",
+        marker_held=told[4] == hashlib.sha256(marker.encode()).hexdigest(),
+        seconds=round(seconds, 3),
+        seen_before=seen_before,
+        seen_after=seen_after,
+        shared_pages=shared_pages(guest.report),
+    )
+
+
+def shared_pages(report: dict[str, Json]) -> int:
+    """Return how many pages the guest had shared at its end; none for a plain guest."""
+    ultravisor = report["ultravisor"]
+    pages = ultravisor["pages"] if isinstance(ultravisor, dict) else None
+    shared = pages["shared"] if isinstance(pages, dict) else 0
+    return shared if isinstance(shared, int) else 0
+
+
+def host_sees(guest: Guest, marker: str) -> bool:
+    """Search all of what the host is given of the guest's memory, while the guest stands still."""
+    guest.pause()
+    try:
+        return guest.host.find(marker.encode()) is not None
+    finally:
+        guest.resume()
+
+
+def refused_start(
+    image: Path, machine: Machine, *, memory: int = MEMORY, engine: EngineName = EngineName.QEMU
+) -> RefusedStart:
+    """Start ``image`` and return how it was refused; raises DemoError where nothing happens."""
+    with Guest(image, machine=machine, memory=memory, timeout=60.0, engine=engine) as guest:
+        result = guest.wait(90.0)
+    if result is None:
+        raise DemoError("the guest neither started nor was refused")
+    if result.refusal is None:
+        return RefusedStart(False, 0, 0, result.message)
+    refusal = result.refusal
+    return RefusedStart(result.outcome is Outcome.REFUSED, refusal.rc, refusal.rrc, refusal.message)
+
+
+def flip_one_byte(image: Path, copy: Path) -> Path:
+    """Write a copy of the image whose kernel component differs in one bit."""
+    components = read_image(image).components
+    if not components:
+        raise InputError("the image lists no components", where=str(image))
+    data = bytearray(image.read_bytes())
+    data[components[0].address + components[0].size // 2] ^= 1
+    copy.write_bytes(data)
+    return copy

@@ -1,0 +1,1 @@
+"""QEMU as libvirt starts it, taken over as an engine."""

@@ -1,0 +1,71 @@
+"""Which engine executes a guest: a choice that is made on command lines, so nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from zseal.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from zseal.engine.embedded import EmbeddedEngine
+    from zseal.engine.qemu.commandline import MachineConfig
+    from zseal.engine.qemu.engine import QemuEngine
+
+
+class EngineName(enum.Enum):
+    """What executes the guest's instructions."""
+
+    QEMU = "qemu"
+    """QEMU, a program of its own: everything, Linux and devices included."""
+    EMBEDDED = "embedded"
+    """The package unicorn, in this process: bootloaders and bare-metal guests."""
+
+
+def create_engine(
+    name: EngineName | str,
+    config: MachineConfig,
+    *,
+    entry: int | None = None,
+    program: str | None = None,
+    run_ahead: bool = True,
+) -> QemuEngine | EmbeddedEngine:
+    """Return an engine for the machine ``config``; ``entry``, ``program`` and ``run_ahead`` are for QEMU.
+
+    Raises UsageError where there is no such engine, or ``config`` or ``program`` ask for what only QEMU has;
+    MissingDependencyError where the embedded engine's package is not installed.
+    """
+    try:
+        chosen = EngineName(name)
+    except ValueError:
+        raise UsageError(f"there is no engine {name!r}", hint="use qemu or embedded") from None
+    if chosen is EngineName.QEMU:
+        from zseal.engine.qemu.engine import QemuEngine
+
+        return QemuEngine(config, entry=entry, program=program, run_ahead=run_ahead)
+    from zseal.engine.embedded import EmbeddedEngine
+    from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE
+
+    if program is not None or config.machine_type != DEFAULT_MACHINE_TYPE:
+        what = "QEMU program" if program is not None else "machine type"
+        raise UsageError(f"the embedded engine has no {what} to choose", hint="use --engine qemu")
+    return EmbeddedEngine.for_machine(config)
+
+
+def available_engine() -> EngineName:
+    """Return QEMU where it is installed, else the embedded engine; raises MissingDependencyError without either."""
+    from zseal.engine.qemu.process import find_program
+    from zseal.engine.unicorn.emulator import emulator_version
+
+    try:
+        find_program()
+    except MissingDependencyError as missing:
+        try:
+            emulator_version()
+        except MissingDependencyError as error:
+            raise MissingDependencyError(
+                f"no guest can run here: {missing.message}, and {error.message}",
+                hint=f"{missing.hint}; or {error.hint}, which runs guests other than Linux",
+            ) from None
+        return EngineName.EMBEDDED
+    return EngineName.QEMU

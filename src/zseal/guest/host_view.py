@@ -1,0 +1,84 @@
+"""The host's view of a guest's memory: what reading it gives to whoever runs the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.storage import MIB, Storage
+from zseal.engine.errors import EngineError
+from zseal.errors import InputError
+from zseal.files import atomic_output
+from zseal.hypervisor.vmm import Vmm
+
+_PIECE = 4 * MIB
+
+
+class Host:
+    """The host role: it sees shared pages as they are and private pages encrypted, as after an export.
+
+    Reading makes no page leave the guest: every look at a private page is encrypted anew. Before the guest is
+    protected, and for a guest that never is, memory is plain. The raw memory is not to be had here.
+    Once ``closed`` says that the guest gave its memory back, reading raises EngineError.
+    """
+
+    def __init__(self, ram: Storage, vmm: Vmm | None, *, closed: Callable[[], bool] = lambda: False) -> None:
+        self._ram = ram
+        self._vmm = vmm
+        self._closed = closed
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of guest memory."""
+        return self._ram.size
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """Return ``length`` bytes at guest absolute ``address``; raises InputError outside guest memory."""
+        self.check(address, length)
+        return b"".join(self._pieces(address, length))
+
+    def check(self, address: int, length: int) -> None:
+        """Raise InputError unless all ``length`` bytes at ``address`` are guest memory."""
+        if address < 0 or length < 0 or address + length > self._ram.size:
+            raise InputError(
+                f"{length} bytes at {address:#x} are not in the guest's memory of {self._ram.size // MIB} MiB"
+            )
+
+    def _pieces(self, address: int, length: int) -> Iterator[bytes]:
+        if self._closed():
+            raise EngineError("the guest was closed: its memory is gone")
+        if self._vmm is None:
+            yield self._ram.read(address, length)
+            return
+        try:
+            yield from self._vmm.ultravisor.host_view_pieces(address, length, live=True)
+        except ProgramInterruption as error:
+            raise InputError(f"guest memory can't be read: {error}") from error
+
+    def dump(self, path: Path, *, overwrite: bool = False) -> int:
+        """Write the host's view of all memory to the new file ``path`` and return the number of bytes.
+
+        Raises OutputError where the file can't be written or exists.
+        """
+        with atomic_output(path, overwrite=overwrite) as stream:
+            for address in range(0, self._ram.size, _PIECE):
+                length = min(_PIECE, self._ram.size - address)
+                for piece in self._pieces(address, length):
+                    stream.write(piece)
+        return self._ram.size
+
+    def find(self, pattern: bytes) -> int | None:
+        """Return the address of the first place where the host's view holds ``pattern``; None where none does.
+
+        ``pattern`` has 1 to 4096 bytes; raises InputError for another.
+        """
+        if not 1 <= len(pattern) <= 4096:
+            raise InputError("a pattern has 1 to 4096 bytes")
+        overlap = len(pattern) - 1
+        for address in range(0, self._ram.size, _PIECE):
+            length = min(_PIECE + overlap, self._ram.size - address)
+            at = b"".join(self._pieces(address, length)).find(pattern)
+            if at >= 0:
+                return address + at
+        return None

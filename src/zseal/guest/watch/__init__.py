@@ -1,0 +1,1 @@
+"""Watching a run: live on a terminal, recorded, or as an HTML page."""

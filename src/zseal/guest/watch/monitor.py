@@ -1,0 +1,136 @@
+"""What can be seen of a running guest at one moment, and the little that has to be kept to tell it.
+
+Nothing is counted or copied while nobody looks: an observation is made when one is asked for, from what the ultravisor
+and the engine know anyway. It holds counts and states only; nothing comes from guest storage but the console's text.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zseal.arch.storage import PAGE_SHIFT
+from zseal.engine.interface import Milestone
+from zseal.guest.events import ConsoleOutput, Ended, Event, Protected, Reached, Reset, Started, StartRefused
+from zseal.guest.observation import Observation
+from zseal.guest.records import Phase
+from zseal.guest.session import Session
+from zseal.guest.watch.console_tail import ConsoleTail
+from zseal.ultravisor.pagemap import GUEST_KINDS, UNPROTECTED_CODE, PageMap
+
+PHASE_LIMIT = 600
+"""Phases kept: of a hundred boots and more; the first ones stay."""
+
+_AFTER = {
+    Milestone.IMAGE_ENTRY: "bootloader",
+    Milestone.KERNEL_ENTRY: "decompressor",
+    Milestone.KERNEL_PROPER: "kernel",
+}
+
+
+class Monitor:
+    """Follows the events of ``session`` from its start; for the thread of its loop."""
+
+    def __init__(self, session: Session, name: str = "") -> None:
+        self.name = name
+        self.session = session
+        self.console = ConsoleTail()
+        self.boots = 0
+        self._phases: list[Phase] = []
+        self._phase = "starting"
+        self._since = 0.0
+        self._unpacking = 0.0
+        session.events.follow(self.follow)
+
+    def follow(self, event: Event) -> None:
+        """Take note of ``event``."""
+        if isinstance(event, ConsoleOutput):
+            self.console.feed(event.data)
+        elif isinstance(event, Started):
+            self._enter("starting" if self.session.vmm is not None else "running", event.seconds)
+        elif isinstance(event, Reached):
+            self.boots += event.milestone is Milestone.IMAGE_ENTRY
+            self._enter(_AFTER[event.milestone], event.seconds)
+        elif isinstance(event, Protected | StartRefused):
+            self._unpacked(event)
+        elif isinstance(event, Reset):
+            self._enter("reset", event.seconds)
+        elif isinstance(event, Ended):
+            self._enter("ended", event.seconds)
+
+    def _unpacked(self, event: Protected | StartRefused) -> None:
+        """The hypervisor has measured how long it took to protect the guest: that is a phase between two events."""
+        vmm = self.session.vmm
+        spent = sum(vmm.seconds.values()) if vmm is not None else 0.0
+        self._enter("unpack", max(self._since, event.seconds - (spent - self._unpacking)))
+        self._unpacking = spent
+        self._enter("protected bootloader" if isinstance(event, Protected) else "refused", event.seconds)
+
+    def _enter(self, phase: str, seconds: float) -> None:
+        if phase == self._phase:
+            return
+        if seconds > self._since and len(self._phases) < PHASE_LIMIT:
+            self._phases.append(Phase(self._phase, self._since, seconds))
+        self._phase, self._since = phase, seconds
+
+    @property
+    def phase(self) -> str:
+        """The phase that the guest is in."""
+        return self._phase
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return all phases so far; the last one ends now."""
+        if self._phase == "ended" or len(self._phases) >= PHASE_LIMIT:
+            return tuple(self._phases)
+        return (*self._phases, Phase(self._phase, self._since, self.session.events.seconds()))
+
+    @property
+    def state(self) -> str:
+        """What the guest does: running, paused, paged-out or ended."""
+        if self.session.result is not None:
+            return "ended"
+        if self.session.paging is not None and self.session.paging.absent:
+            return "paged-out"
+        return "paused" if self.session.paused else "running"
+
+    def observe(self, *, lines: int = 10) -> Observation:
+        """Return what can be seen now, with so many lines of the console."""
+        session, subject = self.session, self.session.subject
+        memory, cpus = subject.get("memory", 0), subject.get("cpus", 0)
+        vmm = session.vmm
+        calls = vmm.ultravisor.snapshot() if vmm is not None else None
+        return Observation(
+            name=self.name,
+            state=self.state,
+            phase=self.phase,
+            seconds=round(session.events.seconds(), 6),
+            boots=self.boots,
+            protected=vmm is not None and vmm.protected,
+            memory=memory if isinstance(memory, int) else 0,
+            cpus=cpus if isinstance(cpus, int) else 0,
+            image=str(subject.get("image", subject.get("kernel", ""))),
+            machine=str(subject.get("machine", "")),
+            phases=self.phases(),
+            pages=self.page_counts(),
+            calls=calls.calls if calls is not None else {},
+            refused=calls.refused if calls is not None else {},
+            engine=session.engine.statistics(),
+            devices=tuple(session.traffic()) if session.traffic is not None else (),
+            absent=tuple(session.paging.absent) if session.paging is not None else (),
+            console=tuple(self.console.lines(lines)),
+            notes=tuple(str(each) for each in session.diagnoses),
+        )
+
+    def page_counts(self) -> dict[str, int]:
+        """Return how many pages are in each state; all are unprotected before the guest is protected."""
+        vmm = self.session.vmm
+        found = vmm.page_counts() if vmm is not None else {}
+        pages = self.session.engine.memory.size >> PAGE_SHIFT
+        return {**found, "unprotected": 0} if found else {"unprotected": pages}
+
+    def page_map(self) -> PageMap:
+        """Return the picture of all pages."""
+        vmm = self.session.vmm
+        if vmm is not None and vmm.configuration is not None:
+            return vmm.ultravisor.guest_map(vmm.configuration)
+        pages = self.session.engine.memory.size >> PAGE_SHIFT
+        return PageMap("guest", np.full(pages, UNPROTECTED_CODE, np.uint8), GUEST_KINDS)

@@ -1,0 +1,1 @@
+"""KVM's and QEMU's part of protected virtualization: configurations, CPUs and intercepted instructions."""

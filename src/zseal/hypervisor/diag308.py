@@ -1,0 +1,214 @@
+"""What firmware does for a guest at each trap, on any engine: STFLE, DIAGNOSE 0x308, ultravisor calls.
+
+Before protected execution this is QEMU's side of DIAGNOSE 0x308 as target/s390x/diag.c of QEMU has it; afterwards the
+ultravisor's, which lets a protected guest do less. Policy only: what protecting a guest takes is the hypervisor's
+(:mod:`zseal.hypervisor.vmm`), what a call does is the ultravisor's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from typing import Protocol
+
+from zseal.arch.dat import CpuMemory
+from zseal.arch.facilities import Facility, amend_facility_list
+from zseal.arch.instructions import storage_operand
+from zseal.arch.interruption import ProgramCode, ProgramInterruption
+from zseal.arch.psw import CONDITION_CODE_SHIFT, Psw
+from zseal.arch.storage import PAGE_SIZE, OperandMemory, Storage
+from zseal.engine.interface import Answer, Cpu, Engine, Series, Trap, TrapKind
+from zseal.errors import FormatError
+from zseal.formats.ipib import Ipib
+from zseal.ultravisor.dispatch import check_instruction
+
+_CONDITION_CODE = 3 << CONDITION_CODE_SHIFT
+
+
+class Subcode(enum.IntEnum):
+    """Functions of DIAGNOSE 0x308."""
+
+    MODIFIED_CLEAR = 0
+    LOAD_NORMAL = 1
+    LOAD_CLEAR = 3
+    LOAD_NORMAL_DUMP = 4
+    SET_IPL = 5
+    STORE_IPL = 6
+    SET_PV = 8
+    STORE_PV = 9
+    START_PV = 10
+
+
+class ReturnCode(enum.IntEnum):
+    """What DIAGNOSE 0x308 leaves in general register R1+1."""
+
+    OK = 0x0001
+    NO_CONFIGURATION = 0x0102
+    INVALID = 0x0402
+    NO_PV_CONFIGURATION = 0x0902
+    INVALID_FOR_PV = 0x0A02
+
+
+_WITH_BLOCK = frozenset({Subcode.SET_IPL, Subcode.STORE_IPL, Subcode.SET_PV, Subcode.STORE_PV})
+_PV = frozenset({Subcode.SET_PV, Subcode.STORE_PV, Subcode.START_PV})
+_REFUSED_INSIDE = frozenset({4, 7, 8, 9, 10})
+
+
+class Refused(Exception):  # noqa: N818 - what the ultravisor says, not an error of this program
+    """The guest was not protected; ``code`` is what DIAGNOSE 0x308 subcode 10 answers."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"{code:#018x}")
+        self.code = code
+
+
+class Hypervisor(Protocol):
+    """What firmware needs of the hypervisor."""
+
+    @property
+    def protected(self) -> bool:
+        """Whether the guest runs protected."""
+
+    def protect(self, block: Ipib) -> Psw:
+        """Protect the guest as ``block`` says and return the PSW it begins with; raises Refused."""
+
+    def reset_guest(self, *, cpu: int, clear: bool) -> None:
+        """Do the ultravisor's part of a guest's own reset: the guest stays protected, sharing ends."""
+
+    def guest_call(self, cpu: int, memory: OperandMemory, address: int) -> int:
+        """Issue the UVC with its control block at ``address`` and return the condition code."""
+
+    def series(self, cpu: int, memory: OperandMemory, address: int) -> Series | None:
+        """Return what calls like the completed one at ``address`` have in common; None where nothing is."""
+
+
+def clear_registers(cpu: Cpu) -> None:
+    """Give all registers but the PSW the values of a clear reset (Principles of Operation, "Clear Reset")."""
+    for number in range(16):
+        cpu.set_gr(number, 0)
+        cpu.set_ar(number, 0)
+        cpu.set_cr(number, {0: 0xE0, 14: 0xC2000000}.get(number, 0))
+
+
+class Firmware:
+    """Completes trapped instructions for the guest of ``hypervisor`` that ``engine`` executes."""
+
+    def __init__(self, engine: Engine, hypervisor: Hypervisor) -> None:
+        self._engine = engine
+        self._hypervisor = hypervisor
+        self._storage: Storage = engine.memory
+        self._block: bytes | None = None
+        self.complaint = ""
+        """What was wrong with the parameter block that was last refused."""
+        self.refused: Counter[int] = Counter()
+        """How often a protected guest asked for functions of DIAGNOSE 0x308 that it has not, by subcode."""
+
+    def reset(self) -> None:
+        """The machine was reset: the parameter block of the last start is forgotten."""
+        self._block = None
+        self.complaint = ""
+
+    def trap(self, trap: Trap) -> Answer:
+        """Complete the instruction of ``trap``; raises ProgramInterruption."""
+        kind = trap.kind
+        if kind is TrapKind.UVC:  # first: a guest shares its buffers page by page
+            return self._uvc(trap)
+        if kind is TrapKind.STFLE:
+            return self._stfle(trap)
+        if kind is TrapKind.DIAG_308:
+            return self._diag_308(trap)
+        return Answer.EXECUTE
+
+    def _stfle(self, trap: Trap) -> Answer:
+        cpu, instruction = trap.cpu, trap.instruction
+        before = cpu.psw
+        wanted = cpu.gr(0)
+        operand = storage_operand(instruction, cpu.gr, before)
+        memory = CpuMemory(cpu, self._storage, space=None, base=instruction[2] >> 4)
+        cpu.step()
+        if cpu.psw.address != before.advanced(len(instruction)).address:
+            return Answer.DONE  # the CPU found a program interruption
+        added = Facility.ULTRAVISOR_CALL if self._hypervisor.protected else Facility.UNPACK
+        register, cc = amend_facility_list(memory, operand, r0_before=wanted, r0_after=cpu.gr(0), add=[added])
+        cpu.set_gr(0, register)
+        cpu.psw = cpu.psw.with_condition_code(cc)
+        return Answer.DONE
+
+    def _uvc(self, trap: Trap) -> Answer:
+        if not self._hypervisor.protected:
+            return Answer.EXECUTE  # without facility 158 an operation exception, which the CPU presents by itself
+        cpu = trap.cpu
+        psw = cpu.psw
+        address = cpu.gr(check_instruction(trap.instruction, psw))
+        cc = self._hypervisor.guest_call(cpu.number, CpuMemory(cpu, self._storage), address)
+        cpu.psw = Psw(psw.mask & ~_CONDITION_CODE | cc << CONDITION_CODE_SHIFT, psw.address + 4)
+        return Answer.DONE
+
+    def series(self, trap: Trap) -> Series | None:
+        """Return what calls like ``trap``, a UVC that was just completed, have in common; None where nothing is."""
+        if not self._hypervisor.protected:
+            return None
+        cpu = trap.cpu
+        return self._hypervisor.series(cpu.number, CpuMemory(cpu, self._storage), cpu.gr(trap.r2))
+
+    def _diag_308(self, trap: Trap) -> Answer:
+        cpu = trap.cpu
+        psw = cpu.psw
+        if psw.problem_state:
+            raise ProgramInterruption(ProgramCode.PRIVILEGED_OPERATION)
+        subcode = cpu.gr(trap.r2)
+        if self._hypervisor.protected:
+            return self._diag_308_inside(cpu, subcode)
+        if subcode not in _PV:
+            return Answer.EXECUTE  # the machine's own business
+        address = cpu.gr(trap.r1)
+        if trap.r1 % 2 or (subcode in _WITH_BLOCK and address % PAGE_SIZE):
+            raise ProgramInterruption(ProgramCode.SPECIFICATION)
+        if subcode in _WITH_BLOCK and address + PAGE_SIZE > self._storage.size:
+            raise ProgramInterruption(ProgramCode.ADDRESSING, address)
+        if subcode == Subcode.SET_PV:
+            code: int = self._set_block(self._storage.read(address, PAGE_SIZE))
+        elif subcode == Subcode.STORE_PV:
+            code = self._store_block(address)
+        else:
+            try:
+                self._start(cpu)
+            except Refused as refusal:
+                code = refusal.code
+            else:
+                return Answer.DONE
+        cpu.set_gr(trap.r1 + 1, code)
+        cpu.psw = psw.advanced(len(trap.instruction))
+        return Answer.DONE
+
+    def _diag_308_inside(self, cpu: Cpu, subcode: int) -> Answer:
+        if subcode in _REFUSED_INSIDE:
+            self.refused[subcode] += 1
+        if subcode in _REFUSED_INSIDE or subcode > 0xFFFF:
+            raise ProgramInterruption(ProgramCode.SPECIFICATION)
+        if subcode in (Subcode.MODIFIED_CLEAR, Subcode.LOAD_NORMAL):
+            self._hypervisor.reset_guest(cpu=cpu.number, clear=subcode == Subcode.MODIFIED_CLEAR)
+        return Answer.EXECUTE
+
+    def _set_block(self, data: bytes) -> ReturnCode:
+        try:
+            block = Ipib.parse(data)
+        except FormatError as error:
+            self.complaint = str(error)
+            return ReturnCode.INVALID
+        self._block = data[: block.header.length]  # a copy: what the guest changes later has no effect
+        return ReturnCode.OK
+
+    def _store_block(self, address: int) -> ReturnCode:
+        if self._block is None:
+            return ReturnCode.NO_CONFIGURATION
+        self._storage.write(address, self._block)
+        return ReturnCode.OK
+
+    def _start(self, cpu: Cpu) -> None:
+        if self._block is None:
+            raise Refused(ReturnCode.NO_PV_CONFIGURATION)
+        entry = self._hypervisor.protect(Ipib.parse(self._block))
+        clear_registers(cpu)
+        cpu.psw = entry
+        self._engine.protected(entry)

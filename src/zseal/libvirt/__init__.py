@@ -1,0 +1,1 @@
+"""libvirt on this computer: its Python bindings, connections, and the capabilities it reports."""

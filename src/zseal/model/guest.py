@@ -1,0 +1,121 @@
+"""A guest in Python that lives in secure pages: what it reads, writes and shares goes through the ultravisor."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
+
+from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.psw import Psw
+from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.formats.uv_codes import Command, describe
+from zseal.formats.uvcb import ShareUvcb, UvcbHeader
+from zseal.model.host import ModelHost
+from zseal.model.image import ModelImage, seal_image
+from zseal.model.pager import GuestKilledError, Pager
+
+_BUSY = 2
+_LOOPS = 64
+_BLOCK_PAGE = 0x1000  # where the guest builds its control blocks
+_DEFAULT_IMAGE = ((0x10000, b"model kernel"), (0x20000, b"model boot loader"))
+ResultT = TypeVar("ResultT")
+
+
+class ModelGuest:
+    """A protected guest of ``host``, started from ``image`` (by default a small one made for this host).
+
+    ``limit`` pages at most stay in frames at a time (by default all), the others in ``file`` (by default a buffer).
+    """
+
+    def __init__(
+        self,
+        host: ModelHost,
+        *,
+        memory: int = MIB,
+        cpus: int = 1,
+        image: ModelImage | None = None,
+        limit: int | None = None,
+        file: BinaryIO | None = None,
+    ) -> None:
+        self.host = host
+        self.image = image or seal_image(_DEFAULT_IMAGE, [host.public_key])
+        self.configuration = host.create(memory, cpus)
+        host.protect(self.configuration, self.image)
+        self.pager = Pager(host, self.configuration, file or io.BytesIO(), limit=limit or memory // PAGE_SIZE)
+
+    @property
+    def handle(self) -> int:
+        """The configuration's handle."""
+        return self.configuration.handle
+
+    def start(self, cpu: int = 0) -> Psw:
+        """Let a CPU run; return the PSW it begins with."""
+        handle = self.configuration.cpus[cpu].handle
+        return self._run(lambda: self.host.ultravisor.enter(self.handle, handle)).registers.psw
+
+    def _run(self, action: Callable[[], ResultT]) -> ResultT:
+        """Do ``action``, with the host bringing in pages as they are missed. Raises GuestKilledError."""
+        for _ in range(_LOOPS):
+            try:
+                return action()
+            except ProgramInterruption as interruption:
+                self.pager.fault(interruption)
+        raise GuestKilledError("the guest makes no progress: its host does not keep the pages it needs")
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return what the guest finds at ``address``, a page at a time as a CPU does."""
+        return b"".join(
+            self._run(lambda at=at, size=size: self.host.ultravisor.guest_read(self.handle, at, size))  # type: ignore[misc]  # defaults bind the loop's values
+            for at, size in _pages(address, length)
+        )
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store ``data`` at ``address``, a page at a time."""
+        for at, size in _pages(address, len(data)):
+            part = data[at - address : at - address + size]
+            self._run(lambda at=at, part=part: self.host.ultravisor.guest_write(self.handle, at, part))  # type: ignore[misc]  # likewise
+
+    def issue(self, block: UvcbHeader) -> tuple[int, UvcbHeader]:
+        """Issue a guest call; return condition code and answered header."""
+        self.write(_BLOCK_PAGE, block.pack())
+        cc = self._run(lambda: self.host.ultravisor.guest_call(self.handle, _BLOCK_PAGE))
+        return cc, UvcbHeader.unpack(self.read(_BLOCK_PAGE, UvcbHeader.SIZE))
+
+    def share(self, address: int, length: int = PAGE_SIZE) -> None:
+        """Share whole pages, one call each; raises GuestKilledError, as Linux panics, where one is refused."""
+        self._each_page(Command.SET_SHARED_ACCESS, address, length)
+
+    def unshare(self, address: int, length: int = PAGE_SIZE) -> None:
+        """Unshare whole pages; raises GuestKilledError where one is refused or stays pinned."""
+        self._each_page(Command.REMOVE_SHARED_ACCESS, address, length)
+
+    def _each_page(self, command: Command, address: int, length: int) -> None:
+        for at in range(address, address + length, PAGE_SIZE):
+            for _ in range(_LOOPS):
+                cc, answer = self.issue(ShareUvcb.call(command, paddr=at))
+                if cc != _BUSY:
+                    break
+            if cc:
+                reason = "stays pinned" if cc == _BUSY else describe(command, answer.rc, answer.rrc)
+                raise GuestKilledError(f"system security cannot be guaranteed: page {at:#x}: {reason}")
+
+    def reset(self) -> Psw:
+        """Ask for a reset (DIAGNOSE 308 subcode 0), let the host carry it through, and start again."""
+        self.host.ultravisor.request_reset(self.handle)
+        self.host.reset(self.configuration)
+        return self.start()
+
+    def stop(self) -> None:
+        """End the guest: destroy everything and free its frames."""
+        self.host.destroy(self.configuration)
+
+
+def _pages(address: int, length: int) -> list[tuple[int, int]]:
+    """Cut an access into pieces that lie in one page each."""
+    pieces, end = [], address + length
+    while address < end:
+        size = min(end - address, PAGE_SIZE - address % PAGE_SIZE)
+        pieces.append((address, size))
+        address += size
+    return pieces

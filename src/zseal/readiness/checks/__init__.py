@@ -1,0 +1,14 @@
+"""All readiness checks, in the order in which they are reported: each may rely on those before it having been read."""
+
+from zseal.readiness.checks import abilities, kernel, kvm, machine, virtualization
+from zseal.readiness.checks.interface import Check, Finding, Status
+
+ALL_CHECKS: tuple[Check, ...] = (
+    *machine.CHECKS,
+    *kernel.CHECKS,
+    *kvm.CHECKS,
+    *virtualization.CHECKS,
+    *abilities.CHECKS,
+)
+
+__all__ = ["ALL_CHECKS", "Check", "Finding", "Status"]

@@ -1,0 +1,65 @@
+"""The shape of a readiness check: one class a question, one file a family."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import enum
+from typing import ClassVar
+
+from zseal.readiness.facts import HostFacts
+
+
+class Status(enum.StrEnum):
+    """The four verdicts; their values are what ``--format json`` prints."""
+
+    PASS = "pass"  # noqa: S105  # a verdict, not a password
+    WARN = "warn"
+    FAIL = "fail"
+    NOT_APPLICABLE = "not-applicable"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A verdict: what was ``found``, and the ``fix`` (a command or an instruction) where something is to do."""
+
+    status: Status
+    found: str
+    fix: str | None = None
+
+
+def passed(found: str) -> Finding:
+    """Return the verdict that all is well."""
+    return Finding(Status.PASS, found)
+
+
+def warned(found: str, fix: str | None = None) -> Finding:
+    """Return the verdict that protected guests can run, but something deserves attention."""
+    return Finding(Status.WARN, found, fix)
+
+
+def failed(found: str, fix: str) -> Finding:
+    """Return the verdict that protected guests can't run like this."""
+    return Finding(Status.FAIL, found, fix)
+
+
+def not_applicable(found: str) -> Finding:
+    """Return the verdict that there is nothing to judge here; ``found`` says why."""
+    return Finding(Status.NOT_APPLICABLE, found)
+
+
+class Check(abc.ABC):
+    """One question to a host.
+
+    ``id`` is stable. ``meaning`` says in one or two sentences what the answer matters for. ``only_ibm_z`` checks are
+    not applicable elsewhere, so ``judge`` may rely on being asked about an s390x host only.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    meaning: ClassVar[str]
+    only_ibm_z: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def judge(self, facts: HostFacts) -> Finding:
+        """Return the verdict; never raises."""

@@ -1,0 +1,164 @@
+"""The answer to "is this host ready?": one result a check, a verdict, and the two ways to print it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import textwrap
+
+from zseal.readiness.checks import ALL_CHECKS, Check, Status
+from zseal.readiness.checks.interface import not_applicable
+from zseal.readiness.facts import HostFacts, gather
+from zseal.readiness.source import HostSource
+
+# grows when a field changes its meaning; new fields do not change it
+JSON_VERSION = 1
+DOCUMENT = "docs/hosts.md"
+
+
+class Verdict(enum.StrEnum):
+    """The answer; its values are what ``--format json`` prints."""
+
+    READY = "ready"
+    NOT_READY = "not-ready"
+    UNKNOWN = "unknown"
+
+
+# any of these proves that the ultravisor works; without such a proof nothing failing is not good enough
+_PROOFS = ("prot-virt-host", "unpack")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckResult:
+    """One check's verdict with everything a person needs to act on it."""
+
+    id: str
+    title: str
+    status: Status
+    found: str
+    meaning: str
+    fix: str | None
+    document: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All verdicts on one host."""
+
+    facts: HostFacts
+    results: tuple[CheckResult, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Ready means: no check failed, and the kernel or QEMU confirmed that the ultravisor works."""
+        if self.count(Status.FAIL):
+            return Verdict.NOT_READY
+        proven = any(self.find(identifier).status is Status.PASS for identifier in _PROOFS)
+        return Verdict.READY if proven else Verdict.UNKNOWN
+
+    @property
+    def ready(self) -> bool:
+        """Whether protected guests can run here."""
+        return self.verdict is Verdict.READY
+
+    def count(self, status: Status) -> int:
+        """Return how many checks ended with ``status``."""
+        return sum(result.status is status for result in self.results)
+
+    def find(self, identifier: str) -> CheckResult:
+        """Return the result of the check ``identifier``; raises KeyError where there is none."""
+        for result in self.results:
+            if result.id == identifier:
+                return result
+        raise KeyError(identifier)
+
+
+def _run(check: Check, facts: HostFacts) -> CheckResult:
+    finding = (
+        not_applicable("only on IBM Z and LinuxONE") if check.only_ibm_z and not facts.is_s390x else check.judge(facts)
+    )
+    return CheckResult(
+        id=check.id,
+        title=check.title,
+        status=finding.status,
+        found=finding.found,
+        meaning=check.meaning,
+        fix=finding.fix,
+        document=f"{DOCUMENT}#{check.id}",
+    )
+
+
+def check_host(source: HostSource) -> Report:
+    """Ask ``source`` everything, run every check, and return the report."""
+    facts = gather(source)
+    return Report(facts, tuple(_run(check, facts) for check in ALL_CHECKS))
+
+
+def to_json(report: Report) -> str:
+    """Return the report as one JSON object; see docs/hosts.md for its fields."""
+    facts = report.facts
+    return json.dumps(
+        {
+            "version": JSON_VERSION,
+            "verdict": report.verdict.value,
+            "host": {
+                "architecture": facts.architecture,
+                "machine_type": facts.machine,
+                "kernel": facts.kernel_identity,
+            },
+            "counts": {status.value: report.count(status) for status in Status},
+            "checks": [{**dataclasses.asdict(result), "status": result.status.value} for result in report.results],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+_MARKS = {Status.PASS: "pass", Status.WARN: "WARN", Status.FAIL: "FAIL", Status.NOT_APPLICABLE: "n/a "}
+_VERDICTS = {
+    Verdict.READY: "Ready to run protected guests",
+    Verdict.NOT_READY: "Not ready to run protected guests",
+    Verdict.UNKNOWN: "Not known whether this host is ready: nothing failed, but nothing proves the ultravisor works",
+}
+_INDENT = " " * 8
+
+
+_ELSEWHERE = (
+    "This is {architecture}, no IBM Z or LinuxONE, so it can't host protected guests in hardware; nothing is wrong "
+    "with it. What zseal does here: build and verify boot images (zseal image), check host keys and libvirt domains "
+    "(zseal hostkey, zseal domain), and run protected guests on its own software ultravisor (zseal demo, zseal run). "
+    "To judge a real host, run zseal host check on it, or read what zseal host capture wrote there with --root."
+)
+
+
+def to_text(report: Report, *, verbose: bool, width: int) -> str:
+    """Return the report for a person, lines about ``width`` characters long.
+
+    What a check means is told where something is to do, and with ``verbose`` everywhere. Checks that are not
+    applicable are left out unless ``verbose``.
+    """
+    lines = []
+    architecture = report.facts.architecture
+    if not report.facts.is_s390x and architecture is not None:
+        lines += [*textwrap.wrap(_ELSEWHERE.format(architecture=architecture), width), ""]
+    for result in report.results:
+        if result.status is Status.NOT_APPLICABLE and not verbose:
+            continue
+        found = f"{_MARKS[result.status]}  {result.id}: {result.found}"
+        lines += textwrap.wrap(found, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+        if verbose or result.fix:
+            lines += textwrap.wrap(result.meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        if result.fix:
+            lines += textwrap.wrap(
+                f"to do: {result.fix} ({result.document})",
+                width,
+                initial_indent=_INDENT,
+                subsequent_indent=_INDENT,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    failures, warnings = report.count(Status.FAIL), report.count(Status.WARN)
+    skipped = report.count(Status.NOT_APPLICABLE)
+    counts = f"{failures} failed, {warnings} warned, {report.count(Status.PASS)} passed, {skipped} not applicable"
+    return "\n".join([*lines, "", f"{_VERDICTS[report.verdict]} ({counts})."])
