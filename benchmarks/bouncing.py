@@ -22,7 +22,7 @@ from zseal.formats.uvcb import HEADER_SIZE, RC_OFFSET, QuiUvcb, UvcbHeader
 from zseal.guest.guest import DEFAULT_MEMORY, Guest
 from zseal.hypervisor.diag308 import Firmware
 from zseal.linux.boot_code import KERNEL_START
-from zseal.ultravisor.calls_machine import installed_calls
+from zseal.ultravisor.calls.machine import installed_calls
 
 _CALLS = (Command.QUI, Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS)
 

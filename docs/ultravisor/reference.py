@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from zseal.formats.uv_codes import ANSWERS, Answer, Command, Generic, Issuer
+from zseal.formats.uv_codes import RESPONSE_CODES, Command, Generic, Issuer, ResponseCode
 from zseal.formats.uvcb import HEADER_SIZE
-from zseal.ultravisor.dispatch import CALLS
+from zseal.ultravisor.calls.table import CALLS
 
 OUTPUT = Path(__file__).with_name("reference.md")
 
@@ -23,7 +23,7 @@ the parts are for. Addresses are numbers, sizes are in bytes, binary layouts are
 _CALLS_HEAD = """
 ## Calls
 
-The rows of `zseal.ultravisor.dispatch.CALLS`: what is not here answers rc 0002 and is not in the list of installed
+The rows of `zseal.ultravisor.calls.table.CALLS`: what is not here answers rc 0002 and is not in the list of installed
 calls. With the fields of a control block stand their offsets.
 
 | code | command | bit | issuer | length | control block (`zseal.formats.uvcb`) |
@@ -149,7 +149,7 @@ def _calls() -> Iterator[str]:
 
 
 def _answers() -> Iterator[str]:
-    def rows(title: str, table: type[Answer]) -> Iterator[str]:
+    def rows(title: str, table: type[ResponseCode]) -> Iterator[str]:
         yield f"\n### {title}\n{_ANSWER_TABLE}"
         for answer in table:
             mark = "" if answer.published else "*"
@@ -158,8 +158,8 @@ def _answers() -> Iterator[str]:
 
     installed = {row.command for row in CALLS}
     yield from rows("Any call", Generic)
-    tables: dict[type[Answer], list[Command]] = {}
-    for command, its in ANSWERS.items():
+    tables: dict[type[ResponseCode], list[Command]] = {}
+    for command, its in RESPONSE_CODES.items():
         for table in its:
             if command in installed:
                 tables.setdefault(table, []).append(command)

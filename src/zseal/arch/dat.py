@@ -19,6 +19,8 @@ from zseal.arch.storage import PAGE_SIZE, Storage
 from zseal.errors import FormatError
 
 PREFIX_AREA_SIZE = 0x2000
+PREFIX_MASK = 0x7FFFE000
+"""The bits of a prefix register: a multiple of 8 KiB below 2 GiB."""
 ADDRESS_MASK = (1 << 64) - 1
 TABLE_LIMIT = 1 << 16
 """Translation tables one walk reads at most: enough for 64 GiB in 4 KiB pages, and an end for tables in circles."""

@@ -79,7 +79,7 @@ class CpuState(enum.IntEnum):
     OPERATING_LOAD = 5
 
 
-class Answer(enum.Enum):
+class ResponseCode(enum.Enum):
     """Base of the answer tables: ``(rc, rrc, meaning, advice[, published])``; rrc None stands for any."""
 
     def __init__(self, rc: int, rrc: int | None, meaning: str, advice: str, published: bool = True) -> None:
@@ -96,7 +96,7 @@ _REBUILD = "build the image again, or take an undamaged copy of it"
 _TAMPERED = "the image or its parameter block was changed after it was built: take an undamaged copy"
 
 
-class Generic(Answer):
+class Generic(ResponseCode):
     """Answers that any command can give."""
 
     EXECUTED = 0x0001, 0, "executed", "nothing to do"
@@ -112,7 +112,7 @@ class Generic(Answer):
     MORE_DATA = 0x0100, None, "done, but there is more data than the caller left room for", "offer a larger area"
 
 
-class Init(Answer):
+class Init(ResponseCode):
     """INIT_UV."""
 
     ALREADY = 0x0101, None, "the ultravisor is already initialised", "nothing to do"
@@ -125,7 +125,7 @@ class Init(Answer):
     BELOW_2G = 0x0108, None, "the donated storage starts below 2 GiB", "donate storage at or above 2 GiB"
 
 
-class CreateConf(Answer):
+class CreateConf(ResponseCode):
     """CREATE_SEC_CONF."""
 
     ORIGIN = 0x0101, None, "the guest's origin is above the largest guest address", _HOST
@@ -143,13 +143,13 @@ class CreateConf(Answer):
     TOO_MANY = 0x010F, None, "there are as many configurations as the machine allows", "end another guest", False
 
 
-class DestroyConf(Answer):
+class DestroyConf(ResponseCode):
     """DESTROY_SEC_CONF and DESTROY_SEC_CONF_FAST."""
 
     ALREADY = 0x0104, None, "the configuration is already being destroyed", "nothing to do"
 
 
-class CreateCpu(Answer):
+class CreateCpu(ResponseCode):
     """CREATE_SEC_CPU."""
 
     NUMBER = 0x0103, None, "the CPU number is above the largest", "use fewer CPUs"
@@ -159,7 +159,7 @@ class CreateCpu(Answer):
     STATE = 0x0107, None, "the SIE state description cannot be accessed", _HOST
 
 
-class PageCall(Answer):
+class PageCall(ResponseCode):
     """Import, export, destroy, pin, unpin and unpack of one page."""
 
     PINNED = 0x0104, 0x0001, "the page is pinned for input/output", "unpin it first", False
@@ -177,7 +177,7 @@ class PageCall(Answer):
     NOT_MAPPED = 0x010A, None, "no frame is mapped at this guest address", "map a frame and issue the call again"
 
 
-class LargeFrame(Answer):
+class LargeFrame(ResponseCode):
     """VERIFY_LARGE_FRAME."""
 
     RANGE = 0x0103, None, "the address is outside the guest's storage", _HOST
@@ -187,7 +187,7 @@ class LargeFrame(Answer):
     REGION = 0x0108, None, "the address is mapped by a 2 GiB entry", _HOST
 
 
-class SetParameters(Answer):
+class SetParameters(ResponseCode):
     """SET_SEC_CONF_PARAMS: the ultravisor reads the Secure Execution header."""
 
     ACCESS = 0x0103, None, "the Secure Execution header cannot be accessed", _HOST
@@ -218,7 +218,7 @@ class SetParameters(Answer):
     NO_KEY_SLOTS = 0x010A, 0x0040, "the header has no key slot", _REBUILD
 
 
-class VerifyImage(Answer):
+class VerifyImage(ResponseCode):
     """VERIFY_IMG: what was unpacked is compared with the header."""
 
     ADDRESSES = 0x0102, 0x001A, "address list digest (ALD) mismatch: a component was at another address", _TAMPERED
@@ -227,13 +227,13 @@ class VerifyImage(Answer):
     COUNT = 0x0102, 0x001D, "number of pages mismatch: a page is missing or was loaded twice", _TAMPERED
 
 
-class SetState(Answer):
+class SetState(ResponseCode):
     """CPU_SET_STATE."""
 
     STATE = 0x0101, None, "there is no such CPU state", _HOST, False
 
 
-class Dump(Answer):
+class Dump(ResponseCode):
     """The four dump calls."""
 
     NOT_ALLOWED = (
@@ -242,13 +242,13 @@ class Dump(Answer):
     )  # fmt: skip
 
 
-class Share(Answer):
+class Share(ResponseCode):
     """Share and unshare."""
 
     ADDRESS = 0x0101, None, "the address is outside the guest's storage or not that of a page", _CALLER
 
 
-class Attest(Answer):
+class Attest(ResponseCode):
     """RETR_ATTEST."""
 
     TOKEN = 0x0101, None, "the continuation token is not valid", _CALLER
@@ -267,7 +267,7 @@ class Attest(Answer):
     ADDITIONAL_SIZE = 0x010E, None, "the additional-data area is too small for the flags", _CALLER
 
 
-class AddSecret(Answer):
+class AddSecret(ResponseCode):
     """ADD_SECRET."""
 
     NOT_ALLOWED = 0x0101, None, "this guest may not change its secret store", "use another image"
@@ -288,20 +288,20 @@ class AddSecret(Answer):
     DUMPING = 0x010D, None, "a dump is in progress", "wait until it has ended"
 
 
-class ListSecrets(Answer):
+class ListSecrets(ResponseCode):
     """LIST_SECRETS."""
 
     ACCESS = 0x0103, None, "the list area cannot be accessed", _CALLER, False
 
 
-class LockSecrets(Answer):
+class LockSecrets(ResponseCode):
     """LOCK_SECRETS."""
 
     NOT_ALLOWED = 0x0101, None, "this guest may not change its secret store", "use another image"
     ALREADY = 0x0102, None, "the secret store is already locked", "nothing to do"
 
 
-class RetrieveSecret(Answer):
+class RetrieveSecret(ResponseCode):
     """RETR_SECRET."""
 
     ACCESS = 0x0102, None, "the buffer cannot be accessed", _CALLER
@@ -313,7 +313,7 @@ class RetrieveSecret(Answer):
 
 _PAGE = (PageCall,)
 _DUMP = (Dump, PageCall)
-ANSWERS: dict[Command, tuple[type[Answer], ...]] = {
+RESPONSE_CODES: dict[Command, tuple[type[ResponseCode], ...]] = {
     Command.INIT_UV: (Init,),
     Command.CREATE_SEC_CONF: (CreateConf,),
     Command.DESTROY_SEC_CONF: (DestroyConf,),
@@ -344,16 +344,16 @@ ANSWERS: dict[Command, tuple[type[Answer], ...]] = {
 """The answers of each command beside the generic ones."""
 
 
-def find_answer(command: Command, rc: int, rrc: int) -> Answer | None:
+def find_response_code(command: Command, rc: int, rrc: int) -> ResponseCode | None:
     """Return the entry for an answer to ``command``: same rc and rrc, else the rc alone, else None."""
     rc &= ~RC_NEED_DESTROY
-    tables: tuple[type[Answer], ...] = (*ANSWERS.get(command, ()), Generic)
+    tables: tuple[type[ResponseCode], ...] = (*RESPONSE_CODES.get(command, ()), Generic)
     known = [answer for table in tables for answer in table if answer.rc == rc]
     return next((a for a in known if a.rrc == rrc), next((a for a in known if a.rrc is None), None))
 
 
 def describe(command: Command, rc: int, rrc: int) -> str:
     """Return one line for a person: the command, its rc and rrc, their meaning and what to do."""
-    answer = find_answer(command, rc, rrc)
+    answer = find_response_code(command, rc, rrc)
     text = f"{answer.meaning}; {answer.advice}" if answer else "an answer that is not documented"
     return f"{command.name} answered rc {rc:#06x} rrc {rrc:#06x}: {text}"

@@ -11,6 +11,7 @@ import enum
 from collections import Counter
 from typing import Protocol
 
+from zseal.arch.controls import initial_controls
 from zseal.arch.dat import CpuMemory
 from zseal.arch.facilities import Facility, amend_facility_list
 from zseal.arch.instructions import storage_operand
@@ -84,10 +85,10 @@ class Hypervisor(Protocol):
 
 def clear_registers(cpu: Cpu) -> None:
     """Give all registers but the PSW the values of a clear reset (Principles of Operation, "Clear Reset")."""
-    for number in range(16):
+    for number, control in enumerate(initial_controls()):
         cpu.set_gr(number, 0)
         cpu.set_ar(number, 0)
-        cpu.set_cr(number, {0: 0xE0, 14: 0xC2000000}.get(number, 0))
+        cpu.set_cr(number, control)
 
 
 class Firmware:

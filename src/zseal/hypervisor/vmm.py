@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
+from zseal.arch.sie import SCA_SIZE
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE, OperandMemory
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
@@ -45,7 +46,6 @@ from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.tables import States, blank_states
 from zseal.ultravisor.ultravisor import Ultravisor
 
-_SCA_SIZE = 16384
 _SIE_SIZE = PAGE_SIZE
 _SIDA_SIZE = PAGE_SIZE
 _HEADER_SIZE = 2 * PAGE_SIZE
@@ -91,7 +91,7 @@ class _Layout:
         self.base = self._take(settings.uv_base_storage, MIB)
         self.conf_base = self._take(settings.conf_base_storage, MIB)
         self.conf_virtual = self._take(settings.variable_storage(guest_bytes), PAGE_SIZE)
-        self.sca = self._take(_SCA_SIZE, _SCA_SIZE)
+        self.sca = self._take(SCA_SIZE, SCA_SIZE)
         self.cpu_storage = [self._take(settings.cpu_storage, PAGE_SIZE) for _ in range(cpus)]
         self.sie = [self._take(_SIE_SIZE, PAGE_SIZE) for _ in range(cpus)]
         self.sida = [self._take(_SIDA_SIZE, PAGE_SIZE) for _ in range(cpus)]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from zseal.arch.controls import initial_controls
 from zseal.arch.psw import Psw
 from zseal.formats.uv_codes import CpuState
 from zseal.ultravisor.acceptance import AcceptedHeader
 from zseal.ultravisor.donations import Donation
 from zseal.ultravisor.securestorage import GuestStorage
 from zseal.ultravisor.unpacking import Unpacking
-
-CR0_INITIAL = 0xE0
-CR14_INITIAL = 0xC2000000
 
 
 class ConfigurationState(enum.Enum):
@@ -38,7 +36,7 @@ class Registers:
     psw: Psw = dataclasses.field(default_factory=lambda: Psw(0, 0))
     general: list[int] = dataclasses.field(default_factory=lambda: [0] * 16)
     access: list[int] = dataclasses.field(default_factory=lambda: [0] * 16)
-    control: list[int] = dataclasses.field(default_factory=lambda: [CR0_INITIAL, *[0] * 13, CR14_INITIAL, 0])
+    control: list[int] = dataclasses.field(default_factory=initial_controls)
     vector: list[bytes] = dataclasses.field(default_factory=lambda: [bytes(16)] * 32)
     prefix: int = 0
     floating_point_control: int = 0
@@ -93,8 +91,6 @@ class Configuration:
     """The next CPU that loads takes its PSW from guest absolute 0 instead of the SE header."""
     unshared: bool = False
     """SET_UNSHARE_ALL was done and nothing ran since."""
-    dumping: bool = False
-    """A dump is in progress: no CPU runs, nothing is imported."""
 
     @property
     def stopped(self) -> bool:

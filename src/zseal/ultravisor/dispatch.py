@@ -1,4 +1,4 @@
-"""The table of installed calls, and the steps every UVC goes through."""
+"""The steps every UVC goes through; what each command does is in :mod:`zseal.ultravisor.calls`."""
 
 from __future__ import annotations
 
@@ -7,58 +7,17 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
 from zseal.formats import uvcb
 from zseal.formats.layout import Layout
-from zseal.formats.uv_codes import RC_NEED_DESTROY, Answer, Command, Issuer
-from zseal.formats.uv_codes import Generic as GenericAnswer
-from zseal.ultravisor import calls_configuration as configuration
-from zseal.ultravisor import calls_cpu as cpu
-from zseal.ultravisor import calls_machine as machine_calls
-from zseal.ultravisor import calls_storage as storage
+from zseal.formats.uv_codes import RC_NEED_DESTROY, Command, ResponseCode
+from zseal.formats.uv_codes import Generic as AnyCommand
 from zseal.ultravisor.configuration import Configuration
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.faults import BUSY
 from zseal.ultravisor.refusal import UvcRefusal
-from zseal.ultravisor.settings import Settings
-from zseal.ultravisor.state import Busy, Call, HostMemory, MachineState, Reply, Request, Row
+from zseal.ultravisor.state import Busy, HostMemory, MachineState, Reply, Request, Row
 
 _BLOCK_ALIGNMENT = 8
-_EXECUTED = GenericAnswer.EXECUTED.rc
+_EXECUTED = AnyCommand.EXECUTED.rc
 _BEFORE_INIT = (Command.QUI, Command.INIT_UV)
-
-
-# code, list bit and issuer of each command stand in zseal.formats.uv_codes.Command
-CALLS: tuple[Row, ...] = (
-    Call(Command.QUI, uvcb.UvcbHeader, machine_calls.query, minimum=uvcb.QUI_MINIMUM),
-    Call(Command.QUERY_KEYS, uvcb.QueryKeysUvcb, machine_calls.query_keys),
-    Call(Command.INIT_UV, uvcb.InitUvcb, machine_calls.initialise),
-    Call(Command.CREATE_SEC_CONF, uvcb.CreateConfUvcb, configuration.create),
-    Call(Command.DESTROY_SEC_CONF, uvcb.HandleUvcb, configuration.destroy),
-    Call(Command.DESTROY_SEC_CONF_FAST, uvcb.DestroyConfFastUvcb, configuration.destroy_fast),
-    Call(Command.CREATE_SEC_CPU, uvcb.CreateCpuUvcb, cpu.create),
-    Call(Command.DESTROY_SEC_CPU, uvcb.HandleUvcb, cpu.destroy),
-    Call(Command.CONV_TO_SEC_STOR, uvcb.GuestPageUvcb, storage.import_page),
-    Call(Command.CONV_FROM_SEC_STOR, uvcb.FrameUvcb, storage.export_page),
-    Call(Command.DESTR_SEC_STOR, uvcb.FrameUvcb, storage.destroy_page),
-    Call(Command.VERIFY_LARGE_FRAME, uvcb.GuestPageUvcb, storage.verify_large_frame),
-    Call(Command.SET_SEC_CONF_PARAMS, uvcb.SetParametersUvcb, configuration.set_parameters),
-    Call(Command.UNPACK_IMG, uvcb.UnpackUvcb, configuration.unpack),
-    Call(Command.VERIFY_IMG, uvcb.HandleUvcb, configuration.verify),
-    Call(Command.CPU_RESET, uvcb.HandleUvcb, cpu.reset),
-    Call(Command.CPU_RESET_INITIAL, uvcb.HandleUvcb, cpu.initial_reset),
-    Call(Command.PREPARE_RESET, uvcb.HandleUvcb, configuration.prepare_reset),
-    Call(Command.CPU_RESET_CLEAR, uvcb.HandleUvcb, cpu.clear_reset),
-    Call(Command.CPU_SET_STATE, uvcb.CpuStateUvcb, cpu.set_state),
-    Call(Command.SET_UNSHARE_ALL, uvcb.HandleUvcb, configuration.unshare_all),
-    Call(Command.PIN_PAGE_SHARED, uvcb.FrameUvcb, storage.pin_page),
-    Call(Command.UNPIN_PAGE_SHARED, uvcb.GuestPageUvcb, storage.unpin_page),
-    Call(Command.SET_SHARED_ACCESS, uvcb.ShareUvcb, storage.share_page),
-    Call(Command.REMOVE_SHARED_ACCESS, uvcb.ShareUvcb, storage.unshare_page),
-)
-
-
-def installed_rows(issuer: Issuer, settings: Settings) -> dict[int, Row]:
-    """Return the rows that ``issuer`` may use on a machine with ``settings``, by command code."""
-    missing = settings.missing_calls
-    return {row.command.value: row for row in CALLS if issuer in row.command.issuer and row.command not in missing}
 
 
 def check_instruction(instruction: bytes, psw: Psw) -> int:
@@ -98,7 +57,7 @@ def execute(
         row = _permitted(machine, caller, row, header.length)
         machine.calls[header.command] += 1
         fault = machine.faults.take(row.command)
-        if isinstance(fault, Answer):
+        if isinstance(fault, ResponseCode):
             raise UvcRefusal(fault)
         if fault is not None:
             return fault
@@ -130,13 +89,13 @@ def _page_details(block: Layout, caller: Configuration | None) -> dict[str, int 
 
 def _permitted(machine: MachineState, caller: Configuration | None, row: Row | None, length: int) -> Row:
     if length < uvcb.HEADER_SIZE:
-        raise UvcRefusal(GenericAnswer.INVALID_LENGTH)
+        raise UvcRefusal(AnyCommand.INVALID_LENGTH)
     if row is None:
-        raise UvcRefusal(GenericAnswer.INVALID_COMMAND)
+        raise UvcRefusal(AnyCommand.INVALID_COMMAND)
     if caller is None and machine.base is None and row.command not in _BEFORE_INIT:
-        raise UvcRefusal(GenericAnswer.INVALID_STATE, detail="the ultravisor is not initialised")
+        raise UvcRefusal(AnyCommand.INVALID_STATE, detail="the ultravisor is not initialised")
     if not row.fits(length):
-        raise UvcRefusal(GenericAnswer.INVALID_LENGTH)
+        raise UvcRefusal(AnyCommand.INVALID_LENGTH)
     return row
 
 

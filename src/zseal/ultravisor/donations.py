@@ -6,12 +6,11 @@ import dataclasses
 
 import numpy as np
 
+from zseal.arch.dat import PREFIX_AREA_SIZE
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.tables import FrameState, FrameTable, Index, runs
-
-PREFIX_AREA = 8192
 
 
 class NotInStorage(Exception):  # noqa: N818 - a finding, turned into the answer of the call at hand
@@ -41,7 +40,7 @@ def contiguous(address: int, length: int) -> Index:
 
 def holds_prefix(frames: Index, prefixes: tuple[int, ...]) -> bool:
     """Whether a prefix area (8 KiB each, by absolute address) has a frame among ``frames``."""
-    return any(bool((frames == frame).any()) for prefix in prefixes for frame in contiguous(prefix, PREFIX_AREA))
+    return any(bool((frames == frame).any()) for prefix in prefixes for frame in contiguous(prefix, PREFIX_AREA_SIZE))
 
 
 def _repeated(frames: Index) -> bool:

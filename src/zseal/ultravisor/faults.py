@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from zseal.formats.uv_codes import Answer, Command
+from zseal.formats.uv_codes import Command, ResponseCode
 
 BUSY = 2
 PARTIAL = 3
@@ -19,7 +19,7 @@ class Fault:
     """
 
     command: Command
-    outcome: int | Answer
+    outcome: int | ResponseCode
     times: int = 1
     skip: int = 0
     half_done: bool = False
@@ -43,7 +43,7 @@ class FaultPlan:
         """Whether any fault for ``command`` is still to come."""
         return any(fault.command is command for fault in self._faults)
 
-    def take(self, command: Command, *, half_done: bool = False) -> int | Answer | None:
+    def take(self, command: Command, *, half_done: bool = False) -> int | ResponseCode | None:
         """Return what the next call of ``command`` is to be answered with, if anything."""
         for fault in self._faults:
             if (fault.command, fault.half_done) != (command, half_done):

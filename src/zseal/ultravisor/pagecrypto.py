@@ -41,7 +41,7 @@ def components(pages: NDArray[np.int64], counters: Counters) -> bytes:
 
 
 class PageSealer:
-    """The export keys of one guest, random and never leaving it but in the encrypted part of a dump.
+    """The export keys of one guest: random, never leaving it.
 
     Not for use by several threads at once.
     """
@@ -57,16 +57,6 @@ class PageSealer:
         self._xts = XtsPages(self._encryption)
         self._mac = AESGCM(self._integrity.view())
         self._buffer = bytearray()
-
-    @property
-    def encryption_key(self) -> Secret:
-        """The 64-byte AES-256-XTS key; only the completion area of a dump may carry it."""
-        return self._encryption
-
-    @property
-    def nonce(self) -> Secret:
-        """The 16-byte tweak nonce, likewise."""
-        return self._nonce
 
     def _tweaks(self, pages: NDArray[np.int64], counters: Counters) -> bytes:
         parts = np.empty((len(pages), 2), ">u8")

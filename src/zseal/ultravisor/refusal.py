@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zseal.errors import ZsealError
-from zseal.formats.uv_codes import Answer
+from zseal.formats.uv_codes import ResponseCode
 
 
 class UvcRefusal(ZsealError):  # noqa: N818 - the term for what it is
@@ -13,7 +13,7 @@ class UvcRefusal(ZsealError):  # noqa: N818 - the term for what it is
     the pages of a run that were completed before.
     """
 
-    def __init__(self, answer: Answer, *, rrc: int = 0, detail: str | None = None, done: int = 0) -> None:
+    def __init__(self, answer: ResponseCode, *, rrc: int = 0, detail: str | None = None, done: int = 0) -> None:
         self.answer = answer
         self.rc = answer.rc
         self.rrc = rrc if answer.rrc is None else answer.rrc

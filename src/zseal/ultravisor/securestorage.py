@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
-from zseal.formats.uv_codes import Answer, PageCall
+from zseal.formats.uv_codes import PageCall, ResponseCode
 from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
@@ -233,7 +233,7 @@ class SecureStorage:
             if answer is not None:
                 raise UvcRefusal(answer, done=at + done)
 
-    def _importable(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
+    def _importable(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
         """Return how many pages, from the first on, may be imported, and what hinders the next one."""
         table = self.frames
         mapped = (frames >= 0) & (frames < table.count)
@@ -245,7 +245,7 @@ class SecureStorage:
         takeable = state == NON_SECURE
         if self._transfers_shared:
             takeable |= (state == SHARED_FRAME) & (owner != guest.serial)
-        reasons: list[tuple[NDArray[np.bool_], Answer]] = [
+        reasons: list[tuple[NDArray[np.bool_], ResponseCode]] = [
             (~mapped, PageCall.NOT_MAPPED),
             (state == DONATED, PageCall.FRAME_DONATED),
             (~mine & (~takeable | resident | ~_first_of_each(frames)), PageCall.OWNER),
@@ -274,7 +274,7 @@ class SecureStorage:
                 mask[middle:end] = self._exist(frames[middle:end])
         return mask
 
-    def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, Answer | None]:
+    def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
         """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
         table, state = self.frames, guest.pages.state[pages]
         done, answer = len(pages), None

@@ -19,7 +19,6 @@ class Validity(enum.Enum):
     CONFIGURATION = "no configuration has this handle"
     CPU = "no CPU of this configuration has this handle"
     STATE = "the configuration is not ready to run"
-    DUMP = "a dump is in progress"
     STOPPED = "the CPU is stopped"
     RUNNING = "the CPU is already running"
 
@@ -46,8 +45,6 @@ def enter(machine: MachineState, configuration_handle: int, cpu_handle: int) -> 
         raise ValidityIntercept(Validity.CPU)
     if configuration.state is not ConfigurationState.SECURE:
         raise ValidityIntercept(Validity.STATE)
-    if configuration.dumping:
-        raise ValidityIntercept(Validity.DUMP)
     if cpu.running:
         raise ValidityIntercept(Validity.RUNNING)
     if cpu.state is CpuState.OPERATING_LOAD:

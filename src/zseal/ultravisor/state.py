@@ -11,18 +11,18 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from zseal.arch.storage import OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.layout import Layout
-from zseal.formats.uv_codes import Answer, Command
-from zseal.formats.uv_codes import Generic as GenericAnswer
+from zseal.formats.uv_codes import Command, ResponseCode
+from zseal.formats.uv_codes import Generic as AnyCommand
 from zseal.ultravisor.addressspace import AddressSpace
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
 from zseal.ultravisor.donations import Donation, DonationLedger
 from zseal.ultravisor.events import EventLog
 from zseal.ultravisor.faults import FaultPlan
-from zseal.ultravisor.foresight import Foresight
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import SecureStorage
 from zseal.ultravisor.settings import Feature, Settings
 from zseal.ultravisor.tables import States, blank_states
+from zseal.ultravisor.unpack_ahead import UnpackAhead
 from zseal.ultravisor.unpacking import Unpacked
 
 BlockT = TypeVar("BlockT", bound=Layout)
@@ -89,7 +89,7 @@ class Reply:
 
     fields: Mapping[str, int | bytes] = dataclasses.field(default_factory=dict)
     raw: bytes = b""
-    answer: Answer = GenericAnswer.EXECUTED
+    answer: ResponseCode = AnyCommand.EXECUTED
     need_destroy: bool = False
 
 
@@ -133,7 +133,7 @@ class MachineState:
         self.host_rows: Mapping[int, Row] = {}
         """The installed calls, by command code."""
         self.guest_rows: Mapping[int, Row] = {}
-        self.foresight: Foresight | None = None
+        self.unpack_ahead: UnpackAhead | None = None
         self.blank_states: Callable[[int], States] = blank_states
         self._serial = 0
         self._handles: set[int] = set()
@@ -147,10 +147,10 @@ class MachineState:
         self.cpus: dict[int, SecureCpu] = {}
         self.base: Donation | None = None
 
-    def foreseen(self, header: bytes) -> Sequence[Unpacked]:
+    def unpacked_ahead(self, header: bytes) -> Sequence[Unpacked]:
         """Return what was worked out beforehand of an image with ``header``; nothing the second time."""
-        foresight, self.foresight = self.foresight, None
-        return () if foresight is None else foresight.take(header)
+        ahead, self.unpack_ahead = self.unpack_ahead, None
+        return () if ahead is None else ahead.take(header)
 
     @property
     def initialised(self) -> bool:
@@ -177,14 +177,14 @@ class MachineState:
         """
         found = self.configurations.get(handle)
         if found is None:
-            raise UvcRefusal(GenericAnswer.INVALID_CONFIGURATION)
+            raise UvcRefusal(AnyCommand.INVALID_CONFIGURATION)
         if states and found.state not in states:
-            raise UvcRefusal(GenericAnswer.INVALID_STATE, detail=f"the configuration is {found.state.value}")
+            raise UvcRefusal(AnyCommand.INVALID_STATE, detail=f"the configuration is {found.state.value}")
         return found
 
     def cpu(self, handle: int) -> SecureCpu:
         """Return the CPU with ``handle``; raises UvcRefusal (rc 0021)."""
         found = self.cpus.get(handle)
         if found is None:
-            raise UvcRefusal(GenericAnswer.INVALID_CPU)
+            raise UvcRefusal(AnyCommand.INVALID_CPU)
         return found

@@ -14,16 +14,17 @@ from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.ipib import IpibComponent
 from zseal.formats.uv_codes import Command, Issuer, PageCall
 from zseal.formats.uvcb import QuiUvcb
-from zseal.ultravisor import access, calls_configuration, calls_storage, sie
+from zseal.ultravisor import access, sie
 from zseal.ultravisor.addressspace import AddressSpace
-from zseal.ultravisor.calls_machine import query_information
-from zseal.ultravisor.calls_storage import PageCalls
+from zseal.ultravisor.calls.configuration import unpack_run
+from zseal.ultravisor.calls.machine import query_information
+from zseal.ultravisor.calls.storage import PageCalls, frame_of, import_run, page_calls
+from zseal.ultravisor.calls.table import installed_rows
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
-from zseal.ultravisor.dispatch import execute, installed_rows
+from zseal.ultravisor.dispatch import execute
 from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import FaultPlan
-from zseal.ultravisor.foresight import Foresight
 from zseal.ultravisor.pagemap import GUEST_KINDS, HOST_KINDS, PageMap, guest_states
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import CHUNK
@@ -31,6 +32,7 @@ from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.snapshot import Snapshot, page_counts, take_snapshot
 from zseal.ultravisor.state import HostCpus, HostMemory, MachineState
 from zseal.ultravisor.tables import FrameState, Index, PageState, States, blank_states, runs
+from zseal.ultravisor.unpack_ahead import UnpackAhead
 
 Data = bytes | bytearray | memoryview
 _PIECE = CHUNK << PAGE_SHIFT
@@ -168,7 +170,7 @@ class Ultravisor:
         with self._lock:
             if command not in self._machine.guest_rows:
                 return None
-            calls = calls_storage.page_calls(self._machine, self._guest(handle), Command(command))
+            calls = page_calls(self._machine, self._guest(handle), Command(command))
         if calls is None:
             return None
         carry_out = calls.carry_out
@@ -250,32 +252,30 @@ class Ultravisor:
         it is called in a thread of its own and may raise OSError. One image at a time: the one before is forgotten.
         """
         self.expect_no_image()
-        foresight = Foresight(
+        ahead = UnpackAhead(
             header, components, read, keys=self._machine.keys, settings=self._machine.settings, piece=_PIECE
         )
         with self._lock:
-            self._machine.foresight = foresight
+            self._machine.unpack_ahead = ahead
 
     def expect_no_image(self) -> None:
         """Stop what :meth:`expect_image` began."""
         with self._lock:
-            foresight, self._machine.foresight = self._machine.foresight, None
-        if foresight is not None:
-            foresight.stop()
+            ahead, self._machine.unpack_ahead = self._machine.unpack_ahead, None
+        if ahead is not None:
+            ahead.stop()
 
     def unpack_run(self, handle: int, gaddr: int, length: int, *, prefix: int, offset: int = 0) -> None:
         """UNPACK_IMG for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""
         for at, size in _pieces(length):
             with self._calls(Command.UNPACK_IMG, at, size):
-                calls_configuration.unpack_run(
-                    self._machine, handle, gaddr + at, size, prefix=prefix, offset=offset + at
-                )
+                unpack_run(self._machine, handle, gaddr + at, size, prefix=prefix, offset=offset + at)
 
     def import_run(self, handle: int, gaddr: int, length: int) -> None:
         """CONV_TO_SEC_STOR for each page of ``length`` bytes; raises UvcRefusal, ``done`` counting the pages before."""
         for at, size in _pieces(length):
             with self._calls(Command.CONV_TO_SEC_STOR, at, size):
-                calls_storage.import_run(self._machine, handle, gaddr + at, size)
+                import_run(self._machine, handle, gaddr + at, size)
 
     def export_run(self, address: int, length: int) -> None:
         """CONV_FROM_SEC_STOR for each frame of ``length`` bytes; raises UvcRefusal, ``done`` counting those before."""
@@ -309,8 +309,8 @@ class Ultravisor:
     def _frames(self, address: int, length: int) -> tuple[int, int]:
         if length % PAGE_SIZE:
             raise UvcRefusal(PageCall.OUTSIDE)
-        calls_storage.frame_of(self._machine, address + length - PAGE_SIZE)
-        return calls_storage.frame_of(self._machine, address), length >> PAGE_SHIFT
+        frame_of(self._machine, address + length - PAGE_SIZE)
+        return frame_of(self._machine, address), length >> PAGE_SHIFT
 
     def adopt_all(self, handle: int) -> int:
         """Make every page that was never used private, as zeros; return their number.

@@ -41,12 +41,12 @@ class Unpacked:
 class Unpacking:
     """Takes the pages of one image in the order of the host's calls. Without ``cipher`` they are taken as they are.
 
-    ``foreseen`` has results for the first runs, if those come as expected: they are not worked out twice.
+    ``ahead`` has results for the first runs, if those come as expected: they are not worked out twice.
     """
 
-    def __init__(self, cipher: XtsPages | None, foreseen: Iterable[Unpacked] = ()) -> None:
+    def __init__(self, cipher: XtsPages | None, ahead: Iterable[Unpacked] = ()) -> None:
         self._cipher = cipher
-        self._foreseen = deque(foreseen)
+        self._ahead = deque(ahead)
         self._digests = ImageDigests()
 
     def unpack(self, data: memoryview, gaddr: int, prefix: int, offset: int) -> bytearray | None:
@@ -55,11 +55,11 @@ class Unpacking:
         ``data`` (of whole pages) is what is stored at guest address ``gaddr``, ``prefix`` and the byte ``offset`` make
         up the tweak of the first page.
         """
-        found = self._foreseen.popleft() if self._foreseen else None
+        found = self._ahead.popleft() if self._ahead else None
         if found is not None and found.answers(data, gaddr, prefix, offset):
             self._digests = found.digests
             return found.plain
-        self._foreseen.clear()
+        self._ahead.clear()
         with _beside(functools.partial(self._digests.update_run, data, gaddr, prefix, offset), len(data) >> PAGE_SHIFT):
             return self._cipher.decrypt_run(data, prefix, offset) if self._cipher is not None else None
 
@@ -69,7 +69,7 @@ class Unpacking:
 
     def wipe(self) -> None:
         """Forget the key, after which nothing can be unpacked."""
-        self._foreseen.clear()
+        self._ahead.clear()
         if self._cipher is not None:
             self._cipher.wipe()
 

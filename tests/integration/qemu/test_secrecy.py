@@ -96,7 +96,7 @@ def test_objects_events_and_logs_of_a_run_hold_no_secret(
         configuration = ultravisor.configuration(vmm.configuration)
         sealer = configuration.guest.sealer
         secrets = image_secrets(keys) | machine_secrets(machine) | {"marker": MARKER}
-        secrets["page key"] = sealer.encryption_key.reveal()
+        secrets["page key"] = sealer._encryption.reveal()
         objects = [
             guest,
             vmm,

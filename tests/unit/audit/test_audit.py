@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.formats.virtqueue import MAX_CHAIN, Descriptor, DescriptorFlag, QueueLayout
-from zseal.guest.audit.queue import MAX_REPORTED, Addresses, QueueAudit, Refused, UsedPages, Violation
+from zseal.guest.audit.queue import MAX_REPORTED, Addresses, QueueAudit, Refused, TouchedPages, Violation
 
 NEXT, WRITE, INDIRECT = DescriptorFlag.NEXT, DescriptorFlag.WRITE, DescriptorFlag.INDIRECT
 PAGE = 4096
@@ -33,7 +33,7 @@ class Memory:
             raise ProgramInterruption(ProgramCode.ADDRESSING, address)
         return bytes(self.data[address : address + length])
 
-    def find_refused(self, address: int, length: int, used: UsedPages) -> Refused | None:
+    def find_refused(self, address: int, length: int, used: TouchedPages) -> Refused | None:
         for page in range(address // PAGE, min((address + length - 1) // PAGE, 1 << 20) + 1) if length else ():
             if page >= PAGES:
                 return Refused(max(address, page * PAGE), "lies outside guest storage")
@@ -42,7 +42,7 @@ class Memory:
             used.mark(slice(page, page + 1), PAGES)
         return None
 
-    def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:
+    def all_shared(self, addresses: Addresses, lengths: Addresses, used: TouchedPages) -> bool:
         ranges = zip(addresses.tolist(), lengths.tolist(), strict=True)
         return not any(self.find_refused(address, length, used) for address, length in ranges)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.guest.audit.pages import SharedPages
-from zseal.guest.audit.queue import Refused, UsedPages
+from zseal.guest.audit.queue import Refused, TouchedPages
 from zseal.hypervisor.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
@@ -61,14 +61,14 @@ def test_the_first_page_that_is_not_shared_is_named_with_its_state(
     address: int, length: int, refused: Refused | None
 ) -> None:
     shared = pages(states(private=3, exported=5, unused=7, lost=9, shared_out=11))
-    assert shared.find_refused(address, length, UsedPages()) == refused
+    assert shared.find_refused(address, length, TouchedPages()) == refused
     if length:
-        assert shared.all_shared(array(0x1000, address), array(1, length), UsedPages()) is (refused is None)
+        assert shared.all_shared(array(0x1000, address), array(1, length), TouchedPages()) is (refused is None)
 
 
 def test_only_what_may_be_used_counts_as_used() -> None:
     shared = pages(states(private=3))
-    used = UsedPages()
+    used = TouchedPages()
     shared.find_refused(0x1000, 0x4000, used)  # pages 1 and 2, then the private one
     assert len(used) == 2
     shared.find_refused(END - 1, 2, used)
@@ -87,12 +87,12 @@ def test_a_new_configuration_has_a_table_of_its_own() -> None:
     guest = SharedPages(cast(Vmm, vmm))
     for handle, allowed in ((None, False), (1, False), (2, True), (None, False)):
         vmm.configuration = handle
-        assert (guest.find_refused(0, 1, UsedPages()) is None) is allowed
-        assert guest.all_shared(array(0), array(1), UsedPages()) is allowed
+        assert (guest.find_refused(0, 1, TouchedPages()) is None) is allowed
+        assert guest.all_shared(array(0), array(1), TouchedPages()) is allowed
     vmm.configuration = 2
-    assert guest.find_refused(0, 1, UsedPages()) is None
+    assert guest.find_refused(0, 1, TouchedPages()) is None
     shared[0] = PageState.PRIVATE  # the guest unshares it
-    assert guest.find_refused(0, 1, UsedPages()) is not None
+    assert guest.find_refused(0, 1, TouchedPages()) is not None
 
 
 @given(
@@ -104,7 +104,7 @@ def test_both_questions_give_what_page_by_page_would(choice: bytes, ranges: list
     kinds = [PageState.SHARED if byte > 20 else PageState(byte % len(PageState)) for byte in choice]
     guest = pages(np.array(kinds, np.uint8))
     marked = set()
-    used = UsedPages()
+    used = TouchedPages()
     good = []
     for address, length in ranges:
         refused = guest.find_refused(address, length, used)

@@ -21,7 +21,7 @@ from zseal.guest.paging.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
-from zseal.ultravisor.foresight import Foresight
+from zseal.ultravisor.unpack_ahead import UnpackAhead
 from zseal.ultravisor.unpacking import Unpacked
 
 MEMORY = 8 * MIB
@@ -59,15 +59,15 @@ def test_its_image_is_expected_by_the_ultravisor(
     monkeypatch: pytest.MonkeyPatch, seal: Sealer, machine: Machine
 ) -> None:
     used: list[int] = []
-    take = Foresight.take
+    take = UnpackAhead.take
 
-    def waited(self: Foresight, header: bytes) -> Sequence[Unpacked]:
+    def waited(self: UnpackAhead, header: bytes) -> Sequence[Unpacked]:
         self._thread.join(60)
         found = take(self, header)
         used.append(len(found))
         return found
 
-    monkeypatch.setattr(Foresight, "take", waited)
+    monkeypatch.setattr(UnpackAhead, "take", waited)
     with Guest(seal("hello poweroff"), machine=machine, engine=EngineName.EMBEDDED, memory=MEMORY) as guest:
         result = guest.wait(60)
     assert result is not None

@@ -15,7 +15,7 @@ from zseal.cli.main import main
 from zseal.errors import UsageError
 from zseal.explain import Reading, all_readings, explain, to_json, to_text
 from zseal.explain.families.exits import OUTCOMES
-from zseal.formats.uv_codes import ANSWERS, Command, Generic
+from zseal.formats.uv_codes import RESPONSE_CODES, Command, Generic
 from zseal.guest.events import Outcome
 
 
@@ -171,7 +171,7 @@ def test_a_pasted_log_is_explained_line_by_line() -> None:
 
 
 def test_every_documented_answer_can_be_found() -> None:
-    for command, tables in ANSWERS.items():
+    for command, tables in RESPONSE_CODES.items():
         for answer in (*(a for table in tables for a in table), *Generic):
             codes = [hex(answer.rc)] if answer.rrc is None else [hex(answer.rc), hex(answer.rrc)]
             assert answer.meaning in [r.meaning for r in one(*codes, command=command.name)], answer

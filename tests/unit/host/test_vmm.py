@@ -106,9 +106,9 @@ def test_an_expected_image_is_protected_like_any_other(
         try:
             machine.vmm.expect_image(boot)
             if flipped is None:
-                foresight = machine.vmm.ultravisor._machine.foresight
-                assert foresight is not None
-                foresight._thread.join(60)
+                ahead = machine.vmm.ultravisor._machine.unpack_ahead
+                assert ahead is not None
+                ahead._thread.join(60)
                 with monkeypatch.context() as patch:
                     patch.setattr(XtsPages, "decrypt_run", None)  # all is decrypted
                     entry = machine.vmm.protect(machine.block)
@@ -123,7 +123,7 @@ def test_an_expected_image_is_protected_like_any_other(
         finally:
             machine.close()
             boot.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "zseal-foresight"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "zseal-unpack-ahead"]
 
 
 def test_the_calls_are_those_of_a_real_hypervisor(loaded: Loaded) -> None:

@@ -93,7 +93,7 @@ def _live() -> None:
     configuration = host.ultravisor.configuration(guest.handle)
     assert configuration.accepted is not None
     _print("cck", configuration.accepted.cck)
-    _print("export", configuration.guest.sealer.encryption_key)
+    _print("export", configuration.guest.sealer._encryption)
     _print("integrity", configuration.guest.sealer._integrity)
     for page in range(0x30, 0x60):
         guest.write(page * PAGE_SIZE, b"content")

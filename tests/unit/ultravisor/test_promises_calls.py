@@ -22,7 +22,8 @@ from zseal.formats.uvcb import (
 from zseal.model.guest import ModelGuest
 from zseal.model.host import ModelHost
 from zseal.ultravisor import Feature, Settings
-from zseal.ultravisor.dispatch import CALLS, check_instruction
+from zseal.ultravisor.calls.table import CALLS
+from zseal.ultravisor.dispatch import check_instruction
 from zseal.ultravisor.state import Row
 
 HOST_CALLS = [row for row in CALLS if Issuer.HOST in row.command.issuer]

@@ -20,7 +20,7 @@ from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.header import open_header, seal_header
 from zseal.crypto.keyexchange import CURVE, MachineKeys, make_slot, public_coordinates
 from zseal.formats.se_header import FixedPart, PlainFlags, SecretArea, SecretFlags, SeHeader
-from zseal.formats.uv_codes import Answer, Command, PageCall, SetParameters, VerifyImage
+from zseal.formats.uv_codes import Command, PageCall, ResponseCode, SetParameters, VerifyImage
 from zseal.formats.uvcb import SetParametersUvcb, UnpackUvcb
 from zseal.hypervisor.uvcalls import CallFailed
 from zseal.image.read import read_image
@@ -39,7 +39,7 @@ def _other_key() -> ec.EllipticCurvePublicKey:
     return ec.generate_private_key(CURVE()).public_key()
 
 
-def _refusal(action: Callable[[], object]) -> Answer:
+def _refusal(action: Callable[[], object]) -> ResponseCode:
     with pytest.raises(UvcRefusal) as caught:
         action()
     assert f"{caught.value.rc:#06x}" in str(caught.value)
@@ -309,7 +309,7 @@ def test_promise_40_secrets_are_wiped(host: ModelHost) -> None:
     assert configuration.accepted is not None
     kept = [configuration.accepted.cck, configuration.accepted.image_key]
     sealer = configuration.guest.sealer
-    kept += [sealer.encryption_key, sealer.nonce]
+    kept += [sealer._encryption, sealer._nonce]
     assert configuration.accepted.image_key.reveal() == bytes(64)  # gone as soon as the image is verified
     cck = guest.image.cck.reveal()
     assert any(secret.reveal() == cck for secret in kept)

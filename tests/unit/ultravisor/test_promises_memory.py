@@ -12,7 +12,7 @@ import pytest
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
-from zseal.formats.uv_codes import Answer, Command, LargeFrame, PageCall, Share
+from zseal.formats.uv_codes import Command, LargeFrame, PageCall, ResponseCode, Share
 from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, ShareUvcb, UvcbHeader
 from zseal.model.guest import ModelGuest
 from zseal.model.host import ModelHost
@@ -46,7 +46,7 @@ def _put(guest: ModelGuest, data: bytes, gaddr: int = PAGE) -> None:
     guest.host.ultravisor.host_write(_address(guest, gaddr), data)
 
 
-def _answered(header: UvcbHeader, answer: Answer) -> bool:
+def _answered(header: UvcbHeader, answer: ResponseCode) -> bool:
     return (header.rc, header.rrc) == (answer.rc, answer.rrc or 0)
 
 
@@ -341,7 +341,7 @@ def test_promise_70_counters_never_repeat() -> None:
         assert len(parts) == len(block)
         seen.update(parts[at : at + 16] for at in range(0, len(parts), 16))
     assert len(seen) == total
-    nonce = sealer.nonce.reveal()
+    nonce = sealer._nonce.reveal()
     assert all(nonce[at] == 0 for at in range(16) if at not in (0, 1, 2, 8, 9))
     part = components(np.array([0x123456789A]), np.array([0xABCDEF012345], np.uint64))
     assert part.hex() == "000000123456789a0000abcdef012345"

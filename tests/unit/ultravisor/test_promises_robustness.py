@@ -17,7 +17,7 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.memory import SharedMemory
-from zseal.formats.uv_codes import Command, Generic, Issuer, PageCall, Share, find_answer
+from zseal.formats.uv_codes import Command, Generic, Issuer, PageCall, Share, find_response_code
 from zseal.formats.uvcb import (
     CreateConfUvcb,
     FrameUvcb,
@@ -34,7 +34,7 @@ from zseal.model.host import HostError, ModelHost
 from zseal.model.image import seal_image
 from zseal.model.pager import GuestKilledError
 from zseal.ultravisor import EventLog, Level, MappedSpace, Settings, Ultravisor, UvcRefusal, ValidityIntercept
-from zseal.ultravisor.dispatch import CALLS
+from zseal.ultravisor.calls.table import CALLS
 from zseal.ultravisor.faults import BUSY, PARTIAL, Fault
 from zseal.ultravisor.pagecrypto import PageSealer
 from zseal.ultravisor.state import Row
@@ -45,7 +45,7 @@ PAGE = 0x30000
 def _documented(command: int, rc: int, rrc: int) -> bool:
     if command not in set(Command):
         return rc in (Generic.INVALID_COMMAND.rc, Generic.INVALID_LENGTH.rc)
-    return find_answer(Command(command), rc, rrc) is not None
+    return find_response_code(Command(command), rc, rrc) is not None
 
 
 def _consistent(host: ModelHost) -> None:

@@ -11,7 +11,7 @@ from zseal.formats.uvcb import QueryKeysUvcb, QuiUvcb
 from zseal.model.host import ModelHost
 from zseal.readiness.source import CapturedHost
 from zseal.readiness.uv_info import HostInfo, SeStatus, read_host_info, to_text
-from zseal.ultravisor.dispatch import CALLS
+from zseal.ultravisor.calls.table import CALLS
 
 
 def _read(root: Path, files: dict[str, str]) -> HostInfo:

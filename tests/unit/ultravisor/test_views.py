@@ -163,7 +163,7 @@ def test_nothing_that_can_be_looked_at_holds_a_secret(busy_guest: ModelGuest) ->
     configuration = uv.configuration(busy_guest.handle)
     assert configuration.accepted is not None
     sealer = configuration.guest.sealer
-    secrets = [configuration.accepted.cck, sealer.encryption_key, sealer.nonce]
+    secrets = [configuration.accepted.cck, sealer._encryption, sealer._nonce]
     shown = [
         json.dumps(uv.snapshot().to_json()),
         repr(uv.snapshot()),

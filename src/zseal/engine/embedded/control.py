@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from zseal.arch.dat import ADDRESS_MASK, CpuMemory, real_to_absolute
+from zseal.arch.dat import ADDRESS_MASK, PREFIX_AREA_SIZE, PREFIX_MASK, CpuMemory, real_to_absolute
 from zseal.arch.facilities import facility_list, store_facility_list
 from zseal.arch.instructions import address_mask
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
@@ -26,7 +26,6 @@ FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49
 _CPU_ID = 0x0000000085618000  # version, identification, machine type 8561, format
 _STFL = 0xC8  # lowcore
 _SYSTEM_MASK = 0xFF << 56
-_PREFIX_MASK = 0x7FFFE000
 _NOT_OPERATIONAL = 3
 
 
@@ -214,8 +213,8 @@ def _stctl(cpu: EmbeddedCpu, ins: Instruction, _: Hardware) -> None:
 
 def _spx(cpu: EmbeddedCpu, ins: Instruction, _: Hardware) -> None:
     operands = _operands(cpu, ins)
-    prefix = int.from_bytes(operands.read(_aligned(cpu, ins, 4), 4), "big") & _PREFIX_MASK
-    if not cpu.exists(prefix + 0x1FFF):
+    prefix = int.from_bytes(operands.read(_aligned(cpu, ins, 4), 4), "big") & PREFIX_MASK
+    if not cpu.exists(prefix + PREFIX_AREA_SIZE - 1):
         raise ProgramInterruption(ProgramCode.ADDRESSING, prefix)
     cpu.prefix = prefix
 

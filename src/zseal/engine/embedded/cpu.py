@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from zseal.arch.controls import initial_controls
 from zseal.arch.dat import CpuMemory, fetch_absolute
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import BA, CONDITION_CODE_SHIFT, EA, PROBLEM_STATE, WAIT, AddressSpace, Psw
@@ -26,7 +27,6 @@ _OWN_BITS = 3 << CONDITION_CODE_SHIFT | 0xF << 40 | EA | BA
 """PSW bits that ordinary instructions change, and that the copy in Unicorn therefore has: cc, program mask, mode."""
 _LOW_SIZE = 512  # bytes of pages 0 and 1 that low-address protection covers
 _AUXILIARY = 0x90  # Unicorn stores a data-exception code at absolute 0x90, whatever the prefix is
-_INITIAL_CONTROLS = {0: 0xE0, 14: 0xC2000000}
 _LOOP_LIMIT = 8
 _SHORT_RUN = 256
 """What a run that ended early is taken to have executed: its real length is not known."""
@@ -170,8 +170,8 @@ class EmbeddedCpu:
         if initial or clear:
             self.psw = Psw(0, 0)
             self._prefix = 0
-            for number in range(16):
-                self.set_cr(number, _INITIAL_CONTROLS.get(number, 0))
+            for number, value in enumerate(initial_controls()):
+                self.set_cr(number, value)
             self.clock_comparator = 0
             self.timer.set(0)
         if clear:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
+from zseal.arch.dat import PREFIX_AREA_SIZE, PREFIX_MASK
 from zseal.arch.storage import Storage
 from zseal.engine.embedded import interruptions
 from zseal.engine.embedded.cpu import EmbeddedCpu
 
 _STATUS_MASK = 0xFFFFFFFF
-_PREFIX_MASK = 0x7FFFE000
 
 
 class Order(enum.IntEnum):
@@ -103,8 +103,8 @@ def _check_area(memory: Storage, cpu: EmbeddedCpu, address: int, length: int) ->
 
 
 def _set_prefix(memory: Storage, cpu: EmbeddedCpu, parameter: int) -> Status:
-    area = parameter & _PREFIX_MASK
-    status = _check_area(memory, cpu, area, 0x2000)
+    area = parameter & PREFIX_MASK
+    status = _check_area(memory, cpu, area, PREFIX_AREA_SIZE)
     if not status:
         cpu.prefix = area
     return status

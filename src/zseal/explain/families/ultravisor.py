@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from zseal.explain.families.interface import Family, Number, Reading, Scope
 from zseal.formats.uv_codes import (
-    ANSWERS,
     RC_NEED_DESTROY,
+    RESPONSE_CODES,
     AddSecret,
-    Answer,
     Attest,
     Command,
     CreateConf,
     Generic,
     Init,
+    ResponseCode,
     SetParameters,
     VerifyImage,
 )
@@ -22,7 +22,7 @@ from zseal.formats.uv_codes import (
 SOURCE = "ultravisor"
 
 # what usually lies behind an answer, where the meaning alone does not tell
-_CAUSES: dict[Answer, str] = {
+_CAUSES: dict[ResponseCode, str] = {
     Init.CPUS_RUNNING: "the host kernel did not stop its other CPUs; seen with faulty firmware or kernels only",
     Init.ALREADY: "an earlier kernel (before a kexec) already started the ultravisor",
     CreateConf.END: "the guest has more memory than /sys/firmware/uv/query/max_address allows",
@@ -62,7 +62,7 @@ _CAUSES: dict[Answer, str] = {
     Generic.MORE_DATA: "not an error: Linux asks with the size it knows, newer firmware has more to say",
 }
 # where zseal knows more to do than the table that the ultravisor's own messages come from
-_REMEDIES: dict[Answer, str] = {
+_REMEDIES: dict[ResponseCode, str] = {
     SetParameters.VERSION: "build the image with the oldest header version, or update the machine's firmware",
     CreateConf.END: "give the guest less memory",
     Generic.INVALID_COMMAND: "zseal host info shows what the firmware offers",
@@ -81,11 +81,11 @@ _LIKELY = frozenset(
 )
 
 
-def _code(answer: Answer) -> str:
+def _code(answer: ResponseCode) -> str:
     return f"rc {answer.rc:#06x}" if answer.rrc is None else f"rc {answer.rc:#06x} rrc {answer.rrc:#06x}"
 
 
-def reading_of(answer: Answer, commands: Sequence[Command]) -> Reading:
+def reading_of(answer: ResponseCode, commands: Sequence[Command]) -> Reading:
     """Return the reading of one answer that ``commands`` (none: every command) can give."""
     return Reading(
         code=_code(answer),
@@ -99,10 +99,10 @@ def reading_of(answer: Answer, commands: Sequence[Command]) -> Reading:
     )
 
 
-def _tables() -> Iterator[tuple[Answer, tuple[Command, ...]]]:
+def _tables() -> Iterator[tuple[ResponseCode, tuple[Command, ...]]]:
     """Yield every answer with the commands that can give it; none for the generic ones."""
-    givers: dict[type[Answer], list[Command]] = {}
-    for command, tables in ANSWERS.items():
+    givers: dict[type[ResponseCode], list[Command]] = {}
+    for command, tables in RESPONSE_CODES.items():
         for table in tables:
             givers.setdefault(table, []).append(command)
     for table, commands in givers.items():
@@ -139,7 +139,7 @@ class UltravisorAnswers(Family):
         return readings
 
     @staticmethod
-    def _by_reason(value: int, wanted: Sequence[tuple[Answer, tuple[Command, ...]]]) -> list[Reading]:
+    def _by_reason(value: int, wanted: Sequence[tuple[ResponseCode, tuple[Command, ...]]]) -> list[Reading]:
         return [reading_of(answer, commands) for answer, commands in wanted if value and answer.rrc == value]
 
     def all(self) -> Iterable[Reading]:

@@ -15,7 +15,7 @@ from zseal.engine.queuewatch import QUEUES, QueueWatch, RecordKind
 from zseal.engine.virtio import FindQueues, Notification, VirtioQueue
 from zseal.formats.virtqueue import Read
 from zseal.guest.audit.policy import IoPolicy
-from zseal.guest.audit.queue import Pages, QueueAudit, UsedPages, Violation
+from zseal.guest.audit.queue import Pages, QueueAudit, TouchedPages, Violation
 from zseal.guest.records import DeviceTraffic
 from zseal.guest.report import Json
 
@@ -160,8 +160,8 @@ class IoAudit:
 
     # --- what the engine looks at itself ---
 
-    def _pages_used(self, position: int) -> UsedPages | None:
-        return UsedPages(self._watch.used(position)) if self._watch is not None and position < QUEUES else None
+    def _pages_used(self, position: int) -> TouchedPages | None:
+        return TouchedPages(self._watch.used(position)) if self._watch is not None and position < QUEUES else None
 
     def _give(self, setups: int) -> None:
         """Let the engine look at all queues, unless there is one that can't be checked."""

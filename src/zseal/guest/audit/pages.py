@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zseal.arch.storage import PAGE_SHIFT
-from zseal.guest.audit.queue import Addresses, Refused, UsedPages
+from zseal.guest.audit.queue import Addresses, Refused, TouchedPages
 from zseal.hypervisor.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
@@ -43,7 +43,7 @@ class SharedPages:
         self._view = self._states.data
         self._handle = handle
 
-    def find_refused(self, address: int, length: int, used: UsedPages) -> Refused | None:
+    def find_refused(self, address: int, length: int, used: TouchedPages) -> Refused | None:
         """See ``Pages.find_refused``."""
         if not length:
             return None
@@ -60,7 +60,7 @@ class SharedPages:
         page = last + 1 - len(rest)
         return Refused(max(address, page << PAGE_SHIFT), _REASONS[PageState(rest[0])])
 
-    def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:
+    def all_shared(self, addresses: Addresses, lengths: Addresses, used: TouchedPages) -> bool:
         """See ``Pages.all_shared``."""
         self._refresh()
         total = self._states.size

@@ -46,14 +46,14 @@ class Refused(NamedTuple):
 class Pages(Protocol):
     """The guest's page states, as the audit asks for them. Storage that may be used is marked in ``used``."""
 
-    def find_refused(self, address: int, length: int, used: UsedPages) -> Refused | None:
+    def find_refused(self, address: int, length: int, used: TouchedPages) -> Refused | None:
         """Return where ``length`` bytes at ``address`` leave the shared pages first; None where they do not."""
 
-    def all_shared(self, addresses: Addresses, lengths: Addresses, used: UsedPages) -> bool:
+    def all_shared(self, addresses: Addresses, lengths: Addresses, used: TouchedPages) -> bool:
         """Whether all these ranges are surely shared. Not so sure where one of them is unusual: ask for each then."""
 
 
-class UsedPages:
+class TouchedPages:
     """The distinct pages that a queue has used.
 
     ``marks`` is where that is noted, where somebody else notes it as well: a byte for each page of the guest.
@@ -124,13 +124,13 @@ class QueueAudit:
         *,
         seen: int = 0,
         used: int = 0,
-        pages_used: UsedPages | None = None,
+        pages_used: TouchedPages | None = None,
     ) -> None:
         self.device = device
         self.number = number
         self.layout = layout
         self.activity = QueueActivity()
-        self.pages_used = UsedPages() if pages_used is None else pages_used
+        self.pages_used = TouchedPages() if pages_used is None else pages_used
         self._read = read
         self._pages = pages
         self.move(layout, seen=seen, used=used)
@@ -198,7 +198,7 @@ class QueueAudit:
             return True
         if not violation.about_pages:
             return True
-        return self._pages.find_refused(violation.address, 1, UsedPages()) is not None
+        return self._pages.find_refused(violation.address, 1, TouchedPages()) is not None
 
     # --- which requests there are ---
 

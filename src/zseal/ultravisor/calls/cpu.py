@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.sie import SIE_BLOCK_SIZE
 from zseal.arch.storage import PAGE_SIZE
 from zseal.formats.uv_codes import CpuState, CreateCpu, Generic, SetState
 from zseal.formats.uvcb import CpuStateUvcb, CreateCpuUvcb, HandleUvcb
@@ -15,7 +16,6 @@ from zseal.ultravisor.events import Level
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.state import DONE, MachineState, Reply, Request
 
-_SIE_BLOCK_SIZE = 512
 _HANDLE_KIND = 0xC1
 
 
@@ -39,11 +39,11 @@ def create(machine: MachineState, call: Request[CreateCpuUvcb]) -> Reply:
     if holds_prefix(frames, machine.host.prefixes):
         raise UvcRefusal(CreateCpu.PREFIX)
     try:
-        machine.storage.view(block.state_origin, _SIE_BLOCK_SIZE).release()
-        host_check(machine.secure, block.state_origin, _SIE_BLOCK_SIZE)
+        machine.storage.view(block.state_origin, SIE_BLOCK_SIZE).release()
+        host_check(machine.secure, block.state_origin, SIE_BLOCK_SIZE)
     except ProgramInterruption:
         raise UvcRefusal(CreateCpu.STATE) from None
-    if np.isin(contiguous(block.state_origin, _SIE_BLOCK_SIZE), frames).any():
+    if np.isin(contiguous(block.state_origin, SIE_BLOCK_SIZE), frames).any():
         raise UvcRefusal(CreateCpu.STATE, detail="it lies in the CPU's storage")
     cpu = SecureCpu(
         handle=machine.new_handle(_HANDLE_KIND),
@@ -102,7 +102,7 @@ def clear_reset(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
 
 
 def set_state(machine: MachineState, call: Request[CpuStateUvcb]) -> Reply:
-    """CPU_SET_STATE: while a reset is pending CPUs can only be stopped; during a dump none can be started."""
+    """CPU_SET_STATE: while a reset is pending CPUs can only be stopped."""
     cpu = _idle(machine, call.uvcb.cpu_handle)
     configuration = cpu.configuration
     try:
@@ -112,8 +112,6 @@ def set_state(machine: MachineState, call: Request[CpuStateUvcb]) -> Reply:
     starts = state in (CpuState.OPERATING, CpuState.OPERATING_LOAD)
     phases = [ConfigurationState.SECURE] if starts else [ConfigurationState.SECURE, ConfigurationState.RESETTING]
     machine.configuration(configuration.handle, *phases)
-    if starts and configuration.dumping:
-        raise UvcRefusal(Generic.INVALID_STATE, detail="a dump is in progress")
     cpu.state = state
     if starts:
         configuration.unshared = False

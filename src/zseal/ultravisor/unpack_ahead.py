@@ -23,7 +23,7 @@ _LIMIT = 64 << 20
 """Bytes of an image that are kept twice meanwhile, stored and decrypted; more could not be done in time anyway."""
 
 
-class Foresight:
+class UnpackAhead:
     """Unpacks an image in a thread of its own, run by run, until its results are taken or it is stopped.
 
     ``read`` returns (at most) so many stored bytes from so far in the image on; ``piece`` is how many bytes a run of
@@ -48,7 +48,7 @@ class Foresight:
         self._piece = piece
         self._results: list[Unpacked] = []
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="zseal-foresight", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="zseal-unpack-ahead", daemon=True)
         self._thread.start()
 
     def take(self, header: bytes) -> Sequence[Unpacked]:

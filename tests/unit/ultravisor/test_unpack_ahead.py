@@ -16,10 +16,10 @@ from zseal.errors import InputError
 from zseal.formats.ipib import IpibComponent
 from zseal.formats.se_header import PlainFlags
 from zseal.model.image import ModelImage, seal_image
-from zseal.ultravisor import foresight as module
+from zseal.ultravisor import unpack_ahead as module
 from zseal.ultravisor.acceptance import accept_header
-from zseal.ultravisor.foresight import Foresight
 from zseal.ultravisor.settings import Settings
+from zseal.ultravisor.unpack_ahead import UnpackAhead
 from zseal.ultravisor.unpacking import Unpacked, Unpacking
 
 PIECE = 2 * MIB
@@ -50,11 +50,11 @@ def reader(image: ModelImage) -> Callable[[int, int], bytes]:
     return read
 
 
-def foresee(
+def unpacked_ahead(
     image: ModelImage, *, keys: MachineKeys = KEYS, read: Callable[[int, int], bytes] | None = None
-) -> Foresight:
-    """Return a foresight that has come to its end."""
-    found = Foresight(image.header, listed(image), read or reader(image), keys=keys, settings=SETTINGS, piece=PIECE)
+) -> UnpackAhead:
+    """Return one that has come to its end."""
+    found = UnpackAhead(image.header, listed(image), read or reader(image), keys=keys, settings=SETTINGS, piece=PIECE)
     found._thread.join(60)
     assert not found._thread.is_alive()
     return found
@@ -79,7 +79,7 @@ def unpack(unpacking: Unpacking, calls: Iterator[tuple[bytes, int, int, int]]) -
 
 
 def test_the_expected_image_is_not_worked_on_again(monkeypatch: pytest.MonkeyPatch, image: ModelImage) -> None:
-    results = foresee(image).take(image.header)
+    results = unpacked_ahead(image).take(image.header)
     assert [len(result.stored) for result in results] == [PIECE, PIECE, MIB, PAGE_SIZE, PIECE]
     wanted = unpack(Unpacking(cipher(image)), runs(image))
     unpacking = Unpacking(cipher(image), results)
@@ -125,7 +125,7 @@ def test_what_comes_otherwise_is_taken_as_it_comes(
     change: Callable[[list[tuple[bytes, int, int, int]]], list[tuple[bytes, int, int, int]]],
 ) -> None:
     calls = change(list(runs(image)))
-    results = foresee(image).take(image.header)
+    results = unpacked_ahead(image).take(image.header)
     assert results
     wanted = unpack(Unpacking(cipher(image)), iter(calls))
     assert unpack(Unpacking(cipher(image), results), iter(calls)) == wanted
@@ -136,7 +136,7 @@ def test_one_flipped_bit_in_storage_is_seen(image: ModelImage) -> None:
     calls = list(runs(image))
     stored = bytearray(calls[-1][0])
     stored[-1] ^= 1
-    unpacking = Unpacking(cipher(image), foresee(image).take(image.header))
+    unpacking = Unpacking(cipher(image), unpacked_ahead(image).take(image.header))
     _, found = unpack(unpacking, iter([*calls[:-1], (bytes(stored), *calls[-1][1:])]))
     wanted = accept_header(image.header, KEYS).digests
     assert found.pld != wanted.pld
@@ -145,8 +145,8 @@ def test_one_flipped_bit_in_storage_is_seen(image: ModelImage) -> None:
 
 def test_results_are_for_one_header_and_given_once(image: ModelImage) -> None:
     other = seal_image(CONTENTS, [KEYS.host.public_key()])
-    assert not foresee(image).take(other.header)
-    found = foresee(image)
+    assert not unpacked_ahead(image).take(other.header)
+    found = unpacked_ahead(image)
     assert found.take(image.header)
     assert not found.take(image.header)
 
@@ -158,24 +158,24 @@ def _raise(address: int, size: int) -> bytes:
 @pytest.mark.parametrize(
     "read", [lambda *_: b"", lambda _, size: bytes(size - 1), _raise], ids=["end", "short", "error"]
 )
-def test_an_image_that_can_t_be_read_is_not_foreseen(image: ModelImage, read: Callable[[int, int], bytes]) -> None:
-    assert not foresee(image, read=read).take(image.header)
+def test_an_unreadable_image_is_not_unpacked_ahead(image: ModelImage, read: Callable[[int, int], bytes]) -> None:
+    assert not unpacked_ahead(image, read=read).take(image.header)
 
 
-def test_an_image_for_another_machine_is_not_foreseen(image: ModelImage) -> None:
-    assert not foresee(image, keys=OTHER_KEYS).take(image.header)
+def test_an_image_for_another_machine_is_not_unpacked_ahead(image: ModelImage) -> None:
+    assert not unpacked_ahead(image, keys=OTHER_KEYS).take(image.header)
 
 
-def test_a_large_image_is_foreseen_in_part(monkeypatch: pytest.MonkeyPatch, image: ModelImage) -> None:
+def test_a_large_image_is_unpacked_ahead_in_part(monkeypatch: pytest.MonkeyPatch, image: ModelImage) -> None:
     monkeypatch.setattr(module, "_LIMIT", 4 * MIB)
-    results = foresee(image).take(image.header)
+    results = unpacked_ahead(image).take(image.header)
     assert len(results) == 2
     assert unpack(Unpacking(cipher(image), results), runs(image)) == unpack(Unpacking(cipher(image)), runs(image))
 
 
 def test_it_is_stopped_between_two_pieces(image: ModelImage) -> None:
     asked: list[int] = []
-    found: list[Foresight] = []
+    found: list[UnpackAhead] = []
 
     def read(address: int, size: int) -> bytes:
         asked.append(address)
@@ -184,12 +184,12 @@ def test_it_is_stopped_between_two_pieces(image: ModelImage) -> None:
         found[0]._stopped.set()
         return reader(image)(address, size)
 
-    found.append(Foresight(image.header, listed(image), read, keys=KEYS, settings=SETTINGS, piece=PIECE))
+    found.append(UnpackAhead(image.header, listed(image), read, keys=KEYS, settings=SETTINGS, piece=PIECE))
     assert len(found[0].take(image.header)) <= 1
     assert len(asked) <= 1
 
 
 def test_nothing_of_the_content_is_in_a_repr(image: ModelImage) -> None:
-    (first, *_) = foresee(image).take(image.header)
+    (first, *_) = unpacked_ahead(image).take(image.header)
     assert isinstance(first, Unpacked)
     assert len(repr(first)) < 1000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
-from zseal.formats.uv_codes import Command, Generic, LargeFrame, PageCall, Share
+from zseal.formats.uv_codes import Command, LargeFrame, PageCall, Share
 from zseal.formats.uvcb import FrameUvcb, GuestPageUvcb, ShareUvcb
 from zseal.ultravisor import sharing
 from zseal.ultravisor.addressspace import LARGE_PAGES
@@ -46,8 +46,6 @@ def frame_of(machine: MachineState, address: int) -> int:
 def import_run(machine: MachineState, handle: int, gaddr: int, length: int) -> None:
     """CONV_TO_SEC_STOR for every page of ``length`` bytes at guest address ``gaddr``."""
     configuration = _running(machine, handle)
-    if configuration.dumping:
-        raise UvcRefusal(Generic.INVALID_STATE, detail="a dump is in progress")
     first = _page(configuration, gaddr)
     if length % PAGE_SIZE or first + (length >> PAGE_SHIFT) > configuration.guest.pages.count:
         raise UvcRefusal(PageCall.OUTSIDE)

@@ -9,10 +9,11 @@ import numpy as np
 
 from zseal.arch.dat import ASCE_PRIVATE_SPACE, ASCE_REAL_SPACE
 from zseal.arch.interruption import ProgramInterruption
+from zseal.arch.sie import SCA_SIZE
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.xts import XtsPages
 from zseal.errors import InputError
-from zseal.formats.uv_codes import Answer, Command, CreateConf, Generic, PageCall, SetParameters
+from zseal.formats.uv_codes import Command, CreateConf, Generic, PageCall, ResponseCode, SetParameters
 from zseal.formats.uvcb import (
     CreateConfUvcb,
     DestroyConfFastUvcb,
@@ -33,7 +34,6 @@ from zseal.ultravisor.state import DONE, HostMemory, MachineState, Reply, Reques
 from zseal.ultravisor.tables import Index
 from zseal.ultravisor.unpacking import Unpacking
 
-_SCA_SIZE = 16384
 _ALLOW_AP, _ALLOW_AP_INTERRUPTIONS = 0x0001, 0x0002
 _HANDLE_KIND = 0xC0
 
@@ -94,11 +94,11 @@ def _offered(machine: MachineState, call: Request[CreateConfUvcb]) -> Index:
         raise UvcRefusal(CreateConf.SCA_ZERO)
     offered = np.concatenate((base, variable))
     try:
-        machine.storage.view(block.guest_sca, _SCA_SIZE).release()
-        host_check(machine.secure, block.guest_sca, _SCA_SIZE)
+        machine.storage.view(block.guest_sca, SCA_SIZE).release()
+        host_check(machine.secure, block.guest_sca, SCA_SIZE)
     except ProgramInterruption:
         raise UvcRefusal(CreateConf.SCA) from None
-    if np.isin(contiguous(block.guest_sca, _SCA_SIZE), offered).any():
+    if np.isin(contiguous(block.guest_sca, SCA_SIZE), offered).any():
         raise UvcRefusal(CreateConf.DONATED, detail="the system-control area is part of it")
     return offered
 
@@ -137,7 +137,7 @@ def create(machine: MachineState, call: Request[CreateConfUvcb]) -> Reply:
     machine.log.add(Level.INFO, "configuration created", configuration=serial, bytes=block.guest_stor_len)
     fields = {"guest_handle": configuration.handle}
     failure = machine.faults.take(Command.CREATE_SEC_CONF, half_done=True)
-    if isinstance(failure, Answer):
+    if isinstance(failure, ResponseCode):
         configuration.state = ConfigurationState.BROKEN
         machine.log.add(Level.WARNING, "creation failed half-way", configuration=serial, rc=failure.rc)
         return Reply(fields, answer=failure, need_destroy=True)
@@ -179,7 +179,7 @@ def set_parameters(machine: MachineState, call: Request[SetParametersUvcb]) -> R
         raise UvcRefusal(SetParameters.ACCESS) from None
     try:
         accepted = accept_header(data, machine.keys, settings=machine.settings)
-        configuration.unpacking = Unpacking(_image_cipher(accepted), machine.foreseen(data))
+        configuration.unpacking = Unpacking(_image_cipher(accepted), machine.unpacked_ahead(data))
     except UvcRefusal:
         configuration.state = ConfigurationState.BROKEN
         raise
