@@ -57,17 +57,18 @@ def _named(device: Element, child: str, *attributes: str) -> str:
     return next((element.get(name) for name in attributes if element is not None and element.get(name)), "?")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VirtioKind:
-    """A kind of virtio device: its element, the lint rule for an uncovered one, and how to tell and name one."""
+    """A kind of virtio device: how to recognise one in the XML and name it; its lint rules are in rules/coverage.py."""
 
     tag: str
-    rule: str
     noun: str
-    is_virtio: Callable[[Element], bool]
-    name: Callable[[Element], str]
+    is_virtio: Callable[[Element], bool] = virtio_or_default
+    name: Callable[[Element], str] = lambda _: ""
     driver_first: bool = False
+    """Whether libvirt writes ``<driver>`` as the first child."""
     iommu_since: tuple[int, ...] = (3, 5, 0)
+    """The libvirt release that has the iommu attribute on this kind."""
 
     def describe(self, device: Element) -> str:
         """A name for messages, such as ``disk vda``."""
@@ -78,32 +79,51 @@ def _filesystem(device: Element) -> bool:
     return device.get("type", "mount") in ("mount", "template", "file", "block", "ram", "bind", "volume")
 
 
+def _input(device: Element) -> bool:
+    return device.get("bus", "virtio") == "virtio" and device.get("type") != "evdev"
+
+
+def _interface_name(device: Element) -> str:
+    if device.find("mac"):
+        return _named(device, "mac", "address")
+    return _named(device, "source", "network", "bridge", "dev")
+
+
+def _index(device: Element) -> str:
+    return device.get("index", "0")
+
+
+DISK = VirtioKind(
+    tag="disk", noun="disk", driver_first=True,
+    is_virtio=lambda d: disk_bus(d) == "virtio", name=lambda d: _named(d, "target", "dev"),
+)  # fmt: skip
+INTERFACE = VirtioKind(
+    tag="interface", noun="interface",
+    is_virtio=lambda d: d.get("type") != "hostdev" and virtio_or_default(d), name=_interface_name,
+)  # fmt: skip
+SCSI_CONTROLLER = VirtioKind(
+    tag="controller", noun="SCSI controller",
+    is_virtio=lambda d: d.get("type") == "scsi" and virtio_or_default(d), name=_index,
+)  # fmt: skip
+SERIAL_CONTROLLER = VirtioKind(
+    tag="controller", noun="virtio-serial controller",
+    is_virtio=lambda d: d.get("type") == "virtio-serial", name=_index,
+)  # fmt: skip
+RNG = VirtioKind(tag="rng", noun="random number generator")
+BALLOON = VirtioKind(tag="memballoon", noun="memory balloon")
+VSOCK = VirtioKind(tag="vsock", noun="vsock", iommu_since=(7, 1, 0))
+FILESYSTEM = VirtioKind(
+    tag="filesystem", noun="filesystem", driver_first=True,
+    is_virtio=_filesystem, name=lambda d: _named(d, "target", "dir"),
+)  # fmt: skip
+INPUT = VirtioKind(tag="input", noun="input device", is_virtio=_input, name=lambda d: d.get("type"))
+VIDEO = VirtioKind(tag="video", noun="video device", driver_first=True)
+CRYPTO = VirtioKind(tag="crypto", noun="crypto device", iommu_since=(9, 0, 1))
+SOUND = VirtioKind(
+    tag="sound", noun="sound device", is_virtio=lambda d: d.get("model") == "virtio", iommu_since=(9, 0, 1)
+)
 KINDS = (
-    VirtioKind("disk", "PV201", "disk", lambda d: disk_bus(d) == "virtio", lambda d: _named(d, "target", "dev"), True),
-    VirtioKind(
-        "interface", "PV202", "interface", lambda d: d.get("type") != "hostdev" and virtio_or_default(d),
-        lambda d: _named(d, "mac", "address") if d.find("mac") else _named(d, "source", "network", "bridge", "dev"),
-    ),
-    VirtioKind(
-        "controller", "PV203", "SCSI controller", lambda d: d.get("type") == "scsi" and virtio_or_default(d),
-        lambda d: d.get("index", "0"),
-    ),
-    VirtioKind(
-        "controller", "PV205", "virtio-serial controller", lambda d: d.get("type") == "virtio-serial",
-        lambda d: d.get("index", "0"),
-    ),
-    VirtioKind("rng", "PV207", "random number generator", virtio_or_default, lambda _: ""),
-    VirtioKind("memballoon", "PV208", "memory balloon", virtio_or_default, lambda _: ""),
-    VirtioKind("vsock", "PV209", "vsock", virtio_or_default, lambda _: "", iommu_since=(7, 1, 0)),
-    VirtioKind("filesystem", "PV210", "filesystem", _filesystem, lambda d: _named(d, "target", "dir"), True),
-    VirtioKind(
-        "input", "PV211", "input device",
-        lambda d: d.get("bus", "virtio") == "virtio" and d.get("type") != "evdev", lambda d: d.get("type"),
-    ),
-    VirtioKind("video", "PV212", "video device", virtio_or_default, lambda _: "", True),
-    VirtioKind("crypto", "PV213", "crypto device", virtio_or_default, lambda _: "", iommu_since=(9, 0, 1)),
-    VirtioKind("sound", "PV214", "sound device", lambda d: d.get("model") == "virtio", lambda _: "",
-               iommu_since=(9, 0, 1)),
+    DISK, INTERFACE, SCSI_CONTROLLER, SERIAL_CONTROLLER, RNG, BALLOON, VSOCK, FILESYSTEM, INPUT, VIDEO, CRYPTO, SOUND,
 )  # fmt: skip
 """Every kind of device that the iommu attribute can cover."""
 
@@ -138,7 +158,7 @@ class VirtioDevice:
 class ImplicitDevice:
     """A virtio device that libvirt adds because of ``cause``; ``fragment`` is it written out and covered."""
 
-    rule: str
+    kind: VirtioKind
     noun: str
     cause: Element
     fragment: str
@@ -212,8 +232,8 @@ def _missing_controllers(devices: Element) -> Iterator[tuple[str, int, Element]]
 def implicit_devices(devices: Element) -> Iterator[ImplicitDevice]:
     """Yield the uncovered virtio devices that libvirt adds to what is written (the balloon, PV301, left out)."""
     for kind, index, cause in _missing_controllers(devices):
-        rule, noun = ("PV204", "SCSI") if kind == "scsi" else ("PV206", "virtio-serial")
-        yield ImplicitDevice(rule, f"{noun} controller {index}", cause, controller_fragment(kind, index))
+        virtio_kind = SCSI_CONTROLLER if kind == "scsi" else SERIAL_CONTROLLER
+        yield ImplicitDevice(virtio_kind, f"{virtio_kind.noun} {index}", cause, controller_fragment(kind, index))
     graphics = next(devices.all("graphics"), None)
     if graphics is not None and devices.find("video") is None:
-        yield ImplicitDevice("PV217", "video device", graphics, VIDEO_FRAGMENT)
+        yield ImplicitDevice(VIDEO, VIDEO.noun, graphics, VIDEO_FRAGMENT)

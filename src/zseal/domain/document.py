@@ -53,7 +53,6 @@ class AttributeSpan:
 
     start: int
     end: int
-    name_start: int
     value_start: int
     quote: str
 
@@ -141,9 +140,7 @@ class Element:
         spans = {}
         offset = self.start + 1 + len(self.name.encode())
         while match := _ATTRIBUTE.match(self.data, offset):
-            spans[match[1].decode()] = AttributeSpan(
-                match.start(), match.end(), match.start(1), match.start(2) + 1, chr(match[2][0])
-            )
+            spans[match[1].decode()] = AttributeSpan(match.start(), match.end(), match.start(2) + 1, chr(match[2][0]))
             offset = match.end()
         return spans
 

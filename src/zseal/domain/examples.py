@@ -40,10 +40,9 @@ def base_domain(style: Style) -> str:
     return _BASE.format(iommu=" iommu='on'" if style is Style.IOMMU else "", security=security)
 
 
-def style_of(rule: Rule) -> Style:
-    """The style in which the rule's example is a mistake."""
-    iommu = (rule.id.startswith("PV2") and rule.id < "PV222") or rule.id in ("PV109", "PV112", "PV307", "PV605")
-    return Style.IOMMU if iommu else Style.LAUNCH_SECURITY
+def _style(rule: Rule) -> Style:
+    """The style to show the rule's example in."""
+    return rule.style or (Style.IOMMU if "iommu=" in rule.example else Style.LAUNCH_SECURITY)
 
 
 def example_domain(rule: Rule) -> str:
@@ -53,7 +52,7 @@ def example_domain(rule: Rule) -> str:
     tag = match[1] if match else ""
     if tag in ("domain", "network"):
         return fragment + "\n"
-    document = Document("example", base_domain(style_of(rule)).encode())
+    document = Document("example", base_domain(_style(rule)).encode())
     if tag == "disk" and "</driver>" not in fragment and "<driver" in fragment and "/>" not in fragment.split("\n")[1]:
         # not well-formed: can only be put in as text
         lines = "".join(f"    {line}\n" for line in fragment.split("\n"))
@@ -64,8 +63,8 @@ def example_domain(rule: Rule) -> str:
     if parent is None:
         return fragment
     replaced = old is not None and (tag in _REPLACED or tag == "memballoon")
-    if tag == "disk" and rule.id in ("PV506", "PV508", "PV615") and old is not None:
-        replaced = True
+    if tag == "disk" and old is not None and ("dev='vda'" in fragment or "order='1'" in fragment):
+        replaced = True  # there is one disk of a name, and one that boots first
     if replaced and old is not None:
         change = replace_element(document, old, fragment)
     else:

@@ -66,13 +66,14 @@ def explain_rule(rule: Rule) -> str:
                 ("Otherwise:", rule.effect),
                 ("Fix:", remedy(rule)),
                 ("Caught by:", f"{caught_by(rule)}, else" if rule.caught_by else "nobody else"),
-                ("Needs:", rule.needs),
+                ("Needs:", rule.needs_text),
             )
             if text
         ),
     ]
     if rule.example:
         parts += ["Example:", textwrap.indent(rule.example, "    ")]
+    parts.append(f"Defined in {rule.source}")
     return "\n".join(parts) + "\n"
 
 
@@ -89,8 +90,9 @@ def rules_json(rules: Iterable[Rule]) -> str:
             "fix_safety": rule.safety.value,
             "caught_by_schema": CaughtBy.SCHEMA in rule.caught_by,
             "caught_by_libvirt": CaughtBy.LIBVIRT in rule.caught_by,
-            "needs": rule.needs or None,
+            "needs": rule.needs_text or None,
             "example": rule.example or None,
+            "source": rule.source,
         }
         for rule in rules
     ]
@@ -132,7 +134,7 @@ def rule_page(rule: Rule) -> str:
         _markdown(remedy(rule)),
     ]
     if rule.needs:
-        lines += ["", f"This rule is checked only if it is given {_markdown(rule.needs)}."]
+        lines += ["", f"This rule is checked only if it is given {_markdown(rule.needs_text)}."]
     if rule.example:
         lines += ["", "## Example", "", "```xml", rule.example, "```"]
     diff = _repair_diff(rule)
@@ -145,6 +147,7 @@ def rule_page(rule: Rule) -> str:
             diff.rstrip("\n"),
             "```",
         ]
+    lines += ["", f"Defined in [{rule.source}](../../../{rule.source})."]
     return "\n".join(lines) + "\n"
 
 

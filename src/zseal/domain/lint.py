@@ -18,7 +18,7 @@ from zseal.domain.guest import GuestInputs
 from zseal.domain.model import Domain, Style
 from zseal.domain.repair import Repaired, repair
 from zseal.domain.rules import RULES
-from zseal.domain.rules.interface import CaughtBy, Context, Rule, Severity
+from zseal.domain.rules.interface import CaughtBy, Context, Input, Rule, Severity
 from zseal.domain.schema import installed_schema
 from zseal.domain.versions import Target
 from zseal.errors import UsageError
@@ -142,7 +142,7 @@ def lint_document(document: Document, settings: Settings = Settings()) -> Report
         return Report(document.name, None, wrong_root, ("PV001", "PV002"), tuple(i for i in RULES if i > "PV002"))
     schema = installed_schema() if settings.schema else None
     ignored = ignored_rules(document)
-    wanted, skipped = _chosen(settings, target, schema is not None)
+    wanted, skipped = _chosen(settings, _given(settings, target, schema=schema is not None))
     findings: list[Finding] = []
     for rule in wanted:
         if rule.id not in ignored:
@@ -155,12 +155,11 @@ def lint_document(document: Document, settings: Settings = Settings()) -> Report
 
 
 @functools.lru_cache(maxsize=16)
-def _chosen(settings: Settings, target: Target, schema: bool) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
-    """The rules to check, and the ids of those that are not wanted or that nothing was given for."""
+def _chosen(settings: Settings, given: frozenset[Input]) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+    """The rules to check, and the ids of those that are not wanted or that lack what they need."""
     wanted, skipped = [], []
     for rule in RULES.values():
-        there = schema if rule.id == "PV003" else _possible(rule.id, settings, target)
-        if there and settings.wants(rule.id):
+        if rule.needs <= given and settings.wants(rule.id):
             wanted.append(rule)
         else:
             skipped.append(rule.id)
@@ -173,20 +172,25 @@ def ignored_rules(document: Document) -> frozenset[str]:
     return frozenset(rule_id for text in found for rule_id in re.split(r"[\s,]+", text) if rule_id in RULES)
 
 
-def _possible(rule_id: str, settings: Settings, target: Target) -> bool:
-    """Whether what the rule needs besides the XML was given."""
-    if rule_id.startswith("PV8") or rule_id == "PV309":
-        return settings.host is not None or (rule_id in ("PV803", "PV804") and target != Target())
-    if rule_id.startswith("PV9"):
-        guest = settings.guest
-        if guest is None:
-            return False
-        needed = {"PV911": guest.image, "PV912": guest.image and guest.host_keys, "PV913": guest.kernel}
-        return bool(needed.get(rule_id, guest.parameters))
-    return True
+def _given(settings: Settings, target: Target, *, schema: bool) -> frozenset[Input]:
+    """What was given to check the domain with."""
+    guest = settings.guest or GuestInputs()
+    given = {
+        Input.SCHEMA: schema,
+        Input.HOST: settings.host is not None,
+        Input.VERSIONS: settings.host is not None or target != Target(),
+        Input.NAMED_KERNEL: settings.local_files or guest.image is not None,
+        Input.IMAGE: guest.image is not None,
+        Input.HOST_KEYS: bool(guest.host_keys),
+        Input.KERNEL: guest.kernel is not None,
+        Input.PARAMETERS: guest.parameters is not None,
+    }
+    return frozenset(item for item, there in given.items() if there)
 
 
 def _run(rule: Rule, ctx: Context) -> Iterator[Finding]:
+    if rule.style not in (None, ctx.domain.style):
+        return
     for hit in rule.check(ctx):
         severity = hit.severity or rule.severity
         if hit.place is not None:

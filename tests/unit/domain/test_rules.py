@@ -10,13 +10,16 @@ import pytest
 from zseal.domain.document import Document
 from zseal.domain.examples import base_domain, example_domain
 from zseal.domain.explain import explain_rule, list_rules
+from zseal.domain.facts import HostFacts
 from zseal.domain.fix import fix_bytes
+from zseal.domain.guest import GuestInputs, HostKey, ImageFacts, ParameterFile
 from zseal.domain.lint import Report, Settings, check_rule_ids, lint_bytes
 from zseal.domain.model import Style
 from zseal.domain.rulepages import pages
 from zseal.domain.rules import RULES
 from zseal.domain.rules.interface import Rule, Safety, Severity
 from zseal.domain.schema import installed_schema
+from zseal.domain.versions import Target
 from zseal.errors import UsageError
 
 from .samples import read
@@ -144,6 +147,42 @@ def test_the_rule_pages_are_current() -> None:
     assert {path.name for path in DOCS.iterdir()} == set(wanted)
     for name, text in wanted.items():
         assert (DOCS / name).read_text(encoding="utf-8") == text, name
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
+def test_a_rule_names_the_file_that_defines_it(rule: Rule) -> None:
+    source = Path(__file__).parents[3] / rule.source
+    assert f'"{rule.id}"' in source.read_text(encoding="utf-8")
+    assert explain_rule(rule).endswith(f"\nDefined in {rule.source}\n")
+
+
+def test_the_id_of_a_rule_about_a_kind_of_device_stands_in_one_file() -> None:
+    package = Path(__file__).parents[3] / "src" / "zseal" / "domain"
+    places = [path.name for path in package.rglob("*.py") if "PV202" in path.read_text(encoding="utf-8")]
+    assert places == ["coverage.py"]
+
+
+def test_a_rule_is_checked_only_when_all_it_needs_is_given() -> None:
+    image = ImageFacts("se.img", sealed=True, key_hashes=frozenset(), end=1 << 20)
+    keys = (HostKey("host-key.crt", b"\0" * 32),)
+    parameters = ParameterFile("parmfile", "root=/dev/vda1")
+    given: dict[str, tuple[dict[str, object], set[str]]] = {
+        "nothing": ({}, set()),
+        "a target": ({"target": Target(libvirt=(9, 0, 0))}, {"PV803", "PV804"}),
+        "an image": ({"guest": GuestInputs(image=image)}, {"PV507", "PV911"}),
+        "host keys": ({"guest": GuestInputs(host_keys=keys)}, set()),
+        "both": ({"guest": GuestInputs(image=image, host_keys=keys)}, {"PV507", "PV911", "PV912"}),
+        "parameters": (
+            {"guest": GuestInputs(parameters=parameters)},
+            {*(f"PV9{n:02}" for n in range(1, 11)), "PV914", "PV915"},
+        ),
+        "a host": ({"host": HostFacts()}, {"PV309", *(f"PV80{n}" for n in range(1, 10))}),
+    }
+    needing = {rule.id for rule in RULES.values() if rule.needs and rule.id != "PV003"}
+    for name, (settings, checked) in given.items():
+        report = _lint(base_domain(Style.LAUNCH_SECURITY), **settings)
+        assert needing & set(report.checked) == checked, name
+        assert needing & set(report.skipped) == needing - checked, name
 
 
 def test_rules_are_explained() -> None:

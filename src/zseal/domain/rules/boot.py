@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from zseal.domain.document import Element
 from zseal.domain.edits import Change, remove_attributes, remove_element, remove_elements
-from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Input, Safety, Severity, Table
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 BOOT_TAGS = ("disk", "interface", "hostdev", "redirdev")
 _OS_DEVICES = {"hd": "disk", "cdrom": "cdrom", "network": "interface", "fd": "floppy"}
@@ -156,7 +156,7 @@ def _loadparm(ctx: Context) -> Iterator[Hit]:
     "protection.",
     effect="The guest boots and works, unprotected: /sys/firmware/uv/prot_virt_guest is 0.",
     remedy="Build the image with zseal image create and name it here.",
-    needs="the kernel file that the domain names, or --image", caught_by=CaughtBy.NOBODY,
+    needs=[Input.NAMED_KERNEL], caught_by=CaughtBy.NOBODY,
 )  # fmt: skip
 def _plain_kernel(ctx: Context) -> Iterator[Hit]:
     from zseal.domain.guest import local_image_state

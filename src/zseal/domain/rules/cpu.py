@@ -8,7 +8,7 @@ from zseal.domain.document import Element
 from zseal.domain.edits import Change, replace_element, set_attributes, set_text
 from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 HOST_MODEL = "<cpu mode='host-model'/>"
 UNPACK = "<feature policy='require' name='unpack'/>"

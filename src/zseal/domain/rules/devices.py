@@ -10,9 +10,7 @@ from zseal.domain.edits import Change, remove_element, remove_elements, set_attr
 from zseal.domain.model import Style
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 
-TABLE = Table()
-
-MDEV_MODELS = {"vfio-pci": "PV601", "vfio-ccw": "PV602", "vfio-ap": "PV603"}
+TABLE = Table(__name__)
 
 
 def _hostdevs(ctx: Context, kind: str, model: str = "") -> Iterator[Element]:
@@ -85,14 +83,13 @@ def _nic(ctx: Context) -> Iterator[Hit]:
     why="libvirt has no iommu attribute for a scsi_host device.",
     effect="The guest refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'.",
     remedy="zseal domain convert --style launch-security.",
-    safety=Safety.ASK, command="",
+    style=Style.IOMMU, safety=Safety.ASK, command="",
     example="<hostdev mode='subsystem' type='scsi_host'>\n  <source protocol='vhost' wwpn='naa.5001405a1b2c3d4e'/>\n"
     "</hostdev>",
 )  # fmt: skip
 def _vhost_scsi(ctx: Context) -> Iterator[Hit]:
-    if ctx.domain.style is Style.IOMMU:
-        for device in _hostdevs(ctx, "scsi_host"):
-            yield Hit(device, "vhost-scsi can't be covered by iommu='on'; use launchSecurity")
+    for device in _hostdevs(ctx, "scsi_host"):
+        yield Hit(device, "vhost-scsi can't be covered by iommu='on'; use launchSecurity")
 
 
 @TABLE.rule(

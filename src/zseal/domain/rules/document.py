@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from zseal.domain.edits import insert_child, set_attributes
-from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table, nothing
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Input, Safety, Severity, Table, nothing
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 MACHINE = "s390-ccw-virtio"
 OLDEST_MACHINE = (5, 2)
@@ -43,7 +43,7 @@ TABLE.rule(
     effect="The domain may be defined, without what the misplaced or misspelt part asked for.",
     remedy="Compare the element with libvirt's documentation of the domain format.",
     caught_by=CaughtBy.SCHEMA, example="<domain type='kvm'>\n  <nmae>guest</nmae>\n</domain>",
-    needs="libvirt's RNG schema (package libvirt0 or libvirt-common)",
+    needs=[Input.SCHEMA],
 )(nothing)  # fmt: skip
 
 

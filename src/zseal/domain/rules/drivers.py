@@ -12,7 +12,7 @@ from zseal.domain.rules.coverage import cover
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 from zseal.domain.rules.protection import drop_iommu
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 PCI_OPTIONS = ("ats", "page_per_vq")
 PCI_MODELS = ("virtio-transitional", "virtio-non-transitional")

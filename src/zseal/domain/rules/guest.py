@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zseal.domain.rules.interface import Context, Hit, Severity, Table
+from zseal.domain.devices import DISK, INTERFACE, SCSI_CONTROLLER
+from zseal.domain.rules.interface import Context, Hit, Input, Severity, Table
 from zseal.domain.rules.memory import GIB, MIB, show_size
-from zseal.domain.rules.parameters import PARMFILE, parameter_file, parameter_hit, swiotlbs
+from zseal.domain.rules.parameters import parameter_file, parameter_hit, swiotlbs
 from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 # Most that a queue can have in flight at once: 128 mappings of the largest segment for a disk; for a network queue
 # pair 256 sent packets of 64 KiB and 256 received buffers of 4 KiB; a page or a few for all others.
@@ -24,7 +25,7 @@ KERNEL_RESERVE = 128 * MIB
     why="The image is loaded at address 0 and lies in memory beside the unpacked kernel and the pool.",
     effect="QEMU refuses to load it, or the kernel stops early for want of memory.",
     remedy="Give the guest more memory.",
-    needs="the image (--image)",
+    needs=[Input.IMAGE],
 )  # fmt: skip
 def _fits(ctx: Context) -> Iterator[Hit]:
     image = ctx.guest.image if ctx.guest is not None else None
@@ -45,7 +46,7 @@ def _fits(ctx: Context) -> Iterator[Hit]:
     why="An image has a key slot for each machine it was built for, named by the hash of the machine's host key.",
     effect="'KVM_PV_SET_SEC_PARMS failed: header rc 108 rrc 5' in QEMU's log, 'Protected boot has failed: 0xa02'.",
     remedy="Build the image with the machine's host-key document (zseal image create --host-key-document).",
-    needs="the image and a host-key document (--image, --host-key-document)",
+    needs=[Input.IMAGE, Input.HOST_KEYS],
 )  # fmt: skip
 def _machine(ctx: Context) -> Iterator[Hit]:
     image = ctx.guest.image if ctx.guest is not None else None
@@ -63,7 +64,7 @@ def _machine(ctx: Context) -> Iterator[Hit]:
     "CONFIG_PROTECTED_VIRTUALIZATION_GUEST; since 6.10 it is always there.",
     effect="The kernel boots protected, never shares a page, and sees no devices.",
     remedy="Use a kernel with the support; most distributions have it.",
-    needs="the kernel (--kernel)",
+    needs=[Input.KERNEL],
 )  # fmt: skip
 def _kernel(ctx: Context) -> Iterator[Hit]:
     kernel = ctx.guest.kernel if ctx.guest is not None else None
@@ -84,13 +85,13 @@ def _queues(ctx: Context) -> tuple[int, int, int]:
     for device in ctx.domain.virtio:
         number = device.driver.get("queues") if device.driver is not None else ""
         queues = min(max(int(number), 1), 1024) if number.isdecimal() and len(number) < 6 else 1
-        if device.kind.rule in ("PV201", "PV203"):
+        if device.kind in (DISK, SCSI_CONTROLLER):
             disks += queues
-        elif device.kind.rule == "PV202":
+        elif device.kind is INTERFACE:
             networks += queues
         else:
             others += 1
-    return disks + sum(device.rule == "PV204" for device in ctx.domain.implicit), networks, others
+    return disks + sum(device.kind is SCSI_CONTROLLER for device in ctx.domain.implicit), networks, others
 
 
 @TABLE.rule(
@@ -100,7 +101,7 @@ def _queues(ctx: Context) -> tuple[int, int, int]:
     "1 MiB for each other device.",
     effect="Under full load: 'swiotlb buffer is full' in the guest's log, slow or failing I/O.",
     remedy="Enlarge the pool, or use fewer queues.",
-    needs=PARMFILE,
+    needs=[Input.PARAMETERS],
 )  # fmt: skip
 def _sizing(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -126,7 +127,7 @@ _CONSOLE_TARGETS = {"ttyS0": "sclplm", "sclp_line0": "sclplm", "ttyS1": "sclp", 
     why="console=ttysclp0 (ttyS1) is the SCLP console, ttyS0 (sclp_line0) the line-mode one, hvc0 a virtio console.",
     effect="No messages of the guest on virsh console.",
     remedy="Add <console type='pty'><target type='sclp'/></console>, or change console=.",
-    needs=PARMFILE,
+    needs=[Input.PARAMETERS],
 )  # fmt: skip
 def _console_device(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)

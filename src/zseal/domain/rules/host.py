@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from zseal.domain.facts import HostFacts
 from zseal.domain.model import Style
-from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.domain.rules.interface import Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.versions import (
     ASYNC_TEARDOWN,
     IOMMU_ATTRIBUTE,
@@ -16,9 +16,8 @@ from zseal.domain.versions import (
 )
 from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings
 
-TABLE = Table()
+TABLE = Table(__name__)
 
-_FACTS = "host facts (--host, --host-root or --capabilities)"
 _HOST_CHECK = "Run zseal host check on the host; it names the step that is missing."
 
 
@@ -31,7 +30,7 @@ def _uses_launch_security(ctx: Context) -> bool:
     why="libvirt lets a domain with launchSecurity start only if QEMU has the object and the host kernel runs with the "
     "ultravisor.",
     effect="'S390 PV launch security is not supported by this host or kernel' (or: with this QEMU binary).",
-    remedy=_HOST_CHECK, needs=_FACTS,
+    remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _not_offered(ctx: Context) -> Iterator[Hit]:
     capabilities = ctx.host.capabilities if ctx.host is not None else None
@@ -47,7 +46,7 @@ def _not_offered(ctx: Context) -> Iterator[Hit]:
     "PV802", Severity.ERROR, "the host's CPU model has no unpack",
     why="QEMU adds the unpack facility to the host model only where KVM can run protected guests.",
     effect="QEMU ends with 'CPU model does not support Protected Virtualization', or the image's bootloader stops.",
-    remedy=_HOST_CHECK, needs=_FACTS,
+    remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _no_unpack(ctx: Context) -> Iterator[Hit]:
     capabilities = ctx.host.capabilities if ctx.host is not None else None
@@ -62,7 +61,7 @@ def _no_unpack(ctx: Context) -> Iterator[Hit]:
     f"{show(IOMMU_ATTRIBUTE)}, on vsock with 7.1.0, async-teardown with {show(ASYNC_TEARDOWN)}.",
     effect="libvirt refuses the domain, or drops the element and starts the guest without it.",
     remedy="Upgrade libvirt, or zseal domain convert --style iommu.",
-    safety=Safety.ASK, command="", needs="a target (--target libvirt-VERSION) or host facts",
+    safety=Safety.ASK, command="", needs=[Input.VERSIONS],
 )  # fmt: skip
 def _libvirt(ctx: Context) -> Iterator[Hit]:
     version = ctx.target.libvirt
@@ -88,7 +87,7 @@ def _libvirt(ctx: Context) -> Iterator[Hit]:
     why=f"The object s390-pv-guest came with QEMU {show(LAUNCH_SECURITY_QEMU)}.",
     effect="libvirt refuses the domain: not supported with this QEMU binary.",
     remedy="Upgrade QEMU, or zseal domain convert --style iommu.",
-    safety=Safety.ASK, command="", needs="a target (--target qemu-VERSION) or host facts",
+    safety=Safety.ASK, command="", needs=[Input.VERSIONS],
 )  # fmt: skip
 def _qemu(ctx: Context) -> Iterator[Hit]:
     if _uses_launch_security(ctx) and ctx.target.qemu is not None and ctx.target.qemu < LAUNCH_SECURITY_QEMU:
@@ -104,7 +103,7 @@ def _qemu(ctx: Context) -> Iterator[Hit]:
     effect="Domains are refused though the host is ready, or accepted though it is not.",
     remedy="If prot_virt_host is 1: zseal host refresh-libvirt-cache. If it is 0: look for 'prot_virt' in the kernel "
     "log.",
-    needs=_FACTS,
+    needs=[Input.HOST],
 )  # fmt: skip
 def _disagree(ctx: Context) -> Iterator[Hit]:
     host = ctx.host
@@ -123,7 +122,7 @@ def _disagree(ctx: Context) -> Iterator[Hit]:
     "PV806", Severity.ERROR, "the host can't run protected guests",
     why="A host needs facility 158, a kernel with ultravisor support, prot_virt=1, and an ultravisor that started.",
     effect="The guest does not start, or its bootloader stops: 'Secure unpack facility is not available'.",
-    remedy=_HOST_CHECK, needs=_FACTS,
+    remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _not_ready(ctx: Context) -> Iterator[Hit]:
     host = ctx.host
@@ -154,7 +153,7 @@ def _missing(host: HostFacts) -> str:
     why="The kernel, libvirt and Kata Containers each parse the parameter in their own way; only the kernel's counts.",
     effect="One of them believes that the host is ready when it is not, or the other way round.",
     remedy="Write prot_virt=1 on the host kernel's command line, and run zipl.",
-    needs=_FACTS,
+    needs=[Input.HOST],
 )  # fmt: skip
 def _spelling(ctx: Context) -> Iterator[Hit]:
     line = ctx.host.command_line if ctx.host is not None else None
@@ -170,7 +169,7 @@ def _spelling(ctx: Context) -> Iterator[Hit]:
     "PV808", Severity.ERROR, "more processors than the ultravisor allows",
     why="The ultravisor supports the number of processors in /sys/firmware/uv/query/max_cpus.",
     effect="The switch to protected mode fails.",
-    remedy="Give the guest fewer processors.", needs=_FACTS,
+    remedy="Give the guest fewer processors.", needs=[Input.HOST],
 )  # fmt: skip
 def _processors(ctx: Context) -> Iterator[Hit]:
     limit = ctx.host.max_cpus if ctx.host is not None else None
@@ -183,7 +182,7 @@ def _processors(ctx: Context) -> Iterator[Hit]:
     "PV809", Severity.WARNING, "the host was looked at from a container",
     why="Unprivileged containers see an empty /sys/firmware, so every check of the ultravisor says no there.",
     effect="libvirt in the container refuses launchSecurity: 'not supported by this host or kernel'.",
-    remedy="Run the check on the host; in such a container use the iommu style.", needs=_FACTS,
+    remedy="Run the check on the host; in such a container use the iommu style.", needs=[Input.HOST],
 )  # fmt: skip
 def _container(ctx: Context) -> Iterator[Hit]:
     if ctx.host is not None and ctx.host.firmware_masked:

@@ -1,8 +1,8 @@
 """The contract of a lint rule: a row of facts for people and one function that finds what breaks it.
 
-A topic module makes its table with :func:`table`, and each row with the decorator that gives back. A check function
-gets the :class:`Context` and yields a :class:`Hit` for every offending element. A hit may carry the change that repairs
-it; the rule's ``safety`` says whether that change may be applied unasked.
+A topic module makes a :class:`Table` and declares each row with :meth:`Table.rule`, as the decorator of its check. A
+check gets the :class:`Context` and yields a :class:`Hit` for every offending element. A hit may carry the change that
+repairs it; the rule's ``safety`` says whether that change may be applied unasked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zseal.domain.document import Document, Element, Position
 from zseal.domain.edits import Change, insert_child
-from zseal.domain.model import Domain
+from zseal.domain.model import Domain, Style
 from zseal.domain.versions import Target
 
 if TYPE_CHECKING:
@@ -41,6 +41,19 @@ class Safety(enum.Enum):
     SAFE = "safe"  # the guest does what its author meant
     ASK = "ask"  # mechanical, but changes what the guest does or has
     NONE = "none"  # only a person can decide
+
+
+class Input(enum.Enum):
+    """What a rule needs besides the XML; the value is how a user gives it."""
+
+    SCHEMA = "libvirt's RNG schema (package libvirt0 or libvirt-common)"
+    HOST = "host facts (--host, --host-root or --capabilities)"
+    VERSIONS = "a target (--target NAME-VERSION) or host facts"
+    NAMED_KERNEL = "the kernel file that the domain names, or --image"
+    IMAGE = "the image (--image)"
+    HOST_KEYS = "a host-key document (--host-key-document)"
+    KERNEL = "the kernel (--kernel)"
+    PARAMETERS = "the image's kernel parameters (--parmfile)"
 
 
 FIX = "zseal domain fix"
@@ -90,12 +103,13 @@ class Hit:
 Check = Callable[[Context], Iterable[Hit]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """A lint rule.
 
-    ``example`` is the shortest XML that breaks it, ``needs`` what must be given for it to be checked, ``command`` what
-    repairs it (empty where the remedy names another).
+    ``example`` is the shortest XML that breaks it, ``needs`` all that must be given for it to be checked, ``style`` the
+    only style it is about (None for any), ``command`` what repairs it (empty where the remedy names another), and
+    ``module`` the name of the module that defines it.
     """
 
     id: str
@@ -107,9 +121,21 @@ class Rule:
     safety: Safety
     caught_by: CaughtBy
     example: str
-    needs: str
+    needs: frozenset[Input]
+    style: Style | None
     command: str
     check: Check
+    module: str
+
+    @property
+    def needs_text(self) -> str:
+        """What must be given, in words; empty if the XML is enough."""
+        return " and ".join(item.value for item in Input if item in self.needs)
+
+    @property
+    def source(self) -> str:
+        """The source file that defines the rule, relative to the repository."""
+        return f"src/{self.module.replace('.', '/')}.py"
 
 
 def nothing(_: Context) -> Iterable[Hit]:
@@ -118,9 +144,10 @@ def nothing(_: Context) -> Iterable[Hit]:
 
 
 class Table:
-    """The rules of one topic, in the order they were declared."""
+    """The rules of the topic ``module``, in the order they were declared."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
+        self.module = module
         self.rules: list[Rule] = []
 
     def rule(
@@ -135,13 +162,18 @@ class Table:
         safety: Safety = Safety.NONE,
         caught_by: CaughtBy = CaughtBy.NOBODY,
         example: str = "",
-        needs: str = "",
+        needs: Iterable[Input] = (),
+        style: Style | None = None,
         command: str = FIX,
     ) -> Callable[[Check], Check]:
         """Declare a rule whose check is the decorated function."""
 
         def declare(check: Check) -> Check:
-            row = Rule(rule_id, severity, title, why, effect, remedy, safety, caught_by, example, needs, command, check)
+            row = Rule(
+                id=rule_id, severity=severity, title=title, why=why, effect=effect, remedy=remedy, safety=safety,
+                caught_by=caught_by, example=example, needs=frozenset(needs), style=style, command=command, check=check,
+                module=self.module,
+            )  # fmt: skip
             self.rules.append(row)
             return check
 

@@ -8,7 +8,7 @@ from zseal.domain.document import QEMU_NAMESPACE, Element
 from zseal.domain.edits import Change, set_attributes, set_text
 from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 _NO_DUMP = (
     "The host sees the guest's memory encrypted. A dump that can be decrypted needs z16 or newer, an image built with "

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from zseal.domain.document import Element
 from zseal.domain.edits import remove_element, remove_elements, replace_element, set_attributes
 from zseal.domain.model import Style, size_in_bytes
-from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.domain.rules.interface import Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.versions import ASYNC_TEARDOWN
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 NO_BALLOON = "<memballoon model='none'/>"
 GIB = 1 << 30
@@ -148,11 +148,11 @@ def _little(ctx: Context) -> Iterator[Hit]:
     "merging off by itself, the iommu style does not.",
     effect="The host's KSM spends time on memory that it can never merge.",
     remedy="Add <memoryBacking><nosharepages/></memoryBacking>.",
-    safety=Safety.SAFE, example="<memoryBacking/>",
+    style=Style.IOMMU, safety=Safety.SAFE, example="<memoryBacking/>",
 )  # fmt: skip
 def _sharing(ctx: Context) -> Iterator[Hit]:
     backing = ctx.root.find("memoryBacking")
-    if ctx.domain.style is Style.IOMMU and (backing is None or backing.find("nosharepages") is None):
+    if backing is None or backing.find("nosharepages") is None:
         if backing is not None:
             change = ctx.insert(backing, "<nosharepages/>")
         else:
@@ -188,7 +188,7 @@ def _teardown(ctx: Context) -> Iterator[Hit]:
     why="The ultravisor supports guest addresses up to the limit in /sys/firmware/uv/query/max_address.",
     effect="The switch to protected mode fails.",
     remedy="Give the guest less memory.",
-    needs="host facts",
+    needs=[Input.HOST],
 )  # fmt: skip
 def _limit(ctx: Context) -> Iterator[Hit]:
     limit = ctx.host.max_address if ctx.host is not None else None

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from zseal.domain.edits import Change
 from zseal.domain.guest import ParameterFile
 from zseal.domain.parameters import Parameter, Swiotlb, parse_swiotlb
-from zseal.domain.rules.interface import FIX_PARAMETERS, Context, Hit, Safety, Severity, Table
+from zseal.domain.rules.interface import FIX_PARAMETERS, Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.rules.memory import show_size
 from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE
 
-TABLE = Table()
+TABLE = Table(__name__)
 
-PARMFILE = "the image's kernel parameters (--parmfile)"
 _SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -53,7 +52,7 @@ def _resized(file: ParameterFile, swiotlb: Swiotlb, slots: int | None) -> Change
     why="Without it the pool of bounce buffers, through which all I/O goes, has 64 MiB.",
     effect="With several disks or queues: 'swiotlb buffer is full' in the guest's log, slow or failing I/O.",
     remedy=f"Add swiotlb={RECOMMENDED_SLOTS} (512 MiB) to the parameters in the image.",
-    safety=Safety.ASK, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _absent(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -68,7 +67,7 @@ def _absent(ctx: Context) -> Iterator[Hit]:
     why="It turns the bounce buffers off, and a protected guest has no other way to do I/O.",
     effect="No disk, no network.",
     remedy="Remove noforce.",
-    safety=Safety.SAFE, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _noforce(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -83,7 +82,7 @@ def _noforce(ctx: Context) -> Iterator[Hit]:
     why="The kernel reads a number of slots of 2 KiB. It knows no units: in swiotlb=512M it sees 512 slots, 1 MiB.",
     effect="A pool hundreds of times too small: I/O errors as soon as there is load.",
     remedy="Write the number of slots: MiB × 512.",
-    safety=Safety.SAFE, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _junk(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -108,7 +107,7 @@ def _junk(ctx: Context) -> Iterator[Hit]:
     why="Even the default of 64 MiB is little for a guest with load.",
     effect="'swiotlb buffer is full' in the guest's log, slow or failing I/O.",
     remedy=f"Use swiotlb={RECOMMENDED_SLOTS}, or at least {DEFAULT_SLOTS}.",
-    safety=Safety.ASK, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _small(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -126,7 +125,7 @@ def _small(ctx: Context) -> Iterator[Hit]:
     why="The pool must lie below 2 GiB in one piece, and it is taken from the guest's memory.",
     effect="The kernel shrinks it ('SWIOTLB bounce buffer size adjusted'), or the guest has too little left.",
     remedy=f"Use at most {LARGEST_SLOTS} slots (1 GiB), and at most half of the guest's memory.",
-    safety=Safety.ASK, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _large(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -149,7 +148,7 @@ def _large(ctx: Context) -> Iterator[Hit]:
     why="The kernel rounds to a multiple of 128, and from Linux 6.0 on to a power of two.",
     effect="The pool takes more memory than was asked for.",
     remedy="Write the number that it is rounded to.",
-    safety=Safety.SAFE, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _rounded(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -167,7 +166,7 @@ def _rounded(ctx: Context) -> Iterator[Hit]:
     why="A protected guest bounces all I/O by itself.",
     effect="None.",
     remedy="Leave force out.",
-    safety=Safety.SAFE, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _force(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -182,7 +181,7 @@ def _force(ctx: Context) -> Iterator[Hit]:
     why="prot_virt=1 is for the kernel of the host. There is no nesting.",
     effect="None in the guest; perhaps it is missing on the host.",
     remedy="Remove it here, and see that the host has it.",
-    safety=Safety.SAFE, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _host_parameter(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -211,7 +210,7 @@ def _opens_shell(parameter: Parameter) -> str:
     why="The console is a device of the host. Whoever is there types into what the parameter starts.",
     effect="A shell inside the protected guest for the host's administrator.",
     remedy="Remove the parameter; with console= also give systemd.getty_auto=0.",
-    safety=Safety.ASK, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _shell(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
@@ -235,7 +234,7 @@ def _shell(ctx: Context) -> Iterator[Hit]:
     "will: it takes the disk away.",
     effect="Whoever is at the host's console reads the secrets in the ramdisk.",
     remedy="Add rd.shell=0 rd.emergency=halt (dracut) or panic=0 (initramfs-tools).",
-    safety=Safety.ASK, needs=PARMFILE, command=FIX_PARAMETERS,
+    safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _emergency(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)

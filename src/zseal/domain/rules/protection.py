@@ -18,7 +18,7 @@ from zseal.domain.model import S390_PV, Style
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 from zseal.domain.versions import LAUNCH_SECURITY_LIBVIRT
 
-TABLE = Table()
+TABLE = Table(__name__)
 
 LAUNCH_SECURITY = f"<launchSecurity type='{S390_PV}'/>"
 OTHER_PLATFORMS = {"sev": "AMD", "sev-snp": "AMD", "tdx": "Intel"}
@@ -135,15 +135,14 @@ def _several(ctx: Context) -> Iterator[Hit]:
     why="With launchSecurity QEMU turns iommu_platform on for every virtio device by itself.",
     effect="None; but whoever reads the domain must wonder whether the devices without the attribute work.",
     remedy="Remove iommu='on'.",
-    safety=Safety.SAFE,
+    style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
     example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _redundant(ctx: Context) -> Iterator[Hit]:
-    if ctx.domain.style is Style.LAUNCH_SECURITY:
-        for device in ctx.domain.virtio:
-            if device.covered and device.driver is not None:
-                change = drop_iommu(device.driver)
-                yield Hit(device.driver, f"launchSecurity makes iommu='on' on {device} redundant", change)
+    for device in ctx.domain.virtio:
+        if device.covered and device.driver is not None:
+            change = drop_iommu(device.driver)
+            yield Hit(device.driver, f"launchSecurity makes iommu='on' on {device} redundant", change)
 
 
 @TABLE.rule(
@@ -151,15 +150,14 @@ def _redundant(ctx: Context) -> Iterator[Hit]:
     why="launchSecurity only changes QEMU's default; an explicit off wins over it.",
     effect="The guest refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'.",
     remedy="Remove iommu='off'.",
-    safety=Safety.SAFE,
+    style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
     example="<disk type='file'>\n  <driver name='qemu' iommu='off'/>\n  <target dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _off(ctx: Context) -> Iterator[Hit]:
-    if ctx.domain.style is Style.LAUNCH_SECURITY:
-        for device in ctx.domain.virtio:
-            if device.iommu == "off" and device.driver is not None:
-                message = f"iommu='off' overrides the default that {device} needs; the guest will refuse it"
-                yield Hit(device.driver, message, drop_iommu(device.driver))
+    for device in ctx.domain.virtio:
+        if device.iommu == "off" and device.driver is not None:
+            message = f"iommu='off' overrides the default that {device} needs; the guest will refuse it"
+            yield Hit(device.driver, message, drop_iommu(device.driver))
 
 
 @TABLE.rule(
@@ -168,11 +166,11 @@ def _off(ctx: Context) -> Iterator[Hit]:
     "hot-plugged too, and lets libvirt and QEMU check the host before the start.",
     effect="None now; the next device that is added without iommu='on' will not work.",
     remedy="zseal domain convert --style launch-security.",
-    safety=Safety.ASK, command="",
+    style=Style.IOMMU, safety=Safety.ASK, command="",
     example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _older_style(ctx: Context) -> Iterator[Hit]:
-    if ctx.domain.style is Style.IOMMU and ctx.target.libvirt_has(LAUNCH_SECURITY_LIBVIRT):
+    if ctx.target.libvirt_has(LAUNCH_SECURITY_LIBVIRT):
         first = ctx.domain.iommu_elements[0]
         yield Hit(first, "launchSecurity would cover all devices, including those libvirt adds by itself")
 
@@ -214,13 +212,13 @@ def _misplaced(ctx: Context) -> Iterator[Hit]:
     why="In the iommu style each virtio device needs the attribute, those that libvirt adds by itself too.",
     effect="The covered devices work, the others are missing in the guest.",
     remedy="Give every virtio device iommu='on' (the other findings name them), or convert to launchSecurity.",
-    safety=Safety.SAFE,
+    style=Style.IOMMU, safety=Safety.SAFE,
     example="<interface type='network'>\n  <source network='default'/>\n  <model type='virtio'/>\n</interface>",
 )  # fmt: skip
 def _mixed(ctx: Context) -> Iterator[Hit]:
     devices = ctx.domain.virtio
     covered = sum(device.covered for device in devices)
     total = len(devices) + len(ctx.domain.implicit)
-    if ctx.domain.style is Style.IOMMU and 0 < covered < total:
+    if 0 < covered < total:
         # repaired by the rule of each device
         yield Hit(ctx.root.find("devices"), f"{covered} of {total} virtio devices are covered by iommu='on'")
