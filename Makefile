@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows what zseal does, `make test` checks everything. Both install what they need.
-.PHONY: help demo test lint unit integration kernels fresh bench fuzz boot lock clean
+.PHONY: help demo test lint unit integration kernels fresh bench fuzz native lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 help:
 	@echo 'make demo         seal a Debian kernel and boot it as a protected guest (fetches 55 MB once)'
 	@echo 'make test         all checks: lint, types, unit and integration tests'
-	@echo 'make lint | unit | integration | kernels | fresh | bench | fuzz | boot'
+	@echo 'make lint | unit | integration | kernels | fresh | bench | fuzz | native'
 
 # What is installed are the locked packages; the stamps make a second run do nothing. The environment for tests has a
 # compiler for s390x and other large things that the demonstration does without.
@@ -88,11 +88,12 @@ bench: $(VENV)/.dev
 	@tools/require $(GUEST_NEEDS)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
-boot: $(VENV)/.dev
-	$(MAKE) -C boot ZIG="$(abspath $(BIN))/python -m ziglang" install
+# Renews the compiled parts in the package; commit them with their sources.
+native: $(VENV)/.dev
+	$(MAKE) -C native ZIG="$(abspath $(BIN))/python -m ziglang" install
 
 clean:
-	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis boot/build
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis native/build
 
 # Renews the locked versions; needs uv.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

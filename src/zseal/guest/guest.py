@@ -30,7 +30,7 @@ from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
 from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.queuewatch import QueueWatch
+from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.errors import InputError, UsageError
 from zseal.guest.async_steps import to_its_end
 from zseal.guest.at_exit import end_at_exit, forget

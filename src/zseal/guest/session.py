@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
-from zseal.engine.queuewatch import QueueWatch
+from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.errors import ZsealError
 from zseal.guest.audit.audit import Finding, IoAudit
 from zseal.guest.audit.pages import SharedPages

@@ -1,16 +1,16 @@
 """The two bootloaders that every boot image carries, as templates without their arguments.
 
 stage3a is the plaintext one that asks the hypervisor for protected mode; stage3b is the encrypted one that starts the
-kernel. Ours are built from ``boot/``; those of s390-tools work as well.
+kernel. Ours are built from ``native/bootloaders/``; those of s390-tools work as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.resources
 from pathlib import Path
 
+from zseal import _native
 from zseal.errors import InputError
 from zseal.formats.image_layout import Stage3aArguments, Stage3bArguments
 
@@ -39,8 +39,7 @@ class Bootloaders:
     @classmethod
     def default(cls) -> Bootloaders:
         """Return the bootloaders that come with zseal."""
-        folder = importlib.resources.files("zseal.image") / "boot"
-        return cls(stage3a=(folder / _STAGE3A).read_bytes(), stage3b=(folder / "stage3b.bin").read_bytes())
+        return cls(stage3a=_native.guest_program("stage3a"), stage3b=_native.guest_program("stage3b"))
 
     @classmethod
     def from_directory(cls, path: str | Path) -> Bootloaders:

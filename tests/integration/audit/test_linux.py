@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zseal.arch.storage import PAGE_SIZE
-from zseal.engine import queuewatch
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
+from zseal.engine.qemu import plugin_queues
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.qmp import Json
 from zseal.engine.qemu.virtio import VirtioView
@@ -123,7 +123,7 @@ def test_off_looks_at_nothing(boot: Boot, disk: Callable[[str], Disk]) -> None:
 
 
 def test_a_plugin_that_expects_another_layout_is_not_used(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zseal.engine.queuewatch._SIZE", queuewatch._SIZE + PAGE_SIZE)
+    monkeypatch.setattr("zseal.engine.qemu.plugin_queues._SIZE", plugin_queues._SIZE + PAGE_SIZE)
     with boot() as guest:
         Linux(guest)
         assert engine(guest).statistics()["notifications_by"] == "breakpoints"
@@ -134,9 +134,9 @@ def test_it_is_the_same_where_qemu_has_less_to_see_by(
     boot: Boot, disk: Callable[[str], Disk], monkeypatch: pytest.MonkeyPatch, seer: str
 ) -> None:
     if seer == "breakpoints":
-        monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+        monkeypatch.setattr("zseal.engine.qemu.plugin.plugin_path", lambda: None)
     else:
-        monkeypatch.setattr("zseal.engine.qemu.notify.teach", lambda _cpu, _memory: None)
+        monkeypatch.setattr("zseal.engine.qemu.plugin.calibrate", lambda _cpu, _memory: None)
     drive = disk("data")
     with boot(drive) as guest:
         linux = Linux(guest)

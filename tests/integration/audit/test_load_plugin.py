@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from zseal.engine.qemu.notify import plugin_path
+from zseal.engine.qemu.plugin import plugin_path
 from zseal.engine.qemu.process import find_program
 
 

@@ -1,7 +1,7 @@
 """Images of other builders start: other bootloaders, other places and numbers of components, several key slots.
 
-The bootloaders here are written from the interfaces alone and share nothing with those in ``boot/``: stage3a asks for
-no facility, has no arguments at its end and lies elsewhere; stage3b has its arguments in front.
+The bootloaders here are written from the interfaces alone and share nothing with those in ``native/bootloaders/``:
+stage3a asks for no facility, has no arguments at its end and lies elsewhere; stage3b has its arguments in front.
 """
 
 from __future__ import annotations

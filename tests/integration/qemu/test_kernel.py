@@ -16,7 +16,7 @@ from zseal.engine.devices import Disk
 from zseal.engine.interface import Milestone
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.qemu.notify import Ability, PluginThread
+from zseal.engine.qemu.plugin import Ability, PluginThread
 from zseal.engine.qemu.process import find_program
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.formats.uv_codes import Issuer
@@ -148,7 +148,7 @@ def test_the_kernel_proper_is_seen_to_begin_alike_by_plugin_and_breakpoints(
     ready = PluginThread.ready
     monkeypatch.setattr(PluginThread, "ready", lambda thread: ready(thread) & Ability(0))
     assert boot() is True
-    monkeypatch.setattr("zseal.engine.qemu.notify.plugin_path", lambda: None)
+    monkeypatch.setattr("zseal.engine.qemu.plugin.plugin_path", lambda: None)
     assert boot() is True
     assert len(begun) == 3
     assert len(set(begun)) == 1

@@ -67,7 +67,7 @@ def state(machine: Machine) -> tuple[Psw, list[int], list[int], bytes]:
 
 
 def test_the_compiled_hook_is_in_the_package() -> None:
-    assert hook_path() is not None, "run `make -C plugin install` on a kind of computer that plugin/Makefile names"
+    assert hook_path() is not None, "run `make native` on a kind of computer that native/Makefile names"
 
 
 @pytest.mark.parametrize("mask", [HOME, PRIMARY, REAL])

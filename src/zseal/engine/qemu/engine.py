@@ -25,7 +25,7 @@ from zseal.engine.qemu.consoles import Consoles
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import ANSWER_SECONDS, QemuMachine
-from zseal.engine.qemu.notify import Notifications, Reached
+from zseal.engine.qemu.plugin import Notifications, Reached
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.qemu.stop_reasons import end_of, wants_reset

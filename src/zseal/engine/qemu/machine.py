@@ -13,9 +13,9 @@ from zseal.engine.interface import Console
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
+from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.engine.qemu.process import Channel, QemuProcess, find_program, program_version
 from zseal.engine.qemu.qmp import Qmp
-from zseal.engine.queuewatch import QueueWatch
 
 _QUIT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0

@@ -1,16 +1,17 @@
-"""Series of ultravisor calls that are answered without asking Python each time: the binding of ``plugin/series.c``.
+"""Series of ultravisor calls that are answered without asking Python each time.
 
+This is the binding of ``native/unicorn_hook/series.c``.
 Where there is no compiled hook for this kind of computer, or Unicorn refuses it, every call is handled one by one.
 """
 
 from __future__ import annotations
 
 import ctypes
-import platform
 from pathlib import Path
 
 import numpy as np
 
+from zseal import _native
 from zseal.arch.psw import CONDITION_CODE_SHIFT
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Series
@@ -21,7 +22,7 @@ _PAGE_ADDRESS_SIZE = 8
 
 
 class _Record(ctypes.Structure):
-    """``struct series`` of plugin/series.c."""
+    """``struct series`` of native/unicorn_hook/series.c."""
 
     _fields_ = (
         ("read", ctypes.c_void_p),
@@ -53,8 +54,7 @@ class _Record(ctypes.Structure):
 
 def hook_path() -> Path | None:
     """Return the compiled hook for this kind of computer; None where there is none."""
-    path = Path(__file__).parents[1] / "native" / f"series-{platform.machine()}.so"
-    return path if path.is_file() else None
+    return _native.library("unicorn_hook")
 
 
 class SeriesHook:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from zseal.engine.errors import EngineError
-from zseal.engine.queuewatch import QUEUES, QueueWatch, RecordKind
+from zseal.engine.qemu.plugin_queues import QUEUES, QueueWatch, RecordKind
 from zseal.engine.virtio import FindQueues, Notification, VirtioQueue
 from zseal.formats.virtqueue import Read
 from zseal.guest.audit.policy import IoPolicy

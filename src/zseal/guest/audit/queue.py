@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zseal.arch.interruption import ProgramInterruption
-from zseal.engine.queuewatch import WatchedQueue
+from zseal.engine.qemu.plugin_queues import WatchedQueue
 from zseal.formats.virtqueue import (
     DESCRIPTOR_SIZE,
     MAX_CHAIN,

@@ -3,10 +3,10 @@
  * Looks at the virtio queues of a guest whose CPU is about to notify a device, where there is nothing to say about them:
  * to ask zseal takes half a millisecond, in which that CPU stands still.
  *
- * What is right and wrong, and every count, is decided by src/zseal/host/audit.py. This only recognises requests that
+ * What is right and wrong, and every count, is decided by src/zseal/guest/audit/audit.py. This only recognises requests that
  * lie in shared pages in one of the usual forms (a chain of descriptors, or a table of them in their order), and writes
  * down what it saw. Whatever looks different is zseal's. The layout of what both share, in queues.h, is also that of
- * src/zseal/engine/queuewatch.py.
+ * src/zseal/engine/qemu/plugin_queues.py.
  *
  * The guest may change all it has while this reads: each value is read once. It may also describe more than anybody should
  * look at in one go; that is zseal's, too.

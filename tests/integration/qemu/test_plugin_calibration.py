@@ -12,7 +12,8 @@ from zseal.arch import lowcore
 from zseal.arch.psw import MASK_64BIT, PROBLEM_STATE, PSW_SIZE, WAIT, Psw
 from zseal.arch.storage import MIB
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu import lessons, notify
+from zseal.engine.qemu import plugin
+from zseal.engine.qemu import plugin_calibration as calibration
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.guest.events import ConsoleOutput, Outcome
@@ -47,13 +48,13 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> list[tuple[State, State, int]]:
     def watched(cpu: QemuCpu, memory: SharedMemory) -> None:
         before = state(cpu, memory)
         steps.clear()
-        lessons.teach(cpu, memory)
+        calibration.calibrate(cpu, memory)
         number = len(steps)
         cpu._gdb.command(*cpu.pending())
         seen.append((before, state(QemuCpu(cpu._gdb, cpu._registers, memory, cpu.thread, 0), memory), number))
 
     monkeypatch.setattr(QemuCpu, "step", counted)
-    monkeypatch.setattr(notify, "teach", watched)
+    monkeypatch.setattr(plugin, "calibrate", watched)
     return seen
 
 
@@ -94,7 +95,7 @@ def test_an_image_whose_interruptions_end_in_a_disabled_wait(
 def test_without_one_of_the_lessons_translations_tell(
     start: Start, monkeypatch: pytest.MonkeyPatch, lesson: int
 ) -> None:
-    monkeypatch.setattr(lessons, "_LESSONS", lessons._LESSONS[:lesson] + lessons._LESSONS[lesson + 1 :])
+    monkeypatch.setattr(calibration, "_LESSONS", calibration._LESSONS[:lesson] + calibration._LESSONS[lesson + 1 :])
     assert_translations_tell(start)
 
 
@@ -103,7 +104,7 @@ def test_an_instruction_that_takes_no_lock_teaches_nothing(
     start: Start, monkeypatch: pytest.MonkeyPatch, lesson: int
 ) -> None:
     """In the problem state they are privileged operations, and the lock is taken for the exception."""
-    refused = Psw(lessons._BEFORE.mask | PROBLEM_STATE, lessons._BEFORE.address)
+    refused = Psw(calibration._BEFORE.mask | PROBLEM_STATE, calibration._BEFORE.address)
     step = QemuCpu.step
     count = 0
 

@@ -11,7 +11,7 @@ import pytest
 from zseal.image.bootloaders import Bootloaders
 
 if TYPE_CHECKING:
-    from tests.unit.boot.conftest import GuestMachine
+    from tests.unit.native.conftest import GuestMachine
 else:
     GuestMachine = object
 

@@ -1,12 +1,12 @@
 """A tiny bare-metal s390x guest that stands in for a Linux kernel in tests and demonstrations.
 
 It does what the words of its kernel command line say (share pages, query the ultravisor, power off, …), each with a
-line on the console; docs/bootloaders.md lists the words. Built from ``boot/testguest``.
+line on the console; docs/bootloaders.md lists the words. Built from ``native/testguest``.
 """
 
 from __future__ import annotations
 
-import importlib.resources
+from zseal import _native
 
 
 def kernel() -> bytes:
@@ -15,4 +15,4 @@ def kernel() -> bytes:
     Raw binary, file offset = absolute address: entry at 0x10000, ``S390EP`` at 0x10008, room for a command line of 4096
     bytes at 0x10480.
     """
-    return (importlib.resources.files(__name__) / "testguest.bin").read_bytes()
+    return _native.guest_program("testguest")

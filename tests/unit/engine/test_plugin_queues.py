@@ -1,7 +1,7 @@
 """What the plugin in QEMU makes of virtio queues, against the audit that looks at everything itself.
 
-``plugin/queues.c`` is compiled for this computer and called as the plugin calls it. After each step of a driver and a
-device both have to have the same account, and the same violations.
+``native/qemu_plugin/queues.c`` is compiled for this computer and called as the plugin calls it. After each step of a
+driver and a device both have to have the same account, and the same violations.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SIZE
-from zseal.engine.queuewatch import QUEUES, RECORDS, QueueWatch
+from zseal.engine.qemu.plugin_queues import QUEUES, RECORDS, QueueWatch
 from zseal.engine.virtio import Notification, VirtioDevice, VirtioQueue
 from zseal.errors import InputError
 from zseal.formats.virtqueue import DESCRIPTOR_SIZE, Descriptor, QueueLayout
@@ -36,7 +36,7 @@ from zseal.guest.audit.policy import IoPolicy
 from zseal.hypervisor.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
-SOURCES = Path(__file__).parents[3] / "plugin"
+SOURCES = Path(__file__).parents[3] / "native" / "qemu_plugin"
 PAGES = 32
 SIZE = 8
 NEXT, WRITE, INDIRECT = 1, 2, 4

@@ -32,7 +32,7 @@ _LESSONS: tuple[tuple[bytes, Mapping[int, int]], ...] = (
 """Instructions of 4 bytes with general registers. None has another effect than a condition code or an exception."""
 
 
-def teach(cpu: QemuCpu, memory: SharedMemory) -> None:
+def calibrate(cpu: QemuCpu, memory: SharedMemory) -> None:
     """Have ``cpu`` execute one instruction of each kind; registers and storage are as before when it is resumed.
 
     Raises EngineError where QEMU does not execute them.

@@ -16,7 +16,7 @@ from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.notify import Ability, Notifications, PluginThread, Reached, plugin_path
+from zseal.engine.qemu.plugin import Ability, Notifications, PluginThread, Reached, plugin_path
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
@@ -250,7 +250,7 @@ def test_the_plugin_is_taught_where_it_can_learn_and_told_how_the_guest_gets_on(
     monkeypatch: pytest.MonkeyPatch, abilities: Ability
 ) -> None:
     taught: list[object] = []
-    monkeypatch.setattr("zseal.engine.qemu.notify.teach", lambda *what: taught.extend(what))
+    monkeypatch.setattr("zseal.engine.qemu.plugin.calibrate", lambda *what: taught.extend(what))
     notifications = Notifications(nobody, never)
     sites = SimpleNamespace(notifications=False, calls=True, loads=True)
     cpu, memory = cast(QemuCpu, object()), cast(SharedMemory, object())

@@ -1,8 +1,9 @@
 """What zseal and the plugin in QEMU share of a guest's virtio queues, so that plain requests need not wait for zseal.
 
-The plugin looks at the queues that it was given whenever the guest notifies a device (``plugin/queues.c``). Where all
-that is new there lies in shared pages and looks as usual it records it and lets the guest go on; else it asks, as it
-does while it has no queues. Who is asked takes the records first, and gives the queues back when done.
+Whenever the guest notifies a device the plugin (``native/qemu_plugin/queues.c``) looks at the queues that zseal
+published. If all that is new there lies in shared pages and looks as usual, the plugin records it and lets the guest go
+on; else it asks, as it does while no queues are published. When asked, zseal drains the records first and publishes the
+queues again when it is done.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RECORDS = 4096
 
 
 class _Queue(ctypes.Structure):
-    """``struct queue`` of plugin/queues.h."""
+    """``struct queue`` of native/qemu_plugin/queues.h."""
 
     _fields_ = (
         ("descriptors", ctypes.c_uint64),
@@ -44,7 +45,7 @@ class _Queue(ctypes.Structure):
 
 
 class _Head(ctypes.Structure):
-    """``struct queue_watch`` of plugin/queues.h, up to its records."""
+    """``struct queue_watch`` of native/qemu_plugin/queues.h, up to its records."""
 
     _fields_ = (
         ("size", ctypes.c_uint32),

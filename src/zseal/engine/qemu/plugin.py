@@ -1,7 +1,7 @@
 """What a QEMU guest's CPU is kept from doing before somebody has seen to it: virtio notifications and ultravisor calls.
 
-They are seen by a plugin inside QEMU (its source is in plugin/ of the repository), or by breakpoints where QEMU takes
-no plugins. Both stop the CPU in front of its DIAGNOSE 0x500 or UVC, but a stop at a breakpoint, after which QEMU
+They are seen by a plugin inside QEMU (its source is in ``native/qemu_plugin``), or by breakpoints where QEMU takes no
+plugins. Both stop the CPU in front of its DIAGNOSE 0x500 or UVC, but a stop at a breakpoint, after which QEMU
 translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it.
 For the same reason the plugin stops a CPU at the LPSWE, too, by which a kernel ends unpacking itself.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import platform
 import socket
 import struct
 import threading
@@ -18,16 +17,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from zseal import _native
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.gdbremote import knows_what_was_taken
-from zseal.engine.qemu.lessons import teach
 from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.plugin_calibration import calibrate
+from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.virtio import VirtioView
-from zseal.engine.queuewatch import QueueWatch
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
 _MESSAGE = struct.Struct("=IIQ")
@@ -75,8 +75,7 @@ class _Order(enum.Enum):
 
 def plugin_path() -> Path | None:
     """Return the plugin for this kind of computer; None where there is none, or no way to stop a CPU with it."""
-    path = Path(__file__).parent / "plugin" / f"notify-{platform.machine()}.so"
-    return path if path.is_file() and knows_what_was_taken() else None
+    return _native.library("qemu_plugin") if knows_what_was_taken() else None
 
 
 class Notifications:
@@ -128,7 +127,7 @@ class Notifications:
         """Prepare the plugin, with the help of ``cpu``, before the machine begins to run."""
         if self._thread is not None:
             if Ability.TEACHABLE in self._thread.abilities:
-                teach(cpu, memory)
+                calibrate(cpu, memory)
             self._thread.order(_Order.BEGIN)
 
     def kernel_begins(self) -> None:

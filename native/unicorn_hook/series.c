@@ -6,7 +6,7 @@
  *
  * `zseal_interrupted` is a hook for UC_HOOK_INTR. It knows no rule: whatever is not exactly a call of the series it was
  * given goes to `otherwise`. The layout of `struct series` is also that of the class Series in
- * src/zseal/engine/series.py. Nothing is linked, the functions of Unicorn come as pointers.
+ * src/zseal/engine/unicorn/series.py. Nothing is linked, the functions of Unicorn come as pointers.
  */
 
 #include <stdint.h>
