@@ -151,5 +151,5 @@ def test_rules_as_json(run) -> None:  # type: ignore[no-untyped-def]
     assert len(rules) == 110
     assert set(rules[0]) == {
         "id", "severity", "title", "why", "effect", "fix", "fix_safety", "caught_by_schema", "caught_by_libvirt",
-        "needs", "example",
+        "needs", "example", "source",
     }  # fmt: skip
