@@ -133,7 +133,7 @@ class Worker:
 def forget_translations(guest: Guest) -> None:
     """Have QEMU translate all code anew, where it stops for zseal at all: it does so after a single step.
 
-    Else what programs can do is a lottery (docs/benchmarks.md, "What disturbs them").
+    Otherwise what programs achieve is a lottery (docs/benchmarks.md, "What disturbs the measurements").
     """
     engine = guest.engine
     if not isinstance(engine, QemuEngine) or engine.sites is None:
