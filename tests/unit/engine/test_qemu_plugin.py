@@ -16,7 +16,7 @@ from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.plugin import Ability, Notifications, PluginThread, Reached, plugin_path
+from zseal.engine.qemu.plugin import Ability, Notifications, PluginEvent, PluginThread, plugin_path
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
@@ -32,11 +32,11 @@ class Plugin:
         ours, self.socket = socket.socketpair()
         monitor, self.monitor = socket.socketpair()
         self.failures: list[BaseException] = []
-        self.reached: list[tuple[int, Reached, int]] = []
+        self.reached: list[tuple[int, PluginEvent, int]] = []
         self.thread = PluginThread(ours, Qmp(monitor, timeout=0.05), hook, self._reached, self.failures.append)
         self.socket.settimeout(5)
 
-    def _reached(self, cpu: int, what: Reached, address: int) -> None:
+    def _reached(self, cpu: int, what: PluginEvent, address: int) -> None:
         self.reached.append((cpu, what, address))
 
     def notify(self, cpu: int = 0, setups: int = 1) -> bytes:
@@ -88,9 +88,9 @@ def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[
     assert other.ask(ENTRY, 0, 0x10000) == b"\1"
     assert other.ask(LOAD, 0, 0x11F84) == b"\1"
     assert other.reached == [
-        (2, Reached.CALL, 0x3FFFE000000),
-        (0, Reached.ENTRY, 0x10000),
-        (0, Reached.LOAD, 0x11F84),
+        (2, PluginEvent.CALL, 0x3FFFE000000),
+        (0, PluginEvent.ENTRY, 0x10000),
+        (0, PluginEvent.LOAD, 0x11F84),
     ]
 
 
@@ -188,7 +188,7 @@ def never(error: BaseException) -> None:
     raise AssertionError(error)
 
 
-def nobody(cpu: int, what: Reached, address: int) -> None:
+def nobody(cpu: int, what: PluginEvent, address: int) -> None:
     raise AssertionError(cpu, what, address)
 
 

@@ -97,7 +97,7 @@ def test_kernel_that_begins_with_dat_off_is_searched_when_it_does(memory: Shared
         0x100000 + 80: TrapKind.STFLE,
         0x100000 + 88: TrapKind.LPSWE,
     }
-    sites.queried()  # is not the boot code's any longer
+    sites.ultravisor_queried()  # is not the boot code's any longer
     assert sites.kind(0x100000 + 80) is TrapKind.STFLE
     sites.image()
     assert sites.unmapped_entry is None
@@ -166,7 +166,7 @@ def test_what_starts_a_kernel_is_known_without_a_breakpoint_too(memory: SharedMe
     assert set(sites) == {0x10000 + 80}
     assert sites.may_start_kernel(0x10000 + 84)
     assert not sites.may_start_kernel(0x10000 + 80)
-    sites.queried()
+    sites.ultravisor_queried()
     assert set(sites) == set()
     assert sites.may_start_kernel(0x10000 + 84)
     sites.kernel_proper(NO_TABLES, 0x200000)

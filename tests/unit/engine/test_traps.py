@@ -195,7 +195,7 @@ def test_a_program_interruption_is_presented(rig: Rig) -> None:
 def test_other_code_at_a_site_is_executed(rig: Rig) -> None:
     rig.boot().memory.write(AT, FILLER[:4])
     assert rig.at()[0]
-    rig.sites.learn(1 << 40)
+    rig.sites.add_site(1 << 40)
     assert rig.at(1 << 40)[0]  # nothing can be fetched there
     assert rig.listener.seen == []
 
@@ -271,7 +271,7 @@ def test_a_psw_that_is_not_valid_is_the_cpu_s_to_refuse(rig: Rig) -> None:
 def test_a_kernel_looks_for_facilities_once(rig: Rig) -> None:
     rig.boot().memory.write(0x200000, FILLER + STFLE + UVC + FILLER)
     rig.sites.kernel_proper(REAL_SPACE, 0x200000)
-    assert not rig.sites.can_rest()
+    assert not rig.sites.boot_breakpoints_remain()
     rig.at(0x200000 + len(FILLER) + 4)
     assert TrapKind.STFLE not in {rig.sites.kind(address) for address in rig.sites}
 
@@ -298,8 +298,8 @@ def test_a_call_that_nobody_waited_for_is_completed_and_learnt(rig: Rig) -> None
     assert cpu.psw.address == 0x60000
     assert rig.sites.kind(0x50000) is TrapKind.UVC
     assert (rig.traps.calls, rig.traps.exceptions) == (1, 1)
-    assert rig.sites.can_rest()
-    rig.sites.rest()
+    assert rig.sites.boot_breakpoints_remain()
+    rig.sites.drop_boot_breakpoints()
     assert set(rig.sites) == {TEXT, HANDLER}
 
 
@@ -404,7 +404,7 @@ def test_before_the_first_program_a_kernel_s_own_calls_are_watched(rig: Rig) -> 
     call = kernel_with_calls(rig)
     exception_at(rig, call)
     assert set(rig.sites) == {TEXT, AT, call, OTHER_CALL, USER_ENTRY}
-    assert not rig.sites.can_rest()
+    assert not rig.sites.boot_breakpoints_remain()
     assert not rig.at(USER_ENTRY, MASK_64BIT | DAT)[0]
     assert set(rig.sites) == {TEXT, HANDLER}
 

@@ -25,7 +25,7 @@ from zseal.engine.qemu.consoles import Consoles
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
 from zseal.engine.qemu.machine import ANSWER_SECONDS, QemuMachine
-from zseal.engine.qemu.plugin import Notifications, Reached
+from zseal.engine.qemu.plugin import Notifications, PluginEvent
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.qemu.stop_reasons import end_of, wants_reset
@@ -71,7 +71,7 @@ class QemuEngine(Engine):
         self._consoles = Consoles()
         self.notifications = Notifications(self._cpu_reached, self._notification_failed)
         """Set its ``hook`` before the start to be asked before a guest notifies a virtio device, see there."""
-        self._reached: deque[tuple[int, Reached, int]] = deque()
+        self._reached: deque[tuple[int, PluginEvent, int]] = deque()
         self._traps: Traps | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._calls_before_rest = 0
@@ -176,7 +176,7 @@ class QemuEngine(Engine):
             )
         )
 
-    def _cpu_reached(self, cpu: int, what: Reached, address: int) -> None:
+    def _cpu_reached(self, cpu: int, what: PluginEvent, address: int) -> None:
         """CPU ``cpu`` is about to execute what only firmware may; in the plugin's thread: have the machine stop for it.
 
         To QEMU a UVC is an operation exception. To take it the CPU needs QEMU's global lock, which the main thread does
@@ -188,15 +188,15 @@ class QemuEngine(Engine):
         sites = self._sites
         if sites is None:
             return
-        if what is Reached.ENTRY and sites.stage is not Stage.KERNEL:
+        if what is PluginEvent.ENTRY and sites.stage is not Stage.KERNEL:
             return  # there is a breakpoint
-        if what is Reached.LOAD and not sites.may_start_kernel(address):
+        if what is PluginEvent.LOAD and not sites.may_start_kernel(address):
             return
         self._reached.append((cpu, what, address))
         gdb = self._gdb()
         gdb.interrupt()
         gdb.wait_until_taken()
-        if what is Reached.ENTRY and not self.notifications.exact:
+        if what is PluginEvent.ENTRY and not self.notifications.exact:
             time.sleep(_ENTRY_SECONDS)
 
     def _notification_failed(self, error: BaseException) -> None:
@@ -459,13 +459,13 @@ class QemuEngine(Engine):
                 return None
         return self._handled(cpu, native=native)
 
-    def _handle_reached(self, number: int, what: Reached, address: int) -> list[bytes]:
+    def _handle_reached(self, number: int, what: PluginEvent, address: int) -> list[bytes]:
         """Handle CPU ``number`` after ``what`` at ``address``; returns what is to be sent with the resume."""
         self.stops += 1
         cpu = self._cpu(number + 1)
-        if what is Reached.CALL:
+        if what is PluginEvent.CALL:
             self._handler().handle_call(cpu)
-        elif what is Reached.LOAD:
+        elif what is PluginEvent.LOAD:
             self._handler().handle_load(cpu, address)
         else:
             self._handler().handle_entry(cpu)
@@ -485,7 +485,9 @@ class QemuEngine(Engine):
 
     def _rest_later(self) -> None:
         """Have the sites of the kernel left when its calls have ended."""
-        if self._rest_timer is None and self._loop is not None and self._sites is not None and self._sites.can_rest():
+        if self._rest_timer is not None or self._loop is None or self._sites is None:
+            return
+        if self._sites.boot_breakpoints_remain():
             self._rest_timer = self._loop.call_later(_REST_SECONDS, self._guarded, self._rest)
 
     def _rest(self) -> None:
@@ -497,6 +499,6 @@ class QemuEngine(Engine):
             self._calls_before_rest = traps.calls
             self._rest_later()
             return
-        sites.rest()
+        sites.drop_boot_breakpoints()
         if self._gdb().running:
             self._gdb().interrupt()  # the resume that follows makes QEMU forget what is left

@@ -32,13 +32,13 @@ from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 
 _MESSAGE = struct.Struct("=IIQ")
 _READY = 0
-_ReachedHook = Callable[[int, "Reached", int], None]
+_EventHook = Callable[[int, "PluginEvent", int], None]
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
 _MachineT = TypeVar("_MachineT")
 
 
-class Reached(enum.Enum):
+class PluginEvent(enum.Enum):
     """What a CPU is about to execute that the plugin stops it in front of."""
 
     NOTIFICATION = 1
@@ -87,7 +87,7 @@ class Notifications:
     what either raises: the CPU stays where it is then. Both come in a thread of their own.
     """
 
-    def __init__(self, reached: _ReachedHook, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, reached: _EventHook, failed: Callable[[BaseException], None]) -> None:
         self.hook: NotifyHook | None = None
         self.queues: QueueWatch | None = None
         self.by = "none"
@@ -170,7 +170,7 @@ class PluginThread:
         connection: socket.socket,
         monitor: Qmp,
         hook: NotifyHook | None,
-        reached: _ReachedHook,
+        reached: _EventHook,
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connection
@@ -228,10 +228,10 @@ class PluginThread:
 
     def _answer(self, kind: int, cpu: int, value: int) -> bool:
         """Return whether ``cpu`` may go on, else it is to stay."""
-        if kind != Reached.NOTIFICATION.value:
+        if kind != PluginEvent.NOTIFICATION.value:
             with contextlib.suppress(EngineError):  # others notice its end
                 self._monitor.events()  # nobody needs them, but QEMU keeps what is not read: two for each stop
-            self._reached(cpu, Reached(kind), value)
+            self._reached(cpu, PluginEvent(kind), value)
             return True
         return self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
 

@@ -75,7 +75,7 @@ class RecordKind(enum.IntEnum):
 
 
 class Record(NamedTuple):
-    """Something that happened in ``queue``, a position in what :meth:`QueueWatch.give` was given."""
+    """Something that happened in ``queue``, a position in what :meth:`QueueWatch.publish` was passed."""
 
     queue: int
     kind: int
@@ -156,13 +156,13 @@ class QueueWatch:
         """Return what notes for each page whether the queue at ``position`` (below QUEUES) used it: 1 or 0."""
         return np.frombuffer(self._map, np.uint8, self.pages, _SIZE + self.pages * (1 + position))
 
-    def give(self, setups: int, queues: Sequence[WatchedQueue | None]) -> None:
+    def publish(self, setups: int, queues: Sequence[WatchedQueue | None]) -> None:
         """Have the plugin look at ``queues``, as long as ``setups`` is right.
 
         Only for who was just asked by the plugin, and has taken all records. None stands for a queue that is gone.
         """
         if len(queues) > QUEUES:
-            self.take_back()
+            self.revoke()
             return
         for entry, queue in zip(self._head.queues, queues, strict=False):
             if queue is None:
@@ -174,7 +174,7 @@ class QueueWatch:
             entry.seen, entry.finished = queue.seen, queue.finished
         self._head.setups, self._head.count = setups, len(queues)
 
-    def take_back(self) -> None:
+    def revoke(self) -> None:
         """Have the plugin ask each time. Only for who was just asked by it, or where the machine stands still."""
         self._head.count = 0
 
@@ -183,7 +183,7 @@ class QueueWatch:
         """How many notifications the plugin has let through without asking."""
         return int(self._head.notifications)
 
-    def take(self) -> list[Record]:
+    def drain(self) -> list[Record]:
         """Take the records so far, in their order; may be called while the guest runs."""
         # Written last. More happens in Python between the two reads than any CPU does out of its order.
         first, end = int(self._head.read), int(self._head.written)

@@ -169,7 +169,7 @@ class Sites:
             found = self._search([(start, start, length)], (Pattern.STFLE, Pattern.LPSWE))
             self._replace(Stage.DECOMPRESSOR, found)
 
-    def queried(self) -> None:
+    def ultravisor_queried(self) -> None:
         """The boot code knows facilities and ultravisor: what follows is unpacking, and the start of the kernel."""
         if self.stage is Stage.DECOMPRESSOR and self._packed:
             for kind in (TrapKind.STFLE, TrapKind.UVC, TrapKind.DIAG_308):
@@ -196,20 +196,23 @@ class Sites:
         """Whether a DIAGNOSE 0x308 of the kernel does not stop it: a new kernel shows then what that did."""
         return self.stage is Stage.KERNEL and TrapKind.DIAG_308 not in self._found.values()
 
-    def can_rest(self) -> bool:
-        """Whether ``rest`` would leave any site. Not before the kernel did something that its start is over with."""
+    def boot_breakpoints_remain(self) -> bool:
+        """Whether ``drop_boot_breakpoints`` would drop any site.
+
+        Not before the kernel has done something that shows that its start is over.
+        """
         kinds = set(self._found.values())
         if self.exception_handler is None or self.user_entry is not None or TrapKind.STFLE in kinds:
             return False
         return not kinds.isdisjoint(_BY_EXCEPTION)
 
-    def rest(self) -> None:
+    def drop_boot_breakpoints(self) -> None:
         """Leave what the handler of operation exceptions would see too, and what only a boot needs."""
-        if self.can_rest():
+        if self.boot_breakpoints_remain():
             for kind in _BY_EXCEPTION:
                 self.drop_kind(kind)
 
-    def learn(self, address: int) -> None:
+    def add_site(self, address: int) -> None:
         """Watch the UVC at virtual ``address``, which came to the handler of operation exceptions."""
         self._found[address] = TrapKind.UVC
 

@@ -151,7 +151,7 @@ class Traps:
             self._sites.drop_kind(TrapKind.STFLE)
         if kind is TrapKind.UVC:
             self.calls += 1
-            self._sites.queried()
+            self._sites.ultravisor_queried()
             if self._run_ahead is not None:
                 ahead = self._run_ahead.run(cpu, self._complete_ahead, self._listener.series)
                 self.calls += ahead.calls
@@ -180,7 +180,7 @@ class Traps:
         self.calls += 1
         self.exceptions += 1
         self._sites.drop_kind(TrapKind.STFLE)
-        self._sites.learn(address)
+        self._sites.add_site(address)
         self._await_user(cpu, address)
         return False
 

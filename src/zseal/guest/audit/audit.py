@@ -81,7 +81,7 @@ class IoAudit:
         with self._lock:
             self._catch_up()
             if self._watch is not None:
-                self._watch.take_back()
+                self._watch.revoke()
             self._current.clear()
             self._setups = None
 
@@ -167,14 +167,14 @@ class IoAudit:
         """Let the engine look at all queues, unless there is one that can't be checked."""
         if self._watch is not None and not any(queue.packed for queue in self._current.values()):
             positions = [queue.position() if key in self._current else None for key, queue in self._queues.items()]
-            self._watch.give(setups, positions)
+            self._watch.publish(setups, positions)
 
     def _take_records(self) -> None:
         """Count what the engine has looked at itself since the last time."""
         if self._watch is None:
             return
         queues = list(self._queues.values())
-        for record in self._watch.take():
+        for record in self._watch.drain():
             if record.kind == RecordKind.FINISHED:
                 queues[record.queue].note_finished(record.head, record.amount)
             else:
