@@ -19,8 +19,8 @@ from zseal.errors import UsageError
 
 if TYPE_CHECKING:
     from zseal.guest.control.client import GuestControl
-    from zseal.guest.control.protocol import Json
     from zseal.guest.observation import Observation
+    from zseal.jsonvalue import Json
 
 app = typer.Typer(
     rich_markup_mode=None,

@@ -26,10 +26,10 @@ from zseal.files import read_limited
 from zseal.guest.engines import EngineName
 from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
-from zseal.guest.report import Json
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.image.read import read_image
+from zseal.jsonvalue import Json
 
 MEMORY = 512 * MIB
 CMDLINE = "console=ttysclp0 swiotlb=4096"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from zseal.arch.facilities import Facility
 from zseal.domain.versions import Version
 from zseal.files import read_limited
 from zseal.libvirt.capabilities import MAX_XML_BYTES, DomainCapabilities, parse_domain_capabilities
-from zseal.readiness.cpuinfo import ULTRAVISOR_FACILITY
 from zseal.readiness.facts import UV, find_version, gather
 from zseal.readiness.source import CapturedHost, HostSource, LiveHost
 
@@ -61,7 +61,7 @@ def from_host(root: Path | None) -> HostFacts:
     return HostFacts(
         capabilities=facts.domain_capabilities,
         architecture=facts.architecture,
-        facility=None if facilities is None else ULTRAVISOR_FACILITY in facilities,
+        facility=None if facilities is None else Facility.ULTRAVISOR_CALL in facilities,
         uv_directory=facts.uv_directory,
         firmware_masked=facts.firmware_masked,
         prot_virt_host=facts.prot_virt_host,

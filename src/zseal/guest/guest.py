@@ -49,7 +49,6 @@ from zseal.guest.image import BootImage, inspect_image
 from zseal.guest.observation import Observation
 from zseal.guest.paging.paging import Paging, finish
 from zseal.guest.records import Record
-from zseal.guest.report import Json
 from zseal.guest.resources import check_memory
 from zseal.guest.session import Session
 from zseal.guest.thread import GuestThread
@@ -57,6 +56,7 @@ from zseal.guest.watch.monitor import Monitor
 from zseal.guest.watch.recorder import Recorder
 from zseal.hostkeys.machine import Machine
 from zseal.hypervisor.vmm import Vmm
+from zseal.jsonvalue import Json
 from zseal.linux.boot_code import KERNEL_START
 from zseal.ultravisor.tables import blank_states
 

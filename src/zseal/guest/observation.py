@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zseal.errors import FormatError
-from zseal.guest.control.protocol import Json
 from zseal.guest.records import DeviceTraffic, Phase
+from zseal.jsonvalue import Json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from zseal import __version__
 from zseal.engine.interface import Engine
 from zseal.guest.diagnosis import Diagnosis
 from zseal.guest.events import Event, Protected, Reached, Reset, Result, Started, StartRefused
 from zseal.hypervisor.vmm import Refusal, Vmm
+from zseal.jsonvalue import Json
 
 FORMAT = 1
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 def _refusal(refusal: Refusal | None) -> Json:

@@ -40,9 +40,10 @@ from zseal.guest.events import (
 )
 from zseal.guest.paging.paging import Paging, Steps, finish
 from zseal.guest.records import DeviceTraffic
-from zseal.guest.report import Json, Report
+from zseal.guest.report import Report
 from zseal.hypervisor.diag308 import Firmware
 from zseal.hypervisor.vmm import Vmm
+from zseal.jsonvalue import Json
 
 _FIRMWARE_WAIT_CODES = range(0x4500, 0x4700)
 """Disabled-wait addresses of the bootloaders of Secure Execution images (stage3b 0x45.., stage3a 0x46..)."""

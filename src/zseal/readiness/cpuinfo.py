@@ -6,8 +6,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-ULTRAVISOR_FACILITY = 158
-UNPACK_FACILITY = 161
 MASKED = "masked"
 """Stands in captures for names and numbers that are nobody else's business."""
 

@@ -13,13 +13,13 @@ from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu import plugin_queues
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.qemu.qmp import Json
 from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import VirtioQueue
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.events import IoViolation, Outcome
 from zseal.guest.guest import Guest
 from zseal.guest.records import DeviceTraffic
+from zseal.jsonvalue import Json
 from zseal.ultravisor.tables import PageState
 
 from .conftest import MIB, Linux

@@ -6,8 +6,9 @@ import pytest
 
 from zseal.arch.psw import Psw
 from zseal.engine.interface import Stop, StopKind
-from zseal.engine.qemu.qmp import Json, QmpEvent
+from zseal.engine.qemu.qmp import QmpEvent
 from zseal.engine.qemu.stop_reasons import end_of, wants_reset
+from zseal.jsonvalue import Json
 
 PANIC: dict[str, Json] = {
     "action": "pause",

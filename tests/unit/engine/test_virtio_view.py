@@ -8,8 +8,9 @@ from typing import cast
 import pytest
 
 from zseal.engine.errors import EngineError, EngineLostError
-from zseal.engine.qemu.qmp import Json, Qmp
+from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.virtio import VirtioView
+from zseal.jsonvalue import Json
 
 BLOCK = "/machine/peripheral/disk0/virtio-backend"
 RANDOM = "/machine/peripheral-anon/device[0]/virtio-backend"

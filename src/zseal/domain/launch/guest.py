@@ -10,8 +10,8 @@ from zseal.engine.qemu.commandline import MachineConfig
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.guest import Guest
 from zseal.guest.image import inspect_image
-from zseal.guest.report import Json
 from zseal.hostkeys.machine import Machine
+from zseal.jsonvalue import Json
 from zseal.libvirt.connection import Connection
 from zseal.linux.boot_code import KERNEL_START
 

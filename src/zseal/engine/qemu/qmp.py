@@ -12,11 +12,9 @@ import select
 import socket
 from collections import deque
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
-
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+from zseal.jsonvalue import Json
 
 LINE_LIMIT = 8 << 20
 REPLY_SECONDS = 30.0

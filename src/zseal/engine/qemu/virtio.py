@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from zseal.engine.errors import EngineError, EngineLostError
-from zseal.engine.qemu.qmp import Json, Qmp
+from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.virtio import VirtioDevice, VirtioQueue
 from zseal.formats.virtqueue import MAX_QUEUE_SIZE, QueueLayout
+from zseal.jsonvalue import Json
 
 _MAX_QUEUES = 1024  # VIRTIO_QUEUE_MAX of QEMU
 _VERSION_1 = 32

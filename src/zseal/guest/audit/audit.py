@@ -17,7 +17,7 @@ from zseal.formats.virtqueue import Read
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.audit.queue import Pages, QueueAudit, TouchedPages, Violation
 from zseal.guest.records import DeviceTraffic
-from zseal.guest.report import Json
+from zseal.jsonvalue import Json
 
 VIOLATION_LIMIT = 64
 """Distinct violations that are told and kept; all are counted."""

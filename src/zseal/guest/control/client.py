@@ -23,11 +23,11 @@ from zseal.guest.control.protocol import (
     DATA_LIMIT,
     VERSION,
     ControlError,
-    Json,
     Request,
     parse_object,
 )
 from zseal.guest.control.registry import Directory, NoDirectoryError, check_name, no_such_guest, peer_credentials
+from zseal.jsonvalue import Json
 
 if TYPE_CHECKING:
     from zseal.ultravisor.pagemap import PageMap

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from zseal.arch.storage import MIB
-from zseal.guest.control.protocol import Arguments, ControlError, Json
+from zseal.guest.control.protocol import Arguments, ControlError
 from zseal.guest.events import Outcome, Result
 from zseal.guest.host_view import Host
 from zseal.guest.paging.paging import Paging, Steps
 from zseal.guest.watch.monitor import Monitor
+from zseal.jsonvalue import Json
 
 
 @dataclasses.dataclass(frozen=True)

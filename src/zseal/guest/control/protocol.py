@@ -15,9 +15,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import TypeAlias
 
 from zseal.errors import InputError, ZsealError
+from zseal.jsonvalue import Json
 
 VERSION = 1
 LINE_LIMIT = 64 << 10
@@ -26,8 +26,6 @@ ANSWER_LIMIT = 4 << 20
 """Bytes of a line that a client has to take."""
 DATA_LIMIT = 1 << 20
 """Raw bytes behind one line."""
-
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 class ControlError(ZsealError):

@@ -22,13 +22,13 @@ from zseal.guest.control.protocol import (
     VERSION,
     Arguments,
     ControlError,
-    Json,
     Request,
     error_part,
     pack,
 )
 from zseal.guest.control.registry import Listener, peer_credentials
 from zseal.guest.watch.monitor import Monitor
+from zseal.jsonvalue import Json
 
 CONNECTION_LIMIT = 32
 """Clients at a time; the one that has been silent longest makes room for the next."""

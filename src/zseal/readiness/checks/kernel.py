@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from zseal.arch.facilities import Facility
 from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings, split_command_line
 from zseal.readiness.checks.interface import Check, Finding, failed, not_applicable, passed, warned
-from zseal.readiness.cpuinfo import ULTRAVISOR_FACILITY
 from zseal.readiness.facts import HostFacts, Version
 
 _ADD_PARAMETER = "add prot_virt=1 to the kernel parameters of the host, run zipl (or grub2-mkconfig and zipl), reboot"
@@ -18,7 +18,7 @@ _INIT_FAILED = re.compile(r"Ultravisor init failed with rc: (0x[0-9a-f]+) rrc: (
 def has_facility(facts: HostFacts) -> bool | None:
     """Return whether facility 158 is on, None where it is not known."""
     facilities = facts.cpu.facilities if facts.cpu else None
-    return None if facilities is None else ULTRAVISOR_FACILITY in facilities
+    return None if facilities is None else Facility.ULTRAVISOR_CALL in facilities
 
 
 class KernelVersion(Check):

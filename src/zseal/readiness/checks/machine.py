@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from zseal.arch.facilities import Facility
 from zseal.readiness.checks.interface import Check, Finding, failed, not_applicable, passed, warned
-from zseal.readiness.cpuinfo import MACHINE_MODELS, ULTRAVISOR_FACILITY, UNPACK_FACILITY
+from zseal.readiness.cpuinfo import MACHINE_MODELS
 from zseal.readiness.facts import HostFacts
 
 
@@ -90,11 +91,11 @@ class UltravisorFacility(Check):
         facilities = facts.cpu.facilities if facts.cpu else None
         if facilities is None:
             return not_applicable("/proc/cpuinfo has no facilities line: it is cut off or not of this architecture")
-        if ULTRAVISOR_FACILITY in facilities:
+        if Facility.ULTRAVISOR_CALL in facilities:
             return passed("facility 158 is installed")
         extra = (
             " (facility 161 is: this is a guest whose hypervisor offers protected mode to it)"
-            if UNPACK_FACILITY in facilities
+            if Facility.UNPACK in facilities
             else ""
         )
         return failed(
