@@ -112,9 +112,9 @@ def refresh_libvirt_cache(
     manager = Systemd()
     plan = plan_session_refresh() if session else plan_system_refresh(manager)
     if dry_run:
-        typer.echo("\n".join(plan.steps()) or f"# nothing to do: {plan.folder} holds no descriptions")
+        typer.echo("\n".join(plan.steps()) or f"# nothing to do: {plan.directory} holds no descriptions")
         return
     refresh(plan, manager)
-    typer.echo(f"{len(plan.files)} cached description(s) deleted from {plan.folder}")
+    typer.echo(f"{len(plan.files)} cached description(s) deleted from {plan.directory}")
     if not plan.units and not session:
         typer.echo("no libvirt daemon was running under systemd: one running otherwise has to be restarted by hand")

@@ -27,21 +27,21 @@ _LONGEST_VALUE = 300
 
 
 def inspect(path: Path) -> Description:
-    """Return what the file or folder ``path`` is; its kind is ``unknown`` where nobody recognises it.
+    """Return what the file or directory ``path`` is; its kind is ``unknown`` where nobody recognises it.
 
     Reads a bounded part of it, except that a kernel is read to find its release. Raises InputError where it can't be
     read.
     """
     sample = Sample(path)
-    if not sample.is_folder and not sample.size:
+    if not sample.is_directory and not sample.size:
         return Description(UNKNOWN, "empty file", {"size": 0})
     for recogniser in ALL_RECOGNISERS:
-        if recogniser.folders == sample.is_folder:
+        if recogniser.directories == sample.is_directory:
             description = recogniser.recognise(sample)
             if description is not None:
                 return description
-    if sample.is_folder:
-        return Description(UNKNOWN, "a folder of no known kind")
+    if sample.is_directory:
+        return Description(UNKNOWN, "a directory of no known kind")
     # not a byte of it is shown: it may be a secret
     text = b"\0" not in sample.head[:4096]
     return Description(UNKNOWN, f"not recognised, {'text' if text else 'binary'}", {"size": sample.size})

@@ -9,19 +9,19 @@ Example::
     print(report.ready, [result.id for result in report.results if result.status == "fail"])
 """
 
-from zseal.readiness.checks import Status
+from zseal.readiness.checks import CheckStatus
 from zseal.readiness.facts import HostFacts, gather
-from zseal.readiness.report import CheckResult, Report, Verdict, check_host, to_json, to_text
+from zseal.readiness.report import CheckResult, HostReport, Verdict, check_host, to_json, to_text
 from zseal.readiness.source import CapturedHost, HostSource, LiveHost
 
 __all__ = [
     "CapturedHost",
     "CheckResult",
+    "CheckStatus",
     "HostFacts",
+    "HostReport",
     "HostSource",
     "LiveHost",
-    "Report",
-    "Status",
     "Verdict",
     "check_host",
     "gather",

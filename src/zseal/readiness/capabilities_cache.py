@@ -45,7 +45,7 @@ class RefreshPlan:
     ``session_daemon`` is the process id of the user's own daemon, which starts itself again when next needed.
     """
 
-    folder: Path
+    directory: Path
     files: tuple[Path, ...]
     units: tuple[str, ...] = ()
     session_daemon: int | None = None
@@ -64,15 +64,15 @@ class RefreshPlan:
         return tuple(lines)
 
 
-def _cached_files(folder: Path) -> tuple[Path, ...]:
+def _cached_files(directory: Path) -> tuple[Path, ...]:
     try:
-        return tuple(sorted(p for p in folder.iterdir() if p.suffix == ".xml" and (p.is_file() or p.is_symlink())))
+        return tuple(sorted(p for p in directory.iterdir() if p.suffix == ".xml" and (p.is_file() or p.is_symlink())))
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise ZsealError(
             f"cannot read libvirt's cache: {error.strerror or error}",
-            where=str(folder),
+            where=str(directory),
             hint="run this as root, or with --session for your own daemon",
         ) from error
 
@@ -88,9 +88,9 @@ def _units(manager: ServiceManager) -> tuple[str, ...]:
     return tuple(name for name, state in zip(names, states, strict=False) if state == "active")
 
 
-def plan_system_refresh(manager: ServiceManager, folder: Path = Path(LIBVIRT_CACHE)) -> RefreshPlan:
+def plan_system_refresh(manager: ServiceManager, directory: Path = Path(LIBVIRT_CACHE)) -> RefreshPlan:
     """Plan for the system daemon, modular (virtqemud) or not (libvirtd); raises ZsealError where it may not be read."""
-    return RefreshPlan(folder=folder, files=_cached_files(folder), units=_units(manager))
+    return RefreshPlan(directory=directory, files=_cached_files(directory), units=_units(manager))
 
 
 def _session_daemon(runtime: Path) -> int | None:
@@ -109,8 +109,10 @@ def plan_session_refresh() -> RefreshPlan:
     """Plan for this user's own daemon (qemu:///session)."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    folder = Path(cache) / "libvirt" / "qemu" / "cache" / "capabilities"
-    return RefreshPlan(folder=folder, files=_cached_files(folder), session_daemon=_session_daemon(Path(runtime)))
+    directory = Path(cache) / "libvirt" / "qemu" / "cache" / "capabilities"
+    return RefreshPlan(
+        directory=directory, files=_cached_files(directory), session_daemon=_session_daemon(Path(runtime))
+    )
 
 
 def _must(answer: CommandResult, what: str) -> None:
@@ -135,7 +137,7 @@ def refresh(plan: RefreshPlan, manager: ServiceManager) -> None:
     except OSError as error:
         raise OutputError(
             f"cannot clear libvirt's cache: {error.strerror or error}",
-            where=str(error.filename or plan.folder),
+            where=str(error.filename or plan.directory),
             hint="run this as root",
         ) from error
     finally:

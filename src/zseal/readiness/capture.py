@@ -58,7 +58,7 @@ _FILES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("/proc/cpuinfo", _masked_cpuinfo),
     ("/proc/sysinfo", _masked_sysinfo),
 )
-_FOLDERS = (UV, f"{UV}/query", f"{UV}/keys", KVM_PARAMETERS)
+_DIRECTORIES = (UV, f"{UV}/query", f"{UV}/keys", KVM_PARAMETERS)
 _DEVICES = ("/dev/kvm",)
 
 
@@ -76,7 +76,7 @@ def _processes(source: HostSource) -> Iterator[_Item]:
 
 
 def _firmware(source: HostSource) -> Iterator[_Item]:
-    # an empty folder is what a container shows, so what else is there must be seen to be there
+    # an empty directory is what a container shows, so what else is there must be seen to be there
     names = source.names("/sys/firmware")
     if names is None:
         return
@@ -86,15 +86,15 @@ def _firmware(source: HostSource) -> Iterator[_Item]:
             yield _Item(f"/sys/firmware/{name}/.keep", "")
 
 
-def _folders(source: HostSource) -> Iterator[_Item]:
-    for folder in _FOLDERS:
-        names = source.names(folder)
+def _directories(source: HostSource) -> Iterator[_Item]:
+    for directory in _DIRECTORIES:
+        names = source.names(directory)
         if names is not None:
-            yield _Item(f"{folder}/.keep", "")
+            yield _Item(f"{directory}/.keep", "")
         for name in names or ():
-            text = source.text(f"{folder}/{name}")
+            text = source.text(f"{directory}/{name}")
             if text is not None:
-                yield _Item(f"{folder}/{name}", text)
+                yield _Item(f"{directory}/{name}", text)
 
 
 def _cache(source: HostSource) -> Iterator[_Item]:
@@ -128,23 +128,23 @@ def _commands(source: HostSource) -> Iterator[_Item]:
                 yield _Item(f"{stem}.{suffix}", mask_output(text))
 
 
-_PARTS = (_processes, _firmware, _folders, _cache, _devices, _commands)
+_PARTS = (_processes, _firmware, _directories, _cache, _devices, _commands)
 
 
-def capture_host(source: HostSource, folder: Path) -> tuple[Path, ...]:
-    """Write what ``source`` says to the new or empty ``folder`` and return the files, sorted.
+def capture_host(source: HostSource, directory: Path) -> tuple[Path, ...]:
+    """Write what ``source`` says to the new or empty ``directory`` and return the files, sorted.
 
-    Raises OutputError where the folder is not empty or can't be written.
+    Raises OutputError where the directory is not empty or can't be written.
     """
     try:
-        if folder.exists() and any(folder.iterdir()):
-            raise OutputError("the folder is not empty", where=str(folder), hint="give a new one")
+        if directory.exists() and any(directory.iterdir()):
+            raise OutputError("the directory is not empty", where=str(directory), hint="give a new one")
         written = []
         for item in itertools.chain.from_iterable(part(source) for part in _PARTS):
-            path = folder / item.path.lstrip("/")
+            path = directory / item.path.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, item.text.encode(), overwrite=False, mode=0o644)
             written.append(path)
     except OSError as error:
-        raise OutputError(f"cannot write the capture: {error.strerror or error}", where=str(folder)) from error
+        raise OutputError(f"cannot write the capture: {error.strerror or error}", where=str(directory)) from error
     return tuple(sorted(written))

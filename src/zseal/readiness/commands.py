@@ -13,7 +13,7 @@ def _only_relevant_log_lines(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Command:
+class HostCommand:
     """One question asked of a host.
 
     ``name`` is the file stem below ``commands/`` in a capture. ``programs`` are tried in order, the first installed
@@ -33,19 +33,19 @@ class Command:
 # qemu-kvm and its libexec place are what the Red Hat family calls the s390x build on an s390x host
 QEMU_PROGRAMS = ("qemu-system-s390x", "/usr/libexec/qemu-kvm", "qemu-kvm")
 
-UNAME = Command("uname", ("uname",), ("-srvm",))
-KERNEL_LOG = Command("kernel-log", ("dmesg",), log=True)
-KERNEL_JOURNAL = Command("kernel-journal", ("journalctl",), ("-k", "-b", "--no-pager", "-o", "cat"), log=True)
-QEMU_VERSION = Command("qemu-version", QEMU_PROGRAMS, ("--version",))
-QEMU_OBJECTS = Command("qemu-objects", QEMU_PROGRAMS, ("-object", "help"))
-LIBVIRT_VERSION = Command("libvirt-version", ("virsh",), ("--version",))
+UNAME = HostCommand("uname", ("uname",), ("-srvm",))
+KERNEL_LOG = HostCommand("kernel-log", ("dmesg",), log=True)
+KERNEL_JOURNAL = HostCommand("kernel-journal", ("journalctl",), ("-k", "-b", "--no-pager", "-o", "cat"), log=True)
+QEMU_VERSION = HostCommand("qemu-version", QEMU_PROGRAMS, ("--version",))
+QEMU_OBJECTS = HostCommand("qemu-objects", QEMU_PROGRAMS, ("-object", "help"))
+LIBVIRT_VERSION = HostCommand("libvirt-version", ("virsh",), ("--version",))
 _PROTECTED_TARGET = ("--virttype", "kvm", "--arch", "s390x", "--machine", "s390-ccw-virtio")
-DOMAIN_CAPABILITIES = Command(
+DOMAIN_CAPABILITIES = HostCommand(
     "domcapabilities", ("virsh",), ("--connect", "qemu:///system", "domcapabilities", *_PROTECTED_TARGET)
 )
-HOST_VALIDATE = Command("virt-host-validate", ("virt-host-validate",), ("qemu",))
-PVIMG_VERSION = Command("pvimg-version", ("pvimg",), ("--version",))
-GENPROTIMG_VERSION = Command("genprotimg-version", ("genprotimg",), ("--version",))
+HOST_VALIDATE = HostCommand("virt-host-validate", ("virt-host-validate",), ("qemu",))
+PVIMG_VERSION = HostCommand("pvimg-version", ("pvimg",), ("--version",))
+GENPROTIMG_VERSION = HostCommand("genprotimg-version", ("genprotimg",), ("--version",))
 
 ALL_COMMANDS = (
     UNAME,

@@ -113,17 +113,17 @@ def _kernel_log(source: HostSource) -> str | None:
     return "".join(texts) if texts else None
 
 
-def read_cache(source: HostSource, folder: str = LIBVIRT_CACHE) -> tuple[CachedEmulator, ...] | None:
-    """Return libvirt's cached descriptions of s390x emulators, or None where the folder can't be read.
+def read_cache(source: HostSource, directory: str = LIBVIRT_CACHE) -> tuple[CachedEmulator, ...] | None:
+    """Return libvirt's cached descriptions of s390x emulators, or None where the directory can't be read.
 
     Files that are no such description are skipped.
     """
-    names = source.names(folder)
+    names = source.names(directory)
     if names is None:
         return None
     entries = []
     for name in [n for n in names if n.endswith(".xml")][:MAX_CACHE_FILES]:
-        text = source.text(f"{folder}/{name}")
+        text = source.text(f"{directory}/{name}")
         if text is None:
             continue
         try:
@@ -174,7 +174,7 @@ def gather(source: HostSource) -> HostFacts:
         cpu=None if cpuinfo is None else parse_cpuinfo(cpuinfo),
         system=None if sysinfo is None else parse_sysinfo(sysinfo),
         command_line=None if command_line is None else command_line.strip(),
-        # a capture without any of /sys says nothing about one folder of it
+        # a capture without any of /sys says nothing about one directory of it
         uv_directory=None if source.names("/sys") is None else source.names(UV) is not None,
         firmware_masked=source.names("/sys/firmware") == (),
         prot_virt_host=_boolean(source.text(f"{UV}/prot_virt_host")),

@@ -7,7 +7,7 @@ import enum
 import json
 import textwrap
 
-from zseal.readiness.checks import ALL_CHECKS, Check, Status
+from zseal.readiness.checks import ALL_CHECKS, Check, CheckStatus
 from zseal.readiness.checks.interface import not_applicable
 from zseal.readiness.facts import HostFacts, gather
 from zseal.readiness.source import HostSource
@@ -35,7 +35,7 @@ class CheckResult:
 
     id: str
     title: str
-    status: Status
+    status: CheckStatus
     found: str
     meaning: str
     fix: str | None
@@ -43,7 +43,7 @@ class CheckResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class HostReport:
     """All verdicts on one host."""
 
     facts: HostFacts
@@ -52,9 +52,9 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """Ready means: no check failed, and the kernel or QEMU confirmed that the ultravisor works."""
-        if self.count(Status.FAIL):
+        if self.count(CheckStatus.FAIL):
             return Verdict.NOT_READY
-        proven = any(self.find(identifier).status is Status.PASS for identifier in _PROOFS)
+        proven = any(self.find(identifier).status is CheckStatus.PASS for identifier in _PROOFS)
         return Verdict.READY if proven else Verdict.UNKNOWN
 
     @property
@@ -62,7 +62,7 @@ class Report:
         """Whether protected guests can run here."""
         return self.verdict is Verdict.READY
 
-    def count(self, status: Status) -> int:
+    def count(self, status: CheckStatus) -> int:
         """Return how many checks ended with ``status``."""
         return sum(result.status is status for result in self.results)
 
@@ -89,13 +89,13 @@ def _run(check: Check, facts: HostFacts) -> CheckResult:
     )
 
 
-def check_host(source: HostSource) -> Report:
+def check_host(source: HostSource) -> HostReport:
     """Ask ``source`` everything, run every check, and return the report."""
     facts = gather(source)
-    return Report(facts, tuple(_run(check, facts) for check in ALL_CHECKS))
+    return HostReport(facts, tuple(_run(check, facts) for check in ALL_CHECKS))
 
 
-def to_json(report: Report) -> str:
+def to_json(report: HostReport) -> str:
     """Return the report as one JSON object; see docs/hosts.md for its fields."""
     facts = report.facts
     return json.dumps(
@@ -107,7 +107,7 @@ def to_json(report: Report) -> str:
                 "machine_type": facts.machine,
                 "kernel": facts.kernel_identity,
             },
-            "counts": {status.value: report.count(status) for status in Status},
+            "counts": {status.value: report.count(status) for status in CheckStatus},
             "checks": [{**dataclasses.asdict(result), "status": result.status.value} for result in report.results],
         },
         indent=2,
@@ -115,7 +115,12 @@ def to_json(report: Report) -> str:
     )
 
 
-_MARKS = {Status.PASS: "pass", Status.WARN: "WARN", Status.FAIL: "FAIL", Status.NOT_APPLICABLE: "n/a "}
+_MARKS = {
+    CheckStatus.PASS: "pass",
+    CheckStatus.WARN: "WARN",
+    CheckStatus.FAIL: "FAIL",
+    CheckStatus.NOT_APPLICABLE: "n/a ",
+}
 _VERDICTS = {
     Verdict.READY: "Ready to run protected guests",
     Verdict.NOT_READY: "Not ready to run protected guests",
@@ -132,7 +137,7 @@ _ELSEWHERE = (
 )
 
 
-def to_text(report: Report, *, verbose: bool, width: int) -> str:
+def to_text(report: HostReport, *, verbose: bool, width: int) -> str:
     """Return the report for a person, lines about ``width`` characters long.
 
     What a check means is told where something is to do, and with ``verbose`` everywhere. Checks that are not
@@ -143,7 +148,7 @@ def to_text(report: Report, *, verbose: bool, width: int) -> str:
     if not report.facts.is_s390x and architecture is not None:
         lines += [*textwrap.wrap(_ELSEWHERE.format(architecture=architecture), width), ""]
     for result in report.results:
-        if result.status is Status.NOT_APPLICABLE and not verbose:
+        if result.status is CheckStatus.NOT_APPLICABLE and not verbose:
             continue
         found = f"{_MARKS[result.status]}  {result.id}: {result.found}"
         lines += textwrap.wrap(found, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
@@ -158,7 +163,7 @@ def to_text(report: Report, *, verbose: bool, width: int) -> str:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-    failures, warnings = report.count(Status.FAIL), report.count(Status.WARN)
-    skipped = report.count(Status.NOT_APPLICABLE)
-    counts = f"{failures} failed, {warnings} warned, {report.count(Status.PASS)} passed, {skipped} not applicable"
+    failures, warnings = report.count(CheckStatus.FAIL), report.count(CheckStatus.WARN)
+    skipped = report.count(CheckStatus.NOT_APPLICABLE)
+    counts = f"{failures} failed, {warnings} warned, {report.count(CheckStatus.PASS)} passed, {skipped} not applicable"
     return "\n".join([*lines, "", f"{_VERDICTS[report.verdict]} ({counts})."])

@@ -1,7 +1,7 @@
 """Where the facts about a host come from: the running system, or a captured file tree.
 
-A :class:`HostSource` answers four questions (a file's text, a folder's names, a device's state, a command's output) and
-nothing else, so that the checks can't tell a live host from a capture.
+A :class:`HostSource` answers four questions (a file's text, a directory's names, a device's state, a command's output)
+and nothing else, so that the checks cannot tell a live host from a capture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from zseal.errors import InputError
-from zseal.readiness.commands import Command
+from zseal.readiness.commands import HostCommand
 
 # the largest real answers (domain capabilities, a cached QEMU description) are below 1 MiB
 MAX_FILE_BYTES = 4 << 20
@@ -65,14 +65,14 @@ class HostSource(abc.ABC):
 
     @abc.abstractmethod
     def names(self, path: str) -> tuple[str, ...] | None:
-        """Return the sorted names in the folder ``path``, or None where there is no such folder."""
+        """Return the sorted names in the directory ``path``, or None where there is no such directory."""
 
     @abc.abstractmethod
     def device(self, path: str) -> DeviceState | None:
         """Return the state of the device node ``path``, or None where nobody looked."""
 
     @abc.abstractmethod
-    def run(self, command: Command) -> CommandResult | None:
+    def run(self, command: HostCommand) -> CommandResult | None:
         """Return what ``command`` answers, or None where nobody asked."""
 
 
@@ -137,7 +137,7 @@ class LiveHost(HostSource):
         node = Path(path)
         return DeviceState(exists=node.exists(), accessible=os.access(node, os.R_OK | os.W_OK))
 
-    def run(self, command: Command) -> CommandResult | None:
+    def run(self, command: HostCommand) -> CommandResult | None:
         """See :meth:`HostSource.run`."""
         program = next((p for p in map(shutil.which, command.programs) if p), None)
         if program is None:
@@ -157,13 +157,13 @@ DEVICE_TEXT = {
 class CapturedHost(HostSource):
     """A file tree written by ``zseal host capture``, or by hand in the same layout (see docs/hosts.md).
 
-    Files of the host lie under their own path, a folder that exists but is empty may be left out of archives, so
+    Files of the host lie under their own path, a directory that exists but is empty may be left out of archives, so
     ``NAME/.keep`` stands for it. ``commands/NAME.out``, ``.err`` and ``.status`` hold a command's answer; no file at
     all means that nobody asked.
     """
 
     def __init__(self, root: Path) -> None:
-        """Use the tree at ``root``; raises InputError where it is no folder or does not look like a capture."""
+        """Use the tree at ``root``; raises InputError where it is no directory or does not look like a capture."""
         try:
             self._root = root.resolve(strict=True)
         except OSError as error:
@@ -173,10 +173,10 @@ class CapturedHost(HostSource):
                 hint="make one with `zseal host capture DIR` on the host",
             ) from error
         if not self._root.is_dir():
-            raise InputError("a captured tree is a folder", where=str(root))
+            raise InputError("a captured tree is a directory", where=str(root))
         if not any((self._root / name).is_dir() for name in ("proc", "sys", "commands")):
             raise InputError(
-                "no captured host: none of the folders proc, sys and commands is there",
+                "no captured host: none of the directories proc, sys and commands is there",
                 where=str(root),
                 hint="make one with `zseal host capture DIR` on the host",
             )
@@ -211,7 +211,7 @@ class CapturedHost(HostSource):
             return None
         return next((state for state, word in DEVICE_TEXT.items() if word.strip() == text.strip()), None)
 
-    def run(self, command: Command) -> CommandResult | None:
+    def run(self, command: HostCommand) -> CommandResult | None:
         """See :meth:`HostSource.run`."""
         parts = [self.text(f"commands/{command.name}.{suffix}") for suffix in ("status", "out", "err")]
         if all(part is None for part in parts):

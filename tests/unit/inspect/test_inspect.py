@@ -36,14 +36,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Machine.create(tmp_path_factory.mktemp("machines") / "demo").directory
 
 
-def put(folder: Path, data: bytes, name: str = "file") -> Path:
-    path = folder / name
+def put(directory: Path, data: bytes, name: str = "file") -> Path:
+    path = directory / name
     path.write_bytes(data)
     return path
 
 
-def look(folder: Path, data: bytes) -> Description:
-    return inspect(put(folder, data))
+def look(directory: Path, data: bytes) -> Description:
+    return inspect(put(directory, data))
 
 
 def kernel() -> bytes:
@@ -360,8 +360,8 @@ def test_what_nobody_knows_is_unknown_and_not_quoted(tmp_path: Path) -> None:
     assert found.kind == UNKNOWN
     assert "horse" not in to_text(tmp_path, found)
     assert look(tmp_path, b"").title == "empty file"
-    (tmp_path / "folder").mkdir()
-    assert inspect(tmp_path / "folder").kind == UNKNOWN
+    (tmp_path / "directory").mkdir()
+    assert inspect(tmp_path / "directory").kind == UNKNOWN
 
 
 def test_what_is_no_file_is_refused_without_being_opened(tmp_path: Path) -> None:

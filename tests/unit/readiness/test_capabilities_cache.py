@@ -68,7 +68,7 @@ def test_the_dry_run_names_the_same_steps(cache: Path) -> None:
 def test_the_daemon_starts_again_where_deleting_fails(tmp_path: Path) -> None:
     (tmp_path / "a.xml").mkdir()
     manager = FakeSystemd("virtqemud.service")
-    plan = RefreshPlan(folder=tmp_path, files=(tmp_path / "a.xml",), units=("virtqemud.service",))
+    plan = RefreshPlan(directory=tmp_path, files=(tmp_path / "a.xml",), units=("virtqemud.service",))
     with pytest.raises(ZsealError, match="cannot clear"):
         refresh(plan, manager)
     assert manager.asked[-1] == ("start", "virtqemud.service")
@@ -99,12 +99,12 @@ def test_a_missing_cache_is_nothing_to_do(tmp_path: Path) -> None:
 def test_a_session_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    folder = tmp_path / "cache" / "libvirt" / "qemu" / "cache" / "capabilities"
-    folder.mkdir(parents=True)
-    (folder / "a.xml").write_text("")
+    directory = tmp_path / "cache" / "libvirt" / "qemu" / "cache" / "capabilities"
+    directory.mkdir(parents=True)
+    (directory / "a.xml").write_text("")
     (tmp_path / "run" / "libvirt").mkdir(parents=True)
     # the number of a process that is no libvirt daemon: a pid file that outlived its process must not end another one
     (tmp_path / "run" / "libvirt" / "virtqemud.pid").write_text("1\n")
     plan = plan_session_refresh()
     assert plan.session_daemon is None
-    assert plan.files == (folder / "a.xml",)
+    assert plan.files == (directory / "a.xml",)

@@ -49,7 +49,7 @@ def test_only_lines_about_protected_virtualization_are_kept_of_the_log() -> None
     assert KERNEL_LOG.clean(log) == "[2] prot_virt: Reserving 98MB as ultravisor base storage\n"
 
 
-def test_a_folder_with_content_is_not_written_to(tmp_path: Path) -> None:
+def test_a_directory_with_content_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="not empty"):
         capture_host(CapturedHost(HOSTS / "x86"), tmp_path)

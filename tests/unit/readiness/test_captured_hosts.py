@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from zseal.readiness import CapturedHost, Status, check_host, to_json, to_text
+from zseal.readiness import CapturedHost, CheckStatus, check_host, to_json, to_text
 
 HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
 EXPECTED: dict[str, dict[str, object]] = json.loads((HOSTS / "expected.json").read_text())
 
 
 def test_there_are_captures_of_at_least_a_dozen_hosts_and_each_is_expected() -> None:
-    folders = {path.name for path in HOSTS.iterdir() if path.is_dir()}
-    assert folders == set(EXPECTED)
-    assert len(folders) >= 12
+    directories = {path.name for path in HOSTS.iterdir() if path.is_dir()}
+    assert directories == set(EXPECTED)
+    assert len(directories) >= 12
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -24,8 +24,8 @@ def test_a_captured_host_gets_the_verdict_it_deserves(name: str) -> None:
     report = check_host(CapturedHost(HOSTS / name))
     assert {
         "verdict": report.verdict.value,
-        "fail": [r.id for r in report.results if r.status is Status.FAIL],
-        "warn": [r.id for r in report.results if r.status is Status.WARN],
+        "fail": [r.id for r in report.results if r.status is CheckStatus.FAIL],
+        "warn": [r.id for r in report.results if r.status is CheckStatus.WARN],
     } == EXPECTED[name]
 
 
@@ -35,25 +35,25 @@ def test_every_failure_says_what_to_do_and_every_check_what_it_means(name: str) 
     for result in report.results:
         assert result.found
         assert result.meaning
-        assert result.fix or result.status is not Status.FAIL
+        assert result.fix or result.status is not CheckStatus.FAIL
 
 
 def test_a_stale_cache_is_told_from_a_host_that_is_not_ready() -> None:
     stale = check_host(CapturedHost(HOSTS / "z16-stale-cache"))
-    assert stale.find("prot-virt-host").status is Status.PASS
+    assert stale.find("prot-virt-host").status is CheckStatus.PASS
     assert "refresh-libvirt-cache" in (stale.find("unpack").fix or "")
     unready = check_host(CapturedHost(HOSTS / "z16-no-parameter"))
-    assert unready.find("capabilities-cache").status is Status.PASS
+    assert unready.find("capabilities-cache").status is CheckStatus.PASS
 
 
 def test_a_z15_runs_guests_but_does_not_attest_them() -> None:
     report = check_host(CapturedHost(HOSTS / "z15-ready"))
     assert report.ready
     assert [report.find(i).status for i in ("attestation", "guest-dump", "guest-secrets")] == [
-        Status.NOT_APPLICABLE
+        CheckStatus.NOT_APPLICABLE
     ] * 3
     newer = check_host(CapturedHost(HOSTS / "z16-ready"))
-    assert [newer.find(i).status for i in ("attestation", "guest-dump", "guest-secrets")] == [Status.PASS] * 3
+    assert [newer.find(i).status for i in ("attestation", "guest-dump", "guest-secrets")] == [CheckStatus.PASS] * 3
 
 
 def test_a_pc_is_told_kindly_what_it_can_do() -> None:

@@ -82,7 +82,7 @@ def test_oversized_xml_is_refused_unread() -> None:
         parse_xml(b" " * ((4 << 20) + 1), "anything")
 
 
-def test_a_capture_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+def test_a_capture_does_not_lead_out_of_its_directory(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("prot_virt=1")
     root = tmp_path / "capture"

@@ -50,9 +50,9 @@ def test_text_and_key_hashes() -> None:
 
 
 def test_facility_words_without_leading_zeros_keep_their_places(tmp_path: Path) -> None:
-    folder = tmp_path / "sys/firmware/uv/query"
-    folder.mkdir(parents=True)
-    (folder / "facilities").write_text("1\n8000000000000000\n0\n0\n")
+    directory = tmp_path / "sys/firmware/uv/query"
+    directory.mkdir(parents=True)
+    (directory / "facilities").write_text("1\n8000000000000000\n0\n0\n")
     entries = read_host_info(CapturedHost(tmp_path)).sections[0].entries
     assert entries == ("bit 63", "bit 64")
 

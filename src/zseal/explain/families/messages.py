@@ -200,7 +200,7 @@ _MESSAGES: tuple[tuple[str, str, str, str, str, str], ...] = (
         "IBM Secure Execution not supported by the currently used kernel",
         "VALIDATE_KERNEL",
         _VALIDATE,
-        "there is no folder /sys/firmware/uv",
+        "there is no directory /sys/firmware/uv",
         "a kernel before 5.7 or without KVM, or a container that hides /sys/firmware",
         _CHECK,
     ),

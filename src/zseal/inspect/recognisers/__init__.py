@@ -1,10 +1,10 @@
 """All recognisers, in the order in which they are asked: those with a magic before those that guess."""
 
-from zseal.inspect.recognisers import containers, folders, images, keys, programs, reports, requests, texts
+from zseal.inspect.recognisers import containers, directories, images, keys, programs, reports, requests, texts
 from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
 
 ALL_RECOGNISERS: tuple[Recogniser, ...] = (
-    *folders.RECOGNISERS,
+    *directories.RECOGNISERS,
     *images.RECOGNISERS,
     *programs.RECOGNISERS,
     *requests.RECOGNISERS,

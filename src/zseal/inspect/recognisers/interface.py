@@ -35,24 +35,24 @@ class Description:
 
 
 class Sample:
-    """A file or folder to be recognised; all reading is bounded.
+    """A file or directory to be recognised; all reading is bounded.
 
-    ``size`` is in bytes, 0 for a folder. ``head`` holds the first ``HEAD_BYTES`` bytes.
+    ``size`` is in bytes, 0 for a directory. ``head`` holds the first ``HEAD_BYTES`` bytes.
     """
 
     def __init__(self, path: Path) -> None:
-        """Look at ``path``; raises InputError where it can't be read, or is neither file nor folder."""
+        """Look at ``path``; raises InputError where it can't be read, or is neither file nor directory."""
         self.path = path
         try:
             status = path.stat()
-            self.is_folder = stat.S_ISDIR(status.st_mode)
+            self.is_directory = stat.S_ISDIR(status.st_mode)
             # opening a pipe or device may block for ever, or do something
-            if not self.is_folder and not stat.S_ISREG(status.st_mode):
-                raise InputError("neither a regular file nor a folder", where=str(path))
+            if not self.is_directory and not stat.S_ISREG(status.st_mode):
+                raise InputError("neither a regular file nor a directory", where=str(path))
             self.mode = stat.S_IMODE(status.st_mode)
-            self.size = 0 if self.is_folder else status.st_size
-            self.head = b"" if self.is_folder else self._read(0, HEAD_BYTES)
-            self._names = frozenset(entry.name for entry in path.iterdir()) if self.is_folder else frozenset()
+            self.size = 0 if self.is_directory else status.st_size
+            self.head = b"" if self.is_directory else self._read(0, HEAD_BYTES)
+            self._names = frozenset(entry.name for entry in path.iterdir()) if self.is_directory else frozenset()
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise InputError(f"cannot read it: {reason}", where=str(path)) from error
@@ -79,7 +79,7 @@ class Sample:
         return self.read(0, self.size) if self.size <= MAX_WHOLE else None
 
     def has(self, *names: str) -> bool:
-        """Return whether the folder has all entries ``names``."""
+        """Return whether the directory has all entries ``names``."""
         return self._names.issuperset(names)
 
     def command(self, template: str) -> str:
@@ -90,8 +90,8 @@ class Sample:
 class Recogniser(abc.ABC):
     """Contract: says what a sample is, or None; a damaged artefact is described with its problems, never raised."""
 
-    folders: bool = False
-    """Whether it recognises folders; all others are asked about files only."""
+    directories: bool = False
+    """Whether it recognises directories; all others are asked about files only."""
 
     @abc.abstractmethod
     def recognise(self, sample: Sample) -> Description | None:

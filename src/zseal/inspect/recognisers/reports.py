@@ -47,7 +47,7 @@ _JSON_KINDS = (
     _JsonKind("lint-report", "what zseal domain lint printed", ("version", "files", "counts", "failed"), ("failed",)),
     _JsonKind("explanations", "what zseal explain printed", ("version", "explanations")),
     _JsonKind("descriptions", "what zseal inspect printed", ("version", "files")),
-    _JsonKind("description", "description of something zseal keeps in this folder", ("format",)),
+    _JsonKind("description", "description of something zseal keeps in this directory", ("format",)),
 )
 
 

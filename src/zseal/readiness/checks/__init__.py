@@ -1,7 +1,7 @@
 """All readiness checks, in the order in which they are reported: each may rely on those before it having been read."""
 
 from zseal.readiness.checks import abilities, kernel, kvm, machine, virtualization
-from zseal.readiness.checks.interface import Check, Finding, Status
+from zseal.readiness.checks.interface import Check, CheckStatus, Judgement
 
 ALL_CHECKS: tuple[Check, ...] = (
     *machine.CHECKS,
@@ -11,4 +11,4 @@ ALL_CHECKS: tuple[Check, ...] = (
     *abilities.CHECKS,
 )
 
-__all__ = ["ALL_CHECKS", "Check", "Finding", "Status"]
+__all__ = ["ALL_CHECKS", "Check", "CheckStatus", "Judgement"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zseal.readiness.checks.interface import Check, Finding, not_applicable, passed, warned
+from zseal.readiness.checks.interface import Check, Judgement, not_applicable, passed, warned
 from zseal.readiness.facts import HostFacts, find_version
 from zseal.readiness.source import CommandResult
 
@@ -19,7 +19,7 @@ class HostKey(Check):
         "opens on this host."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``/sys/firmware/uv/keys/all``."""
         if not facts.key_hashes:
             return not_applicable("this kernel or firmware does not show the hashes")
@@ -37,7 +37,7 @@ class _Offered(Check):
         """Return the announced value."""
         raise NotImplementedError
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge whether the value is there and not zero."""
         return passed("offered") if self.value(facts) else not_applicable(_NEWER)
 
@@ -95,7 +95,7 @@ class ImageBuilder(Check):
     )
     only_ibm_z = False
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the tools' own version answers."""
         if facts.pvimg is None and facts.genprotimg is None:
             return not_applicable("nobody looked for them")
@@ -113,7 +113,7 @@ class SoftwareMachine(Check):
     meaning = "zseal run boots an image as a protected guest without IBM Z hardware, on QEMU's emulation of s390x."
     only_ibm_z = False
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge whether a QEMU for s390x is there."""
         if facts.is_s390x:
             return not_applicable("this is the real thing")

@@ -10,7 +10,7 @@ from typing import ClassVar
 from zseal.readiness.facts import HostFacts
 
 
-class Status(enum.StrEnum):
+class CheckStatus(enum.StrEnum):
     """The four verdicts; their values are what ``--format json`` prints."""
 
     PASS = "pass"  # noqa: S105  # a verdict, not a password
@@ -20,32 +20,32 @@ class Status(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Judgement:
     """A verdict: what was ``found``, and the ``fix`` (a command or an instruction) where something is to do."""
 
-    status: Status
+    status: CheckStatus
     found: str
     fix: str | None = None
 
 
-def passed(found: str) -> Finding:
+def passed(found: str) -> Judgement:
     """Return the verdict that all is well."""
-    return Finding(Status.PASS, found)
+    return Judgement(CheckStatus.PASS, found)
 
 
-def warned(found: str, fix: str | None = None) -> Finding:
+def warned(found: str, fix: str | None = None) -> Judgement:
     """Return the verdict that protected guests can run, but something deserves attention."""
-    return Finding(Status.WARN, found, fix)
+    return Judgement(CheckStatus.WARN, found, fix)
 
 
-def failed(found: str, fix: str) -> Finding:
+def failed(found: str, fix: str) -> Judgement:
     """Return the verdict that protected guests can't run like this."""
-    return Finding(Status.FAIL, found, fix)
+    return Judgement(CheckStatus.FAIL, found, fix)
 
 
-def not_applicable(found: str) -> Finding:
+def not_applicable(found: str) -> Judgement:
     """Return the verdict that there is nothing to judge here; ``found`` says why."""
-    return Finding(Status.NOT_APPLICABLE, found)
+    return Judgement(CheckStatus.NOT_APPLICABLE, found)
 
 
 class Check(abc.ABC):
@@ -61,5 +61,5 @@ class Check(abc.ABC):
     only_ibm_z: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Return the verdict; never raises."""

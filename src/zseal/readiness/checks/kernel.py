@@ -1,4 +1,4 @@
-"""Checks of the host kernel: its version, the ultravisor folder, ``prot_virt=``, and what came of it at boot."""
+"""Checks of the host kernel: its version, the ultravisor directory, ``prot_virt=``, and what came of it at boot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from zseal.arch.facilities import Facility
 from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings, split_command_line
-from zseal.readiness.checks.interface import Check, Finding, failed, not_applicable, passed, warned
+from zseal.readiness.checks.interface import Check, Judgement, failed, not_applicable, passed, warned
 from zseal.readiness.facts import HostFacts, Version
 
 _ADD_PARAMETER = "add prot_virt=1 to the kernel parameters of the host, run zipl (or grub2-mkconfig and zipl), reboot"
@@ -30,7 +30,7 @@ class KernelVersion(Check):
         "Linux hosts protected guests since 5.7; enterprise distributions carried the support into older versions."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the release, but let what the kernel can do overrule its number."""
         if facts.kernel is None:
             return not_applicable("the kernel's version is not known")
@@ -47,12 +47,12 @@ class UvDirectory(Check):
     id = "uv-directory"
     title = "/sys/firmware/uv"
     meaning = (
-        "The kernel shows this folder where facility 158 is installed and KVM (or guest support) is built in. libvirt "
+        "The kernel shows this directory if facility 158 is installed and KVM (or guest support) is built in. libvirt "
         "and virt-host-validate look at it second."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
-        """Judge the folder's existence."""
+    def judge(self, facts: HostFacts) -> Judgement:
+        """Judge the directory's existence."""
         if facts.uv_directory:
             return passed("present")
         if facts.uv_directory is None:
@@ -80,7 +80,7 @@ class ProtVirtParameter(Check):
         "or on; the name is spelt with an underscore; any enabling occurrence wins."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``/proc/cmdline`` by the kernel's rules."""
         if facts.command_line is None:
             return not_applicable("/proc/cmdline can't be read")
@@ -102,7 +102,7 @@ class ProtVirtReaders(Check):
         "with the kernel they claim or refuse protected guests wrongly."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Compare the three parsers on ``/proc/cmdline``."""
         line = facts.command_line
         if line is None:
@@ -130,7 +130,7 @@ class ProtVirtHost(Check):
         "it, so it may say yes where this says no."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``prot_virt_host``, and name the likeliest reason for a 0."""
         if facts.prot_virt_host:
             return passed("prot_virt_host is 1")
@@ -180,7 +180,7 @@ class DonatedMemory(Check):
         "further part for its pages and CPUs, out of vmalloc space."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the ``prot_virt:`` lines of the log."""
         if facts.kernel_log is None:
             return not_applicable("the kernel's log was not readable (dmesg needs root here)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zseal.readiness.checks.interface import Check, Finding, failed, not_applicable, passed, warned
+from zseal.readiness.checks.interface import Check, Judgement, failed, not_applicable, passed, warned
 from zseal.readiness.facts import HostFacts
 
 
@@ -13,7 +13,7 @@ class KvmDevice(Check):
     title = "KVM"
     meaning = "Protected guests are KVM guests: QEMU refuses them with any other accelerator."
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the ``sie`` feature and ``/dev/kvm``."""
         features = facts.cpu.features if facts.cpu else None
         if features is not None and "sie" not in features:
@@ -40,7 +40,7 @@ class KvmHugePages(Check):
         "is that protected guests themselves have none."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the ``hpage`` parameter."""
         value = facts.kvm_parameters.get("hpage")
         if value is None:
@@ -63,7 +63,7 @@ class KvmAsyncDestroy(Check):
         "background, which saves minutes with large guests."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the ``async_destroy`` parameter."""
         value = facts.kvm_parameters.get("async_destroy")
         if value is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zseal.arch.facilities import Facility
-from zseal.readiness.checks.interface import Check, Finding, failed, not_applicable, passed, warned
+from zseal.readiness.checks.interface import Check, Judgement, failed, not_applicable, passed, warned
 from zseal.readiness.cpuinfo import MACHINE_MODELS
 from zseal.readiness.facts import HostFacts
 
@@ -16,7 +16,7 @@ class Architecture(Check):
     meaning = "Protected guests run on real hardware only on IBM Z and LinuxONE, architecture s390x."
     only_ibm_z = False
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``uname``."""
         if facts.is_s390x:
             return passed("s390x")
@@ -38,7 +38,7 @@ class Partition(Check):
         "passed on neither by z/VM nor by KVM, so there is no nesting."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the ``VM00`` block of ``/proc/sysinfo``."""
         if facts.prot_virt_guest:
             return failed(
@@ -60,7 +60,7 @@ class MachineType(Check):
     title = "Machine generation"
     meaning = "Secure Execution came with z15 and LinuxONE III; attestation, dumps and secrets came with z16."
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the machine type of ``/proc/cpuinfo``, else of ``/proc/sysinfo``."""
         if facts.machine is None:
             return not_applicable("neither /proc/cpuinfo nor /proc/sysinfo names a machine type")
@@ -86,7 +86,7 @@ class UltravisorFacility(Check):
         "partition. virt-host-validate looks at it first."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the ``facilities`` line of ``/proc/cpuinfo``."""
         facilities = facts.cpu.facilities if facts.cpu else None
         if facilities is None:

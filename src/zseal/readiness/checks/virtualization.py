@@ -6,7 +6,7 @@ import re
 
 from zseal.libvirt.capabilities import CachedEmulator
 from zseal.linux.cmdline import libvirt_enables
-from zseal.readiness.checks.interface import Check, Finding, failed, not_applicable, passed, warned
+from zseal.readiness.checks.interface import Check, Judgement, failed, not_applicable, passed, warned
 from zseal.readiness.checks.kernel import has_facility
 from zseal.readiness.facts import HostFacts, Version, find_version
 
@@ -26,7 +26,7 @@ class QemuVersion(Check):
     title = "QEMU"
     meaning = "QEMU starts protected guests since 5.1; the object behind <launchSecurity> came with 6.0."
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``qemu-system-s390x --version``."""
         answer = facts.qemu
         if answer is None:
@@ -55,7 +55,7 @@ class QemuObject(Check):
     title = "QEMU's protected-guest object"
     meaning = f"<launchSecurity> becomes QEMU's object {_OBJECT}, which only s390x builds with KVM contain."
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``qemu-system-s390x -object help``."""
         answer = facts.qemu_objects
         if answer is None or not answer.installed:
@@ -80,7 +80,7 @@ class LibvirtVersion(Check):
         "protected guests by itself since 6.5.0."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``virsh --version``."""
         answer = facts.libvirt
         if answer is None:
@@ -101,7 +101,7 @@ class LibvirtVersion(Check):
         return passed(f"libvirt {version}")
 
 
-def _no_capabilities(facts: HostFacts) -> Finding:
+def _no_capabilities(facts: HostFacts) -> Judgement:
     problem = facts.domain_capabilities_problem
     if problem is None:
         return not_applicable("virsh domcapabilities was not asked")
@@ -134,7 +134,7 @@ class LaunchSecurity(Check):
         "machine the facility, and the kernel command line turns it on."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``features/s390-pv`` and the listed security types."""
         capabilities = facts.domain_capabilities
         if capabilities is None:
@@ -162,7 +162,7 @@ class Unpack(Check):
         "only while KVM offers protection."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the features that the host model requires."""
         capabilities = facts.domain_capabilities
         if capabilities is None:
@@ -184,7 +184,7 @@ class CapabilitiesCache(Check):
         "failed at one boot and not at the next, it may go on answering from them."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Compare the cached entries, and libvirt's present answer, with what the kernel says now."""
         if facts.cache is None:
             return self._without_files(facts)
@@ -198,7 +198,7 @@ class CapabilitiesCache(Check):
             return failed(f"stale: {found}", REFRESH)
         return warned(f"out of date, but libvirt's present answer is right: {found}", f"{REFRESH} cleans up")
 
-    def _without_files(self, facts: HostFacts) -> Finding:
+    def _without_files(self, facts: HostFacts) -> Judgement:
         if self._answers_wrongly(facts):
             return failed("libvirt's answer contradicts the kernel (the cache files are not readable here)", REFRESH)
         return not_applicable("the cache is not readable (it belongs to root), or libvirt was never asked")
@@ -243,7 +243,7 @@ class HostValidate(Check):
         "libvirt's own check, which IBM's manual asks for. It does not read prot_virt_host, so its PASS is no proof."
     )
 
-    def judge(self, facts: HostFacts) -> Finding:
+    def judge(self, facts: HostFacts) -> Judgement:
         """Judge the line on secure guest support; the exit status does not tell it."""
         answer = facts.host_validate
         if answer is None or not answer.installed:

@@ -1,4 +1,4 @@
-"""Folders: software machines, bundles of certificates, and captured hosts."""
+"""Directories: software machines, bundles of certificates, and captured hosts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from zseal.errors import ZsealError
 from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
 
 
-class SoftwareMachine(Recogniser):
+class MachineDirectory(Recogniser):
     """What zseal machine create makes."""
 
-    folders = True
+    directories = True
 
     def recognise(self, sample: Sample) -> Description | None:
         """Look for its description, then load it."""
@@ -39,10 +39,10 @@ class SoftwareMachine(Recogniser):
         return Description("machine", title, fields, problems, tuple(map(sample.command, (*steps, run))))
 
 
-class CertificateBundle(Recogniser):
+class BundleDirectory(Recogniser):
     """What zseal hostkey bundle create makes."""
 
-    folders = True
+    directories = True
 
     def recognise(self, sample: Sample) -> Description | None:
         """Look for its description, then load it."""
@@ -66,19 +66,18 @@ class CertificateBundle(Recogniser):
         return Description("bundle", title, fields, (), tuple(map(sample.command, steps)))
 
 
-class CapturedHost(Recogniser):
+class CaptureDirectory(Recogniser):
     """What zseal host capture writes."""
 
-    folders = True
+    directories = True
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look for the folders it always has."""
+        """Look for the directories it always has."""
         if not sample.has("commands", "proc"):
             return None
-        from zseal.readiness import CapturedHost as Tree
-        from zseal.readiness import gather
+        from zseal.readiness import CapturedHost, gather
 
-        facts = gather(Tree(sample.path))
+        facts = gather(CapturedHost(sample.path))
         return Description(
             "captured-host",
             "captured host",
@@ -93,4 +92,4 @@ class CapturedHost(Recogniser):
         )
 
 
-RECOGNISERS: tuple[Recogniser, ...] = (SoftwareMachine(), CertificateBundle(), CapturedHost())
+RECOGNISERS: tuple[Recogniser, ...] = (MachineDirectory(), BundleDirectory(), CaptureDirectory())
