@@ -21,7 +21,7 @@ from zseal.formats.uv_codes import Command, Generic
 from zseal.formats.uvcb import HEADER_SIZE, RC_OFFSET, QuiUvcb, UvcbHeader
 from zseal.guest.guest import DEFAULT_MEMORY, Guest
 from zseal.hypervisor.diag308 import Firmware
-from zseal.linux.boot_code import KERNEL_START
+from zseal.linux import kernel_file
 from zseal.ultravisor.calls.machine import installed_calls
 
 _CALLS = (Command.QUI, Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS)
@@ -57,7 +57,7 @@ def bouncing(subject: Subject, *, memory: int = DEFAULT_MEMORY, disks: Sequence[
     engines: list[QemuEngine] = []
 
     def create(_name: str, config: MachineConfig, *, program: str | None) -> QemuEngine:
-        engines.append(QemuEngine(config, entry=KERNEL_START, program=program))
+        engines.append(QemuEngine(config, entry=kernel_file.ENTRY, program=program))
         return engines[0]
 
     with mock.patch("zseal.guest.guest.create_engine", create):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from zseal.arch.psw import BA, EA, Psw
+from zseal.arch.psw import Psw
 
 UVC_OPCODE, UVC_LENGTH = b"\xb9\xa4", 4
 LPSWE_LENGTH = 4
@@ -81,14 +81,7 @@ def find_patterns(
     return sorted(found, key=lambda match: match[0])
 
 
-def address_mask(psw: Psw) -> int:
-    """Return the mask of the current addressing mode: 24, 31 or 64 bits."""
-    if psw.mask & EA:
-        return (1 << 64) - 1
-    return 0x7FFFFFFF if psw.mask & BA else 0xFFFFFF
-
-
 def storage_operand(instruction: bytes, gr: Callable[[int], int], psw: Psw) -> int:
     """Return the logical address of an S-format operand (base in bits 16-19, displacement in bits 20-31)."""
     base, displacement = instruction[2] >> 4, (instruction[2] & 15) << 8 | instruction[3]
-    return (gr(base) if base else 0) + displacement & address_mask(psw)
+    return (gr(base) if base else 0) + displacement & psw.address_mask

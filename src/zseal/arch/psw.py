@@ -16,6 +16,8 @@ CONDITION_CODE_SHIFT = 63 - 19
 EA = 1 << (63 - 31)
 BA = 1 << (63 - 32)
 SHORT_FORMAT = 1 << (63 - 12)
+MUST_BE_ZERO = 0xB80800FE7FFFFFFF
+"""Bits 0, 2-4, 12, 24-30 and 33-63 of a mask: a PSW with one of them on is not valid."""
 MASK_64BIT = EA | BA
 _INTERRUPTS = IO | EXTERNAL | MACHINE_CHECK
 
@@ -85,6 +87,20 @@ class Psw(NamedTuple):
     def disabled_wait(self) -> bool:
         """Whether a CPU with this PSW has stopped for good: wait state with all interruptions masked off."""
         return bool(self.mask & WAIT) and not self.mask & _INTERRUPTS
+
+    @property
+    def valid(self) -> bool:
+        """Whether loading it causes no early specification exception: zeros, addressing mode and address fit."""
+        if self.mask & MUST_BE_ZERO or self.mask & MASK_64BIT == EA:
+            return False
+        return self.address <= self.address_mask
+
+    @property
+    def address_mask(self) -> int:
+        """The bits that an address has in the current addressing mode: 24, 31 or 64 of them."""
+        if self.mask & EA:
+            return (1 << 64) - 1
+        return 0x7FFFFFFF if self.mask & BA else 0xFFFFFF
 
     def with_condition_code(self, cc: int) -> Psw:
         """Return this PSW with condition code ``cc``."""

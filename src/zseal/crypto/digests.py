@@ -7,7 +7,8 @@ import hashlib
 
 import numpy as np
 
-from zseal.crypto.xts import PAGE_SIZE, page_tweaks
+from zseal.arch.storage import PAGE_SIZE
+from zseal.crypto.xts import page_tweaks
 
 
 @dataclasses.dataclass(frozen=True)

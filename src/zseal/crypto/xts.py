@@ -13,11 +13,11 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.xts_tweaks import BLOCKS, BlockTweaks, Words
 from zseal.errors import InputError
 from zseal.secret import Secret
 
-PAGE_SIZE = 4096
 TWEAK_SIZE = 16
 KEY_SIZE = 64
 # pages whose tweaks are prepared together: enough to make numpy's cost per call vanish

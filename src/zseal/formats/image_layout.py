@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import enum
 
+from zseal.arch.storage import PAGE_SIZE
 from zseal.formats.layout import Layout, u64
+from zseal.linux import kernel_file
 
-PAGE_SIZE = 4096
-
-STAGE3A_ADDRESS = 0x10000
+STAGE3A_ADDRESS = kernel_file.ENTRY
 STAGE3A_ENTRY = 0x11000
 # older tools that extract headers look at pages 0x14 to 0x17 only
 MIN_HEADER_ADDRESS = 0x14000
-KERNEL_ENTRY = 0x10000
 # extended and basic addressing mode: 64-bit addresses, DAT off, no interruption enabled
 INITIAL_PSW_MASK = 0x0000000180000000
 
@@ -85,4 +84,4 @@ class Stage3bArguments(Layout, size=64):
     ramdisk_address: int = u64(0x20, default=0)
     ramdisk_size: int = u64(0x28, default=0)
     psw_mask: int = u64(0x30, default=INITIAL_PSW_MASK)
-    psw_address: int = u64(0x38, default=KERNEL_ENTRY)
+    psw_address: int = u64(0x38, default=kernel_file.ENTRY)

@@ -57,7 +57,7 @@ from zseal.guest.watch.recorder import Recorder
 from zseal.hostkeys.machine import Machine
 from zseal.hypervisor.vmm import Vmm
 from zseal.jsonvalue import Json
-from zseal.linux.boot_code import KERNEL_START
+from zseal.linux import kernel_file
 from zseal.ultravisor.tables import blank_states
 
 DEFAULT_MEMORY = 1 << 30
@@ -115,7 +115,7 @@ class Guest:
             subject: dict[str, Json]
             if image is None:
                 disks, first = with_boot_disk(disks)
-                kernel, entry, boot = None, KERNEL_START, None
+                kernel, entry, boot = None, kernel_file.ENTRY, None
                 subject = {"image": None, "boot_disk": first.path, "machine": machine.name}
             else:
                 boot = inspect_image(image)

@@ -7,13 +7,12 @@ import os
 import stat
 from pathlib import Path
 
+from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB
 from zseal.errors import FormatError, InputError
 from zseal.image.pages import check_complete
 from zseal.image.read import Image, read_image
-
-_ENTRY_MASK = 0x7FFFFFFF  # address part of a short PSW
-_KERNEL_ENTRY = 0x10000
+from zseal.linux import kernel_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def inspect_image(path: Path) -> BootImage:
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             image = read_image(stream)
             check_complete(image, stream)
-            entry = int.from_bytes(os.pread(descriptor, 4, 4), "big") & _ENTRY_MASK
+            entry = Psw.from_short(int.from_bytes(os.pread(descriptor, 8, 0), "big")).address
         size = os.fstat(descriptor).st_size
         if image.base:
             raise FormatError(
@@ -77,4 +76,4 @@ def inspect_image(path: Path) -> BootImage:
     except BaseException:
         os.close(descriptor)
         raise
-    return BootImage(path, descriptor, size, entry or _KERNEL_ENTRY, image)
+    return BootImage(path, descriptor, size, entry or kernel_file.ENTRY, image)

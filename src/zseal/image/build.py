@@ -17,6 +17,7 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.arch.psw import Psw
+from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.header import seal_header
 from zseal.crypto.keyexchange import check_curve, key_hash, make_slot, public_coordinates
@@ -26,7 +27,6 @@ from zseal.files import atomic_output
 from zseal.formats.image_layout import (
     INITIAL_PSW_MASK,
     MIN_HEADER_ADDRESS,
-    PAGE_SIZE,
     STAGE3A_ADDRESS,
     STAGE3A_ENTRY,
     ComponentKind,

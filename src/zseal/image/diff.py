@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.header import open_header
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.crypto.xts import XtsPages
 from zseal.errors import VerificationError
-from zseal.formats.image_layout import PAGE_SIZE
 from zseal.formats.se_header import PlainFlags, SecretArea, SeHeader
 from zseal.image.describe import PLAIN_FLAG_NAMES, SECRET_FLAG_NAMES, flag_lines
 from zseal.image.locate import read_at

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from zseal.arch.storage import PAGE_SIZE
 from zseal.errors import FormatError, InputError
-from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, Stage3aArguments, page_align
+from zseal.formats.image_layout import STAGE3A_ADDRESS, Stage3aArguments, page_align
 from zseal.formats.image_metadata import MAGIC as METADATA_MAGIC
 from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
 from zseal.formats.image_metadata import ImageMetadata

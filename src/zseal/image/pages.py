@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.xts import XtsPages
 from zseal.errors import FormatError, InputError
-from zseal.formats.image_layout import PAGE_SIZE, ComponentKind
+from zseal.formats.image_layout import ComponentKind
 from zseal.formats.ipib import MAX_LENGTH, Ipib
 from zseal.image.locate import read_at
 from zseal.image.model import Component, Progress

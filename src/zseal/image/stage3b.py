@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from zseal.formats.image_layout import PAGE_SIZE, ComponentKind, Stage3bArguments, page_align
+from zseal.arch.storage import PAGE_SIZE
+from zseal.formats.image_layout import ComponentKind, Stage3bArguments, page_align
 from zseal.image.model import Component
 
 # real ones have a few KiB

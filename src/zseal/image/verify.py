@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from zseal.arch.psw import Psw
+from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import atomic_output
-from zseal.formats.image_layout import PAGE_SIZE, STAGE3A_ADDRESS, ComponentKind, Stage3aArguments
+from zseal.formats.image_layout import STAGE3A_ADDRESS, ComponentKind, Stage3aArguments
 from zseal.image.bootloaders import Bootloaders
 from zseal.image.locate import read_at, suspected_header
 from zseal.image.model import Component, Progress

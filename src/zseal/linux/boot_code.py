@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 
 from zseal.arch.instructions import UVC_OPCODE, instruction_length
 from zseal.arch.psw import DAT, WAIT
-from zseal.arch.storage import PAGE_SIZE
-from zseal.engine.memory import SharedMemory
+from zseal.arch.storage import PAGE_SIZE, Storage
 
-KERNEL_START = 0x10000
-"""Where a Linux kernel begins, and so where bootloaders put it (arch/s390/boot/head.S)."""
 _LOOK_BACK = 64  # bytes
 _COMPRESSED_PAGES = 4
 _COMPRESSED_DISTINCT = 251  # byte values in a page: compressed pages have all 256, code at most some 240
@@ -27,6 +25,13 @@ _SETS_RR = frozenset((0x17, 0x18, 0x41, 0x58))  # XR, LR, LA, L
 _SETS_RI = frozenset({(0xA7, 0x8), (0xA7, 0x9), (0xA5, 0xF), (0xC0, 0x1), (0xC0, 0xF)})  # LHI, LGHI, LLILL, LGFI, LLILF
 _SETS_RRE = frozenset((0x04, 0x14, 0x16, 0x82))  # LGR, LGFR, LLGFR, XGR
 _SETS_RXY = frozenset((0x04, 0x14, 0x16, 0x58, 0x71))  # LG, LGF, LLGF, LY, LAY
+
+
+class SparseStorage(Storage, Protocol):
+    """Absolute storage that knows which parts of it were ever written."""
+
+    def used(self, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield the (address, length) runs from ``start`` on that may hold anything but zeros."""
 
 
 def begins_instruction(code: memoryview, offset: int) -> bool:
@@ -76,7 +81,7 @@ def uvc_opcodes(code: memoryview) -> list[int]:
     return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == int.from_bytes(UVC_OPCODE, "big"))]
 
 
-def plain_length(memory: SharedMemory, start: int, limit: int) -> tuple[int, bool]:
+def plain_length(memory: SparseStorage, start: int, limit: int) -> tuple[int, bool]:
     """Return how many bytes from ``start`` on are not compressed, ``limit`` at most, and whether packed ones follow.
 
     That is the boot code in front of a packed kernel. Storage that was never written ends it too.

@@ -1,15 +1,25 @@
-"""What a loader needs to know of an s390x Linux kernel file (arch/s390/boot/bzImage)."""
+"""Where an s390x Linux kernel file (arch/s390/boot/bzImage) keeps what a loader needs (arch/s390/boot/head.S).
+
+File offsets are absolute addresses, for the file is loaded at 0. Numbers are big-endian and 64 bits wide.
+"""
 
 from __future__ import annotations
 
+ENTRY = 0x10000
+"""Address of the first instruction, with DAT off; bootloaders put a kernel there."""
 MAGIC = b"S390EP"
 MAGIC_OFFSET = 0x10008
 ELF_MAGIC = b"\x7fELF"
-# u64: longest command line including its NUL, 0 in older kernels, which take 896 bytes
+RAMDISK_ADDRESS_OFFSET = 0x10408
+RAMDISK_SIZE_OFFSET = 0x10410
+VERSION_OFFSET = 0x10428
+"""Holds the address of the kernel's release string, since Linux 5.2."""
 MAX_COMMAND_LINE_OFFSET = 0x10430
+"""Longest command line including its NUL; 0 in older kernels, which take 896 bytes."""
 LEGACY_COMMAND_LINE = 896
-# the shortest file that has the field above
+COMMAND_LINE_OFFSET = 0x10480
 MIN_SIZE = MAX_COMMAND_LINE_OFFSET + 8
+"""The shortest file that says how long its command line may be."""
 
 
 def max_command_line(head: bytes) -> int:

@@ -11,7 +11,7 @@ import pytest
 from zseal.engine.devices import Disk
 from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model, fixed_memory_size
 from zseal.errors import UsageError
-from zseal.linux.boot_code import KERNEL_START
+from zseal.linux import kernel_file
 
 GIB = 1 << 30
 INHERITED = Descriptors(memory=10, qmp=11, terminal=12, line_mode=None, gdb=13)
@@ -52,7 +52,7 @@ def test_a_plugin_is_given_its_descriptors() -> None:
     watched = dataclasses.replace(INHERITED, plugin=Path("/a,b.so"), plugin_socket=14, monitor=15)
     for queues, more in ((None, ""), (16, ",queues=16,storage=10")):
         given = arguments(MachineConfig(kernel=5, memory=GIB), dataclasses.replace(watched, queues=queues))
-        assert after("-plugin", given) == [f"file=/a,,b.so,socket=14,entry={KERNEL_START}{more}"]
+        assert after("-plugin", given) == [f"file=/a,,b.so,socket=14,entry={kernel_file.ENTRY}{more}"]
 
 
 def test_a_machine_without_traps_has_no_stub() -> None:

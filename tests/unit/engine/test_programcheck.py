@@ -12,7 +12,8 @@ from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Interrupted
 from zseal.engine.memory import SharedMemory
-from zseal.linux.program_checks import InterruptedCpu, find_handler, last_interruption
+from zseal.engine.qemu.interrupted_cpu import InterruptedCpu, last_interruption
+from zseal.linux.program_checks import find_handler
 
 BASE = 0x3FFE0000000  # virtual address of the kernel
 AT = 2 * MIB  # its absolute address

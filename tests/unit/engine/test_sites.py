@@ -11,7 +11,7 @@ from zseal.arch.storage import MIB
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.sites import Sites, Stage
-from zseal.linux.boot_code import KERNEL_START
+from zseal.linux import kernel_file
 
 STFLE = bytes.fromhex("b2b0f0a0")
 UVC = bytes.fromhex("b9a40034")
@@ -30,7 +30,7 @@ def memory() -> Iterator[SharedMemory]:
     memory.close()
 
 
-def sites_of(memory: SharedMemory, entry: int = KERNEL_START) -> Sites:
+def sites_of(memory: SharedMemory, entry: int = kernel_file.ENTRY) -> Sites:
     return Sites(memory, entry)
 
 

@@ -13,7 +13,7 @@ from zseal.guest.image import inspect_image
 from zseal.hostkeys.machine import Machine
 from zseal.jsonvalue import Json
 from zseal.libvirt.connection import Connection
-from zseal.linux.boot_code import KERNEL_START
+from zseal.linux import kernel_file
 
 
 class DomainGuest(Guest):
@@ -38,7 +38,7 @@ class DomainGuest(Guest):
     ) -> None:
         policy = IoPolicy.of(io_policy)
         with contextlib.ExitStack() as files:
-            kernel, entry = None, KERNEL_START
+            kernel, entry = None, kernel_file.ENTRY
             subject: dict[str, Json] = {
                 "image": str(translated.image) if translated.image is not None else None,
                 "machine": machine.name,

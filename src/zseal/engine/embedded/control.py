@@ -11,14 +11,12 @@ from typing import Protocol
 
 from zseal.arch.dat import ADDRESS_MASK, PREFIX_AREA_SIZE, PREFIX_MASK, CpuMemory, real_to_absolute
 from zseal.arch.facilities import facility_list, store_facility_list
-from zseal.arch.instructions import address_mask
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import ADDRESS_SPACE_SHIFT, DAT, PSW_SIZE, AddressSpace, Psw
 from zseal.engine.embedded import clock, decode
 from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.operands import OwnMemory
-from zseal.engine.embedded.psw import acceptable
 from zseal.engine.unicorn.runahead_code import breaks_translator
 
 FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49, 53, 78, 130))
@@ -84,7 +82,7 @@ _SENSITIVE = frozenset(
 
 
 def _load_psw(cpu: EmbeddedCpu, psw: Psw, hardware: Hardware) -> None:
-    if not acceptable(psw):
+    if not psw.valid:
         # An early specification exception: the new PSW is in place when it is recognised.
         cpu.psw = psw
         cpu.interrupt(ProgramInterruption(ProgramCode.SPECIFICATION), 0)
@@ -111,7 +109,7 @@ def _lpsw(cpu: EmbeddedCpu, ins: Instruction, hardware: Hardware) -> None:
 def _set_system_mask(cpu: EmbeddedCpu, value: int) -> None:
     psw = cpu.psw
     new = Psw(psw.mask & ~_SYSTEM_MASK | value << 56, psw.address)
-    if not acceptable(new):
+    if not new.valid:
         raise ProgramInterruption(ProgramCode.SPECIFICATION)
     cpu.psw = new
     if (psw.mask ^ new.mask) & DAT:
@@ -320,7 +318,7 @@ def _lrag(cpu: EmbeddedCpu, ins: Instruction, _: Hardware) -> None:
 
 
 def _real(cpu: EmbeddedCpu, ins: Instruction, size: int) -> int:
-    address = cpu.gr(ins.rre2) & address_mask(cpu.psw)
+    address = cpu.gr(ins.rre2) & cpu.psw.address_mask
     if address % size:
         raise ProgramInterruption(ProgramCode.SPECIFICATION)
     return real_to_absolute(address, cpu.prefix)
@@ -363,7 +361,7 @@ def _test_protection(cpu: EmbeddedCpu, ins: Instruction, _: Hardware) -> None:
 
 
 def _test_block(cpu: EmbeddedCpu, ins: Instruction, _: Hardware) -> None:
-    at = real_to_absolute(cpu.gr(ins.rre2) & address_mask(cpu.psw) & ~0xFFF, cpu.prefix)
+    at = real_to_absolute(cpu.gr(ins.rre2) & cpu.psw.address_mask & ~0xFFF, cpu.prefix)
     cpu.write_absolute(at, bytes(4096))
     cpu.set_gr(0, 0)
     cpu.set_condition_code(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from zseal.arch.instructions import address_mask, instruction_length
+from zseal.arch.instructions import instruction_length
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 
@@ -54,7 +54,7 @@ class Instruction:
         if self.data[0] in (0xE3, 0xEB):
             displacement |= int.from_bytes(self.data[4:5], "big", signed=True) << 12
         address = displacement + (gr(base) if base else 0) + (gr(index) if index else 0)
-        return address & address_mask(psw)
+        return address & psw.address_mask
 
 
 def opcode(data: bytes) -> int:

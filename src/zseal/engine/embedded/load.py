@@ -7,16 +7,12 @@ import os
 import re
 from collections.abc import Callable
 
+from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.engine.errors import EngineError
 from zseal.engine.memory import SharedMemory
+from zseal.linux import kernel_file
 
-KERNEL_ENTRY = 0x10000
-_MAGIC_AT, _MAGIC = 0x10008, b"S390EP"
-_RAMDISK_ADDRESS, _RAMDISK_SIZE = 0x10408, 0x10410
-_VERSION_AT, _CAPACITY_AT, _CMDLINE = 0x10428, 0x10430, 0x10480
-_LEGACY_CAPACITY = 896
-_ENTRY_MASK = 0x7FFFFFFF
 _RAMDISK_FLOOR = 32 * MIB
 _PIECE = 4 * MIB
 _LINUX_RELEASE = re.compile(rb"\d{1,2}\.\d{1,3}[ -~]{0,100}")
@@ -33,23 +29,23 @@ class Program:
     def load(self, memory: SharedMemory) -> int:
         """Load it into cleared ``memory`` and return the address of its first instruction."""
         end = _copy(self.kernel, memory, 0, "kernel")
-        if end <= _CMDLINE or memory.read(_MAGIC_AT, len(_MAGIC)) != _MAGIC:
-            return int.from_bytes(memory.read(4, 4), "big") & _ENTRY_MASK or KERNEL_ENTRY
+        if end <= kernel_file.COMMAND_LINE_OFFSET or not _is_linux(memory.read):
+            return Psw.from_short(int.from_bytes(memory.read(0, 8), "big")).address or kernel_file.ENTRY
         if self.cmdline is not None:
             self._put_cmdline(memory, self.cmdline.encode() + b"\0")
         if self.ramdisk is not None:
             address = max(-(-end // MIB) * MIB, _RAMDISK_FLOOR if memory.size > 2 * _RAMDISK_FLOOR else 0)
             size = _copy(self.ramdisk, memory, address, "ramdisk") - address
-            memory.write(_RAMDISK_ADDRESS, address.to_bytes(8, "big"))
-            memory.write(_RAMDISK_SIZE, size.to_bytes(8, "big"))
-        return KERNEL_ENTRY
+            memory.write(kernel_file.RAMDISK_ADDRESS_OFFSET, address.to_bytes(8, "big"))
+            memory.write(kernel_file.RAMDISK_SIZE_OFFSET, size.to_bytes(8, "big"))
+        return kernel_file.ENTRY
 
     @staticmethod
     def _put_cmdline(memory: SharedMemory, text: bytes) -> None:
-        capacity = int.from_bytes(memory.read(_CAPACITY_AT, 8), "big") or _LEGACY_CAPACITY
+        capacity = kernel_file.max_command_line(memory.read(0, kernel_file.MIN_SIZE))
         if len(text) > capacity:
             raise EngineError(f"the kernel takes {capacity - 1} characters of command line, not {len(text) - 1}")
-        memory.write(_CMDLINE, text)
+        memory.write(kernel_file.COMMAND_LINE_OFFSET, text)
 
 
 def _copy(descriptor: int, memory: SharedMemory, address: int, what: str) -> int:
@@ -66,14 +62,18 @@ def _copy(descriptor: int, memory: SharedMemory, address: int, what: str) -> int
     return address + size
 
 
+def _is_linux(read: Callable[[int, int], bytes]) -> bool:
+    return read(kernel_file.MAGIC_OFFSET, len(kernel_file.MAGIC)) == kernel_file.MAGIC
+
+
 def linux_release(read: Callable[[int, int], bytes]) -> str | None:
     """Return the release of the Linux kernel whose decompressor lies at 0x10000, None where there is none.
 
-    Linux names its version at the address that the doubleword at 0x10428 holds (arch/s390/boot/head.S), from 5.2 on.
+    Linux names its version since 5.2, at an address that its boot code holds (``kernel_file.VERSION_OFFSET``).
     """
-    if read(_MAGIC_AT, len(_MAGIC)) != _MAGIC:
+    if not _is_linux(read):
         return None
-    offset = int.from_bytes(read(_VERSION_AT, 8), "big")
+    offset = int.from_bytes(read(kernel_file.VERSION_OFFSET, 8), "big")
     if not PAGE_SIZE <= offset < 64 * MIB:
         return None
     match = _LINUX_RELEASE.match(read(offset, 128))

@@ -12,11 +12,12 @@ from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.embedded import control, interruptions, sigp
 from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.decode import Instruction
-from zseal.engine.embedded.load import KERNEL_ENTRY, Program, linux_release
+from zseal.engine.embedded.load import Program, linux_release
 from zseal.engine.embedded.sclp import Sclp
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Answer, EngineListener, Milestone, Stop, StopKind, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
+from zseal.linux import kernel_file
 
 SLICE_INSTRUCTIONS = 1 << 17
 """What one CPU executes in a row: some milliseconds."""
@@ -93,7 +94,7 @@ class EmbeddedMachine:
         """Reset everything, load the program into cleared memory and let CPU 0 begin."""
         self._memory.clear(0, self._memory.size)
         entry = self._program.load(self._memory)
-        release = linux_release(self._memory.read) if entry == KERNEL_ENTRY else None
+        release = linux_release(self._memory.read) if entry == kernel_file.ENTRY else None
         self._refuse_linux(release)
         self._reset_all(clear=True)
         self._phase = Phase.IMAGE
@@ -236,7 +237,7 @@ class EmbeddedMachine:
         """Note where a new PSW brings the boot."""
         if psw.mask & WAIT:
             return
-        if self._phase is Phase.LOADER and psw.address == KERNEL_ENTRY and not psw.dat:
+        if self._phase is Phase.LOADER and psw.address == kernel_file.ENTRY and not psw.dat:
             self._phase = Phase.KERNEL
             self._refuse_linux(linux_release(cpu.read_range))
             self._listener.milestone(Milestone.KERNEL_ENTRY)

@@ -12,7 +12,7 @@ from zseal.arch.storage import MIB
 from zseal.engine.devices import Device, Disk, RandomSource, UserNetwork
 from zseal.engine.memoryfile import LARGE_PAGE
 from zseal.errors import UsageError
-from zseal.linux.boot_code import KERNEL_START
+from zseal.linux import kernel_file
 
 CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
 DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"
@@ -131,7 +131,7 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
     if inherited.gdb is not None:
         out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb}", "-gdb", "chardev:gdb"]
     if inherited.plugin is not None:
-        options = f"socket={inherited.plugin_socket},entry={KERNEL_START}"
+        options = f"socket={inherited.plugin_socket},entry={kernel_file.ENTRY}"
         options += "" if inherited.notifications else ",notifications=off"
         if inherited.queues is not None:
             options += f",queues={inherited.queues},storage={inherited.memory}"

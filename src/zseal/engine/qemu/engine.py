@@ -24,6 +24,7 @@ from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.consoles import Consoles
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply
+from zseal.engine.qemu.interrupted_cpu import last_interruption
 from zseal.engine.qemu.machine import ANSWER_SECONDS, QemuMachine
 from zseal.engine.qemu.plugin import Notifications, PluginEvent
 from zseal.engine.qemu.qmp import Qmp, QmpEvent
@@ -34,7 +35,6 @@ from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.unicorn.runahead import RunAhead
 from zseal.engine.virtio import VirtioDevice
 from zseal.errors import MissingDependencyError
-from zseal.linux.program_checks import last_interruption
 
 _BREAKPOINT_KIND = 2
 _ENTRY_SECONDS = 1e-3

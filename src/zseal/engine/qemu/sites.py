@@ -27,8 +27,8 @@ from zseal.arch.instructions import Pattern, find_patterns
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.interface import TrapKind
 from zseal.engine.memory import SharedMemory
+from zseal.linux import kernel_file
 from zseal.linux.boot_code import (
-    KERNEL_START,
     begins_instruction,
     has_operand_length,
     kernel_starts,
@@ -121,7 +121,7 @@ class Sites:
         self._found = dict(found)
         if self.calls or stage is not Stage.KERNEL:
             # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
-            self._found[KERNEL_START] = TrapKind.IMAGE_ENTRY
+            self._found[kernel_file.ENTRY] = TrapKind.IMAGE_ENTRY
         if stage is Stage.IMAGE:
             self._found[self._entry] = TrapKind.IMAGE_ENTRY
 
@@ -135,7 +135,7 @@ class Sites:
 
     def image_entered(self, address: int) -> None:
         """The image begins at ``address``: search its plain text."""
-        start = min(address, KERNEL_START)
+        start = min(address, kernel_file.ENTRY)
         self._replace(Stage.IMAGE, self._search([(start, start, PLAIN_TEXT_LIMIT)], (Pattern.STFLE, Pattern.DIAG_308)))
         self.drop(address)
 

@@ -14,12 +14,10 @@ from zseal.engine.interface import Answer, EngineListener, Milestone, Trap, Trap
 from zseal.engine.interruption import present
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
+from zseal.engine.qemu.interrupted_cpu import InterruptedCpu
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.unicorn.runahead import RunAhead
-from zseal.linux.boot_code import KERNEL_START
-from zseal.linux.program_checks import InterruptedCpu
-
-_PSW_ZEROS = 0xB80800FE7FFFFFFF  # PSW bits 0, 2-4, 12, 24-30 and 33-63: a PSW with one on is not valid
+from zseal.linux import kernel_file
 
 
 class Traps:
@@ -124,7 +122,7 @@ class Traps:
         """A kernel begins on CPU ``cpu``: the first one, or the next of a kexec or kdump, which comes the same way."""
         if self._sites.resets_unseen:
             self._listener.restarted(cpu)
-        self._sites.kernel_entered(KERNEL_START)
+        self._sites.kernel_entered(kernel_file.ENTRY)
         self._listener.milestone(Milestone.KERNEL_ENTRY)
 
     def _complete(self, cpu: QemuCpu, kind: TrapKind | None) -> bool:
@@ -204,7 +202,7 @@ class Traps:
         if new.mask & WAIT:
             self._sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
             return False
-        if new.mask & _PSW_ZEROS:
+        if not new.valid:
             return True
         # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
         cpu.psw = new

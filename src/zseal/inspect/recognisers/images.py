@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zseal.arch.storage import PAGE_SIZE
 from zseal.errors import FormatError, ZsealError
-from zseal.formats.image_layout import PAGE_SIZE, Stage3aArguments, Stage3bArguments, classify_prefix
+from zseal.formats.image_layout import Stage3aArguments, Stage3bArguments, classify_prefix
 from zseal.formats.image_metadata import MAGIC as METADATA_MAGIC
 from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
 from zseal.formats.ipib import MAX_LENGTH, MIN_LENGTH, Ipib
