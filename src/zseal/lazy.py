@@ -1,13 +1,20 @@
-"""Packages that offer names of their modules without importing these before they are needed."""
+"""Packages that offer names of their modules without importing the modules before they are needed."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 
 
-def lazy_names(package: str, **modules: tuple[str, ...]) -> Callable[[str], object]:
-    """Return the ``__getattr__`` of a package that offers, by module, these names."""
+def lazy_names(package: str, **modules: tuple[str, ...]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return the ``__getattr__`` and the ``__dir__`` of a package that offers these names, listed by module.
+
+    Hide the assignment from type checkers, which would believe that the package has every name::
+
+        if not TYPE_CHECKING:
+            __getattr__, __dir__ = lazy_names(__name__, build=("build_image",))
+    """
     places = {name: module for module, names in modules.items() for name in names}
 
     def find(name: str) -> object:
@@ -15,4 +22,8 @@ def lazy_names(package: str, **modules: tuple[str, ...]) -> Callable[[str], obje
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{places[name]}"), name)
 
-    return find
+    def names() -> list[str]:
+        # what the package itself imported is no part of its face
+        return sorted({name for name in vars(sys.modules[package]) if name.startswith("__")} | set(places))
+
+    return find, names

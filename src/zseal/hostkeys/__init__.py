@@ -35,13 +35,14 @@ __all__ = [
     "parse_objects",
 ]
 
-__getattr__ = lazy_names(
-    __name__,
-    bundle=("Bundle",),
-    document=("HostKeyDocument", "load_host_key_document", "load_host_key_documents"),
-    fetch=("fetch_url",),
-    loading=("parse_objects",),
-    machine=("Machine",),
-    results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "Report", "Rule"),
-    trust=("TrustMaterial",),
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        bundle=("Bundle",),
+        document=("HostKeyDocument", "load_host_key_document", "load_host_key_documents"),
+        fetch=("fetch_url",),
+        loading=("parse_objects",),
+        machine=("Machine",),
+        results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "Report", "Rule"),
+        trust=("TrustMaterial",),
+    )

@@ -41,15 +41,16 @@ __all__ = [
     "verify_image",
 ]
 
-__getattr__ = lazy_names(
-    __name__,
-    bootloaders=("Bootloaders",),
-    build=("BuiltImage", "build_image"),
-    controls=("Controls",),
-    describe=("HeaderView", "info_json", "info_text", "match_host_key"),
-    diff=("Comparison", "compare_images", "key_opener", "machine_opener"),
-    keys=("ImageKeys",),
-    model=("Component",),
-    read=("Image", "read_image"),
-    verify=("Verification", "verify_image"),
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        bootloaders=("Bootloaders",),
+        build=("BuiltImage", "build_image"),
+        controls=("Controls",),
+        describe=("HeaderView", "info_json", "info_text", "match_host_key"),
+        diff=("Comparison", "compare_images", "key_opener", "machine_opener"),
+        keys=("ImageKeys",),
+        model=("Component",),
+        read=("Image", "read_image"),
+        verify=("Verification", "verify_image"),
+    )
