@@ -23,7 +23,7 @@ def _read_stdin() -> str:
     import sys
 
     from zseal.errors import InputError
-    from zseal.explain.questions import MAX_LINES, MAX_TEXT
+    from zseal.explanations.questions import MAX_LINES, MAX_TEXT
 
     limit = MAX_LINES * MAX_TEXT // 8
     text = sys.stdin.buffer.read(limit + 1)
@@ -50,7 +50,7 @@ def command(
     """Explain codes and messages of the ultravisor, KVM, QEMU, libvirt, kernels and bootloaders."""
     import shutil
 
-    from zseal import explain as explaining
+    from zseal import explanations as explaining
     from zseal.errors import InputError, UsageError
 
     if everything:

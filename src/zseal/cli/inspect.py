@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Recognise files and folders around protected guests; exit code 1 where one is not known or not readable."""
     from zseal.errors import InputError
-    from zseal.inspect import UNKNOWN, inspect, to_json, to_text
+    from zseal.inspection import UNKNOWN, inspect, to_json, to_text
 
     found = []
     complete = True

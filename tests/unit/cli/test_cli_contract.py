@@ -158,7 +158,7 @@ def test_a_path_that_cannot_be_is_one_line(capsys: pytest.CaptureFixture[str], t
 
 def steps() -> list[str]:
     """Every command line that zseal inspect proposes for the files among the test vectors."""
-    from zseal.inspect import inspect
+    from zseal.inspection import inspect
 
     files = [*VECTORS.glob("se-image/*"), *VECTORS.glob("domains/*-minimal.xml"), *VECTORS.glob("hosts/z1*-ready")]
     return sorted({step for file in files for step in inspect(file).next_steps})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zseal.errors import ZsealError
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 
 class MachineDirectory(Recogniser):

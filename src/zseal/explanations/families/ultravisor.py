@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from zseal.explain.families.interface import Family, Number, Reading, Scope
+from zseal.explanations.families.interface import Family, Number, Reading, Scope
 from zseal.formats.uv_codes import (
     RC_NEED_DESTROY,
     RESPONSE_CODES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zseal.explain.families.interface import Family, Number, Reading, Scope
+from zseal.explanations.families.interface import Family, Number, Reading, Scope
 
 _SOURCE = "zseal run"
 # by the value of zseal.guest.events.Outcome: meaning, cause, remedy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zseal.errors import FormatError, ZsealError
 from zseal.formats.layout import Layout, raw, u16, u32, u64
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 from zseal.linux.kernel_file import ELF_MAGIC, MAGIC, MAGIC_OFFSET, MIN_SIZE, max_command_line
 
 

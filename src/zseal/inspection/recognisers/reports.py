@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 _MAX_JSON = 1 << 20
 

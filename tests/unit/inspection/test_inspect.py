@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import zseal.inspect as inspect_package
+import zseal.inspection as inspect_package
 from zseal.cli.main import main
 from zseal.errors import InputError
 from zseal.guest.paging.page_file import RECORD_SIZE, PageFileHeader
 from zseal.hostkeys.machine import Machine
 from zseal.image.bootloaders import Bootloaders
-from zseal.inspect import UNKNOWN, Description, inspect, to_json, to_text
-from zseal.inspect.recognisers.programs import ElfHeader, SectionHeader
-from zseal.inspect.recognisers.requests import AttestationPart, ExchangeHeader
+from zseal.inspection import UNKNOWN, Description, inspect, to_json, to_text
+from zseal.inspection.recognisers.programs import ElfHeader, SectionHeader
+from zseal.inspection.recognisers.requests import AttestationPart, ExchangeHeader
 from zseal.linux.kernel_file import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
 
 VECTORS = Path(__file__).parents[2] / "vectors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zseal.arch.interruption import ProgramCode
-from zseal.explain.families.interface import Family, Number, Reading, Scope
+from zseal.explanations.families.interface import Family, Number, Reading, Scope
 
 _SOURCE = "CPU (program interruption)"
 _TEXTS: dict[ProgramCode, tuple[str, str, str]] = {

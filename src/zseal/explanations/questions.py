@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from zseal.errors import UsageError
-from zseal.explain.families.boot import calls_of
-from zseal.explain.families.interface import Number, Scope
+from zseal.explanations.families.boot import calls_of
+from zseal.explanations.families.interface import Number, Scope
 from zseal.formats.uv_codes import Command
 
 # longer than any line a program prints

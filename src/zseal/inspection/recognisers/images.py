@@ -11,7 +11,7 @@ from zseal.formats.image_metadata import MAGIC as METADATA_MAGIC
 from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
 from zseal.formats.ipib import MAX_LENGTH, MIN_LENGTH, Ipib
 from zseal.formats.se_header import MAGIC, PlainFlags, SeHeader
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 if TYPE_CHECKING:
     from zseal.image.read import Image

@@ -2,7 +2,7 @@
 
 Example::
 
-    from zseal.explain import explain
+    from zseal.explanations import explain
 
     for explanation in explain(["0x0108", "0x0005"], command="SSCP"):
         for reading in explanation.readings:
@@ -16,8 +16,8 @@ import json
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
-from zseal.explain.families import ALL_FAMILIES, Family, Number, Reading, Scope
-from zseal.explain.questions import parse_number, resolve_command, split_arguments
+from zseal.explanations.families import ALL_FAMILIES, Family, Number, Reading, Scope
+from zseal.explanations.questions import parse_number, resolve_command, split_arguments
 
 __all__ = ["Explanation", "Reading", "all_readings", "explain", "list_to_json", "list_to_text", "to_json", "to_text"]
 

@@ -1,7 +1,7 @@
 """All families, in the order in which their readings are shown."""
 
-from zseal.explain.families import boot, exits, interruptions, messages, ultravisor
-from zseal.explain.families.interface import Family, Number, Reading, Scope
+from zseal.explanations.families import boot, exits, interruptions, messages, ultravisor
+from zseal.explanations.families.interface import Family, Number, Reading, Scope
 
 ALL_FAMILIES: tuple[Family, ...] = (
     *boot.FAMILIES,

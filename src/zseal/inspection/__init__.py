@@ -3,7 +3,7 @@
 Example::
 
     from pathlib import Path
-    from zseal.inspect import inspect
+    from zseal.inspection import inspect
 
     description = inspect(Path("image.img"))
     print(description.kind, description.fields)
@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from zseal.inspect.recognisers import ALL_RECOGNISERS, Description, Sample, Value
+from zseal.inspection.recognisers import ALL_RECOGNISERS, Description, Sample, Value
 
 __all__ = ["UNKNOWN", "Description", "inspect", "to_json", "to_text"]
 

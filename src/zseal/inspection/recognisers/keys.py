@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zseal.errors import FormatError, ZsealError
 from zseal.formats.key_hashes import MAX_SIZE, parse_key_hashes
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 if TYPE_CHECKING:
     from zseal.hostkeys.certificates import Certificate, Crl

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 
 from zseal.errors import FormatError
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 _CPIO = (b"070701", b"070702", b"070707")
 _PEEK = 4096

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from zseal.cli.main import main
 from zseal.errors import UsageError
-from zseal.explain import Reading, all_readings, explain, to_json, to_text
-from zseal.explain.families.exits import OUTCOMES
+from zseal.explanations import Reading, all_readings, explain, to_json, to_text
+from zseal.explanations.families.exits import OUTCOMES
 from zseal.formats.uv_codes import RESPONSE_CODES, Command, Generic
 from zseal.guest.events import Outcome
 

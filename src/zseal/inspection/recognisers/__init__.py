@@ -1,7 +1,7 @@
 """All recognisers, in the order in which they are asked: those with a magic before those that guess."""
 
-from zseal.inspect.recognisers import containers, directories, images, keys, programs, reports, requests, texts
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers import containers, directories, images, keys, programs, reports, requests, texts
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 ALL_RECOGNISERS: tuple[Recogniser, ...] = (
     *directories.RECOGNISERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zseal.errors import FormatError
 from zseal.formats.key_slot import PUBLIC_KEY_SIZE, KeySlot
 from zseal.formats.layout import Layout, raw, u8, u16, u32, u64
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 
 _VERSION = 0x100
 _ATTESTATION_MAGIC = bytes(8)

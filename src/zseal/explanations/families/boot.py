@@ -6,8 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
-from zseal.explain.families.interface import Family, Number, Reading, Scope
-from zseal.explain.families.ultravisor import UltravisorAnswers
+from zseal.explanations.families.interface import Family, Number, Reading, Scope
+from zseal.explanations.families.ultravisor import UltravisorAnswers
 from zseal.formats.uv_codes import Command
 
 DIAGNOSE = "DIAG 308"

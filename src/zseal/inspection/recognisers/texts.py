@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zseal.errors import FormatError
-from zseal.inspect.recognisers.interface import Description, Recogniser, Sample, Value
+from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value
 from zseal.libvirt.capabilities import (
     MAX_XML_BYTES,
     parse_cached_emulator,
