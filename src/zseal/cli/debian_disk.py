@@ -35,15 +35,15 @@ def command(
     logs in without a password: set one before anybody else reaches the guest.
     """
     from zseal.cli.demo import Teller
-    from zseal.cli.run import parse_size
     from zseal.debian.disk import CMDLINE, Recipe, debian_disk
     from zseal.files import write_atomic
+    from zseal.sizes import parse_size
 
     kernel, ramdisk = output.with_suffix(".vmlinuz"), output.with_suffix(".initrd")
     for path in (output, kernel, ramdisk):
         if not overwrite and (path.exists() or path.is_symlink()):
             raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
-    recipe = Recipe(suite, tuple(package or ()), parse_size(size), hostname, kernel_suite)
+    recipe = Recipe(suite, tuple(package or ()), parse_size(size, "disk size"), hostname, kernel_suite)
     with Teller() as teller:
         built = debian_disk(recipe, tell=teller)
     built.copy_disk(output, overwrite=overwrite)

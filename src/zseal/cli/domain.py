@@ -345,7 +345,7 @@ def new(
     style: Annotated[StyleName, typer.Option("--style", help="How it permits protected mode.")] = (
         StyleName.LAUNCH_SECURITY
     ),
-    memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Memory: 4GiB, 512MiB.")] = "4GiB",
+    memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Guest memory, such as 512M or 4G.")] = "4GiB",
     vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Number of processors.")] = 2,
     image: Annotated[
         str | None, typer.Option("--image", metavar="FILE", help="Boot this sealed image directly.")
@@ -363,12 +363,13 @@ def new(
     overwrite: _Overwrite = False,
 ) -> None:
     """Write a minimal domain for a protected guest."""
-    from zseal.domain.create import DomainSpec, new_domain, parse_disk, parse_memory
+    from zseal.domain.create import DomainSpec, new_domain, parse_disk
+    from zseal.sizes import parse_size
 
     spec = DomainSpec(
         name=name,
         style=domain_run.style_of(style.value),
-        memory=parse_memory(memory),
+        memory=parse_size(memory),
         vcpus=vcpus,
         image=image,
         disks=tuple(parse_disk(text) for text in disk or ()),

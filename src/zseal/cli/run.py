@@ -9,7 +9,6 @@ import functools
 import itertools
 import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -37,16 +36,6 @@ COMMAND_SETTINGS: dict[str, Any] = {
         "129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM. What follows -- goes to QEMU as it is."
     ),
 }
-
-_UNITS = {"": 20, "k": 10, "m": 20, "g": 30, "t": 40}
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that ``text`` names: a number of MiB, or with K, M, G or T; raises UsageError."""
-    match = re.fullmatch(r"(\d{1,15})\s*([kmgt]?)(i?b)?", text.strip().lower())
-    if match is None or not int(match[1]):
-        raise UsageError(f"{text!r} is no memory size", hint="write it like 512M or 2G")
-    return int(match[1]) << _UNITS[match[2]]
 
 
 def command(
@@ -137,6 +126,7 @@ def command(
     from zseal.guest.devices import parse_disk, parse_network
     from zseal.guest.guest import Guest
     from zseal.hostkeys.machine import Machine
+    from zseal.sizes import parse_size
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
     outputs.check()

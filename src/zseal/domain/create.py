@@ -80,15 +80,6 @@ class DomainSpec:
                 raise UsageError(f"{text!r} has characters that XML can't hold")
 
 
-def parse_memory(text: str) -> int:
-    """Read a size such as ``4GiB``, ``4G``, ``512MiB`` or ``4096`` (MiB) as bytes; raises UsageError."""
-    match = re.fullmatch(r"(\d{1,9})\s*(?:([KMGT])(?:i?B)?)?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"not a memory size: {text!r}", hint="write 4GiB or 512MiB")
-    shift = {"K": 10, "M": 20, "G": 30, "T": 40}[(match[2] or "M").upper()]
-    return int(match[1]) << shift
-
-
 def parse_disk(text: str) -> DiskSpec:
     """Read ``PATH[,format=qcow2|raw][,queues=N]``; block devices are raw. Raises UsageError."""
     path, *options = re.split(r",(?=(?:format|queues)=)", text)

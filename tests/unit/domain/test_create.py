@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zseal.domain.create import DiskSpec, DomainSpec, new_domain, parse_disk, parse_memory
+from zseal.domain.create import DiskSpec, DomainSpec, new_domain, parse_disk
 from zseal.domain.document import Document
 from zseal.domain.lint import Settings, lint_document
 from zseal.domain.model import Domain, Style
@@ -91,20 +91,6 @@ def test_wishes_that_cannot_be_met_are_refused(changes: dict[str, object], reaso
     wishes: dict[str, object] = {"name": "a", "disks": (DiskSpec("/a"),), **changes}
     with pytest.raises(UsageError, match=reason):
         DomainSpec(**wishes)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("4GiB", 4 << 30), ("4G", 4 << 30), ("512", 512 << 20), ("512MiB", 512 << 20), ("2048 KiB", 2 << 20)],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "4X", "-1", "4 4", "1e9"])
-def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="not a memory size"):
-        parse_memory(text)
 
 
 def test_disks() -> None:
