@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from zseal.domain.document import Document
-from zseal.domain.lint import Settings, lint_bytes
+from zseal.domain.lint import LintSettings, lint_bytes
 from zseal.domain.schema import installed_schema
 
 FILES = 1000
@@ -27,7 +27,7 @@ def _inputs() -> list[bytes]:
 
 
 def _timed_lint(inputs: list[bytes], *, schema: bool) -> float:
-    settings = Settings(schema=schema, local_files=False)
+    settings = LintSettings(schema=schema, local_files=False)
     start = time.perf_counter()
     for raw in inputs:
         lint_bytes("benchmark", raw, settings)

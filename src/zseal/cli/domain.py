@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zseal.domain.fix import FixResult
-    from zseal.domain.lint import Settings
-    from zseal.domain.rules.interface import Rule
+    from zseal.domain.lint import LintSettings
+    from zseal.domain.rules.interface import LintRule
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.command("run", epilog=domain_run.EPILOG)(domain_run.command)
@@ -28,7 +28,7 @@ app.command("run", epilog=domain_run.EPILOG)(domain_run.command)
 STDIN = "-"
 
 
-class Format(enum.StrEnum):
+class FindingsFormat(enum.StrEnum):
     """How findings are printed."""
 
     TEXT = "text"
@@ -119,7 +119,7 @@ def lint(
         tuple[str, str] | None,
         typer.Option("--connect", metavar="URI NAME", help="Check a domain that libvirt knows, and its host."),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print the findings.")] = Format.TEXT,
+    form: Annotated[FindingsFormat, typer.Option("--format", help="How to print the findings.")] = FindingsFormat.TEXT,
     target: _Targets = None,
     strict: Annotated[bool, typer.Option("--strict", help="Advice counts too: exit 1 for any finding.")] = False,
     select: _Select = "",
@@ -153,7 +153,7 @@ def lint(
     """
     from zseal.domain.facts import from_capabilities_file, from_host, merge
     from zseal.domain.guest import read_guest_inputs
-    from zseal.domain.lint import Settings, check_rule_ids, lint_bytes
+    from zseal.domain.lint import LintSettings, check_rule_ids, lint_bytes
     from zseal.domain.report import FORMATS, LintRun, Unreadable
     from zseal.domain.versions import parse_targets
 
@@ -162,7 +162,7 @@ def lint(
     facts = from_host(host_root) if host or host_root is not None else None
     if capabilities is not None:
         facts = merge(facts, from_capabilities_file(capabilities))
-    settings = Settings(
+    settings = LintSettings(
         target=parse_targets(target or ()),
         host=facts,
         guest=read_guest_inputs(
@@ -176,7 +176,7 @@ def lint(
         ignore=check_rule_ids(ignore.split(",")),
         schema=schema,
     )
-    inputs: list[tuple[str, bytes | ZsealError, Settings]] = [
+    inputs: list[tuple[str, bytes | ZsealError, LintSettings]] = [
         (name, content, settings) for name, content in _documents(files or [])
     ]
     if connect is not None:
@@ -196,7 +196,7 @@ def lint(
         raise typer.Exit(1)
 
 
-def _connected(uri: str, name: str, settings: Settings) -> tuple[str, bytes, Settings]:
+def _connected(uri: str, name: str, settings: LintSettings) -> tuple[str, bytes, LintSettings]:
     import dataclasses
 
     from zseal.domain.facts import merge
@@ -233,12 +233,12 @@ def fix(
     for zseal domain lint to say. Several files need --in-place or --diff.
     """
     from zseal.domain.fix import unified_diff
-    from zseal.domain.lint import Settings, check_rule_ids
+    from zseal.domain.lint import LintSettings, check_rule_ids
     from zseal.domain.report.text import plural, printable
     from zseal.domain.versions import parse_targets
 
     _check_outputs(files, parmfile, output, diff=diff, in_place=in_place)
-    settings = Settings(
+    settings = LintSettings(
         target=parse_targets(target or ()),
         select=check_rule_ids(select.split(",")),
         ignore=check_rule_ids(ignore.split(",")),
@@ -280,7 +280,7 @@ def _check_outputs(files: list[str], parmfile: Path | None, output: Path | None,
 
 
 def _repairs(
-    files: list[str], parmfile: Path | None, settings: Settings, *, unsafe: bool
+    files: list[str], parmfile: Path | None, settings: LintSettings, *, unsafe: bool
 ) -> Iterator[tuple[str, FixResult | ZsealError]]:
     """Yield each file with its repairs, or with the reason why there are none; the kernel parameters come last."""
     from zseal.domain.document import Document, decode
@@ -363,10 +363,10 @@ def new(
     overwrite: _Overwrite = False,
 ) -> None:
     """Write a minimal domain for a protected guest."""
-    from zseal.domain.create import DomainSpec, new_domain, parse_disk
+    from zseal.domain.create import NewDomain, new_domain, parse_disk
     from zseal.sizes import parse_size
 
-    spec = DomainSpec(
+    spec = NewDomain(
         name=name,
         style=domain_run.style_of(style.value),
         memory=parse_size(memory),
@@ -409,7 +409,7 @@ def rules(
 
     if rule_id is not None and rule_id.upper() not in RULES:
         raise UsageError(f"there is no rule {rule_id!r}", hint="zseal domain rules lists them")
-    chosen: list[Rule] = list(RULES.values()) if rule_id is None else [RULES[rule_id.upper()]]
+    chosen: list[LintRule] = list(RULES.values()) if rule_id is None else [RULES[rule_id.upper()]]
     if form is PlainFormat.JSON:
         typer.echo(rules_json(chosen), nl=False)
     elif rule_id is None:

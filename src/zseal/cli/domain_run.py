@@ -122,11 +122,11 @@ def command(
 
 def _lint(document: Document, *, force: bool) -> None:
     """Say what would fail on a real host, in the words of the rules; without ``force`` that is the end."""
-    from zseal.domain.lint import Settings, lint_document
+    from zseal.domain.lint import LintSettings, lint_document
     from zseal.domain.report.text import finding_lines, plural
     from zseal.domain.rules.interface import Severity
 
-    settings = Settings(schema=False, local_files=False, ignore=frozenset({"PV004"}))
+    settings = LintSettings(schema=False, local_files=False, ignore=frozenset({"PV004"}))
     errors = [f for f in lint_document(document, settings).findings if f.severity is Severity.ERROR]
     for finding in errors:
         for line in finding_lines(finding):

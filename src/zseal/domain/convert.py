@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from zseal.domain.devices import VirtioDevice
+from zseal.domain.devices import ExplicitDevice
 from zseal.domain.document import Document, Element
 from zseal.domain.edits import Change, apply, remove_element
 from zseal.domain.fix import fix_document
-from zseal.domain.lint import Settings
+from zseal.domain.lint import LintSettings
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.coverage import cover, write_out
 from zseal.domain.rules.interface import Context
@@ -47,7 +47,7 @@ def convert(document: Document, style: Style, target: Target | None = None) -> C
         raise InputError(f"expected a libvirt domain, found {document.root.name}", where=document.name)
     _refuse(Domain(document), style, target, document.name)
     # what is misspelt or misplaced has to be read as meant before it is converted
-    document, _ = fix_document(document, Settings(target=target, select=_NEEDED, local_files=False))
+    document, _ = fix_document(document, LintSettings(target=target, select=_NEEDED, local_files=False))
     notes = []
     for _ in range(MAX_ROUNDS):
         ctx = Context(document, Domain(document), target)
@@ -111,5 +111,5 @@ def _to_iommu(ctx: Context) -> list[Change]:
     return changes
 
 
-def _to_cover(device: VirtioDevice) -> bool:
+def _to_cover(device: ExplicitDevice) -> bool:
     return not device.covered and device.element.tag != "memballoon"

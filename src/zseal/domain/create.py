@@ -23,7 +23,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclasses.dataclass(frozen=True)
-class DiskSpec:
+class NewDisk:
     """A disk: a file or block device of the host, its format, and how many queues it gets (0: QEMU's default)."""
 
     path: str
@@ -37,7 +37,7 @@ class DiskSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class DomainSpec:
+class NewDomain:
     """What the new domain shall have. ``memory`` is in bytes; ``network`` a libvirt network, "user", or None for none.
 
     ``image`` is a sealed image to boot directly; without it the first disk boots.
@@ -48,7 +48,7 @@ class DomainSpec:
     memory: int = 4 << 30
     vcpus: int = 2
     image: str | None = None
-    disks: tuple[DiskSpec, ...] = ()
+    disks: tuple[NewDisk, ...] = ()
     network: str | None = "default"
     bridge: str | None = None
     console: bool = True
@@ -80,7 +80,7 @@ class DomainSpec:
                 raise UsageError(f"{text!r} has characters that XML can't hold")
 
 
-def parse_disk(text: str) -> DiskSpec:
+def parse_disk(text: str) -> NewDisk:
     """Read ``PATH[,format=qcow2|raw][,queues=N]``; block devices are raw. Raises UsageError."""
     path, *options = re.split(r",(?=(?:format|queues)=)", text)
     values = dict(option.split("=", 1) for option in options)
@@ -88,7 +88,7 @@ def parse_disk(text: str) -> DiskSpec:
     if not path or not queues.isdecimal() or len(queues) > 4:
         raise UsageError(f"not a disk: {text!r}", hint="write PATH[,format=qcow2|raw][,queues=N]")
     default = "raw" if path.startswith("/dev/") or path.endswith((".raw", ".img")) else "qcow2"
-    return DiskSpec(path, values.get("format", default), int(queues))
+    return NewDisk(path, values.get("format", default), int(queues))
 
 
 def _memory_element(tag: str, size: int) -> str:
@@ -103,7 +103,7 @@ def _attribute(value: str) -> str:
     return f"'{quoted[1:-1]}'" if quoted.startswith('"') and "'" not in value else quoted
 
 
-def _disk(disk: DiskSpec, index: int, iommu: str, boot: bool) -> Iterable[str]:
+def _disk(disk: NewDisk, index: int, iommu: str, boot: bool) -> Iterable[str]:
     kind, source = ("block", "dev") if disk.is_block else ("file", "file")
     queues = f" queues='{disk.queues}'" if disk.queues else ""
     yield f"<disk type='{kind}' device='disk'>"
@@ -115,7 +115,7 @@ def _disk(disk: DiskSpec, index: int, iommu: str, boot: bool) -> Iterable[str]:
     yield "</disk>"
 
 
-def _interface(spec: DomainSpec, covered: bool) -> Iterable[str]:
+def _interface(spec: NewDomain, covered: bool) -> Iterable[str]:
     if spec.bridge is not None:
         start, source = "<interface type='bridge'>", f"  <source bridge={_attribute(spec.bridge)}/>"
     elif spec.network == "user":
@@ -131,7 +131,7 @@ def _interface(spec: DomainSpec, covered: bool) -> Iterable[str]:
     yield "</interface>"
 
 
-def _devices(spec: DomainSpec) -> Iterable[str]:
+def _devices(spec: NewDomain) -> Iterable[str]:
     covered = spec.style is Style.IOMMU
     for index, disk in enumerate(spec.disks):
         yield from _disk(disk, index, " iommu='on'" if covered else "", index == 0 and not spec.image)
@@ -142,7 +142,7 @@ def _devices(spec: DomainSpec) -> Iterable[str]:
     yield "<memballoon model='none'/>"
 
 
-def _accepted(spec: DomainSpec) -> Iterable[str]:
+def _accepted(spec: NewDomain) -> Iterable[str]:
     """The advice that comes with what was asked for, with what to do about it."""
     if spec.style is Style.IOMMU:
         yield "PV109 asked for: each device needs iommu, hot-plugged ones too"
@@ -152,7 +152,7 @@ def _accepted(spec: DomainSpec) -> Iterable[str]:
         yield "PV615 Secure Execution does not encrypt disks: use LUKS in the guest"
 
 
-def new_domain(spec: DomainSpec) -> str:
+def new_domain(spec: NewDomain) -> str:
     """Return the XML of a minimal domain; the same ``spec`` gives the same text."""
     kernel = [f"    <kernel>{escape(spec.image)}</kernel>"] if spec.image else []
     nosharepages = ["  <memoryBacking>", "    <nosharepages/>", "  </memoryBacking>"]

@@ -129,7 +129,7 @@ KINDS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class VirtioDevice:
+class ExplicitDevice:
     """A virtio device that the XML spells out."""
 
     kind: VirtioKind
@@ -164,12 +164,12 @@ class ImplicitDevice:
     fragment: str
 
 
-def virtio_devices(devices: Element) -> Iterator[VirtioDevice]:
+def virtio_devices(devices: Element) -> Iterator[ExplicitDevice]:
     """Yield the virtio devices below ``<devices>``, in document order."""
     for element in devices.children:
         for kind in KINDS:
             if element.tag == kind.tag and kind.is_virtio(element):
-                yield VirtioDevice(kind, element)
+                yield ExplicitDevice(kind, element)
                 break
 
 

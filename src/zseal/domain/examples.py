@@ -7,7 +7,7 @@ import re
 from zseal.domain.document import Document
 from zseal.domain.edits import apply, insert_child, replace_element
 from zseal.domain.model import Style
-from zseal.domain.rules.interface import Rule
+from zseal.domain.rules.interface import LintRule
 
 _BASE = """\
 <domain type='kvm'>
@@ -40,12 +40,12 @@ def base_domain(style: Style) -> str:
     return _BASE.format(iommu=" iommu='on'" if style is Style.IOMMU else "", security=security)
 
 
-def _style(rule: Rule) -> Style:
+def _style(rule: LintRule) -> Style:
     """The style to show the rule's example in."""
     return rule.style or (Style.IOMMU if "iommu=" in rule.example else Style.LAUNCH_SECURITY)
 
 
-def example_domain(rule: Rule) -> str:
+def example_domain(rule: LintRule) -> str:
     """The rule's example put into a minimal domain of the style it is about; it breaks the rule."""
     fragment = rule.example
     match = re.match(r"<([\w:]+)", fragment)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from zseal.domain.examples import example_domain
 from zseal.domain.fix import fix_bytes, unified_diff
-from zseal.domain.rules.interface import CaughtBy, Rule, Safety
+from zseal.domain.rules.interface import CaughtBy, LintRule, Safety
 from zseal.errors import ZsealError
 
 WIDTH = 100
@@ -23,13 +23,13 @@ _TOPICS = {
 }  # fmt: skip
 
 
-def remedy(rule: Rule) -> str:
+def remedy(rule: LintRule) -> str:
     """What to do, and which command does it."""
     who = _SAFETY[rule.safety].format(rule.command) if rule.command else ""
     return f"{rule.remedy} {who}".rstrip()
 
 
-def caught_by(rule: Rule) -> str:
+def caught_by(rule: LintRule) -> str:
     """Who else tells the user before the guest runs."""
     names = []
     if CaughtBy.SCHEMA in rule.caught_by:
@@ -39,7 +39,7 @@ def caught_by(rule: Rule) -> str:
     return " and ".join(names) or "nobody"
 
 
-def list_rules(rules: Iterable[Rule]) -> str:
+def list_rules(rules: Iterable[LintRule]) -> str:
     """One line a rule, under its topic."""
     lines = []
     topic = ""
@@ -55,7 +55,7 @@ def list_rules(rules: Iterable[Rule]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def explain_rule(rule: Rule) -> str:
+def explain_rule(rule: LintRule) -> str:
     """The rule in full, for a terminal."""
     parts = [
         f"{rule.id}: {rule.title} ({rule.severity.value})",
@@ -77,7 +77,7 @@ def explain_rule(rule: Rule) -> str:
     return "\n".join(parts) + "\n"
 
 
-def rules_json(rules: Iterable[Rule]) -> str:
+def rules_json(rules: Iterable[LintRule]) -> str:
     """The rules as a JSON list."""
     listed = [
         {
@@ -99,14 +99,14 @@ def rules_json(rules: Iterable[Rule]) -> str:
     return json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
 
 
-def _repair_diff(rule: Rule) -> str:
+def _repair_diff(rule: LintRule) -> str:
     """What ``zseal domain fix`` changes in the rule's example; empty where nothing."""
-    from zseal.domain.lint import Settings
+    from zseal.domain.lint import LintSettings
 
     if not rule.example or rule.safety is Safety.NONE:
         return ""
     source = example_domain(rule).encode()
-    settings = Settings(select=frozenset({rule.id}), schema=False, local_files=False)
+    settings = LintSettings(select=frozenset({rule.id}), schema=False, local_files=False)
     try:
         result = fix_bytes("domain.xml", source, settings, unsafe=rule.safety is Safety.ASK)
     except ZsealError:
@@ -114,7 +114,7 @@ def _repair_diff(rule: Rule) -> str:
     return unified_diff(result, "domain.xml").decode()
 
 
-def rule_page(rule: Rule) -> str:
+def rule_page(rule: LintRule) -> str:
     """The rule's page in the documentation, in Markdown."""
     lines = [
         f"# {rule.id}: {rule.title}",
@@ -156,7 +156,7 @@ def _markdown(text: str) -> str:
     return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
-def rule_index(rules: Iterable[Rule]) -> str:
+def rule_index(rules: Iterable[LintRule]) -> str:
     """The page that lists all rules, in Markdown."""
     lines = [
         "# The rules of `zseal domain lint`",

@@ -14,7 +14,7 @@ from zseal.readiness.source import CapturedHost, HostSource, LiveHost
 
 
 @dataclasses.dataclass(frozen=True)
-class HostFacts:
+class TargetHost:
     """The facts that rules ask for; None means "not known", never "no"."""
 
     capabilities: DomainCapabilities | None = None
@@ -43,22 +43,22 @@ def _version(text: str | None) -> Version | None:
     return (version.major, version.minor, version.patch) if version else None
 
 
-def from_capabilities(data: bytes) -> HostFacts:
+def from_capabilities(data: bytes) -> TargetHost:
     """The facts in a ``virsh domcapabilities`` document; raises FormatError where it is none."""
-    return HostFacts(capabilities=parse_domain_capabilities(data))
+    return TargetHost(capabilities=parse_domain_capabilities(data))
 
 
-def from_capabilities_file(path: Path) -> HostFacts:
+def from_capabilities_file(path: Path) -> TargetHost:
     """As :func:`from_capabilities`, of a file; raises InputError where it can't be read."""
     return from_capabilities(read_limited(path, MAX_XML_BYTES, "domain capabilities document"))
 
 
-def from_host(root: Path | None) -> HostFacts:
+def from_host(root: Path | None) -> TargetHost:
     """The facts of this computer, or of the captured tree ``root`` (see ``zseal host capture``)."""
     source: HostSource = LiveHost() if root is None else CapturedHost(root)
     facts = gather(source)
     facilities = facts.cpu.facilities if facts.cpu is not None else None
-    return HostFacts(
+    return TargetHost(
         capabilities=facts.domain_capabilities,
         architecture=facts.architecture,
         facility=None if facilities is None else Facility.ULTRAVISOR_CALL in facilities,
@@ -73,13 +73,13 @@ def from_host(root: Path | None) -> HostFacts:
     )
 
 
-def merge(first: HostFacts | None, second: HostFacts) -> HostFacts:
+def merge(first: TargetHost | None, second: TargetHost) -> TargetHost:
     """Both together; what ``second`` knows wins."""
     if first is None:
         return second
     known = {
         field.name: value
-        for field in dataclasses.fields(HostFacts)
+        for field in dataclasses.fields(TargetHost)
         if (value := getattr(second, field.name)) not in (None, False, frozenset())
     }
     return dataclasses.replace(first, **known)

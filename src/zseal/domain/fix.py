@@ -9,7 +9,7 @@ from collections.abc import Callable
 from zseal.domain.document import Document, NotWellFormedError, decode, encode
 from zseal.domain.edits import apply
 from zseal.domain.guest import GuestInputs, ParameterFile
-from zseal.domain.lint import Finding, Settings, lint_document
+from zseal.domain.lint import LintFinding, LintSettings, lint_document
 from zseal.domain.repair import repair
 from zseal.domain.rules.interface import Safety
 from zseal.errors import InputError
@@ -33,7 +33,7 @@ class FixResult:
         return self.before != self.after
 
 
-def _applicable(finding: Finding, *, unsafe: bool) -> bool:
+def _applicable(finding: LintFinding, *, unsafe: bool) -> bool:
     allowed = (Safety.SAFE, Safety.ASK) if unsafe else (Safety.SAFE,)
     return finding.fixable and finding.rule.safety in allowed
 
@@ -41,7 +41,7 @@ def _applicable(finding: Finding, *, unsafe: bool) -> bool:
 def fix_bytes(
     name: str,
     raw: bytes,
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
     *,
     unsafe: bool = False,
 ) -> FixResult:
@@ -74,14 +74,14 @@ def _written(raw: bytes, document: Document) -> bytes:
 
 def fix_document(
     document: Document,
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
     *,
     unsafe: bool = False,
 ) -> tuple[Document, list[str]]:
     """Repair a parsed domain; return it and one line for each repair."""
     settings = dataclasses.replace(settings, schema=False)
 
-    def findings(data: bytes) -> list[Finding]:
+    def findings(data: bytes) -> list[LintFinding]:
         text = Document(document.name, data, document.encoding)
         return [finding for finding in lint_document(text, settings).findings if finding.file == document.name]
 
@@ -92,13 +92,13 @@ def fix_document(
 def fix_parameters(
     file: ParameterFile,
     document: Document,
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
     *,
     unsafe: bool = False,
 ) -> FixResult:
     """Repair the kernel parameters for the image of the guest that ``document`` describes."""
 
-    def findings(data: bytes) -> list[Finding]:
+    def findings(data: bytes) -> list[LintFinding]:
         guest = GuestInputs(parameters=ParameterFile(file.name, data.decode()))
         checked = lint_document(document, dataclasses.replace(settings, schema=False, guest=guest))
         return [finding for finding in checked.findings if finding.file == file.name]
@@ -108,7 +108,9 @@ def fix_parameters(
     return FixResult(before, after, tuple(repaired))
 
 
-def _in_rounds(data: bytes, findings_in: Callable[[bytes], list[Finding]], *, unsafe: bool) -> tuple[bytes, list[str]]:
+def _in_rounds(
+    data: bytes, findings_in: Callable[[bytes], list[LintFinding]], *, unsafe: bool
+) -> tuple[bytes, list[str]]:
     """Apply the changes of what is found until none is left; return the text and one line for each repair."""
     repaired: list[str] = []
     found = findings_in(data)

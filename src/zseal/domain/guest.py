@@ -9,11 +9,11 @@ from pathlib import Path
 
 from zseal.domain.document import LineIndex, Position
 from zseal.domain.edits import Change, Edit
-from zseal.domain.parameters import Parameter, Swiotlb, find_swiotlb, parse_parameters
 from zseal.errors import FormatError, InputError
 from zseal.files import read_limited
+from zseal.linux.cmdline import KernelParameter, split_command_line
 from zseal.linux.guest_support import KernelSupport, kernel_support
-from zseal.linux.swiotlb import DEFAULT_SLOTS, SLOT_SIZE
+from zseal.linux.swiotlb import DEFAULT_SLOTS, SLOT_SIZE, Swiotlb, find_swiotlb
 
 MAX_PARAMETERS = 64 << 10
 """Largest parameter file, in bytes; the longest command line a kernel takes is far below."""
@@ -40,32 +40,32 @@ class ParameterFile:
     text: str
 
     @cached_property
-    def parameters(self) -> tuple[Parameter, ...]:
+    def parameters(self) -> tuple[KernelParameter, ...]:
         """The parameters, in order."""
-        return parse_parameters(self.text)
+        return split_command_line(self.text)
 
     @cached_property
     def swiotlb(self) -> Swiotlb | None:
         """The deciding ``swiotlb=``."""
         return find_swiotlb(self.parameters)
 
-    def position(self, parameter: Parameter | None) -> Position:
+    def position(self, parameter: KernelParameter | None) -> Position:
         """Where a parameter stands; the beginning of the file for None."""
         if parameter is None:
             return Position(1, 1)
         offset = len(self.text[: parameter.offset].encode())
         return LineIndex(self.text.encode()).position(offset)
 
-    def _span(self, parameter: Parameter) -> tuple[int, int]:
+    def _span(self, parameter: KernelParameter) -> tuple[int, int]:
         start = len(self.text[: parameter.offset].encode())
         return start, start + len(parameter.text.encode())
 
-    def replace(self, parameter: Parameter, text: str) -> Change:
+    def replace(self, parameter: KernelParameter, text: str) -> Change:
         """The change that writes ``text`` in the parameter's place."""
         start, end = self._span(parameter)
         return Change([Edit(start, end, text.encode())])
 
-    def remove(self, parameter: Parameter) -> Change:
+    def remove(self, parameter: KernelParameter) -> Change:
         """The change that takes the parameter away, with the blanks before it (for the first one, those behind)."""
         start, end = self._span(parameter)
         data = self.text.encode()
@@ -83,7 +83,7 @@ class ParameterFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class HostKey:
+class HostKeyHash:
     """A host-key document's name and the SHA-256 hash of its key, as key slots hold it."""
 
     name: str
@@ -97,7 +97,7 @@ class GuestInputs:
     image: ImageFacts | None = None
     kernel: KernelSupport | None = None
     parameters: ParameterFile | None = None
-    host_keys: tuple[HostKey, ...] = ()
+    host_keys: tuple[HostKeyHash, ...] = ()
 
     @property
     def pool(self) -> int | None:
@@ -137,11 +137,11 @@ def read_guest_inputs(
     )
 
 
-def read_host_key(path: Path) -> HostKey:
+def read_host_key(path: Path) -> HostKeyHash:
     """Read a host-key document for the hash of its key. Its signature is not judged; ``zseal hostkey verify`` does."""
     from zseal.hostkeys.document import load_host_key_document
 
-    return HostKey(str(path), load_host_key_document(path).key_hash)
+    return HostKeyHash(str(path), load_host_key_document(path).key_hash)
 
 
 def read_image(path: Path) -> ImageFacts:

@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator
 
 from zseal.domain.document import Document, Element, NotWellFormedError, Position, decode
 from zseal.domain.edits import Change
-from zseal.domain.facts import HostFacts
+from zseal.domain.facts import TargetHost
 from zseal.domain.guest import GuestInputs
 from zseal.domain.model import Domain, Style
 from zseal.domain.repair import Repaired, repair
 from zseal.domain.rules import RULES
-from zseal.domain.rules.interface import CaughtBy, Context, Input, Rule, Severity
+from zseal.domain.rules.interface import CaughtBy, Context, Input, LintRule, Severity
 from zseal.domain.schema import installed_schema
 from zseal.domain.versions import Target
 from zseal.errors import UsageError
@@ -33,10 +33,10 @@ _IGNORE = re.compile(r"\s*zseal:ignore\s+(PV\d{3}(?:[\s,]+PV\d{3})*)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """A rule that does not hold, and where."""
 
-    rule: Rule
+    rule: LintRule
     severity: Severity
     message: str
     file: str
@@ -52,12 +52,12 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class LintReport:
     """The findings in one file. ``skipped`` names the rules for which nothing was given to check."""
 
     file: str
     style: Style | None
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     checked: tuple[str, ...]
     skipped: tuple[str, ...]
     ignored: tuple[str, ...] = ()
@@ -73,11 +73,11 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class LintSettings:
     """What to check for, and with which rules."""
 
     target: Target = dataclasses.field(default_factory=Target)
-    host: HostFacts | None = None
+    host: TargetHost | None = None
     guest: GuestInputs | None = None
     select: frozenset[str] = frozenset()
     ignore: frozenset[str] = frozenset()
@@ -99,7 +99,7 @@ def check_rule_ids(texts: Collection[str]) -> frozenset[str]:
     return ids
 
 
-def lint_bytes(name: str, raw: bytes, settings: Settings = Settings()) -> Report:
+def lint_bytes(name: str, raw: bytes, settings: LintSettings = LintSettings()) -> LintReport:
     """Check the domain XML ``raw``, called ``name`` in messages.
 
     XML that is not well-formed is a finding (PV001); where its slips can be repaired, the repaired text is checked too,
@@ -115,22 +115,22 @@ def lint_bytes(name: str, raw: bytes, settings: Settings = Settings()) -> Report
         return _with_diagnoses(name, result, report, settings)
 
 
-def _with_diagnoses(name: str, result: Repaired, report: Report | None, settings: Settings) -> Report:
+def _with_diagnoses(name: str, result: Repaired, report: LintReport | None, settings: LintSettings) -> LintReport:
     rule = RULES["PV001"]
     found = [
-        Finding(rule, rule.severity, item.message, name, item.position, item.element, Change(item.edits))
+        LintFinding(rule, rule.severity, item.message, name, item.position, item.element, Change(item.edits))
         for item in result.diagnoses
         if settings.wants(rule.id)
     ]
     if report is None:
-        return Report(name, None, tuple(found), (rule.id,), tuple(i for i in RULES if i != rule.id))
+        return LintReport(name, None, tuple(found), (rule.id,), tuple(i for i in RULES if i != rule.id))
     moved = (
         dataclasses.replace(f, position=result.original(f.position)) if f.file == name else f for f in report.findings
     )
     return dataclasses.replace(report, findings=(*found, *moved))
 
 
-def lint_document(document: Document, settings: Settings = Settings()) -> Report:
+def lint_document(document: Document, settings: LintSettings = LintSettings()) -> LintReport:
     """Check a parsed domain."""
     domain = Domain(document)
     target = settings.target
@@ -139,11 +139,11 @@ def lint_document(document: Document, settings: Settings = Settings()) -> Report
     ctx = Context(document, domain, target, settings.host, settings.guest, settings.local_files)
     if document.root.tag != "domain":
         wrong_root = tuple(_run(RULES["PV002"], ctx))
-        return Report(document.name, None, wrong_root, ("PV001", "PV002"), tuple(i for i in RULES if i > "PV002"))
+        return LintReport(document.name, None, wrong_root, ("PV001", "PV002"), tuple(i for i in RULES if i > "PV002"))
     schema = installed_schema() if settings.schema else None
     ignored = ignored_rules(document)
     wanted, skipped = _chosen(settings, _given(settings, target, schema=schema is not None))
-    findings: list[Finding] = []
+    findings: list[LintFinding] = []
     for rule in wanted:
         if rule.id not in ignored:
             findings += _run(rule, ctx)
@@ -151,11 +151,11 @@ def lint_document(document: Document, settings: Settings = Settings()) -> Report
         findings += _validate(ctx, findings)
     findings.sort(key=lambda finding: (finding.file != document.name, finding.position, finding.rule.id))
     checked = tuple(rule.id for rule in wanted if rule.id not in ignored)
-    return Report(document.name, domain.style, tuple(findings), checked, skipped, tuple(sorted(ignored)))
+    return LintReport(document.name, domain.style, tuple(findings), checked, skipped, tuple(sorted(ignored)))
 
 
 @functools.lru_cache(maxsize=16)
-def _chosen(settings: Settings, given: frozenset[Input]) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+def _chosen(settings: LintSettings, given: frozenset[Input]) -> tuple[tuple[LintRule, ...], tuple[str, ...]]:
     """The rules to check, and the ids of those that are not wanted or that lack what they need."""
     wanted, skipped = [], []
     for rule in RULES.values():
@@ -172,7 +172,7 @@ def ignored_rules(document: Document) -> frozenset[str]:
     return frozenset(rule_id for text in found for rule_id in re.split(r"[\s,]+", text) if rule_id in RULES)
 
 
-def _given(settings: Settings, target: Target, *, schema: bool) -> frozenset[Input]:
+def _given(settings: LintSettings, target: Target, *, schema: bool) -> frozenset[Input]:
     """What was given to check the domain with."""
     guest = settings.guest or GuestInputs()
     given = {
@@ -188,20 +188,20 @@ def _given(settings: Settings, target: Target, *, schema: bool) -> frozenset[Inp
     return frozenset(item for item, there in given.items() if there)
 
 
-def _run(rule: Rule, ctx: Context) -> Iterator[Finding]:
+def _run(rule: LintRule, ctx: Context) -> Iterator[LintFinding]:
     if rule.style not in (None, ctx.domain.style):
         return
     for hit in rule.check(ctx):
         severity = hit.severity or rule.severity
         if hit.place is not None:
-            yield Finding(rule, severity, hit.message, hit.place[0], hit.place[1], "", hit.change)
+            yield LintFinding(rule, severity, hit.message, hit.place[0], hit.place[1], "", hit.change)
         else:
             element = hit.element or ctx.root
             position = ctx.document.position(element.start)
-            yield Finding(rule, severity, hit.message, ctx.document.name, position, element.path, hit.change)
+            yield LintFinding(rule, severity, hit.message, ctx.document.name, position, element.path, hit.change)
 
 
-def _validate(ctx: Context, findings: list[Finding]) -> Iterator[Finding]:
+def _validate(ctx: Context, findings: list[LintFinding]) -> Iterator[LintFinding]:
     """Apply PV003: the schema's objection, unless another rule already explains it."""
     schema = installed_schema()
     if schema is None or any(CaughtBy.SCHEMA in finding.rule.caught_by for finding in findings):
@@ -212,7 +212,7 @@ def _validate(ctx: Context, findings: list[Finding]) -> Iterator[Finding]:
         element = _element_on(ctx.root, ctx.document, error.line)
         message = f"schema violation: {error.message}"
         position = ctx.document.position(element.start)
-        yield Finding(rule, rule.severity, message, ctx.document.name, position, element.path)
+        yield LintFinding(rule, rule.severity, message, ctx.document.name, position, element.path)
 
 
 def _element_on(root: Element, document: Document, line: int) -> Element:
@@ -220,4 +220,4 @@ def _element_on(root: Element, document: Document, line: int) -> Element:
     return next((e for e in root.walk() if document.position(e.start).line == line), root)
 
 
-__all__ = ["PROOF", "Finding", "Report", "Settings", "check_rule_ids", "lint_bytes", "lint_document"]
+__all__ = ["PROOF", "LintFinding", "LintReport", "LintSettings", "check_rule_ids", "lint_bytes", "lint_document"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from functools import cached_property
 
-from zseal.domain.devices import ImplicitDevice, VirtioDevice, implicit_devices, virtio_devices
+from zseal.domain.devices import ExplicitDevice, ImplicitDevice, implicit_devices, virtio_devices
 from zseal.domain.document import Document, Element
 
 S390_PV = "s390-pv"
@@ -70,7 +70,7 @@ class Domain:
         return [e for e in self.devices.walk() if e.get("iommu", "off") != "off"]
 
     @cached_property
-    def virtio(self) -> list[VirtioDevice]:
+    def virtio(self) -> list[ExplicitDevice]:
         """The virtio devices the XML spells out."""
         return list(virtio_devices(self.devices))
 

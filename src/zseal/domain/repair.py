@@ -56,7 +56,7 @@ _GOOD_ATTRIBUTES = re.compile(rb"""<[A-Za-z_][\w:.-]*(?:\s+[\w:.-]+\s*=\s*(?:"[^
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
+class XmlMistake:
     """One thing that makes the text no XML: where in the text as it is, the path of open elements, what and how."""
 
     message: str
@@ -71,7 +71,7 @@ class Repaired:
     """The repaired text, or as far as it got. ``complete`` says whether it is well-formed now."""
 
     data: bytes
-    diagnoses: tuple[Diagnosis, ...]
+    diagnoses: tuple[XmlMistake, ...]
     complete: bool
     edits: tuple[Edit, ...]
     source: bytes
@@ -105,7 +105,7 @@ class _Slip:
 def repair(name: str, data: bytes, error: NotWellFormedError) -> Repaired:
     """Repair the text ``data`` (UTF-8), whose parsing ended with ``error``, as far as its slips are known ones."""
     source = data
-    diagnoses: list[Diagnosis] = []
+    diagnoses: list[XmlMistake] = []
     edits: list[Edit] = []
     lines = LineIndex(source)
     while True:
@@ -113,7 +113,7 @@ def repair(name: str, data: bytes, error: NotWellFormedError) -> Repaired:
         path = "".join(f"/{element.name}" for element in error.open_elements)
         position = lines.position(_before(slip.offset, edits))
         edit = (slip.edit,) if slip.edit is not None else ()
-        diagnoses.append(Diagnosis(f"the XML is not well-formed: {slip.message}", position, path, edit))
+        diagnoses.append(XmlMistake(f"the XML is not well-formed: {slip.message}", position, path, edit))
         if slip.edit is None or len(edits) == MAX_REPAIRS or len(data) > MAX_REPAIR_SIZE:
             return Repaired(data, tuple(diagnoses), False, tuple(edits), source)
         edits.append(slip.edit)

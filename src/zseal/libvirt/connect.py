@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from types import ModuleType
 
-from zseal.domain.facts import HostFacts, from_capabilities
+from zseal.domain.facts import TargetHost, from_capabilities
 from zseal.domain.versions import Version
 from zseal.errors import FormatError, InputError, MissingDependencyError
 
@@ -30,7 +30,7 @@ class Fetched:
     """A domain's XML (inactive, as it would start next) and the facts of its host."""
 
     xml: bytes
-    host: HostFacts
+    host: TargetHost
 
 
 def _version(number: int) -> Version:
@@ -64,9 +64,9 @@ def fetch(uri: str, name: str) -> Fetched:
         connection.close()
 
 
-def _host(libvirt: ModuleType, connection: object, uri: str) -> HostFacts:
+def _host(libvirt: ModuleType, connection: object, uri: str) -> TargetHost:
     """What the connection tells of its host; what it refuses stays unknown."""
-    facts = HostFacts()
+    facts = TargetHost()
     try:
         # without KVM the call fails, which tells nothing about the domain
         capabilities = connection.getDomainCapabilities(None, "s390x", "s390-ccw-virtio", "kvm", 0)  # type: ignore[attr-defined]

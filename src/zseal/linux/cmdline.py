@@ -15,15 +15,19 @@ _BLANKS = " \t\n\v\f\r\xa0"
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameter:
-    """One parameter: ``text`` as written, ``name`` and ``value`` without quotes, value None where there is no ``=``."""
+class KernelParameter:
+    """One parameter: ``text`` as written, ``name`` and ``value`` without quotes, and the ``offset`` in the line.
+
+    The value is None if there is no ``=``. The offset counts characters from 0.
+    """
 
     text: str
     name: str
     value: str | None
+    offset: int
 
 
-def split_command_line(line: str) -> tuple[Parameter, ...]:
+def split_command_line(line: str) -> tuple[KernelParameter, ...]:
     """Split ``line`` as the kernel does (lib/cmdline.c, next_arg).
 
     Blanks separate, double quotes protect blanks; a quote at the start of the parameter or of its value and one at its
@@ -56,7 +60,7 @@ def split_command_line(line: str) -> tuple[Parameter, ...]:
                 value = value.removesuffix('"')
         elif quoted:
             name = name.removesuffix('"')
-        found.append(Parameter(text, name, value))
+        found.append(KernelParameter(text, name, value, start))
     return tuple(found)
 
 

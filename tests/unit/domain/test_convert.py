@@ -6,7 +6,7 @@ import pytest
 
 from zseal.domain.convert import convert
 from zseal.domain.document import Document
-from zseal.domain.lint import Settings, lint_document
+from zseal.domain.lint import LintSettings, lint_document
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.interface import Severity
 from zseal.domain.versions import parse_targets
@@ -23,7 +23,7 @@ def _convert(raw: bytes, style: Style) -> bytes:
 
 
 def _serious(raw: bytes) -> list[str]:
-    findings = lint_document(Document("x", raw), Settings(local_files=False)).findings
+    findings = lint_document(Document("x", raw), LintSettings(local_files=False)).findings
     return [f"{f.rule.id} {f.message}" for f in findings if f.severity is not Severity.ADVICE]
 
 

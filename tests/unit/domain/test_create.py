@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zseal.domain.create import DiskSpec, DomainSpec, new_domain, parse_disk
+from zseal.domain.create import NewDisk, NewDomain, new_domain, parse_disk
 from zseal.domain.document import Document
-from zseal.domain.lint import Settings, lint_document
+from zseal.domain.lint import LintSettings, lint_document
 from zseal.domain.model import Domain, Style
 from zseal.domain.schema import installed_schema
 from zseal.errors import UsageError
@@ -39,19 +39,19 @@ def test_linting_a_new_domain_finds_nothing_at_all(
     network: str | None,
     console: bool,
 ) -> None:
-    spec = DomainSpec(
+    spec = NewDomain(
         name,
         style,
         memory << 20,
         vcpus,
         image,
-        tuple(DiskSpec(path, queues=1) for path in disks),
+        tuple(NewDisk(path, queues=1) for path in disks),
         network,
         None,
         console,
     )
     document = Document("new", new_domain(spec).encode())
-    findings = lint_document(document, Settings(local_files=False)).findings
+    findings = lint_document(document, LintSettings(local_files=False)).findings
     assert [f.rule.id for f in findings if f.rule.id != "PV308"] == []  # PV308: 64 GiB are slow to shut down
     domain = Domain(document)
     assert domain.name == name.strip()
@@ -63,7 +63,7 @@ def test_linting_a_new_domain_finds_nothing_at_all(
 
 
 def test_the_same_wishes_give_the_same_text() -> None:
-    spec = DomainSpec("a", disks=(DiskSpec("/dev/sda", "raw"),), bridge="br0", uuid=uuid.UUID(int=7))
+    spec = NewDomain("a", disks=(NewDisk("/dev/sda", "raw"),), bridge="br0", uuid=uuid.UUID(int=7))
     assert new_domain(spec) == new_domain(spec)
     text = new_domain(spec)
     assert "<disk type='block' device='disk'>" in text
@@ -80,22 +80,22 @@ def test_the_same_wishes_give_the_same_text() -> None:
         ({"vcpus": 248}, "1 to 247 processors"),
         ({"memory": 1 << 20}, "at least 128 MiB"),
         ({"disks": (), "image": None}, "nothing to boot"),
-        ({"disks": (DiskSpec("/a", "vmdk"),)}, "unknown disk format"),
-        ({"disks": (DiskSpec("/a", queues=9999),)}, "at most 256 queues"),
+        ({"disks": (NewDisk("/a", "vmdk"),)}, "unknown disk format"),
+        ({"disks": (NewDisk("/a", queues=9999),)}, "at most 256 queues"),
         ({"image": "/a\x00b"}, "XML can't hold"),
         ({"style": Style.NONE}, "the style is"),
         ({"style": Style.IOMMU, "disks": (), "image": "/i", "network": None}, "attribute of devices"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_refused(changes: dict[str, object], reason: str) -> None:
-    wishes: dict[str, object] = {"name": "a", "disks": (DiskSpec("/a"),), **changes}
+    wishes: dict[str, object] = {"name": "a", "disks": (NewDisk("/a"),), **changes}
     with pytest.raises(UsageError, match=reason):
-        DomainSpec(**wishes)  # type: ignore[arg-type]
+        NewDomain(**wishes)  # type: ignore[arg-type]
 
 
 def test_disks() -> None:
-    assert parse_disk("/a,b.qcow2") == DiskSpec("/a,b.qcow2", "qcow2", 0)
-    assert parse_disk("/dev/x,queues=4") == DiskSpec("/dev/x", "raw", 4)
-    assert parse_disk("/a.img,format=qcow2") == DiskSpec("/a.img", "qcow2", 0)
+    assert parse_disk("/a,b.qcow2") == NewDisk("/a,b.qcow2", "qcow2", 0)
+    assert parse_disk("/dev/x,queues=4") == NewDisk("/dev/x", "raw", 4)
+    assert parse_disk("/a.img,format=qcow2") == NewDisk("/a.img", "qcow2", 0)
     with pytest.raises(UsageError, match="not a disk"):
         parse_disk(",format=raw")

@@ -10,7 +10,7 @@ import pytest
 from zseal.domain.convert import convert
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_bytes
-from zseal.domain.lint import Settings, lint_bytes
+from zseal.domain.lint import LintSettings, lint_bytes
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.interface import Severity
 from zseal.domain.schema import Schema, installed_schema
@@ -29,7 +29,7 @@ def schema() -> Schema:
 
 
 def _serious(raw: bytes) -> list[str]:
-    findings = lint_bytes("generated", raw, Settings(local_files=False)).findings
+    findings = lint_bytes("generated", raw, LintSettings(local_files=False)).findings
     return [f"{f.rule.id} {f.message}" for f in findings if f.severity is not Severity.ADVICE]
 
 

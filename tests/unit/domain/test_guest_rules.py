@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.domain.guest import GuestInputs, ParameterFile, read_guest_inputs
-from zseal.domain.lint import Finding, Settings, lint_bytes
-from zseal.domain.parameters import parse_parameters, parse_swiotlb
+from zseal.domain.lint import LintFinding, LintSettings, lint_bytes
 from zseal.domain.rules.interface import Severity
 from zseal.errors import InputError
 from zseal.files import read_limited
+from zseal.linux.cmdline import split_command_line
 from zseal.linux.guest_support import kernel_support
+from zseal.linux.swiotlb import parse_swiotlb
 
 from .samples import read
 
@@ -24,12 +25,12 @@ IMAGES = Path(__file__).parents[2] / "vectors" / "se-image"
 SAFE = "rd.shell=0 swiotlb=262144"
 
 
-def _lint(inputs: GuestInputs, domain: str = "ok-ls-minimal.xml") -> list[Finding]:
-    report = lint_bytes(domain, read(domain), Settings(guest=inputs, local_files=False))
+def _lint(inputs: GuestInputs, domain: str = "ok-ls-minimal.xml") -> list[LintFinding]:
+    report = lint_bytes(domain, read(domain), LintSettings(guest=inputs, local_files=False))
     return [finding for finding in report.findings if finding.rule.id >= "PV9" or finding.rule.id == "PV507"]
 
 
-def _parameters(text: str, domain: str = "ok-ls-minimal.xml") -> dict[str, Finding]:
+def _parameters(text: str, domain: str = "ok-ls-minimal.xml") -> dict[str, LintFinding]:
     findings = _lint(GuestInputs(parameters=ParameterFile("parm", text)), domain)
     return {finding.rule.id: finding for finding in findings}
 
@@ -42,7 +43,7 @@ def _parameters(text: str, domain: str = "ok-ls-minimal.xml") -> dict[str, Findi
     ],
 )  # fmt: skip
 def test_the_pool_has_the_size_the_kernel_gives_it(value: str, mib: float) -> None:
-    (parameter,) = parse_parameters(f"swiotlb={value}")
+    (parameter,) = split_command_line(f"swiotlb={value}")
     assert parse_swiotlb(parameter).effective_slots() * 2048 == mib * (1 << 20)
 
 
@@ -61,18 +62,18 @@ def test_the_pool_has_the_size_the_kernel_gives_it(value: str, mib: float) -> No
     ],
 )
 def test_swiotlb_is_read_as_the_kernel_reads_it(value: str, expected: tuple[object, ...]) -> None:
-    found = parse_swiotlb(parse_parameters(f"swiotlb={value}")[0])
+    found = parse_swiotlb(split_command_line(f"swiotlb={value}")[0])
     assert (found.slots, found.areas, found.force, found.noforce, found.junk) == expected
 
 
 def test_areas_enlarge_a_small_pool() -> None:
-    found = parse_swiotlb(parse_parameters("swiotlb=512,16")[0])
+    found = parse_swiotlb(split_command_line("swiotlb=512,16")[0])
     assert found.effective_slots() == 16 * 128
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_without_fail_and_offsets_are_right(text: str) -> None:
-    for parameter in parse_parameters(text):
+    for parameter in split_command_line(text):
         assert text[parameter.offset : parameter.offset + len(parameter.text)] == parameter.text
         parse_swiotlb(parameter).effective_slots()
 
@@ -208,10 +209,10 @@ def test_an_image_has_to_fit_the_memory(tmp_path: Path) -> None:
     inputs = read_guest_inputs(image=image) or GuestInputs()
     assert _lint(inputs) == []
     raw = read("ok-ls-minimal.xml").replace(b"unit='GiB'>4<", b"unit='KiB'>64<")
-    findings = lint_bytes("x", raw, Settings(guest=inputs)).findings
+    findings = lint_bytes("x", raw, LintSettings(guest=inputs)).findings
     assert [f.severity for f in findings if f.rule.id == "PV911"] == [Severity.ERROR]
     raw = read("ok-ls-minimal.xml").replace(b"unit='GiB'>4<", b"unit='MiB'>100<")
-    findings = lint_bytes("x", raw, Settings(guest=inputs)).findings
+    findings = lint_bytes("x", raw, LintSettings(guest=inputs)).findings
     assert [f.severity for f in findings if f.rule.id == "PV911"] == [Severity.WARNING]
 
 

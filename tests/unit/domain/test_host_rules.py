@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from zseal.domain.facts import HostFacts, from_capabilities, from_host, merge
-from zseal.domain.lint import Report, Settings, lint_bytes
+from zseal.domain.facts import TargetHost, from_capabilities, from_host, merge
+from zseal.domain.lint import LintReport, LintSettings, lint_bytes
 from zseal.domain.versions import parse_targets
 from zseal.errors import UsageError
 
 from .samples import read
 
 
-def _report(domain: str, *, host: HostFacts | None = None, target: str = "") -> Report:
+def _report(domain: str, *, host: TargetHost | None = None, target: str = "") -> LintReport:
     targets = parse_targets([target] if target else [])
-    return lint_bytes(domain, read(domain), Settings(host=host, target=targets, local_files=False))
+    return lint_bytes(domain, read(domain), LintSettings(host=host, target=targets, local_files=False))
 
 
-def _ids(domain: str, *, host: HostFacts | None = None, target: str = "") -> set[str]:
+def _ids(domain: str, *, host: TargetHost | None = None, target: str = "") -> set[str]:
     found = {finding.rule.id for finding in _report(domain, host=host, target=target).findings}
     return {rule_id for rule_id in found if rule_id.startswith("PV8") or rule_id in ("PV309", "PV109", "PV308")}
 
@@ -45,28 +45,28 @@ def test_capabilities_lead_to_the_conclusions_of_the_manifest(
 @pytest.mark.parametrize(
     ("facts", "rules"),
     [
-        (HostFacts(architecture="x86_64"), {"PV806"}),
-        (HostFacts(architecture="s390x"), set()),
-        (HostFacts(facility=False), {"PV806"}),
-        (HostFacts(facility=True, uv_directory=False), {"PV806"}),
-        (HostFacts(facility=True, uv_directory=True, command_line="quiet"), {"PV806"}),
-        (HostFacts(facility=True, uv_directory=True, command_line="prot_virt=1", prot_virt_host=False), {"PV806"}),
-        (HostFacts(facility=True, uv_directory=True, command_line="prot_virt=1", prot_virt_host=True), set()),
-        (HostFacts(facility=True, uv_directory=True, command_line="prot-virt=1"), {"PV806", "PV807"}),
-        (HostFacts(command_line="prot_virt=10", prot_virt_host=True), {"PV807"}),
-        (HostFacts(firmware_masked=True, facility=True, uv_directory=False), {"PV809"}),
-        (HostFacts(max_cpus=1), {"PV808"}),
-        (HostFacts(max_cpus=2), set()),
-        (HostFacts(max_address=(4 << 30) - 1), set()),
-        (HostFacts(max_address=(4 << 30) - 2), {"PV309"}),
+        (TargetHost(architecture="x86_64"), {"PV806"}),
+        (TargetHost(architecture="s390x"), set()),
+        (TargetHost(facility=False), {"PV806"}),
+        (TargetHost(facility=True, uv_directory=False), {"PV806"}),
+        (TargetHost(facility=True, uv_directory=True, command_line="quiet"), {"PV806"}),
+        (TargetHost(facility=True, uv_directory=True, command_line="prot_virt=1", prot_virt_host=False), {"PV806"}),
+        (TargetHost(facility=True, uv_directory=True, command_line="prot_virt=1", prot_virt_host=True), set()),
+        (TargetHost(facility=True, uv_directory=True, command_line="prot-virt=1"), {"PV806", "PV807"}),
+        (TargetHost(command_line="prot_virt=10", prot_virt_host=True), {"PV807"}),
+        (TargetHost(firmware_masked=True, facility=True, uv_directory=False), {"PV809"}),
+        (TargetHost(max_cpus=1), {"PV808"}),
+        (TargetHost(max_cpus=2), set()),
+        (TargetHost(max_address=(4 << 30) - 1), set()),
+        (TargetHost(max_address=(4 << 30) - 2), {"PV309"}),
     ],
 )
-def test_facts_of_a_host_break_the_rules_they_should(facts: HostFacts, rules: set[str]) -> None:
+def test_facts_of_a_host_break_the_rules_they_should(facts: TargetHost, rules: set[str]) -> None:
     assert _ids("ok-ls-minimal.xml", host=facts) == rules
 
 
 def test_a_ready_host_with_a_stale_cache() -> None:
-    host = merge(HostFacts(prot_virt_host=True), from_capabilities(read("caps-host-off.xml")))
+    host = merge(TargetHost(prot_virt_host=True), from_capabilities(read("caps-host-off.xml")))
     assert "PV805" in _ids("ok-ls-minimal.xml", host=host)
     assert host.prot_virt_host is True
 
@@ -98,7 +98,7 @@ def test_targets_that_are_none() -> None:
 
 
 def test_networks_that_pass_nics_through() -> None:
-    host = HostFacts(passthrough_networks=frozenset({"default"}))
+    host = TargetHost(passthrough_networks=frozenset({"default"}))
     report = _report("ok-ls-minimal.xml", host=host)
     assert "PV604" in {finding.rule.id for finding in report.findings}
 

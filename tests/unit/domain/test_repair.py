@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zseal.domain.document import Document, NotWellFormedError, decode
 from zseal.domain.fix import fix_bytes
-from zseal.domain.lint import Settings, lint_bytes
+from zseal.domain.lint import LintSettings, lint_bytes
 from zseal.domain.repair import Repaired, repair
 from zseal.errors import FormatError, InputError
 
@@ -109,7 +109,7 @@ def test_what_is_unclear_is_diagnosed_and_not_guessed(text: str) -> None:
 
 def test_findings_after_a_repair_are_placed_in_the_text_as_it_is() -> None:
     raw = read("bad-PV303-hugepages.xml").replace(b"<vcpu", b"<title>a&b&c</title> <vcpu")
-    report = lint_bytes("x", raw, Settings(local_files=False))
+    report = lint_bytes("x", raw, LintSettings(local_files=False))
     lines = raw.decode().split("\n")
     for finding in report.findings:
         if finding.rule.id == "PV303":
@@ -131,7 +131,7 @@ def test_no_damage_makes_lint_or_fix_fail_otherwise_than_with_one_line(
 ) -> None:
     raw = sample.raw  # type: ignore[attr-defined]  # a Sample
     damaged = raw[:start] + inserted.encode() + raw[start + length :]
-    lint_bytes("x", damaged, Settings(local_files=False))
+    lint_bytes("x", damaged, LintSettings(local_files=False))
     try:
         fixed = fix_bytes("x", damaged)
     except FormatError:

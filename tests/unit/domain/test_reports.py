@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from zseal.domain.lint import PROOF, Settings, lint_bytes
+from zseal.domain.lint import PROOF, LintSettings, lint_bytes
 from zseal.domain.report import FORMATS, LintRun, Unreadable
 from zseal.domain.report.text import printable
 from zseal.domain.rules import RULES
@@ -15,7 +15,7 @@ from .samples import SAMPLES, read
 
 
 def _run(*names: str) -> LintRun:
-    reports = tuple(lint_bytes(name, read(name), Settings(local_files=False)) for name in names)
+    reports = tuple(lint_bytes(name, read(name), LintSettings(local_files=False)) for name in names)
     return LintRun(reports, (Unreadable("gone.xml", "cannot read it: 50%, really"),))
 
 

@@ -10,14 +10,14 @@ import pytest
 from zseal.domain.document import Document
 from zseal.domain.examples import base_domain, example_domain
 from zseal.domain.explain import explain_rule, list_rules
-from zseal.domain.facts import HostFacts
+from zseal.domain.facts import TargetHost
 from zseal.domain.fix import fix_bytes
-from zseal.domain.guest import GuestInputs, HostKey, ImageFacts, ParameterFile
-from zseal.domain.lint import Report, Settings, check_rule_ids, lint_bytes
+from zseal.domain.guest import GuestInputs, HostKeyHash, ImageFacts, ParameterFile
+from zseal.domain.lint import LintReport, LintSettings, check_rule_ids, lint_bytes
 from zseal.domain.model import Style
 from zseal.domain.rulepages import pages
 from zseal.domain.rules import RULES
-from zseal.domain.rules.interface import Rule, Safety, Severity
+from zseal.domain.rules.interface import LintRule, Safety, Severity
 from zseal.domain.schema import installed_schema
 from zseal.domain.versions import Target
 from zseal.errors import UsageError
@@ -31,11 +31,11 @@ BY_COMMAND = {"PV109", "PV605", "PV508"}
 REPAIRED = [r for r in WITH_EXAMPLE if r.safety is not Safety.NONE and r.id not in BY_COMMAND]
 
 
-def _lint(text: str, **settings: object) -> Report:
-    return lint_bytes("x", text.encode(), Settings(local_files=False, **settings))  # type: ignore[arg-type]
+def _lint(text: str, **settings: object) -> LintReport:
+    return lint_bytes("x", text.encode(), LintSettings(local_files=False, **settings))  # type: ignore[arg-type]
 
 
-def _ids(report: Report) -> list[str]:
+def _ids(report: LintReport) -> list[str]:
     return [finding.rule.id for finding in report.findings]
 
 
@@ -52,22 +52,22 @@ def test_there_are_110_rules_with_everything_a_user_asks() -> None:
 
 
 @pytest.mark.parametrize("rule", WITH_EXAMPLE, ids=lambda rule: rule.id)
-def test_the_example_of_a_rule_breaks_it(rule: Rule) -> None:
+def test_the_example_of_a_rule_breaks_it(rule: LintRule) -> None:
     assert rule.id in _ids(_lint(example_domain(rule)))
 
 
 @pytest.mark.parametrize("rule", REPAIRED, ids=lambda rule: rule.id)
-def test_the_repair_of_a_rule_repairs_its_example(rule: Rule) -> None:
+def test_the_repair_of_a_rule_repairs_its_example(rule: LintRule) -> None:
     fixed = fix_bytes("x", example_domain(rule).encode(), unsafe=rule.safety is Safety.ASK)
-    assert rule.id not in _ids(lint_bytes("x", fixed.after, Settings(local_files=False)))
+    assert rule.id not in _ids(lint_bytes("x", fixed.after, LintSettings(local_files=False)))
 
 
 @pytest.mark.parametrize("rule", [r for r in WITH_EXAMPLE if r.safety is Safety.ASK], ids=lambda rule: rule.id)
-def test_what_has_to_be_asked_is_not_repaired_unasked(rule: Rule) -> None:
+def test_what_has_to_be_asked_is_not_repaired_unasked(rule: LintRule) -> None:
     if rule.id == "PV001":
         return  # fix has nothing to work on before the XML is repaired
     fixed = fix_bytes("x", example_domain(rule).encode())
-    assert rule.id in _ids(lint_bytes("x", fixed.after, Settings(local_files=False)))
+    assert rule.id in _ids(lint_bytes("x", fixed.after, LintSettings(local_files=False)))
 
 
 @pytest.mark.parametrize("style", [Style.LAUNCH_SECURITY, Style.IOMMU])
@@ -150,7 +150,7 @@ def test_the_rule_pages_are_current() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
-def test_a_rule_names_the_file_that_defines_it(rule: Rule) -> None:
+def test_a_rule_names_the_file_that_defines_it(rule: LintRule) -> None:
     source = Path(__file__).parents[3] / rule.source
     assert f'"{rule.id}"' in source.read_text(encoding="utf-8")
     assert explain_rule(rule).endswith(f"\nDefined in {rule.source}\n")
@@ -164,7 +164,7 @@ def test_the_id_of_a_rule_about_a_kind_of_device_stands_in_one_file() -> None:
 
 def test_a_rule_is_checked_only_when_all_it_needs_is_given() -> None:
     image = ImageFacts("se.img", sealed=True, key_hashes=frozenset(), end=1 << 20)
-    keys = (HostKey("host-key.crt", b"\0" * 32),)
+    keys = (HostKeyHash("host-key.crt", b"\0" * 32),)
     parameters = ParameterFile("parmfile", "root=/dev/vda1")
     given: dict[str, tuple[dict[str, object], set[str]]] = {
         "nothing": ({}, set()),
@@ -176,7 +176,7 @@ def test_a_rule_is_checked_only_when_all_it_needs_is_given() -> None:
             {"guest": GuestInputs(parameters=parameters)},
             {*(f"PV9{n:02}" for n in range(1, 11)), "PV914", "PV915"},
         ),
-        "a host": ({"host": HostFacts()}, {"PV309", *(f"PV80{n}" for n in range(1, 10))}),
+        "a host": ({"host": TargetHost()}, {"PV309", *(f"PV80{n}" for n in range(1, 10))}),
     }
     needing = {rule.id for rule in RULES.values() if rule.needs and rule.id != "PV003"}
     for name, (settings, checked) in given.items():

@@ -8,7 +8,7 @@ import pytest
 
 from zseal.domain.document import Document, NotWellFormedError
 from zseal.domain.fix import fix_bytes
-from zseal.domain.lint import Report, Settings, lint_bytes
+from zseal.domain.lint import LintReport, LintSettings, lint_bytes
 from zseal.domain.rules import RULES
 from zseal.domain.rules.interface import Safety, Severity
 from zseal.domain.schema import installed_schema
@@ -16,11 +16,11 @@ from zseal.domain.schema import installed_schema
 from .samples import GOOD, SAMPLES, VECTORS, Sample, read
 
 
-def _lint(raw: bytes, name: str = "sample") -> Report:
-    return lint_bytes(name, raw, Settings(local_files=False))
+def _lint(raw: bytes, name: str = "sample") -> LintReport:
+    return lint_bytes(name, raw, LintSettings(local_files=False))
 
 
-def _ids(report: Report, *severities: Severity) -> set[str]:
+def _ids(report: LintReport, *severities: Severity) -> set[str]:
     return {f.rule.id for f in report.findings if not severities or f.severity in severities}
 
 

@@ -8,7 +8,7 @@ from zseal.domain.export.kata import KataExporter
 from zseal.domain.export.kubevirt import KubeVirtExporter
 from zseal.domain.export.qemu import QemuExporter
 from zseal.domain.export.virt_install import VirtInstallExporter
-from zseal.domain.lint import Settings, lint_document
+from zseal.domain.lint import LintSettings, lint_document
 from zseal.domain.model import Domain
 from zseal.domain.rules.interface import Severity
 from zseal.errors import InputError
@@ -27,7 +27,7 @@ def export(document: Document, to: str) -> Exported:
     Raises InputError where lint finds errors in the domain (other programs would only hide them), and where the other
     program can't start such a guest.
     """
-    report = lint_document(document, Settings(schema=False, local_files=False))
+    report = lint_document(document, LintSettings(schema=False, local_files=False))
     first = next((finding for finding in report.findings if finding.severity is Severity.ERROR), None)
     if first is not None:
         where = f"{document.name}:{first.position.line}:{first.position.column}"

@@ -11,7 +11,7 @@ from zseal.domain.model import Domain
 
 
 @dataclasses.dataclass(frozen=True)
-class Disk:
+class ExportedDisk:
     """A disk: its host file or device ("" for an empty drive or another source), format, bus and place in the boot."""
 
     path: str
@@ -29,7 +29,7 @@ class Disk:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interface:
+class ExportedInterface:
     """A network interface: the source type with its name, and the address."""
 
     kind: str
@@ -50,10 +50,10 @@ def _order(device: Element) -> int:
     return int(order) if order.isdecimal() and len(order) < 6 else 0
 
 
-def disks(domain: Domain) -> Iterator[Disk]:
+def disks(domain: Domain) -> Iterator[ExportedDisk]:
     """Yield the disks."""
     for device in domain.disks:
-        yield Disk(
+        yield ExportedDisk(
             path=_get(device, "source", "file", "dev"),
             format=_get(device, "driver", "type") or "raw",
             bus=disk_bus(device),
@@ -69,10 +69,10 @@ def disks(domain: Domain) -> Iterator[Disk]:
         )
 
 
-def interfaces(domain: Domain) -> Iterator[Interface]:
+def interfaces(domain: Domain) -> Iterator[ExportedInterface]:
     """Yield the network interfaces."""
     for device in domain.devices.all("interface"):
-        yield Interface(
+        yield ExportedInterface(
             kind=device.get("type"),
             source=_get(device, "source", "network", "bridge", "dev"),
             mac=_get(device, "mac", "address"),

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from zseal.domain.export.devices import Disk, Interface, disks, interfaces, others
+from zseal.domain.export.devices import ExportedDisk, ExportedInterface, disks, interfaces, others
 from zseal.domain.export.interface import Exported, Exporter, Notes, memory_of, vcpus_of
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.cpu import custom_model
@@ -109,7 +109,7 @@ def _controllers(domain: Domain, iommu: bool) -> Iterator[Arguments]:
         yield ["-device", _with(f"virtio-scsi-ccw,id=scsi{number}", iommu_platform=iommu)]
 
 
-def _disk(disk: Disk, number: int, order: int, notes: Notes) -> Iterator[Arguments]:
+def _disk(disk: ExportedDisk, number: int, order: int, notes: Notes) -> Iterator[Arguments]:
     if not disk.path:
         notes.add(f"the disk {disk.target} has no file or device and is not carried over")
         return
@@ -132,7 +132,7 @@ def _disk(disk: Disk, number: int, order: int, notes: Notes) -> Iterator[Argumen
         yield ["-device", _with(f"virtio-blk-ccw,drive={node}{index}{queues}", iommu_platform=disk.covered)]
 
 
-def _interface(interface: Interface, number: int, notes: Notes) -> Iterator[Arguments]:
+def _interface(interface: ExportedInterface, number: int, notes: Notes) -> Iterator[Arguments]:
     name = f"net{number}"
     if interface.kind == "user":
         yield ["-netdev", f"user,id={name}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 
-from zseal.domain.lint import Report
+from zseal.domain.lint import LintReport
 from zseal.domain.rules.interface import Severity
 
 
@@ -21,7 +21,7 @@ class Unreadable:
 class LintRun:
     """What one run checked: a report for each file that could be read, in order."""
 
-    reports: tuple[Report, ...]
+    reports: tuple[LintReport, ...]
     unreadable: tuple[Unreadable, ...] = ()
     strict: bool = False
 
@@ -35,7 +35,7 @@ class LintRun:
         return sum(report.count(severity) for report in self.reports)
 
 
-class Format(abc.ABC):
+class LintFormat(abc.ABC):
     """Turns a run into text.
 
     A format never says that a guest is or will be protected: it says what was checked.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from zseal.domain.lint import PROOF, Finding, Report
-from zseal.domain.report.interface import Format, LintRun
+from zseal.domain.lint import PROOF, LintFinding, LintReport
+from zseal.domain.report.interface import LintFormat, LintRun
 from zseal.domain.rules.interface import Severity
 
 VERSION = 1
 
 
-def _finding(finding: Finding) -> dict[str, object]:
+def _finding(finding: LintFinding) -> dict[str, object]:
     return {
         "rule": finding.rule.id,
         "severity": finding.severity.value,
@@ -28,7 +28,7 @@ def _finding(finding: Finding) -> dict[str, object]:
     }
 
 
-def _report(report: Report) -> dict[str, object]:
+def _report(report: LintReport) -> dict[str, object]:
     return {
         "file": report.file,
         "style": report.style.value if report.style is not None else None,
@@ -40,11 +40,11 @@ def _report(report: Report) -> dict[str, object]:
     }
 
 
-class JsonFormat(Format):
+class JsonFormat(LintFormat):
     """One object with a list of files."""
 
     def render(self, run: LintRun) -> str:
-        """See :meth:`Format.render`."""
+        """See :meth:`LintFormat.render`."""
         document = {
             "version": VERSION,
             "files": [_report(report) for report in run.reports],

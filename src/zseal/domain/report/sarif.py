@@ -8,15 +8,15 @@ from pathlib import PurePath
 from urllib.parse import quote
 
 from zseal import __version__
-from zseal.domain.lint import PROOF, Finding
-from zseal.domain.report.interface import Format, LintRun
+from zseal.domain.lint import PROOF, LintFinding
+from zseal.domain.report.interface import LintFormat, LintRun
 from zseal.domain.rules import RULES
-from zseal.domain.rules.interface import Rule, Severity
+from zseal.domain.rules.interface import LintRule, Severity
 
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.ADVICE: "note"}
 
 
-def _rule(rule: Rule) -> dict[str, object]:
+def _rule(rule: LintRule) -> dict[str, object]:
     return {
         "id": rule.id,
         "name": "".join(word.capitalize() for word in re.findall(r"\w+", rule.title)),
@@ -32,7 +32,7 @@ def _uri(file: str) -> str:
     return path.as_uri() if path.is_absolute() else quote(file)
 
 
-def _result(finding: Finding, index: int) -> dict[str, object]:
+def _result(finding: LintFinding, index: int) -> dict[str, object]:
     region = {"startLine": finding.position.line, "startColumn": finding.position.column}
     location: dict[str, object] = {
         "physicalLocation": {"artifactLocation": {"uri": _uri(finding.file)}, "region": region}
@@ -48,11 +48,11 @@ def _result(finding: Finding, index: int) -> dict[str, object]:
     }
 
 
-class SarifFormat(Format):
+class SarifFormat(LintFormat):
     """One run; files that could not be read are execution notifications."""
 
     def render(self, run: LintRun) -> str:
-        """See :meth:`Format.render`."""
+        """See :meth:`LintFormat.render`."""
         indexes = {rule_id: index for index, rule_id in enumerate(RULES)}
         findings = [finding for report in run.reports for finding in report.findings]
         notifications = [

@@ -6,8 +6,8 @@ import functools
 import textwrap
 from collections.abc import Iterator
 
-from zseal.domain.lint import PROOF, Finding, Report
-from zseal.domain.report.interface import Format, LintRun
+from zseal.domain.lint import PROOF, LintFinding, LintReport
+from zseal.domain.report.interface import LintFormat, LintRun
 from zseal.domain.rules.interface import Safety, Severity
 
 WIDTH = 100
@@ -35,7 +35,7 @@ def _paragraph(label: str, text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent=f"    {label:<6}", subsequent_indent=" " * 10)
 
 
-def finding_lines(finding: Finding) -> Iterator[str]:
+def finding_lines(finding: LintFinding) -> Iterator[str]:
     """The lines that describe a finding."""
     where = f"{finding.file}:{finding.position.line}:{finding.position.column}"
     yield f"{printable(where)}: {finding.severity.value} {finding.rule.id}: {printable(finding.message)}"
@@ -49,11 +49,11 @@ def finding_lines(finding: Finding) -> Iterator[str]:
     yield _paragraph("fix", f"{finding.rule.remedy} ({how})" if how else finding.rule.remedy)
 
 
-class TextFormat(Format):
+class TextFormat(LintFormat):
     """One block a finding, then one line a file and what the result means."""
 
     def render(self, run: LintRun) -> str:
-        """See :meth:`Format.render`."""
+        """See :meth:`LintFormat.render`."""
         lines = [line for report in run.reports for finding in report.findings for line in finding_lines(finding)]
         lines += [f"{printable(item.file)}: not checked: {printable(item.message)}" for item in run.unreadable]
         lines += [self._summary(report) for report in run.reports]
@@ -62,7 +62,7 @@ class TextFormat(Format):
         return "".join(f"{line}\n" for line in lines)
 
     @staticmethod
-    def _summary(report: Report) -> str:
+    def _summary(report: LintReport) -> str:
         style = f"{report.style.value} style" if report.style is not None else "no readable domain"
         counts = ", ".join(plural(report.count(s), s.value) for s in (Severity.ERROR, Severity.WARNING))
         advice = report.count(Severity.ADVICE)

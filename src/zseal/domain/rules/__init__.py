@@ -16,11 +16,11 @@ from zseal.domain.rules import (
     parameters,
     protection,
 )
-from zseal.domain.rules.interface import Rule
+from zseal.domain.rules.interface import LintRule
 
 _TOPICS = (document, protection, coverage, drivers, memory, cpu, boot, devices, lifecycle, host, parameters, guest)
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, LintRule] = {
     rule.id: rule for rule in sorted((r for topic in _TOPICS for r in topic.TABLE.rules), key=lambda rule: rule.id)
 }
 """The rule table by id."""

@@ -22,7 +22,7 @@ from zseal.domain.devices import (
     SOUND,
     VIDEO,
     VSOCK,
-    VirtioDevice,
+    ExplicitDevice,
     VirtioKind,
 )  # fmt: skip
 from zseal.domain.document import Document
@@ -42,7 +42,7 @@ _EFFECT = "The guest's kernel refuses the device: 'device must provide VIRTIO_F_
 _REMEDY = "Add <driver iommu='on'/> to the {}, or iommu='on' to the driver element it has."
 
 
-def cover(document: Document, device: VirtioDevice) -> Change:
+def cover(document: Document, device: ExplicitDevice) -> Change:
     """The change that gives a device ``iommu='on'``, on its driver element or on a new one."""
     if device.driver is not None:
         return set_attributes(device.driver, iommu="on")
@@ -61,7 +61,7 @@ def write_out(document: Document, domain: Domain) -> dict[VirtioKind, Change]:
     return {kind: Change(together) for kind, together in edits.items()}
 
 
-def _no_balloon(document: Document, device: VirtioDevice) -> Change:
+def _no_balloon(document: Document, device: ExplicitDevice) -> Change:
     return replace_element(document, device.element, "<memballoon model='none'/>")
 
 
@@ -85,7 +85,7 @@ class _Row:
     effect: str
     example: str
     remedy: str = ""
-    repair: Callable[[Document, VirtioDevice], Change] = cover
+    repair: Callable[[Document, ExplicitDevice], Change] = cover
     added: _Added | None = None
 
 

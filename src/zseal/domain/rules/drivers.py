@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zseal.domain.devices import VirtioDevice
+from zseal.domain.devices import ExplicitDevice
 from zseal.domain.document import Element
 from zseal.domain.edits import Change, Edit, remove_attributes, remove_element, set_attributes
 from zseal.domain.model import Style
@@ -86,7 +86,7 @@ def _wrong_element(ctx: Context) -> Iterator[Hit]:
             yield Hit(element, f"iommu is ignored on {element.name}; it belongs on driver", Change(change))
 
 
-def _cover_beside(ctx: Context, device: VirtioDevice, element: Element) -> Change:
+def _cover_beside(ctx: Context, device: ExplicitDevice, element: Element) -> Change:
     """Cover the device in the change that already edits ``element``'s tag, unless both would touch the same text."""
     if device.driver is None and device.element.empty_tag and device.element is element:
         return Change()  # the rule of the device adds the driver in the next round

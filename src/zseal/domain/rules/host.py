@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zseal.domain.facts import HostFacts
+from zseal.domain.facts import TargetHost
 from zseal.domain.model import Style
 from zseal.domain.rules.interface import Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.versions import (
@@ -133,7 +133,7 @@ def _not_ready(ctx: Context) -> Iterator[Hit]:
         yield Hit(ctx.root, message)
 
 
-def _missing(host: HostFacts) -> str:
+def _missing(host: TargetHost) -> str:
     """The first thing that is missing, in the order in which it has to be put right."""
     if host.architecture not in (None, "s390x"):
         return f"the host is {host.architecture}: only IBM Z and LinuxONE, s390x, run protected guests in hardware"

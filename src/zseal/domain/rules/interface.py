@@ -18,7 +18,7 @@ from zseal.domain.model import Domain, Style
 from zseal.domain.versions import Target
 
 if TYPE_CHECKING:
-    from zseal.domain.facts import HostFacts
+    from zseal.domain.facts import TargetHost
     from zseal.domain.guest import GuestInputs
 
 
@@ -75,7 +75,7 @@ class Context:
     document: Document
     domain: Domain
     target: Target = dataclasses.field(default_factory=Target)
-    host: HostFacts | None = None
+    host: TargetHost | None = None
     guest: GuestInputs | None = None
     local_files: bool = True
 
@@ -104,7 +104,7 @@ Check = Callable[[Context], Iterable[Hit]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rule:
+class LintRule:
     """A lint rule.
 
     ``example`` is the shortest XML that breaks it, ``needs`` all that must be given for it to be checked, ``style`` the
@@ -148,7 +148,7 @@ class Table:
 
     def __init__(self, module: str) -> None:
         self.module = module
-        self.rules: list[Rule] = []
+        self.rules: list[LintRule] = []
 
     def rule(
         self,
@@ -169,7 +169,7 @@ class Table:
         """Declare a rule whose check is the decorated function."""
 
         def declare(check: Check) -> Check:
-            row = Rule(
+            row = LintRule(
                 id=rule_id, severity=severity, title=title, why=why, effect=effect, remedy=remedy, safety=safety,
                 caught_by=caught_by, example=example, needs=frozenset(needs), style=style, command=command, check=check,
                 module=self.module,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from zseal.domain.edits import Change
 from zseal.domain.guest import ParameterFile
-from zseal.domain.parameters import Parameter, Swiotlb, parse_swiotlb
 from zseal.domain.rules.interface import FIX_PARAMETERS, Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.rules.memory import show_size
-from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE
+from zseal.linux.cmdline import KernelParameter
+from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE, Swiotlb, parse_swiotlb
 
 TABLE = Table(__name__)
 
@@ -19,7 +19,7 @@ _SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 def parameter_hit(
     file: ParameterFile,
-    parameter: Parameter | None,
+    parameter: KernelParameter | None,
     message: str,
     change: Change = Change(),  # noqa: B008 - immutable
 ) -> Hit:
@@ -196,7 +196,7 @@ _CONSOLE = re.compile(r"(ttyS\d|ttysclp\d|sclp_line\d|hvc\d)(?:,|$)")
 _NO_GETTY = {"systemd.getty_auto": ("0", "no", "off", "false")}
 
 
-def _opens_shell(parameter: Parameter) -> str:
+def _opens_shell(parameter: KernelParameter) -> str:
     value = parameter.value or ""
     if parameter.name in ("init", "rdinit") and _SHELLS.match(value):
         return "starts a shell instead of the system"
