@@ -62,7 +62,7 @@ class Cpu(Protocol):
         """Execute the instruction at the PSW as the CPU itself does, without firmware; the registers change with it.
 
         A program interruption that it causes is presented to the guest. Not for instructions that may enter the wait
-        state or reset the machine: answer those with :attr:`Answer.EXECUTE`.
+        state or reset the machine: answer those with :attr:`Action.EXECUTE`.
         """
 
 
@@ -98,7 +98,7 @@ class Trap:
         return byte & 15
 
 
-class Answer(enum.Enum):
+class Action(enum.Enum):
     """What an engine does with a CPU after its trap was handled."""
 
     DONE = "done"
@@ -190,7 +190,7 @@ class Console(enum.Enum):
 class EngineListener(Protocol):
     """The host's side of an engine. Methods are called in the engine's thread and must not block."""
 
-    def trap(self, trap: Trap) -> Answer:
+    def trap(self, trap: Trap) -> Action:
         """Complete the instruction that ``trap`` stopped in front of, and advance the PSW behind it.
 
         A ProgramInterruption that is raised is presented to the guest. Any other exception ends the machine.

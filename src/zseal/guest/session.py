@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
+from zseal.engine.interface import Action, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
 from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.errors import ZsealError
 from zseal.guest.audit.audit import Finding, IoAudit
@@ -225,10 +225,10 @@ class Session:
 
     # --- EngineListener ---
 
-    def trap(self, trap: Trap) -> Answer:
+    def trap(self, trap: Trap) -> Action:
         """Let the firmware complete the instruction."""
         if self._firmware is None or self._vmm is None:
-            return Answer.EXECUTE
+            return Action.EXECUTE
         if trap.kind is TrapKind.UVC:
             return self._firmware.trap(trap)
         before, refusal = self._vmm.protected, self._vmm.refusal

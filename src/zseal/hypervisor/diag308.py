@@ -18,7 +18,7 @@ from zseal.arch.instructions import storage_operand
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import CONDITION_CODE_SHIFT, Psw
 from zseal.arch.storage import PAGE_SIZE, OperandMemory, Storage
-from zseal.engine.interface import Answer, Cpu, Engine, Series, Trap, TrapKind
+from zseal.engine.interface import Action, Cpu, Engine, Series, Trap, TrapKind
 from zseal.errors import FormatError
 from zseal.formats.ipib import Ipib
 from zseal.ultravisor.dispatch import check_instruction
@@ -109,7 +109,7 @@ class Firmware:
         self._block = None
         self.complaint = ""
 
-    def trap(self, trap: Trap) -> Answer:
+    def trap(self, trap: Trap) -> Action:
         """Complete the instruction of ``trap``; raises ProgramInterruption."""
         kind = trap.kind
         if kind is TrapKind.UVC:  # first: a guest shares its buffers page by page
@@ -118,9 +118,9 @@ class Firmware:
             return self._stfle(trap)
         if kind is TrapKind.DIAG_308:
             return self._diag_308(trap)
-        return Answer.EXECUTE
+        return Action.EXECUTE
 
-    def _stfle(self, trap: Trap) -> Answer:
+    def _stfle(self, trap: Trap) -> Action:
         cpu, instruction = trap.cpu, trap.instruction
         before = cpu.psw
         wanted = cpu.gr(0)
@@ -128,22 +128,22 @@ class Firmware:
         memory = CpuMemory(cpu, self._storage, space=None, base=instruction[2] >> 4)
         cpu.step()
         if cpu.psw.address != before.advanced(len(instruction)).address:
-            return Answer.DONE  # the CPU found a program interruption
+            return Action.DONE  # the CPU found a program interruption
         added = Facility.ULTRAVISOR_CALL if self._hypervisor.protected else Facility.UNPACK
         register, cc = amend_facility_list(memory, operand, r0_before=wanted, r0_after=cpu.gr(0), add=[added])
         cpu.set_gr(0, register)
         cpu.psw = cpu.psw.with_condition_code(cc)
-        return Answer.DONE
+        return Action.DONE
 
-    def _uvc(self, trap: Trap) -> Answer:
+    def _uvc(self, trap: Trap) -> Action:
         if not self._hypervisor.protected:
-            return Answer.EXECUTE  # without facility 158 an operation exception, which the CPU presents by itself
+            return Action.EXECUTE  # without facility 158 an operation exception, which the CPU presents by itself
         cpu = trap.cpu
         psw = cpu.psw
         address = cpu.gr(check_instruction(trap.instruction, psw))
         cc = self._hypervisor.guest_call(cpu.number, CpuMemory(cpu, self._storage), address)
         cpu.psw = Psw(psw.mask & ~_CONDITION_CODE | cc << CONDITION_CODE_SHIFT, psw.address + 4)
-        return Answer.DONE
+        return Action.DONE
 
     def series(self, trap: Trap) -> Series | None:
         """Return what calls like ``trap``, a UVC that was just completed, have in common; None where nothing is."""
@@ -152,7 +152,7 @@ class Firmware:
         cpu = trap.cpu
         return self._hypervisor.series(cpu.number, CpuMemory(cpu, self._storage), cpu.gr(trap.r2))
 
-    def _diag_308(self, trap: Trap) -> Answer:
+    def _diag_308(self, trap: Trap) -> Action:
         cpu = trap.cpu
         psw = cpu.psw
         if psw.problem_state:
@@ -161,7 +161,7 @@ class Firmware:
         if self._hypervisor.protected:
             return self._diag_308_inside(cpu, subcode)
         if subcode not in _PV:
-            return Answer.EXECUTE  # the machine's own business
+            return Action.EXECUTE  # the machine's own business
         address = cpu.gr(trap.r1)
         if trap.r1 % 2 or (subcode in _WITH_BLOCK and address % PAGE_SIZE):
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
@@ -177,19 +177,19 @@ class Firmware:
             except Refused as refusal:
                 code = refusal.code
             else:
-                return Answer.DONE
+                return Action.DONE
         cpu.set_gr(trap.r1 + 1, code)
         cpu.psw = psw.advanced(len(trap.instruction))
-        return Answer.DONE
+        return Action.DONE
 
-    def _diag_308_inside(self, cpu: Cpu, subcode: int) -> Answer:
+    def _diag_308_inside(self, cpu: Cpu, subcode: int) -> Action:
         if subcode in _REFUSED_INSIDE:
             self.refused[subcode] += 1
         if subcode in _REFUSED_INSIDE or subcode > 0xFFFF:
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
         if subcode in (Subcode.MODIFIED_CLEAR, Subcode.LOAD_NORMAL):
             self._hypervisor.reset_guest(cpu=cpu.number, clear=subcode == Subcode.MODIFIED_CLEAR)
-        return Answer.EXECUTE
+        return Action.EXECUTE
 
     def _set_block(self, data: bytes) -> ReturnCode:
         try:

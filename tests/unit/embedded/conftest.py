@@ -12,7 +12,7 @@ import pytest
 from zseal.arch.storage import MIB
 from zseal.engine.embedded.load import Program
 from zseal.engine.embedded.machine import EmbeddedMachine
-from zseal.engine.interface import Answer, Console, Milestone, Series, Stop, Trap
+from zseal.engine.interface import Action, Console, Milestone, Series, Stop, Trap
 from zseal.engine.memory import SharedMemory
 
 CODE = 0x10000
@@ -32,9 +32,9 @@ class Listener:
         self.resets = 0
         self.stops: list[Stop] = []
         self.errors: list[BaseException] = []
-        self.answer: Callable[[Trap], Answer] = lambda trap: Answer.EXECUTE
+        self.answer: Callable[[Trap], Action] = lambda trap: Action.EXECUTE
 
-    def trap(self, trap: Trap) -> Answer:
+    def trap(self, trap: Trap) -> Action:
         self.traps.append(trap.kind.value)
         return self.answer(trap)
 

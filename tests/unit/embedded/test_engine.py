@@ -16,7 +16,7 @@ from zseal.engine.consoleinput import INPUT_LIMIT
 from zseal.engine.devices import Disk
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, Console, Milestone, StopKind, Trap
+from zseal.engine.interface import Action, Console, Milestone, StopKind, Trap
 from zseal.engine.qemu.commandline import MachineConfig
 from zseal.errors import MissingDependencyError, UsageError
 from zseal.testguest import kernel
@@ -131,7 +131,7 @@ def test_what_is_typed_after_the_end_is_dropped(runner: Runner) -> None:
 
 
 def test_an_error_of_the_listener_ends_the_machine(runner: Runner) -> None:
-    def fail(trap: Trap) -> Answer:
+    def fail(trap: Trap) -> Action:
         raise ZeroDivisionError("ours")
 
     runner.listener.answer = fail

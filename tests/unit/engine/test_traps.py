@@ -11,7 +11,7 @@ from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import DAT, EXTERNAL, IO, MASK_64BIT, WAIT, Psw
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, Console, Milestone, Series, Stop, Trap, TrapKind
+from zseal.engine.interface import Action, Console, Milestone, Series, Stop, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.sites import Sites, Stage
@@ -56,13 +56,13 @@ class FakeCpu:
 class FakeListener:
     def __init__(self) -> None:
         self.seen: list[object] = []
-        self.answer: Answer | ProgramInterruption = Answer.DONE
+        self.answer: Action | ProgramInterruption = Action.DONE
 
-    def trap(self, trap: Trap) -> Answer:
+    def trap(self, trap: Trap) -> Action:
         self.seen.append(trap.kind)
         if isinstance(self.answer, ProgramInterruption):
             raise self.answer
-        if self.answer is Answer.DONE:
+        if self.answer is Action.DONE:
             trap.cpu.psw = trap.cpu.psw.advanced(len(trap.instruction))
         return self.answer
 
@@ -178,7 +178,7 @@ def test_a_trapped_instruction_is_completed_by_the_listener(rig: Rig) -> None:
 
 
 def test_the_cpu_executes_what_the_listener_leaves_to_it(rig: Rig) -> None:
-    rig.listener.answer = Answer.EXECUTE
+    rig.listener.answer = Action.EXECUTE
     assert rig.boot().at(AT + 8)[0]
 
 
@@ -356,7 +356,7 @@ def test_a_call_that_the_plugin_saw_is_completed_instead_of_its_exception(rig: R
 
 
 def test_a_call_that_is_left_to_the_cpu_stays_an_exception(rig: Rig) -> None:
-    rig.listener.answer = Answer.EXECUTE
+    rig.listener.answer = Action.EXECUTE
     assert after_call(rig.boot()).psw == Psw(HANDLER_MASK, INTERRUPTED)
 
 

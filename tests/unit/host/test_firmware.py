@@ -11,7 +11,7 @@ from zseal.arch.facilities import facility_bits, facility_list
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import MASK_64BIT, PROBLEM_STATE, Psw
 from zseal.arch.storage import OperandMemory
-from zseal.engine.interface import Answer, Engine, Series, Trap, TrapKind
+from zseal.engine.interface import Action, Engine, Series, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.formats.ipib import Ipib, IpibComponent
 from zseal.hypervisor.diag308 import Firmware, Refused
@@ -103,16 +103,16 @@ class Rig:
         self.hypervisor = FakeHypervisor(refusal)
         self.firmware = Firmware(cast(Engine, self.engine), self.hypervisor)
 
-    def trap(self, kind: TrapKind, instruction: str) -> Answer:
+    def trap(self, kind: TrapKind, instruction: str) -> Action:
         return self.firmware.trap(Trap(kind, self.cpu, bytes.fromhex(instruction)))
 
-    def diagnose(self, subcode: int, address: int = 0, instruction: str = "83020308") -> Answer:
+    def diagnose(self, subcode: int, address: int = 0, instruction: str = "83020308") -> Action:
         """DIAGNOSE with R1 = 0 (so the answer is in register 1) and R3 = 2."""
         self.cpu.general[0], self.cpu.general[1], self.cpu.general[2] = address, 0xEE, subcode
         return self.trap(TrapKind.DIAG_308, instruction)
 
     def code(self, subcode: int, address: int = 0) -> int:
-        assert self.diagnose(subcode, address) is Answer.DONE
+        assert self.diagnose(subcode, address) is Action.DONE
         return self.cpu.general[1]
 
     def store_block(self, **changes: int) -> bytes:
@@ -137,7 +137,7 @@ def interruption(rig: Rig, kind: TrapKind, instruction: str) -> ProgramCode:
 def test_stfle_tells_the_facility_of_the_phase(rig: Rig, protected: bool, bit: int) -> None:
     rig.hypervisor.protected = protected
     rig.cpu.general[0], rig.cpu.general[15] = 31, LIST_ADDRESS
-    assert rig.trap(TrapKind.STFLE, "b2b0f000") is Answer.DONE
+    assert rig.trap(TrapKind.STFLE, "b2b0f000") is Action.DONE
     assert facility_bits(rig.memory.read(LIST_ADDRESS, 256)) == [0, 1, 2, 7, bit]
     assert rig.cpu.psw == Psw(MASK_64BIT, 0x10104)
     assert rig.cpu.general[0] == 2
@@ -179,7 +179,7 @@ def test_a_start_sets_every_register(rig: Rig) -> None:
     rig.store_block()
     rig.code(8, BLOCK_ADDRESS)
     rig.cpu.general[7], rig.cpu.access[3], rig.cpu.control[13] = 1, 2, 3
-    assert rig.diagnose(10) is Answer.DONE
+    assert rig.diagnose(10) is Action.DONE
     assert rig.cpu.psw == START
     assert rig.cpu.general == [0] * 16
     assert rig.cpu.access == [0] * 16
@@ -199,7 +199,7 @@ def test_a_refused_start_answers_and_goes_on() -> None:
 
 @pytest.mark.parametrize("subcode", [0, 1, 2, 3, 4, 5, 6, 7, 11, 0x10000])
 def test_other_functions_are_the_machine_s_own_before_protection(rig: Rig, subcode: int) -> None:
-    assert rig.diagnose(subcode) is Answer.EXECUTE
+    assert rig.diagnose(subcode) is Action.EXECUTE
 
 
 def test_operands_of_diagnose_are_checked(rig: Rig) -> None:
@@ -227,18 +227,18 @@ def test_a_protected_guest_is_refused_most_functions(rig: Rig, subcode: int) -> 
 
 def test_a_protected_guest_resets_with_the_hypervisor_s_help(rig: Rig) -> None:
     rig.hypervisor.protected = True
-    assert [rig.diagnose(subcode) for subcode in (0, 1, 3, 5, 6)] == [Answer.EXECUTE] * 5
+    assert [rig.diagnose(subcode) for subcode in (0, 1, 3, 5, 6)] == [Action.EXECUTE] * 5
     assert rig.hypervisor.resets == [(0, True), (0, False)]
 
 
 def test_uvc_without_protection_is_left_to_the_cpu(rig: Rig) -> None:
-    assert rig.trap(TrapKind.UVC, "b9a40002") is Answer.EXECUTE
+    assert rig.trap(TrapKind.UVC, "b9a40002") is Action.EXECUTE
 
 
 def test_uvc_sets_condition_code_and_advances(rig: Rig) -> None:
     rig.hypervisor.protected = True
     rig.cpu.general[4] = 0x8008
-    assert rig.trap(TrapKind.UVC, "b9a40034") is Answer.DONE
+    assert rig.trap(TrapKind.UVC, "b9a40034") is Action.DONE
     assert rig.hypervisor.calls == [0x8008]
     assert rig.cpu.psw == Psw(MASK_64BIT, 0x10104).with_condition_code(1)
 

@@ -15,7 +15,7 @@ from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.load import Program, linux_release
 from zseal.engine.embedded.sclp import Sclp
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, EngineListener, Milestone, Stop, StopKind, Trap, TrapKind
+from zseal.engine.interface import Action, EngineListener, Milestone, Stop, StopKind, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.linux import kernel_file
 
@@ -189,7 +189,7 @@ class EmbeddedMachine:
         self.traps += 1
         if kind is TrapKind.UVC:
             self._touch_block(cpu, instruction)
-        if self._listener.trap(Trap(kind, cpu, instruction.data)) is Answer.EXECUTE:
+        if self._listener.trap(Trap(kind, cpu, instruction.data)) is Action.EXECUTE:
             return self._native(cpu, instruction, kind)
         return True
 

@@ -10,7 +10,7 @@ from zseal.arch.instructions import LPSWE_LENGTH, UVC_LENGTH, UVC_OPCODE, classi
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import PSW_SIZE, WAIT, AddressSpace, Psw
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Answer, EngineListener, Milestone, Trap, TrapKind
+from zseal.engine.interface import Action, EngineListener, Milestone, Trap, TrapKind
 from zseal.engine.interruption import present
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
@@ -142,7 +142,7 @@ class Traps:
         except ProgramInterruption as error:
             present(cpu, self._memory, error, len(instruction))
             return False
-        if answer is Answer.EXECUTE:
+        if answer is Action.EXECUTE:
             return True
         if self._sites.stage is Stage.KERNEL:
             # A kernel looks once, early, and keeps the list; when it shares pages that is long done.
@@ -160,7 +160,7 @@ class Traps:
 
     def _complete_ahead(self, trap: Trap) -> bool:
         """Let the listener complete a call that QEMU did not stop for; returns whether to run on."""
-        return self._listener.trap(trap) is Answer.DONE and self._going_on()
+        return self._listener.trap(trap) is Action.DONE and self._going_on()
 
     def _operation_exception(self, cpu: QemuCpu) -> bool:
         """The kernel is about to handle an instruction that QEMU does not know: is it a UVC?"""
@@ -170,7 +170,7 @@ class Traps:
             if instruction is None:
                 return True
             address = before.psw.address
-            if self._listener.trap(Trap(TrapKind.UVC, before, instruction)) is not Answer.DONE:
+            if self._listener.trap(Trap(TrapKind.UVC, before, instruction)) is not Action.DONE:
                 return True
             before.finish()
         except ProgramInterruption:
