@@ -34,7 +34,7 @@ def command(
     Takes a minute or two the first time; what was built is kept in the user's cache and copied the next time. Root
     logs in without a password: set one before anybody else reaches the guest.
     """
-    from zseal.cli.demo import Teller
+    from zseal.cli.progress import ProgressBars
     from zseal.debian.disk import CMDLINE, Recipe, debian_disk
     from zseal.files import write_atomic
     from zseal.sizes import parse_size
@@ -44,8 +44,8 @@ def command(
         if not overwrite and (path.exists() or path.is_symlink()):
             raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
     recipe = Recipe(suite, tuple(package or ()), parse_size(size, "disk size"), hostname, kernel_suite)
-    with Teller() as teller:
-        built = debian_disk(recipe, tell=teller)
+    with ProgressBars() as bars:
+        built = debian_disk(recipe, progress=bars)
     built.copy_disk(output, overwrite=overwrite)
     write_atomic(kernel, built.kernel.read_bytes(), overwrite=overwrite, mode=0o644)
     write_atomic(ramdisk, built.ramdisk, overwrite=overwrite, mode=0o644)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zseal.cli.progress import ProgressBars
 from zseal.errors import UsageError
 from zseal.guest.engines import EngineName
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from zseal.demo.linux import Demonstration, RefusedStart
 
 COMMAND_SETTINGS = {
@@ -64,60 +63,17 @@ def command(
         if engine is EngineName.EMBEDDED:
             print("QEMU for s390x is not installed: this is the demonstration without Linux.", file=sys.stderr)
 
-    with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, Teller() as teller:
+    with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, ProgressBars() as bars:
         if engine is EngineName.EMBEDDED:
-            shown = demonstrate_embedded(Path(directory), tell=teller)
+            shown = demonstrate_embedded(Path(directory), progress=bars)
         else:
-            shown = demonstrate(Path(directory), kernel=kernel, ramdisk=ramdisk, suite=suite, tell=teller)
+            shown = demonstrate(Path(directory), kernel=kernel, ramdisk=ramdisk, suite=suite, progress=bars)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(report, json.dumps(shown.json(), indent=2).encode() + b"\n", overwrite=True, mode=0o644)
     _print(shown)
     if not shown.ok:
         raise typer.Exit(1)
-
-
-class Teller:
-    """Steps as lines, or as progress bars where a person watches."""
-
-    def __init__(self) -> None:
-        self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Teller:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self._bars = Progress(*columns, console=Console(stderr=True))
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._finish_all(self._bars)
-            self._bars.stop()
-
-    def step(self, text: str) -> None:
-        """Begin a step: those before are done."""
-        if self._bars is None:
-            print(f"- {text}", file=sys.stderr)
-            return
-        self._finish_all(self._bars)
-        self._tasks[text] = self._bars.add_task(text, total=None)
-
-    def progress(self, what: str, share: float) -> None:
-        """Move the bar of ``what``."""
-        if self._bars is None:
-            return
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=1)
-        self._bars.update(self._tasks[what], completed=share)
-
-    def _finish_all(self, bars: Progress) -> None:
-        for task in self._tasks.values():
-            bars.update(task, total=1, completed=1)
 
 
 def _print(shown: Demonstration) -> None:

@@ -24,11 +24,11 @@ from zseal.debian.archive import DebianArchive, DebianError, KernelFiles
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.debian.scripts import CONFIGURE, CONFIGURE_INIT, DONE, LINKS, ROOT_INIT, SETUP
 from zseal.debian.unpack import Owner, unpack
-from zseal.demo.linux import Tell
 from zseal.engine.devices import Disk
 from zseal.errors import InputError, MissingDependencyError, OutputError, UsageError
 from zseal.guest.events import ConsoleOutput, Outcome
 from zseal.guest.guest import Guest
+from zseal.progress import NoProgress, Progress
 
 FORMAT = 2
 """Part of the cache's key: to be raised where the code, not the scripts, makes other disks."""
@@ -107,27 +107,19 @@ class DebianDisk:
         _run(command, "copying the disk")
 
 
-class _Quiet:
-    def step(self, text: str) -> None:
-        pass
-
-    def progress(self, what: str, share: float) -> None:
-        pass
-
-
-def debian_disk(recipe: Recipe, *, cache: Path | None = None, tell: Tell | None = None) -> DebianDisk:
+def debian_disk(recipe: Recipe, *, cache: Path | None = None, progress: Progress | None = None) -> DebianDisk:
     """Return the disk of ``recipe``, from the cache or built now, which takes a minute or two.
 
     Root's password is empty. Raises ZsealError where packages can't be fetched, a program is missing, or the packages'
     scripts fail.
     """
-    tell = tell or _Quiet()
-    archive = DebianArchive(recipe.suite, cache=cache, progress=tell.progress)
-    tell.step(f"Debian {recipe.kernel_suite or recipe.suite}: kernel and busybox")
-    kernels = DebianArchive(recipe.kernel_suite or recipe.suite, cache=cache, progress=tell.progress)
+    progress = progress or NoProgress()
+    archive = DebianArchive(recipe.suite, cache=cache, progress=progress.share)
+    progress.step(f"Debian {recipe.kernel_suite or recipe.suite}: kernel and busybox")
+    kernels = DebianArchive(recipe.kernel_suite or recipe.suite, cache=cache, progress=progress.share)
     kernel, busybox = kernels.kernel(), kernels.busybox()
     place = archive.directory(
-        f"disk-{recipe.key(kernel)}", lambda new: _Builder(recipe, archive, kernel, busybox, tell).build(new)
+        f"disk-{recipe.key(kernel)}", lambda new: _Builder(recipe, archive, kernel, busybox, progress).build(new)
     )
     return DebianDisk(place / "disk.img", kernel.kernel, root_ramdisk(kernel, busybox))
 
@@ -184,27 +176,29 @@ def make_disk(image: Path, tree: Path, size: int, *, label: str = "root", signat
 class _Builder:
     """Builds one disk."""
 
-    def __init__(self, recipe: Recipe, archive: DebianArchive, kernel: KernelFiles, busybox: Path, tell: Tell) -> None:
+    def __init__(
+        self, recipe: Recipe, archive: DebianArchive, kernel: KernelFiles, busybox: Path, progress: Progress
+    ) -> None:
         self._recipe = recipe
         self._archive = archive
         self._kernel = kernel
         self._busybox = busybox
-        self._tell = tell
+        self._progress = progress
 
     def build(self, target: Path) -> None:
         """Make ``disk.img`` in the directory ``target``."""
         with tempfile.TemporaryDirectory(dir=target.parent) as work_name:
             work = Path(work_name)
-            self._tell.step("Fetching packages")
+            self._progress.step("Fetching packages")
             debs = self._archive.download([*PACKAGES, *self._recipe.packages], work / "debs", what="packages")
-            self._tell.step(f"Unpacking {len(debs)} packages")
+            self._progress.step(f"Unpacking {len(debs)} packages")
             tree = work / "tree"
             tree.mkdir()
-            owners = unpack(debs, tree, progress=lambda share: self._tell.progress("Unpacking", share))
+            owners = unpack(debs, tree, progress=lambda share: self._progress.share("Unpacking", share))
             self._settle(tree, owners)
-            self._tell.step("Making the file system")
+            self._progress.step("Making the file system")
             make_disk(target / "disk.img", tree, self._recipe.size)
-            self._tell.step("Configuring the packages in a guest")
+            self._progress.step("Configuring the packages in a guest")
             self._configure(target / "disk.img", work, len(debs))
 
     def _settle(self, tree: Path, owners: Sequence[Owner]) -> None:
@@ -266,7 +260,7 @@ class _Builder:
                 if isinstance(event, ConsoleOutput):
                     output += event.data
                     done += event.data.count(b"Setting up ")
-                    self._tell.progress("Configuring", min(1.0, done / packages))
+                    self._progress.share("Configuring", min(1.0, done / packages))
         result = guest.result
         if result is None or result.outcome is not Outcome.POWEROFF or DONE.encode() not in output:
             lines = [line for line in output.decode("utf-8", "replace").split("\n") if line.strip()]

@@ -15,8 +15,6 @@ from zseal.arch.storage import MIB
 from zseal.demo.linux import (
     DemoError,
     Demonstration,
-    Quiet,
-    Tell,
     flip_one_byte,
     host_sees,
     refused_start,
@@ -28,6 +26,7 @@ from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
+from zseal.progress import NoProgress, Progress
 from zseal.testguest import kernel
 
 MEMORY = 16 * MIB
@@ -58,35 +57,35 @@ class _Boot:
     shared_pages: int
 
 
-def demonstrate_embedded(directory: Path, *, tell: Tell | None = None) -> Demonstration:
+def demonstrate_embedded(directory: Path, *, progress: Progress | None = None) -> Demonstration:
     """Build everything in the empty ``directory``, run it and return what was seen.
 
     Raises MissingDependencyError without the package unicorn, another ZsealError where a step can't be done at all.
     """
-    tell = tell or Quiet()
+    progress = progress or NoProgress()
     emulator_version()
     marker = f"zseal-{secrets.token_hex(24)}"
 
-    tell.step("Creating two software machines")
+    progress.step("Creating two software machines")
     machine = Machine.create(directory / "machine", name="demo")
     other = Machine.create(directory / "other-machine", name="another")
 
-    tell.step("Sealing a bare-metal guest and its command line for the first one")
+    progress.step("Sealing a bare-metal guest and its command line for the first one")
     image, plain_kernel = directory / "demo.img", directory / "kernel"
     plain_kernel.write_bytes(kernel())
     words = _words(marker)
     build_image(image, kernel=plain_kernel, cmdline=words.encode(), host_keys=[machine.keys.host.public_key()])
 
-    tell.step("Booting it as a protected guest")
+    progress.step("Booting it as a protected guest")
     sealed = _boot(Guest(image, machine=machine, memory=MEMORY, timeout=_TIMEOUT, engine=_ENGINE), marker)
-    tell.step("Booting the same guest unprotected, to compare")
+    progress.step("Booting the same guest unprotected, to compare")
     plain = _boot(
         Guest.plain(plain_kernel, cmdline=words, memory=MEMORY, timeout=_TIMEOUT, engine=_ENGINE),
         marker,
     )
-    tell.step("Starting the image on the other machine")
+    progress.step("Starting the image on the other machine")
     wrong_machine = refused_start(image, other, memory=MEMORY, engine=_ENGINE)
-    tell.step("Starting it with one byte flipped")
+    progress.step("Starting it with one byte flipped")
     changed = flip_one_byte(image, directory / "tampered.img")
     tampered = refused_start(changed, machine, memory=MEMORY, engine=_ENGINE)
 

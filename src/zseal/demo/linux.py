@@ -14,7 +14,6 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Protocol
 
 from zseal.arch.storage import MIB
 from zseal.debian.archive import DebianArchive
@@ -30,6 +29,7 @@ from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.image.read import read_image
 from zseal.jsonvalue import Json
+from zseal.progress import NoProgress, Progress
 
 MEMORY = 512 * MIB
 CMDLINE = "console=ttysclp0 swiotlb=4096"
@@ -131,26 +131,6 @@ class Demonstration:
         return dataclasses.asdict(self)
 
 
-class Tell(Protocol):
-    """Is told what a demonstration does while it goes on."""
-
-    def step(self, text: str) -> None:
-        """The step ``text`` begins."""
-
-    def progress(self, what: str, share: float) -> None:
-        """``share`` (0.0 to 1.0) of ``what`` is done."""
-
-
-class Quiet:
-    """Tells nobody."""
-
-    def step(self, text: str) -> None:
-        """Ignore it."""
-
-    def progress(self, what: str, share: float) -> None:
-        """Ignore it."""
-
-
 class DemoError(ZsealError):
     """The demonstration could not be carried through."""
 
@@ -161,25 +141,25 @@ def demonstrate(
     kernel: Path | None = None,
     ramdisk: Path | None = None,
     suite: str = "trixie",
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Demonstration:
     """Build everything in the empty ``directory``, run it and return what was seen.
 
     ``kernel`` and ``ramdisk`` replace Debian's; the ramdisk (newc, compressed or not) must hold /bin/busybox, and
     modules the kernel needs for a virtio disk in /modules. Raises ZsealError where a step can't be done at all.
     """
-    tell = tell or Quiet()
+    progress = progress or NoProgress()
     find_program()  # before anything is fetched
     marker = f"zseal-{secrets.token_hex(24)}"
-    kernel_file, ramdisk_data = _inputs(kernel, ramdisk, suite, marker, tell)
+    kernel_file, ramdisk_data = _inputs(kernel, ramdisk, suite, marker, progress)
     ramdisk_file = directory / "ramdisk"
     ramdisk_file.write_bytes(ramdisk_data)
 
-    tell.step("Creating two software machines")
+    progress.step("Creating two software machines")
     machine = Machine.create(directory / "machine", name="demo")
     other = Machine.create(directory / "other-machine", name="another")
 
-    tell.step("Sealing kernel, ramdisk and command line for the first one")
+    progress.step("Sealing kernel, ramdisk and command line for the first one")
     image = directory / "demo.img"
     build_image(
         image,
@@ -187,14 +167,14 @@ def demonstrate(
         ramdisk=ramdisk_file,
         cmdline=CMDLINE.encode(),
         host_keys=[machine.keys.host.public_key()],
-        progress=lambda done, total: tell.progress("Sealing", done / total if total else 0.0),
+        progress=lambda done, total: progress.share("Sealing", done / total if total else 0.0),
     )
 
-    tell.step("Booting it as a protected guest")
+    progress.step("Booting it as a protected guest")
     sealed = _boot(
         Guest(image, machine=machine, memory=MEMORY, disks=[_disk(directory)], timeout=_BOOT_TIMEOUT), marker
     )
-    tell.step("Booting the same kernel unprotected, to compare")
+    progress.step("Booting the same kernel unprotected, to compare")
     plain = _boot(
         Guest.plain(
             kernel_file,
@@ -206,9 +186,9 @@ def demonstrate(
         ),
         marker,
     )
-    tell.step("Starting the image on the other machine")
+    progress.step("Starting the image on the other machine")
     wrong_machine = refused_start(image, other)
-    tell.step("Starting it with one byte flipped")
+    progress.step("Starting it with one byte flipped")
     tampered = refused_start(flip_one_byte(image, directory / "tampered.img"), machine)
 
     return Demonstration(
@@ -228,18 +208,20 @@ def demonstrate(
     )
 
 
-def _inputs(kernel: Path | None, ramdisk: Path | None, suite: str, marker: str, tell: Tell) -> tuple[Path, bytes]:
+def _inputs(
+    kernel: Path | None, ramdisk: Path | None, suite: str, marker: str, progress: Progress
+) -> tuple[Path, bytes]:
     """Return the kernel's file and the ramdisk with our /init in it."""
-    archive = DebianArchive(suite, progress=tell.progress)
+    archive = DebianArchive(suite, progress=progress.share)
     # in two halves: only the guest that runs it ever puts the marker together
     init = _INIT.format(first=marker[:20], second=marker[20:], say=_SAY, holds=_HOLDS, written=_WRITTEN, done=_DONE)
     modules: list[tuple[str, bytes]] = []
     if kernel is None:
-        tell.step(f"Getting a Debian kernel ({suite}): fetched the first time, kept in the cache")
+        progress.step(f"Getting a Debian kernel ({suite}): fetched the first time, kept in the cache")
         files = archive.kernel()
         kernel, modules = files.kernel, files.module("virtio_blk")
     if ramdisk is None:
-        tell.step("Packing a ramdisk with busybox")
+        progress.step("Packing a ramdisk with busybox")
         return kernel, busybox_ramdisk(archive.busybox(), init, modules=modules)
     base = read_limited(ramdisk, _MAX_RAMDISK, "ramdisk")
     # Linux unpacks archives that follow each other; a later file replaces an earlier one

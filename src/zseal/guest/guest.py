@@ -262,7 +262,7 @@ class Guest:
         if self._recorder is not None:
             self._recorder.start(loop)
         if self._vmm is not None and self._boot is not None:
-            self._vmm.expect_image(self._boot)
+            self._boot.announce(self._vmm)
         self._session.start(loop, self._timeout)
 
     def __enter__(self) -> Self:

@@ -5,14 +5,26 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB
 from zseal.errors import FormatError, InputError
+from zseal.formats.ipib import IpibComponent
 from zseal.image.pages import check_complete
 from zseal.image.read import Image, read_image
 from zseal.linux import kernel_file
+
+
+class ImageExpecter(Protocol):
+    """What can work on an image before its guest asks for it (``zseal.hypervisor.vmm.Vmm``)."""
+
+    def expect_image(
+        self, header: bytes, components: Sequence[IpibComponent], read: Callable[[int, int], bytes]
+    ) -> None:
+        """Begin with the image that has this SE header; ``read`` returns stored bytes from an address on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +45,12 @@ class BootImage:
     def read(self, offset: int, length: int) -> bytes:
         """Return what is stored from ``offset`` on, less than ``length`` bytes at the end; raises OSError."""
         return os.pread(self.descriptor, length, offset)
+
+    def announce(self, hypervisor: ImageExpecter) -> None:
+        """Let ``hypervisor`` begin with the image; not if its bootloader hides where the components are."""
+        if self.image.ipib is not None:
+            header = self.read(self.image.header_offset, self.image.header.size)
+            hypervisor.expect_image(header, self.image.ipib.components, self.read)
 
     def check_memory(self, memory: int) -> None:
         """Raise InputError where a guest with ``memory`` bytes can't even hold the image."""

@@ -7,12 +7,12 @@ ultravisor's, which lets a protected guest do less. Policy only: what protecting
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from typing import Protocol
 
 from zseal.arch.controls import initial_controls
 from zseal.arch.dat import CpuMemory
+from zseal.arch.diag308 import ReturnCode, Subcode
 from zseal.arch.facilities import Facility, amend_facility_list
 from zseal.arch.instructions import storage_operand
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
@@ -26,33 +26,9 @@ from zseal.ultravisor.dispatch import check_instruction
 _CONDITION_CODE = 3 << CONDITION_CODE_SHIFT
 
 
-class Subcode(enum.IntEnum):
-    """Functions of DIAGNOSE 0x308."""
-
-    MODIFIED_CLEAR = 0
-    LOAD_NORMAL = 1
-    LOAD_CLEAR = 3
-    LOAD_NORMAL_DUMP = 4
-    SET_IPL = 5
-    STORE_IPL = 6
-    SET_PV = 8
-    STORE_PV = 9
-    START_PV = 10
-
-
-class ReturnCode(enum.IntEnum):
-    """What DIAGNOSE 0x308 leaves in general register R1+1."""
-
-    OK = 0x0001
-    NO_CONFIGURATION = 0x0102
-    INVALID = 0x0402
-    NO_PV_CONFIGURATION = 0x0902
-    INVALID_FOR_PV = 0x0A02
-
-
 _WITH_BLOCK = frozenset({Subcode.SET_IPL, Subcode.STORE_IPL, Subcode.SET_PV, Subcode.STORE_PV})
 _PV = frozenset({Subcode.SET_PV, Subcode.STORE_PV, Subcode.START_PV})
-_REFUSED_INSIDE = frozenset({4, 7, 8, 9, 10})
+_REFUSED_INSIDE = frozenset({Subcode.LOAD_NORMAL_DUMP, 7, *_PV})
 
 
 class Refused(Exception):  # noqa: N818 - what the ultravisor says, not an error of this program

@@ -11,9 +11,10 @@ import contextlib
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
+from zseal.arch.diag308 import ReturnCode
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
 from zseal.arch.sie import SCA_SIZE
@@ -22,7 +23,7 @@ from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Series
 from zseal.engine.memory import SharedMemory
-from zseal.formats.ipib import Ipib
+from zseal.formats.ipib import Ipib, IpibComponent
 from zseal.formats.uv_codes import Command, CpuState, Generic, describe
 from zseal.formats.uvcb import (
     HEADER_SIZE,
@@ -36,8 +37,7 @@ from zseal.formats.uvcb import (
     ShareUvcb,
     UvcbHeader,
 )
-from zseal.guest.image import BootImage
-from zseal.hypervisor.diag308 import Refused, ReturnCode
+from zseal.hypervisor.diag308 import Refused
 from zseal.hypervisor.storage import HostStorage
 from zseal.hypervisor.uvcalls import CallFailed, CallingHost
 from zseal.ultravisor.addressspace import OffsetSpace
@@ -163,11 +163,14 @@ class Vmm(CallingHost):
 
     # --- protecting ---
 
-    def expect_image(self, image: BootImage) -> None:
-        """Have the ultravisor begin with ``image``, which the machine that is about to be started will load."""
-        if image.image.ipib is not None:
-            header = image.read(image.image.header_offset, image.image.header.size)
-            self.ultravisor.expect_image(header, image.image.ipib.components, image.read)
+    def expect_image(
+        self, header: bytes, components: Sequence[IpibComponent], read: Callable[[int, int], bytes]
+    ) -> None:
+        """Have the ultravisor begin with the image that the machine about to be started will load.
+
+        ``header`` is its SE header, ``read`` returns ``length`` bytes of it from an absolute address on.
+        """
+        self.ultravisor.expect_image(header, components, read)
 
     def protect(self, block: Ipib) -> Psw:
         """Protect the guest as its parameter block says; raises Refused, with nothing decrypted left."""

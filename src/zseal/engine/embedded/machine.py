@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from zseal.arch.diag308 import ReturnCode, Subcode
 from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import MASK_64BIT, WAIT, Psw
@@ -22,7 +23,6 @@ from zseal.linux import kernel_file
 SLICE_INSTRUCTIONS = 1 << 17
 """What one CPU executes in a row: some milliseconds."""
 _POWEROFF_ADDRESS = 0xFFF  # QEMU: a disabled wait there is a power-off
-_OK, _NO_CONFIGURATION, _INVALID = 0x0001, 0x0102, 0x0402
 _MINUS_EINVAL = (1 << 64) - 22
 FirstTouch = Callable[[int], None]
 _UVC = b"\xb9\xa4"
@@ -264,22 +264,22 @@ class EmbeddedMachine:
 
     def _diag_308(self, cpu: EmbeddedCpu, subcode: int, r1: int) -> bool:
         """Do the machine's own part of DIAGNOSE 308; returns whether it has set a new PSW."""
-        if subcode in (0, 1):
-            self._reset_all(clear=subcode == 0)
+        if subcode in (Subcode.MODIFIED_CLEAR, Subcode.LOAD_NORMAL):
+            self._reset_all(clear=subcode == Subcode.MODIFIED_CLEAR)
             self._start(Psw.from_short(int.from_bytes(self._read_low(), "big")), cpu.number)
             return True
-        if subcode in (3, 4):
+        if subcode in (Subcode.LOAD_CLEAR, Subcode.LOAD_NORMAL_DUMP):
             self._restart = True
             for other in self.cpus:
                 other.operating = False
             return True
-        if subcode not in (5, 6) or r1 % 2 or cpu.gr(r1) % PAGE_SIZE:
+        if subcode not in (Subcode.SET_IPL, Subcode.STORE_IPL) or r1 % 2 or cpu.gr(r1) % PAGE_SIZE:
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
         address = cpu.gr(r1)
         if address + PAGE_SIZE > self._memory.size:
             raise ProgramInterruption(ProgramCode.ADDRESSING, address)
         self.touch(address)
-        cpu.set_gr(r1 + 1, self._set_block(address) if subcode == 5 else self._store_block(address))
+        cpu.set_gr(r1 + 1, self._set_block(address) if subcode == Subcode.SET_IPL else self._store_block(address))
         return False
 
     def _read_low(self) -> bytes:
@@ -290,12 +290,12 @@ class EmbeddedMachine:
         data = self._memory.read(address, PAGE_SIZE)
         length = int.from_bytes(data[:4], "big")
         if not 8 <= length <= PAGE_SIZE:
-            return _INVALID
+            return ReturnCode.INVALID
         self._block = data[:length]
-        return _OK
+        return ReturnCode.OK
 
     def _store_block(self, address: int) -> int:
         if self._block is None:
-            return _NO_CONFIGURATION
+            return ReturnCode.NO_CONFIGURATION
         self._memory.write(address, self._block)
-        return _OK
+        return ReturnCode.OK

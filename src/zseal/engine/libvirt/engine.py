@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from zseal.arch.diag308 import Subcode
 from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramInterruption
 from zseal.domain.document import Document
@@ -22,7 +23,6 @@ from zseal.engine.qemu.gdbremote import StopReply
 from zseal.engine.qemu.qmp import QmpEvent
 from zseal.engine.qemu.sites import Stage
 from zseal.engine.qemu.traps import Traps
-from zseal.hypervisor.diag308 import Subcode
 from zseal.libvirt.connection import Connection
 
 BREAKPOINT_KIND = 2

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
+from zseal.arch.diag308 import ReturnCode
 from zseal.explanations.families.interface import Family, Number, Reading, Scope
 from zseal.explanations.families.ultravisor import UltravisorAnswers
 from zseal.formats.uv_codes import Command
@@ -15,37 +16,33 @@ _HYPERVISOR = "hypervisor (QEMU)"
 _LOADER = "bootloader (stage3a)"
 
 
-def _diagnose(code: int, name: str, meaning: str, cause: str, remedy: str) -> Reading:
-    return Reading(f"DIAG 308 response {code:#06x}", name, _HYPERVISOR, meaning, cause, remedy, (DIAGNOSE,))
+def _diagnose(code: ReturnCode, meaning: str, cause: str, remedy: str) -> Reading:
+    return Reading(f"DIAG 308 response {code:#06x}", code.name, _HYPERVISOR, meaning, cause, remedy, (DIAGNOSE,))
 
 
-_DIAGNOSE = {
-    0x0001: _diagnose(0x0001, "OK", "done", "no error", "nothing to do"),
-    0x0102: _diagnose(
-        0x0102,
-        "NO_CONFIGURATION",
+_DIAGNOSE: dict[int, Reading] = {
+    ReturnCode.OK: _diagnose(ReturnCode.OK, "done", "no error", "nothing to do"),
+    ReturnCode.NO_CONFIGURATION: _diagnose(
+        ReturnCode.NO_CONFIGURATION,
         "no parameter block is stored",
         "subcode 6 or 9 asked for a block before one was set",
         "nothing to do: guests ask this to find out how they were started",
     ),
-    0x0402: _diagnose(
-        0x0402,
-        "INVALID",
+    ReturnCode.INVALID: _diagnose(
+        ReturnCode.INVALID,
         "the IPL parameter block is not valid",
         "its length or type is wrong, it lists no components, a component is not page aligned, tweak prefixes do not "
         "ascend, or the header lies outside memory",
         "inspect the image (zseal inspect IMAGE) and build it again; give the guest more memory than the image needs",
     ),
-    0x0902: _diagnose(
-        0x0902,
-        "NO_PV_CONFIGURATION",
+    ReturnCode.NO_PV_CONFIGURATION: _diagnose(
+        ReturnCode.NO_PV_CONFIGURATION,
         "protected mode was asked for without a parameter block",
         "subcode 10 came without a successful subcode 8 before it",
         "use an unchanged bootloader: pvimg's and zseal's issue both",
     ),
-    0x0A02: _diagnose(
-        0x0A02,
-        "INVALID_FOR_PV",
+    ReturnCode.INVALID_FOR_PV: _diagnose(
+        ReturnCode.INVALID_FOR_PV,
         "the guest could not enter protected mode",
         "the image is not built for this machine (by far the most frequent), was changed, the guest is backed by huge "
         "pages, or the host has too little memory or vmalloc space for it; older QEMU gives no details here",

@@ -1,0 +1,25 @@
+"""What long work reports while it goes on, for the program that shows it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives what long work does; its methods are called from the thread that does the work."""
+
+    def step(self, text: str) -> None:
+        """The step ``text`` begins, and the one before it is done."""
+
+    def share(self, what: str, done: float) -> None:
+        """``done`` (0.0 to 1.0) of ``what`` is done."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def step(self, text: str) -> None:
+        """Ignore the step."""
+
+    def share(self, what: str, done: float) -> None:
+        """Ignore the share."""
