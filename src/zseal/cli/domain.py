@@ -320,8 +320,8 @@ def convert(
     overwrite: _Overwrite = False,
 ) -> None:
     """Convert a domain between launchSecurity and iommu='on' on each device, keeping the rest of its text."""
-    from zseal.domain.convert import convert as convert_document
-    from zseal.domain.document import Document, decode, encode
+    from zseal.domain.convert import convert_document
+    from zseal.domain.document import Document, decode
     from zseal.domain.versions import parse_targets
 
     if in_place and (output is not None or file == STDIN):
@@ -332,11 +332,10 @@ def convert(
     )
     for note in result.notes:
         _note(note)
-    content = encode(result.document.data, encoding)
     if in_place:
-        _replace(Path(file), content)
+        _replace(Path(file), result.xml)
     else:
-        _write(content, output, overwrite=overwrite)
+        _write(result.xml, output, overwrite=overwrite)
 
 
 @app.command()
@@ -363,7 +362,7 @@ def new(
     overwrite: _Overwrite = False,
 ) -> None:
     """Write a minimal domain for a protected guest."""
-    from zseal.domain.create import NewDomain, new_domain, parse_disk
+    from zseal.domain.create import NewDomain, create_domain, parse_disk
     from zseal.sizes import parse_size
 
     spec = NewDomain(
@@ -377,7 +376,7 @@ def new(
         bridge=bridge,
         console=console,
     )
-    _write(new_domain(spec).encode(), output, overwrite=overwrite)
+    _write(create_domain(spec).encode(), output, overwrite=overwrite)
 
 
 @app.command("export")
@@ -389,10 +388,10 @@ def export_domain(
 ) -> None:
     """Say a domain to another program; what that can't say is told on standard error."""
     from zseal.domain.document import Document, decode
-    from zseal.domain.export import export
+    from zseal.domain.export import export_document
 
     data, encoding = decode(_shown(file), _read(file))
-    result = export(Document(_shown(file), data, encoding), to.value)
+    result = export_document(Document(_shown(file), data, encoding), to.value)
     for note in result.notes:
         _note(note)
     _write(result.text.encode(), output, overwrite=overwrite)

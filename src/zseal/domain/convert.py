@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from zseal.domain.devices import ExplicitDevice
-from zseal.domain.document import Document, Element
+from zseal.domain.document import Document, DomainSource, Element, encode, load_document
 from zseal.domain.edits import Change, apply, remove_element
 from zseal.domain.fix import fix_document
 from zseal.domain.lint import LintSettings
@@ -36,8 +36,18 @@ class Converted:
     document: Document
     notes: tuple[str, ...]
 
+    @property
+    def xml(self) -> bytes:
+        """The converted XML in the encoding of the original."""
+        return encode(self.document.data, self.document.encoding)
 
-def convert(document: Document, style: Style, target: Target | None = None) -> Converted:
+
+def convert_domain(source: DomainSource, style: Style, target: Target | None = None) -> Converted:
+    """Convert the domain XML in ``source``, a path or the content, as :func:`convert_document` does."""
+    return convert_document(load_document(source), style, target)
+
+
+def convert_document(document: Document, style: Style, target: Target | None = None) -> Converted:
     """Convert to ``style``, LAUNCH_SECURITY or IOMMU.
 
     Raises InputError where the domain has what the style can't express, or the target's libvirt is too old for it.

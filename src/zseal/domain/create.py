@@ -152,7 +152,7 @@ def _accepted(spec: NewDomain) -> Iterable[str]:
         yield "PV615 Secure Execution does not encrypt disks: use LUKS in the guest"
 
 
-def new_domain(spec: NewDomain) -> str:
+def create_domain(spec: NewDomain) -> str:
     """Return the XML of a minimal domain; the same ``spec`` gives the same text."""
     kernel = [f"    <kernel>{escape(spec.image)}</kernel>"] if spec.image else []
     nosharepages = ["  <memoryBacking>", "    <nosharepages/>", "  </memoryBacking>"]

@@ -11,6 +11,7 @@ import bisect
 import codecs
 import collections
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -287,6 +288,23 @@ def read_document_bytes(path: Path) -> bytes:
     if path.exists() and not (path.is_file() or path.is_fifo()):
         raise InputError("not a file", where=str(path))
     return read_limited(path, MAX_SIZE, "domain XML")
+
+
+DomainSource = str | os.PathLike[str] | bytes
+"""A domain XML: the path of its file, or its content."""
+
+
+def read_source(source: DomainSource) -> tuple[str, bytes]:
+    """Return a name for messages and the raw content of ``source``; raises InputError if its file cannot be read."""
+    if isinstance(source, bytes):
+        return "<bytes>", source
+    return os.fspath(source), read_document_bytes(Path(source))
+
+
+def load_document(source: DomainSource) -> Document:
+    """Return the parsed ``source``; raises InputError, NotWellFormedError or FormatError."""
+    name, raw = read_source(source)
+    return Document(name, *decode(name, raw))
 
 
 class _Reader:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 
-from zseal.domain.document import Document, NotWellFormedError, decode, encode
+from zseal.domain.document import Document, DomainSource, NotWellFormedError, decode, encode, read_source
 from zseal.domain.edits import apply
 from zseal.domain.guest import GuestInputs, ParameterFile
 from zseal.domain.lint import LintFinding, LintSettings, lint_document
@@ -36,6 +36,16 @@ class FixResult:
 def _applicable(finding: LintFinding, *, unsafe: bool) -> bool:
     allowed = (Safety.SAFE, Safety.ASK) if unsafe else (Safety.SAFE,)
     return finding.fixable and finding.rule.safety in allowed
+
+
+def fix_domain(
+    source: DomainSource,
+    settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
+    *,
+    unsafe: bool = False,
+) -> FixResult:
+    """Repair the domain XML in ``source``, a path or the content, as :func:`fix_bytes` does. Nothing is written."""
+    return fix_bytes(*read_source(source), settings, unsafe=unsafe)
 
 
 def fix_bytes(

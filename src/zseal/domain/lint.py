@@ -11,7 +11,15 @@ import functools
 import re
 from collections.abc import Collection, Iterator
 
-from zseal.domain.document import Document, Element, NotWellFormedError, Position, decode
+from zseal.domain.document import (
+    Document,
+    DomainSource,
+    Element,
+    NotWellFormedError,
+    Position,
+    decode,
+    read_source,
+)
 from zseal.domain.edits import Change
 from zseal.domain.facts import TargetHost
 from zseal.domain.guest import GuestInputs
@@ -97,6 +105,11 @@ def check_rule_ids(texts: Collection[str]) -> frozenset[str]:
         if not any(rule_id.startswith(wanted) for rule_id in RULES):
             raise UsageError(f"there is no rule {wanted}", hint="zseal domain rules lists them")
     return ids
+
+
+def lint_domain(source: DomainSource, settings: LintSettings = LintSettings()) -> LintReport:
+    """Check the domain XML in ``source``, a path or the content, as :func:`lint_bytes` does."""
+    return lint_bytes(*read_source(source), settings)
 
 
 def lint_bytes(name: str, raw: bytes, settings: LintSettings = LintSettings()) -> LintReport:
@@ -220,4 +233,13 @@ def _element_on(root: Element, document: Document, line: int) -> Element:
     return next((e for e in root.walk() if document.position(e.start).line == line), root)
 
 
-__all__ = ["PROOF", "LintFinding", "LintReport", "LintSettings", "check_rule_ids", "lint_bytes", "lint_document"]
+__all__ = [
+    "PROOF",
+    "LintFinding",
+    "LintReport",
+    "LintSettings",
+    "check_rule_ids",
+    "lint_bytes",
+    "lint_document",
+    "lint_domain",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zseal.domain.convert import convert
+from zseal.domain.convert import convert_document
 from zseal.domain.document import Document
 from zseal.domain.lint import LintSettings, lint_document
 from zseal.domain.model import Domain, Style
@@ -19,7 +19,7 @@ STYLES = [Style.LAUNCH_SECURITY, Style.IOMMU]
 
 
 def _convert(raw: bytes, style: Style) -> bytes:
-    return convert(Document("x", raw), style).document.data
+    return convert_document(Document("x", raw), style).document.data
 
 
 def _serious(raw: bytes) -> list[str]:
@@ -94,10 +94,10 @@ def test_what_the_iommu_style_cannot_say_is_refused(extra: bytes, reason: str) -
 def test_targets_that_are_too_old_are_refused() -> None:
     old = parse_targets(["libvirt-7.0.0"])
     with pytest.raises(InputError, match=r"needs libvirt 7\.6\.0"):
-        convert(Document("x", read("ok-iommu-minimal.xml")), Style.LAUNCH_SECURITY, old)
+        convert_document(Document("x", read("ok-iommu-minimal.xml")), Style.LAUNCH_SECURITY, old)
     with pytest.raises(InputError, match=r"vsock needs libvirt 7\.1\.0"):
-        convert(Document("x", read("ok-ls-full.xml")), Style.IOMMU, old)
-    assert convert(Document("x", read("ok-ls-minimal.xml")), Style.IOMMU, old).notes
+        convert_document(Document("x", read("ok-ls-full.xml")), Style.IOMMU, old)
+    assert convert_document(Document("x", read("ok-ls-minimal.xml")), Style.IOMMU, old).notes
 
 
 def test_something_else_than_a_domain_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zseal.domain.create import NewDisk, NewDomain, new_domain, parse_disk
+from zseal.domain.create import NewDisk, NewDomain, create_domain, parse_disk
 from zseal.domain.document import Document
 from zseal.domain.lint import LintSettings, lint_document
 from zseal.domain.model import Domain, Style
@@ -50,7 +50,7 @@ def test_linting_a_new_domain_finds_nothing_at_all(
         None,
         console,
     )
-    document = Document("new", new_domain(spec).encode())
+    document = Document("new", create_domain(spec).encode())
     findings = lint_document(document, LintSettings(local_files=False)).findings
     assert [f.rule.id for f in findings if f.rule.id != "PV308"] == []  # PV308: 64 GiB are slow to shut down
     domain = Domain(document)
@@ -64,8 +64,8 @@ def test_linting_a_new_domain_finds_nothing_at_all(
 
 def test_the_same_wishes_give_the_same_text() -> None:
     spec = NewDomain("a", disks=(NewDisk("/dev/sda", "raw"),), bridge="br0", uuid=uuid.UUID(int=7))
-    assert new_domain(spec) == new_domain(spec)
-    text = new_domain(spec)
+    assert create_domain(spec) == create_domain(spec)
+    text = create_domain(spec)
     assert "<disk type='block' device='disk'>" in text
     assert "<source dev='/dev/sda'/>" in text
     assert "<source bridge='br0'/>" in text

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.domain.document import Document
-from zseal.domain.export import EXPORTERS, Exported, export
+from zseal.domain.export import EXPORTERS, Exported, export_document
 from zseal.domain.export import kata as kata_export
 from zseal.domain.export.shape import misfits
 from zseal.domain.export.yaml import to_yaml
@@ -28,7 +28,7 @@ def _export(name: str, to: str, **replacements: str) -> Exported:
     raw = read(name)
     for old, new in replacements.items():
         raw = raw.replace(old.encode(), new.encode())
-    return export(Document(name, raw), to)
+    return export_document(Document(name, raw), to)
 
 
 def _options(text: str) -> list[list[str]]:
@@ -40,7 +40,7 @@ def _options(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("to", ["qemu", "virt-install", "kubevirt"])
 @pytest.mark.parametrize("sample", GOOD, ids=lambda sample: sample.name)
 def test_every_good_sample_can_be_exported(sample: Sample, to: str) -> None:
-    result = export(Document(sample.name, sample.raw), to)
+    result = export_document(Document(sample.name, sample.raw), to)
     assert result.text.endswith("\n")
     unnamed = {"hostdev", "filesystem", "input", "video"} & {
         e.tag for e in Document("x", sample.raw).root.walk() if e.parent is not None and e.parent.tag == "devices"
@@ -85,7 +85,7 @@ def test_qemu_itself_accepts_the_command_line(tmp_path: Path) -> None:
     raw = raw.replace(b" cache='none' io='native'", b"").replace(b"'GiB'>4", b"'MiB'>256")
     raw = raw.replace(b"<interface type='network'>", b"<interface type='user'>").replace(b"network='default'", b"")
     raw = raw.replace(b"<source />", b"").replace(b"<name>", b"<title>x</title><name>a,b ")
-    text = export(Document("x", raw), "qemu").text
+    text = export_document(Document("x", raw), "qemu").text
     for old, new in (
         ("accel=kvm", "accel=tcg"),
         ("-cpu host", "-cpu max"),
@@ -132,9 +132,9 @@ def test_kubevirt_says_launch_security_in_either_style() -> None:
 def test_a_domain_without_a_network_gets_none_elsewhere_either() -> None:
     raw = re.sub(rb"<interface.*</interface>", b"", read("ok-ls-minimal.xml"), flags=re.DOTALL)
     document = Document("x", raw)
-    assert "          autoattachPodInterface: false\n" in export(document, "kubevirt").text
-    assert ["--network", "none"] in _options(export(document, "virt-install").text)
-    assert "-netdev" not in export(document, "qemu").text
+    assert "          autoattachPodInterface: false\n" in export_document(document, "kubevirt").text
+    assert ["--network", "none"] in _options(export_document(document, "virt-install").text)
+    assert "-netdev" not in export_document(document, "qemu").text
 
 
 def test_kata_gets_settings_it_knows() -> None:
@@ -158,9 +158,9 @@ def test_names_are_made_to_fit() -> None:
     raw = read("ok-ls-minimal.xml").replace(b"<name>ok-ls-minimal<", "<name>Größe 1, it's a,b<".encode())
     document = Document("x", raw)
     assert "guest=Größe 1, it's a,b".replace(",", ",,") in " ".join(
-        shlex.split(export(document, "qemu").text.replace("\\\n", " "))
+        shlex.split(export_document(document, "qemu").text.replace("\\\n", " "))
     )
-    assert "  name: gr-e-1-it-s-a-b\n" in export(document, "kubevirt").text
+    assert "  name: gr-e-1-it-s-a-b\n" in export_document(document, "kubevirt").text
 
 
 @given(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from zseal.domain.convert import convert
+from zseal.domain.convert import convert_document
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_bytes
 from zseal.domain.lint import LintSettings, lint_bytes
@@ -53,7 +53,7 @@ def test_what_convert_gives_has_nothing_to_find_either(batch: int, schema: Schem
     for seed in range(batch, COUNT, BATCHES):
         document = Document("generated", fix_bytes("generated", generate(seed).encode()).after)
         for style in (Style.LAUNCH_SECURITY, Style.IOMMU, Style.LAUNCH_SECURITY):
-            document = convert(document, style).document
+            document = convert_document(document, style).document
             assert _serious(document.data) == [], f"seed {seed}"
             assert schema.validate(document) is None, f"seed {seed}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zseal.domain.document import Document
+from zseal.domain.document import Document, DomainSource, load_document
 from zseal.domain.export.interface import Exported, Exporter
 from zseal.domain.export.kata import KataExporter
 from zseal.domain.export.kubevirt import KubeVirtExporter
@@ -21,7 +21,12 @@ EXPORTERS: dict[str, type[Exporter]] = {
 }
 
 
-def export(document: Document, to: str) -> Exported:
+def export_domain(source: DomainSource, to: str) -> Exported:
+    """Export the domain XML in ``source``, a path or the content, as :func:`export_document` does."""
+    return export_document(load_document(source), to)
+
+
+def export_document(document: Document, to: str) -> Exported:
     """Say the domain to the program ``to``, a key of EXPORTERS.
 
     Raises InputError where lint finds errors in the domain (other programs would only hide them), and where the other
@@ -36,4 +41,4 @@ def export(document: Document, to: str) -> Exported:
     return EXPORTERS[to]().export(Domain(document))
 
 
-__all__ = ["EXPORTERS", "Exported", "Exporter", "export"]
+__all__ = ["EXPORTERS", "Exported", "Exporter", "export_document", "export_domain"]
