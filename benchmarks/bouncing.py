@@ -14,7 +14,7 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
 from zseal.engine.devices import Disk
 from zseal.engine.interface import Series
-from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.formats.ipib import Ipib
 from zseal.formats.uv_codes import Command, Generic

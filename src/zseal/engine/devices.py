@@ -1,4 +1,4 @@
-"""The devices of a guest, and how QEMU is told of them.
+"""The devices of a guest, as its owner describes them.
 
 All of them are virtio-ccw devices with ``iommu_platform``: what a protected guest needs, because only then does its
 kernel send data through pages it has shared. ``iommu=False`` makes a device that such a guest refuses, as it does on
@@ -9,28 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import json
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
 from zseal.errors import UsageError
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PORTS = 65535
 _GROUP_ADDRESS = 1  # bit of a MAC address's first byte
-
-
-class Device(Protocol):
-    """Something that can be plugged into a machine."""
-
-    def arguments(self, index: int) -> list[str]:
-        """Return the QEMU arguments of this device, the ``index``-th of its kind, from 0."""
-
-
-def _virtio(driver: str, name: str, *, iommu: bool, **properties: str | int) -> list[str]:
-    device: dict[str, str | int | bool] = {"driver": driver, "id": name, **properties, "iommu_platform": iommu}
-    return ["-device", json.dumps(device)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +32,6 @@ class Disk:
     read_only: bool = False
     iommu: bool = True
     boot_index: int | None = None
-
-    def arguments(self, index: int) -> list[str]:
-        """Return a block node and a virtio-blk device."""
-        node = {
-            "driver": self.format,
-            "node-name": f"disk{index}",
-            "read-only": self.read_only,
-            "file": {"driver": "file", "filename": self.path},
-        }
-        properties: dict[str, str | int] = {"drive": f"disk{index}", "serial": f"disk{index}"}
-        if self.boot_index is not None:
-            properties["bootindex"] = self.boot_index
-        device = _virtio("virtio-blk-ccw", f"disk{index}-device", iommu=self.iommu, **properties)
-        return ["-blockdev", json.dumps(node), *device]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,14 +86,6 @@ class UserNetwork:
         if self.mac is not None and (not _MAC.fullmatch(self.mac) or int(self.mac[:2], 16) & _GROUP_ADDRESS):
             raise UsageError(f"{self.mac!r} is no address of a network card", hint="write it like 52:54:00:12:34:56")
 
-    def arguments(self, index: int) -> list[str]:
-        """Return a user-mode back end and a virtio-net device."""
-        options = ["user", f"id=net{index}", *(["restrict=on"] if self.restrict else [])]
-        options += [f"hostfwd={forward}" for forward in self.forwards]
-        card = {} if self.mac is None else {"mac": self.mac}
-        device = _virtio("virtio-net-ccw", f"net{index}-device", iommu=self.iommu, netdev=f"net{index}", **card)
-        return ["-netdev", ",".join(options), *device]
-
 
 @dataclasses.dataclass(frozen=True)
 class RandomSource:
@@ -131,9 +95,3 @@ class RandomSource:
     """
 
     iommu: bool = True
-
-    def arguments(self, index: int) -> list[str]:
-        """Return a back end and a virtio-rng device."""
-        backend = {"qom-type": "rng-builtin", "id": f"rng{index}"}
-        device = _virtio("virtio-rng-ccw", f"rng{index}-device", iommu=self.iommu, rng=f"rng{index}")
-        return ["-object", json.dumps(backend), *device]

@@ -9,7 +9,7 @@ from zseal.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from zseal.engine.embedded import EmbeddedEngine
-    from zseal.engine.qemu.commandline import MachineConfig
+    from zseal.engine.machine import MachineConfig
     from zseal.engine.qemu.engine import QemuEngine
 
 
@@ -44,7 +44,7 @@ def create_engine(
 
         return QemuEngine(config, entry=entry, program=program, run_ahead=run_ahead)
     from zseal.engine.embedded import EmbeddedEngine
-    from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE
+    from zseal.engine.machine import DEFAULT_MACHINE_TYPE
 
     if program is not None or config.machine_type != DEFAULT_MACHINE_TYPE:
         what = "QEMU program" if program is not None else "machine type"

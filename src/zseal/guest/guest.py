@@ -28,7 +28,7 @@ from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
-from zseal.engine.qemu.commandline import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
+from zseal.engine.machine import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.errors import InputError, UsageError

@@ -14,7 +14,7 @@ import pytest
 from zseal.arch.storage import MIB
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.interface import Engine, Milestone
-from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.guest.events import ConsoleOutput, EventStream, Reached, Result
 from zseal.guest.session import Session

@@ -16,8 +16,8 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.engine.embedded.decode import opcode
 from zseal.engine.interface import Trap
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import RegisterFile
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.unicorn import runahead, runahead_code

@@ -23,8 +23,8 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.debian.archive import DebianArchive
 from zseal.engine.interface import Trap
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine

@@ -10,7 +10,7 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.debian.archive import DebianArchive
-from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.guest.events import ConsoleOutput, EventStream, Outcome
 from zseal.guest.session import Session

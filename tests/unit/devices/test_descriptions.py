@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zseal.engine.devices import Disk, HostForward, RandomSource, UserNetwork
-from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments
+from zseal.engine.machine import MachineConfig
+from zseal.engine.qemu.commandline import Descriptors, arguments
+from zseal.engine.qemu.devices import device_arguments
 from zseal.errors import InputError, UsageError, ZsealError
 from zseal.guest import resources
 from zseal.guest.console_server import parse_console
@@ -108,8 +110,8 @@ def test_network_options() -> None:
         HostForward(53, 5353, protocol="udp", host="0.0.0.0", guest="10.0.2.15"),
     )
     assert network.mac == "52:54:00:ab:cd:ef"
-    command = network.arguments(1)
-    assert command[:2] == [
+    command = device_arguments(MachineConfig(kernel=None, memory=1 << 30, networks=(UserNetwork(), network)))
+    assert command[command.index("-device") + 2 :][:2] == [
         "-netdev",
         "user,id=net1,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=udp:0.0.0.0:53-10.0.2.15:5353",
     ]

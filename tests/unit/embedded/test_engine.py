@@ -17,7 +17,7 @@ from zseal.engine.devices import Disk
 from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Action, Console, Milestone, StopKind, Trap
-from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.machine import MachineConfig
 from zseal.errors import MissingDependencyError, UsageError
 from zseal.testguest import kernel
 

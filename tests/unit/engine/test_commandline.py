@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from zseal.engine.devices import Disk
-from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model, fixed_memory_size
+from zseal.engine.machine import MachineConfig, fixed_memory_size
+from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
 from zseal.errors import UsageError
 from zseal.linux import kernel_file
 

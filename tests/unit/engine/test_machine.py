@@ -10,9 +10,9 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu import machine, process
-from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.process import QemuProcess
 from zseal.engine.qemu.qmp import Qmp

@@ -6,7 +6,7 @@ import contextlib
 
 from zseal.domain.launch.translate import Translated
 from zseal.engine.libvirt.engine import LibvirtEngine
-from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.machine import MachineConfig
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.guest import Guest
 from zseal.guest.image import inspect_image

@@ -26,7 +26,8 @@ from zseal.domain.edits import (
 )
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.coverage import cover, write_out
-from zseal.engine.qemu.commandline import fixed_memory_size, wrong_features
+from zseal.engine.machine import fixed_memory_size
+from zseal.engine.qemu.commandline import wrong_features
 from zseal.engine.qemu.process import find_program, program_version
 from zseal.errors import InputError
 

@@ -16,7 +16,7 @@ from zseal.engine.unicorn.emulator import emulator_version
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:
-    from zseal.engine.qemu.commandline import MachineConfig
+    from zseal.engine.machine import MachineConfig
 
 CPU_LIMIT = 8
 

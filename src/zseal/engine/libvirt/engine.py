@@ -16,7 +16,7 @@ from zseal.domain.document import Document
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import EngineListener, Stop, StopKind, TrapKind
 from zseal.engine.libvirt.machine import LibvirtMachine
-from zseal.engine.qemu.commandline import MachineConfig
+from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.gdbremote import StopReply

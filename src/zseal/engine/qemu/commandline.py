@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.arch.storage import MIB
-from zseal.engine.devices import Device, Disk, RandomSource, UserNetwork
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memoryfile import LARGE_PAGE
-from zseal.errors import UsageError
+from zseal.engine.qemu.devices import device_arguments
 from zseal.linux import kernel_file
 
-CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
-DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"
 _NOTIFIED_IN_A_THREAD = tuple(f"virtio-{kind}-ccw" for kind in ("blk", "net", "rng", "scsi", "serial"))
-_MACHINE_TYPE = re.compile(r"[\w.-]+")
 _VECTORS_RIGHT = (10, 0)
-_INCREMENTS = 1020  # storage increments that SCLP can name (MAX_STORAGE_INCREMENTS less the reserved ones, QEMU)
-
-
-def fixed_memory_size(size: int) -> int:
-    """Return ``size`` bytes as QEMU's s390-ccw machine can have it: rounded up to whole storage increments.
-
-    An increment is the smallest power of two from 1 MiB on of which 1020 cover the memory.
-    """
-    increment = MIB
-    while -(-size // increment) > _INCREMENTS:
-        increment *= 2
-    return -(-size // increment) * increment
 
 
 def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
@@ -49,47 +32,6 @@ def cpu_model(version: tuple[int, int] | None, *, audited: bool = False) -> str:
     """
     off = (*wrong_features(version), *(("zpci",) if audited else ()))
     return ",".join(("max", *(f"{feature}=off" for feature in off)))
-
-
-@dataclasses.dataclass(frozen=True)
-class MachineConfig:
-    """What QEMU is to build.
-
-    ``kernel`` and ``ramdisk`` are descriptors of the files QEMU loads at start (a boot image is a kernel to QEMU);
-    without a kernel the firmware boots from the disks. ``memory`` is in bytes, ``extra`` is passed to QEMU as it is.
-    """
-
-    kernel: int | None
-    memory: int
-    cpus: int = 1
-    ramdisk: int | None = None
-    cmdline: str | None = None
-    disks: Sequence[Disk] = ()
-    networks: Sequence[UserNetwork] = ()
-    random_sources: Sequence[RandomSource] = ()
-    line_mode_console: bool = False
-    machine_type: str = DEFAULT_MACHINE_TYPE
-    name: str = "zseal"
-    extra: Sequence[str] = ()
-    audited: bool = False
-    """Whether somebody looks at what virtio devices are told.
-
-    They take up requests at once then, while the CPU waits that notifies them: else another thread of QEMU does, and
-    what the guest adds before that is taken up without a notification. And there is no PCI, where nobody could look.
-    """
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.cpus <= CPU_LIMIT:
-            raise UsageError(f"a machine has 1 to {CPU_LIMIT} CPUs, not {self.cpus}")
-        if not _MACHINE_TYPE.fullmatch(self.machine_type):
-            raise UsageError(
-                f"{self.machine_type!r} is no machine type", hint="qemu-system-s390x -machine help lists them"
-            )
-
-    @property
-    def devices(self) -> Sequence[Sequence[Device]]:
-        """All devices, those of a kind together."""
-        return self.disks, self.networks, self.random_sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +91,4 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
     if config.audited:
         for driver in _NOTIFIED_IN_A_THREAD:
             out += ["-global", f"{driver}.ioeventfd=off"]
-    for kind in config.devices:
-        for index, device in enumerate(kind):
-            out += device.arguments(index)
-    return [*out, *config.extra]
+    return [*out, *device_arguments(config), *config.extra]

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from zseal.arch.psw import WAIT, Psw
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.interface import Engine, EngineListener, Stop, StopKind
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.commandline import MachineConfig
 from zseal.engine.qemu.consoles import Consoles
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply

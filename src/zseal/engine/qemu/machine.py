@@ -10,8 +10,9 @@ from pathlib import Path
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
 from zseal.engine.interface import Console
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu.commandline import Descriptors, MachineConfig, arguments, cpu_model
+from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.engine.qemu.process import Channel, QemuProcess, find_program, program_version
