@@ -199,13 +199,13 @@ def lint(
 def _connected(uri: str, name: str, settings: LintSettings) -> tuple[str, bytes, LintSettings]:
     import dataclasses
 
-    from zseal.domain.facts import merge
-    from zseal.libvirt.connect import fetch
+    from zseal.domain.facts import from_libvirt, merge
+    from zseal.libvirt.fetch import fetch
 
     fetched = fetch(uri, name)
     # the files it names are those of the host at the other end
     local = uri.startswith("qemu:///")
-    host = merge(settings.host, fetched.host)
+    host = merge(settings.host, from_libvirt(fetched))
     return f"{uri}/{name}", fetched.xml, dataclasses.replace(settings, host=host, local_files=local)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 from zseal.arch.facilities import Facility
 from zseal.domain.versions import Version
+from zseal.errors import FormatError
 from zseal.files import read_limited
 from zseal.libvirt.capabilities import MAX_XML_BYTES, DomainCapabilities, parse_domain_capabilities
+from zseal.libvirt.fetch import FetchedDomain
 from zseal.readiness.facts import UV, find_version, gather
 from zseal.readiness.source import CapturedHost, HostSource, LiveHost
 
@@ -70,6 +73,20 @@ def from_host(root: Path | None) -> TargetHost:
         max_address=_number(source.text(f"{UV}/query/max_address"), 16),
         libvirt=_version(facts.libvirt.stdout if facts.libvirt and facts.libvirt.ok else None),
         qemu=_version(facts.qemu.stdout if facts.qemu and facts.qemu.ok else None),
+    )
+
+
+def from_libvirt(fetched: FetchedDomain) -> TargetHost:
+    """The facts of the host that a domain was fetched from; capabilities that cannot be read stay unknown."""
+    facts = TargetHost()
+    if fetched.capabilities is not None:
+        with contextlib.suppress(FormatError):
+            facts = from_capabilities(fetched.capabilities)
+    return dataclasses.replace(
+        facts,
+        passthrough_networks=fetched.passthrough_networks,
+        libvirt=fetched.libvirt,
+        qemu=fetched.qemu,
     )
 
 

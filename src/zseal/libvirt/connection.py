@@ -20,7 +20,7 @@ from types import ModuleType
 from urllib.parse import parse_qs, quote, urlsplit
 
 from zseal.errors import InputError, MissingDependencyError, UsageError
-from zseal.libvirt.connect import libvirt_module
+from zseal.libvirt.module import libvirt_module
 
 EMBED = "qemu:///embed"
 _PATHS = ("/embed", "/session", "/system")

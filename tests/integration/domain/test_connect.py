@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from zseal.errors import InputError
-from zseal.libvirt.connect import fetch
+from zseal.libvirt.fetch import fetch
 
 from .conftest import NEEDED
 

@@ -53,7 +53,7 @@ class DomainGuest(Guest):
                 kernel, entry = boot.descriptor, boot.entry
                 subject["image_bytes"] = boot.size
             config = MachineConfig(kernel=kernel, memory=translated.memory, cpus=translated.cpus)
-            engine = LibvirtEngine(connection, translated.document, config, entry=entry, console=console)
+            engine = LibvirtEngine(connection, translated, config, entry=entry, console=console)
             files.callback(engine.close)
             self._prepare(
                 config,

@@ -45,6 +45,24 @@ class Translated:
     memory: int
     cpus: int
 
+    @property
+    def name(self) -> str:
+        """The name of the document, for messages."""
+        return self.document.name
+
+    @property
+    def ends_at_reset(self) -> bool:
+        """Whether libvirt destroys the domain when its guest reboots."""
+        on_reboot = self.document.root.find("on_reboot")
+        return on_reboot is not None and on_reboot.value == "destroy"
+
+    def xml(self, arguments: Sequence[str], *, security_models: Sequence[str] | None) -> bytes:
+        """Return the XML with more ``arguments`` for QEMU, which runs as this process's user if models are given."""
+        document = self.document
+        if security_models is not None:
+            document = run_as(document, os.getuid(), os.getgid(), security_models)
+        return add_arguments(document, arguments).data
+
 
 class _Translation:
     """The document as it is changed step by step."""

@@ -12,10 +12,9 @@ from pathlib import Path
 from zseal.arch.diag308 import Subcode
 from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramInterruption
-from zseal.domain.document import Document
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import EngineListener, Stop, StopKind, TrapKind
-from zseal.engine.libvirt.machine import LibvirtMachine
+from zseal.engine.libvirt.machine import DomainToStart, LibvirtMachine
 from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
@@ -72,21 +71,19 @@ class ResetTraps(Traps):
 
 
 class LibvirtEngine(QemuEngine):
-    """Executes the domain ``document`` (already translated) through ``connection``."""
+    """Executes a domain that runs on this computer, through ``connection``."""
 
     name = "libvirt"
     traps_type = ResetTraps
 
     def __init__(
-        self, connection: Connection, document: Document, config: MachineConfig, *, entry: int, console: bool
+        self, connection: Connection, domain: DomainToStart, config: MachineConfig, *, entry: int, console: bool
     ) -> None:
         super().__init__(config, entry=entry)
         self._connection = connection
-        self._document = document
+        self._domain = domain
         self._console = console
         self._entry = entry
-        on_reboot = document.root.find("on_reboot")
-        self._ends_at_reset = on_reboot is not None and on_reboot.value == "destroy"
         self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))
         self._suspended = False
         self._powered_off: asyncio.TimerHandle | None = None
@@ -96,9 +93,7 @@ class LibvirtEngine(QemuEngine):
         self._watching = False
 
     def _create(self) -> LibvirtMachine:
-        return LibvirtMachine(
-            self._connection, self._document, self._memory, folder=self._folder, console=self._console
-        )
+        return LibvirtMachine(self._connection, self._domain, self._memory, folder=self._folder, console=self._console)
 
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
         """Let libvirt create the domain, and run it."""
@@ -228,7 +223,7 @@ class LibvirtEngine(QemuEngine):
 
         A domain with ``<on_reboot>destroy</on_reboot>`` ends instead.
         """
-        if self._ends_at_reset:
+        if self._domain.ends_at_reset:
             self._finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
             return
         self._resetting, self._restarting = True, False

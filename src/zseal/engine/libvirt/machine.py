@@ -12,11 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lxml import etree
 
-from zseal.domain.document import Document
-from zseal.domain.launch.translate import add_arguments, run_as
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Console
 from zseal.engine.libvirt.pty_socket import Terminal
@@ -87,6 +86,25 @@ class LibvirtProcess(QemuProcess):
         return 0
 
 
+class DomainToStart(Protocol):
+    """A domain as libvirt is to start it."""
+
+    @property
+    def name(self) -> str:
+        """The name of its document, for messages."""
+
+    @property
+    def ends_at_reset(self) -> bool:
+        """Whether libvirt destroys it when its guest reboots (``<on_reboot>destroy</on_reboot>``)."""
+
+    def xml(self, arguments: Sequence[str], *, security_models: Sequence[str] | None) -> bytes:
+        """Return the domain XML with more ``arguments`` for QEMU.
+
+        If the daemon confines QEMU with ``security_models``, QEMU runs as this process's user, unconfined: it has to
+        reach memory and sockets that belong to that user.
+        """
+
+
 class LibvirtMachine(QemuMachine):
     """A domain that libvirt created stopped, with the gdb stub and a QMP monitor of our own.
 
@@ -96,22 +114,22 @@ class LibvirtMachine(QemuMachine):
     _terminal: Terminal | None = None
 
     def __init__(  # the parent starts QEMU itself
-        self, connection: Connection, document: Document, memory: SharedMemory, *, folder: Path, console: bool
+        self, connection: Connection, domain: DomainToStart, memory: SharedMemory, *, folder: Path, console: bool
     ) -> None:
         self._closed = False
         libvirt = connection.libvirt
         with contextlib.ExitStack() as undo:
             listeners = {name: _listen(folder / name, undo) for name in ("qmp", "gdb")}
-            if not connection.embedded:
-                document = run_as(document, os.getuid(), os.getgid(), connection.security_models())
-            started = add_arguments(document, _arguments(folder, memory))
+            # the driver in this process runs QEMU as this process's user anyway
+            models = None if connection.embedded else connection.security_models()
+            xml = domain.xml(_arguments(folder, memory), security_models=models)
             flags = libvirt.VIR_DOMAIN_START_PAUSED
             if not connection.embedded:  # which does not support it; the guard does it then
                 flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
             try:
-                self.domain = connection.handle.createXML(started.data.decode(), flags)  # type: ignore[attr-defined]
+                self.domain = connection.handle.createXML(xml.decode(), flags)  # type: ignore[attr-defined]
             except libvirt.libvirtError as error:
-                raise start_error(str(error), document.name) from error
+                raise start_error(str(error), domain.name) from error
             undo.callback(_destroy, self.domain)
             qmp, pid = _accept(listeners["qmp"])
             undo.callback(qmp.close)
