@@ -13,9 +13,8 @@ from typing import TypeAlias
 
 from zseal.arch import instructions
 from zseal.arch.interruption import ProgramCode
-from zseal.arch.storage import MIB
 from zseal.engine.interface import Interrupted
-from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
+from zseal.messages import Message, guest_kernel
 
 _LINE_LIMIT = 1024
 _KIND_LIMIT = 32
@@ -56,59 +55,23 @@ class Pattern:
     key: Sequence[str] = ()
 
 
+def _of_message(identifier: str, message: Message, *, hint: str | None = None, key: Sequence[str] = ()) -> Pattern:
+    """Return the pattern for a known message; ``hint`` stands where a run has more to say than its remedy."""
+
+    def explain(match: Match) -> tuple[str, str]:
+        meaning = message.read(match[0])
+        return meaning.meaning, hint or meaning.remedy
+
+    expression = message.values or re.compile(re.escape(message.text), re.IGNORECASE)
+    return Pattern(identifier, expression, explain, key)
+
+
 WITHOUT_IOMMU = "virtio-without-iommu"
 """The id of devices that a protected guest can't use."""
 _ADD_IOMMU = (
     "leave iommu=off away from --disk and --net, give devices behind -- iommu_platform=on, "
     "write <driver iommu='on'/> in domain XML"
 )
-
-
-def _no_access_platform(match: Match) -> tuple[str, str]:
-    driver, device = match["driver"] or "virtio", match["device"] or "a device"
-    return (
-        f"the guest refused the {driver} device {device}: it comes without iommu_platform, so a protected guest can't "
-        "send its data through shared memory",
-        _ADD_IOMMU,
-    )
-
-
-def _facilities_missing(match: Match) -> tuple[str, str]:
-    vectors = "129" in re.split("[,-]", match["list"])
-    return (
-        f"the guest's kernel needs facilities that its CPU does not have: {match['list']}",
-        "vector instructions (129) are off because QEMU before 10.0 computes wrong checksums with them: "
-        "give -- -cpu max, or use a newer QEMU"
-        if vectors
-        else "use a newer QEMU, or a kernel for older machines",
-    )
-
-
-def _size(slots: int) -> str:
-    size = slots * SLOT_SIZE
-    return f"{size // MIB} MiB" if size % MIB == 0 else f"{size // 1024} KiB"
-
-
-def _pool_full(match: Match) -> tuple[str, str]:
-    wanted = int(match["size"])
-    message = f"the guest's bounce buffers (SWIOTLB) ran full: a transfer of {wanted} bytes needs "
-    message += f"{-(-wanted // SLOT_SIZE)} slots of 2 KiB in a row"
-    if match["total"] is None:
-        return message, "seal the image with a larger swiotlb=SLOTS in its kernel command line"
-    total, used = int(match["total"]), int(match["used"])
-    message += f", and {used} of {total} slots ({_size(used)} of {_size(total)}) were in use"
-    if wanted > SEGMENT_SLOTS * SLOT_SIZE:
-        return message, f"no pool can take it in one piece: more than {_size(SEGMENT_SLOTS)} never fit"
-    if total >= LARGEST_SLOTS:
-        return message, f"let fewer requests be under way at a time: {_size(LARGEST_SLOTS)} is the largest pool"
-    # The message tells of one transfer, not of those that come with it: what Linux takes by itself, or twice the pool.
-    more = min(max(1 << (2 * total - 1).bit_length(), DEFAULT_SLOTS), LARGEST_SLOTS)
-    return (
-        message,
-        f"seal the image with swiotlb={more} in its kernel command line ({more} slots x 2 KiB = {_size(more)} "
-        "of guest memory; the guest does not say how much more was waiting, so it may take still more), or let fewer "
-        "requests be under way at a time",
-    )
 
 
 def _missed_call(match: Match) -> tuple[str, str]:
@@ -141,27 +104,9 @@ _REFUSED_FUNCTIONS = {
 """What a refused function of DIAGNOSE 0x308 is, and what to do, by subcode."""
 
 PATTERNS: Sequence[Pattern] = (
-    Pattern(
-        WITHOUT_IOMMU,
-        re.compile(
-            r"(?:(?P<driver>[\w-]{1,40}) (?P<device>virtio\d{1,5}): )?device must provide VIRTIO_F_ACCESS_PLATFORM"
-        ),
-        _no_access_platform,
-        key=("driver", "device"),
-    ),
-    Pattern(
-        "swiotlb-full",
-        re.compile(
-            r"swiotlb buffer is full \(sz: (?P<size>\d{1,18}) bytes\)"
-            r"(?:, total (?P<total>\d{1,12}) \(slots\), used (?P<used>\d{1,12}) \(slots\))?"
-        ),
-        _pool_full,
-    ),
-    Pattern(
-        "facilities-missing",
-        re.compile(r"Missing facilities: (?P<list>\d{1,4}(?:[,-]\d{1,4}){0,40})"),
-        _facilities_missing,
-    ),
+    _of_message(WITHOUT_IOMMU, guest_kernel.NO_ACCESS_PLATFORM, hint=_ADD_IOMMU, key=("driver", "device")),
+    _of_message("swiotlb-full", guest_kernel.SWIOTLB_FULL),
+    _of_message("facilities-missing", guest_kernel.MISSING_FACILITIES),
     # The interrupted instruction in the code that a kernel prints of itself.
     Pattern(
         "missed-call", re.compile(r"[#*](?P<address>[0-9a-f]{16}): ?b9a4[0-9a-f]{4}\b"), _missed_call, key=("address",)

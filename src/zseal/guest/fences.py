@@ -1,7 +1,7 @@
 """What extra QEMU arguments may not ask for.
 
 Real hosts fence some of QEMU off for protected guests, and the reasons hold here as they do there: a guest that needs
-one of these would not run, or lose data, on hardware. The texts in quotes are the ones QEMU logs there. Other options
+one of these would not run, or lose data, on hardware. The texts in quotes are QEMU's own. Other options
 would take from under zseal what it set up itself.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from zseal.errors import UsageError
+from zseal.messages import qemu
 
 Properties: TypeAlias = Mapping[str, str]
 _MOUNTS = Path("/proc/self/mounts")
@@ -72,15 +73,15 @@ _BALLOON = (
 )
 _HOT_PLUG = (
     "a protected guest's memory can't grow: devices that add memory need to discard it again, and QEMU says "
-    '"cannot disable RAM discard" when the guest is to be protected'
+    f'"{qemu.RAM_DISCARD.text}" when the guest is to be protected'
 )
 _HUGE_PAGES = (
     "a protected guest's memory can't be huge pages, the ultravisor keeps track of every 4 KiB; QEMU says "
-    '"Protected VMs can currently not be backed with huge pages"'
+    f'"{qemu.HUGE_PAGES.text}"'
 )
 _MIGRATION = (
     "a protected guest can't be migrated, saved or loaded: its registers and keys never leave the ultravisor; "
-    'QEMU says "protected VMs are currently not migratable"'
+    f'QEMU says "{qemu.NOT_MIGRATABLE.text}"'
 )
 _PASSTHROUGH = "devices can't be passed through to a protected guest: they can't access its private memory"
 _CRYPTO = (

@@ -11,6 +11,7 @@ from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.formats.uv_codes import Command, describe
 from zseal.formats.uvcb import ShareUvcb, UvcbHeader
+from zseal.messages.guest_kernel import SECURITY_PANIC
 from zseal.model.host import ModelHost
 from zseal.model.image import ModelImage, seal_image
 from zseal.model.pager import GuestKilledError, Pager
@@ -98,7 +99,7 @@ class ModelGuest:
                     break
             if cc:
                 reason = "stays pinned" if cc == _BUSY else describe(command, answer.rc, answer.rrc)
-                raise GuestKilledError(f"system security cannot be guaranteed: page {at:#x}: {reason}")
+                raise GuestKilledError(f"{SECURITY_PANIC.text}: page {at:#x}: {reason}")
 
     def reset(self) -> Psw:
         """Ask for a reset (DIAGNOSE 308 subcode 0), let the host carry it through, and start again."""

@@ -181,7 +181,7 @@ def test_busy_leaves_the_control_block_as_it_is(host: ModelHost) -> None:
 
 def test_promise_76_a_failed_share_ends_the_guest(host: ModelHost, guest: ModelGuest) -> None:
     host.ultravisor.faults.add(Fault(Command.SET_SHARED_ACCESS, Share.ADDRESS))
-    with pytest.raises(GuestKilledError, match="system security cannot be guaranteed"):
+    with pytest.raises(GuestKilledError, match="System security cannot be guaranteed"):
         guest.share(PAGE)
 
 

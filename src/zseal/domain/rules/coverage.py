@@ -29,6 +29,7 @@ from zseal.domain.document import Document
 from zseal.domain.edits import Change, Edit, insert_child, replace_element, set_attributes
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.interface import Check, Context, Hit, Safety, Severity, Table
+from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
 
@@ -38,7 +39,7 @@ _WHY = (
     "A protected guest shares only its bounce buffers with the host, so it accepts a virtio device only if QEMU offers "
     "VIRTIO_F_ACCESS_PLATFORM, which iommu='on' asks for."
 )
-_EFFECT = "The guest's kernel refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'. {}"
+_EFFECT = f"The guest's kernel refuses the device: '{guest_kernel.NO_ACCESS_PLATFORM.text}'. {{}}"
 _REMEDY = "Add <driver iommu='on'/> to the {}, or iommu='on' to the driver element it has."
 
 

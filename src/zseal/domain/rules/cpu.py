@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from zseal.domain.document import Element
 from zseal.domain.edits import Change, replace_element, set_attributes, set_text
 from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.messages import bootloaders, qemu
 
 TABLE = Table(__name__)
 
@@ -34,9 +35,9 @@ def _feature(cpu: Element, name: str) -> Element | None:
 @TABLE.rule(
     "PV401", Severity.ERROR, "a custom CPU model without unpack",
     why="The switch is the unpack facility (161). No named CPU model contains it, so a custom model has to require it.",
-    effect="With launchSecurity QEMU ends: 'CPU model does not support Protected Virtualization'. In the iommu style "
+    effect=f"With launchSecurity QEMU ends: '{qemu.CPU_MODEL.text}'. In the iommu style "
     "the "
-    "image's bootloader stops: 'Secure unpack facility is not available'.",
+    f"image's bootloader stops: '{bootloaders.NO_UNPACK.text}'.",
     remedy=f"Add {UNPACK} to the cpu element, or use {HOST_MODEL}.",
     safety=Safety.SAFE, example="<cpu mode='custom' match='exact'>\n  <model fallback='forbid'>gen15a</model>\n</cpu>",
 )  # fmt: skip
@@ -118,7 +119,7 @@ def _fallback(ctx: Context) -> Iterator[Hit]:
     "PV406", Severity.ERROR, "too many virtual processors",
     why=f"A protected guest reads its configuration through one block of 4 KiB, which has room for {MAX_VCPUS} "
     "processors.",
-    effect=f"QEMU 10 ends: 'Protected VMs support a maximum of {MAX_VCPUS} CPUs'; older ones fail later.",
+    effect=f"QEMU 10 ends: '{qemu.TOO_MANY_CPUS.text} {MAX_VCPUS} CPUs'; older ones fail later.",
     remedy=f"At most {MAX_VCPUS} in <vcpu>, those not yet plugged included.",
     safety=Safety.ASK, example="<vcpu current='4'>248</vcpu>",
 )  # fmt: skip

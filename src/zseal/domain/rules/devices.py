@@ -9,6 +9,7 @@ from zseal.domain.document import Element
 from zseal.domain.edits import Change, remove_element, remove_elements, set_attributes
 from zseal.domain.model import Style
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
+from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
 
@@ -81,7 +82,7 @@ def _nic(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV605", Severity.ERROR, "vhost-scsi in the iommu style",
     why="libvirt has no iommu attribute for a scsi_host device.",
-    effect="The guest refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'.",
+    effect=f"The guest refuses the device: '{guest_kernel.NO_ACCESS_PLATFORM.text}'.",
     remedy="zseal domain convert --style launch-security.",
     style=Style.IOMMU, safety=Safety.ASK, command="",
     example="<hostdev mode='subsystem' type='scsi_host'>\n  <source protocol='vhost' wwpn='naa.5001405a1b2c3d4e'/>\n"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from zseal.domain.edits import insert_child, set_attributes
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Input, Safety, Severity, Table, nothing
+from zseal.messages import bootloaders
 
 TABLE = Table(__name__)
 
@@ -51,7 +52,7 @@ TABLE.rule(
     "PV004", Severity.ERROR, "the domain type is not kvm",
     why="Protected guests run under the ultravisor, which only KVM hands them to. QEMU's own emulation has no unpack "
     "facility.",
-    effect="The image's bootloader stops with 'Secure unpack facility is not available'.",
+    effect=f"The image's bootloader stops with '{bootloaders.NO_UNPACK.text}'.",
     remedy="Write type='kvm' in the domain element.",
     safety=Safety.SAFE, example="<domain type='qemu'/>",
 )  # fmt: skip

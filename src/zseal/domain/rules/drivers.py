@@ -11,6 +11,7 @@ from zseal.domain.model import Style
 from zseal.domain.rules.coverage import cover
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 from zseal.domain.rules.protection import drop_iommu
+from zseal.messages import libvirt, qemu
 
 TABLE = Table(__name__)
 
@@ -34,7 +35,7 @@ def _drivers(ctx: Context) -> Iterator[tuple[Element, Element]]:
 @TABLE.rule(
     "PV218", Severity.ERROR, "iommu on a device that is not virtio",
     why="Only virtio devices have the option. A SCSI disk hangs on a controller, and that is the virtio device.",
-    effect="libvirt refuses the domain: 'iommu driver option is only supported for virtio devices'.",
+    effect=f"libvirt refuses the domain: '{libvirt.IOMMU_NOT_VIRTIO.text}'.",
     remedy="Remove the attribute here, and give the controller <driver iommu='on'/>.",
     safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
     example="<disk type='file' device='disk'>\n  <driver name='qemu' iommu='on'/>\n  <source file='/images/b.qcow2'/>\n"
@@ -154,7 +155,7 @@ def _on_pci(device: Element) -> bool:
 @TABLE.rule(
     "PV223", Severity.ERROR, "a transitional or non-transitional virtio model",
     why="Transitional devices exist on PCI only; virtio-ccw has one model.",
-    effect="libvirt accepts it, and QEMU ends at the start: 'virtio-…-transitional' is not a valid device model name.",
+    effect=f"libvirt accepts it, and QEMU ends at the start: 'virtio-…-transitional' {qemu.PCI_ONLY_MODEL.text}.",
     remedy="Write model='virtio' (virtio-scsi for a SCSI controller).",
     safety=Safety.SAFE,
     example="<interface type='network'>\n  <source network='default'/>\n  <model type='virtio-transitional'/>\n"

@@ -9,6 +9,7 @@ from zseal.domain.rules.interface import Context, Hit, Input, Severity, Table
 from zseal.domain.rules.memory import GIB, MIB, show_size
 from zseal.domain.rules.parameters import parameter_file, parameter_hit, swiotlbs
 from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
+from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
 
@@ -99,7 +100,7 @@ def _queues(ctx: Context) -> tuple[int, int, int]:
     why="An estimate of the most that can be in flight: 32 MiB for each disk queue, 17 MiB for each network queue "
     "pair, "
     "1 MiB for each other device.",
-    effect="Under full load: 'swiotlb buffer is full' in the guest's log, slow or failing I/O.",
+    effect=f"Under full load: '{guest_kernel.SWIOTLB_FULL.text}' in the guest's log, slow or failing I/O.",
     remedy="Enlarge the pool, or use fewer queues.",
     needs=[Input.PARAMETERS],
 )  # fmt: skip

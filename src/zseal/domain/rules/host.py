@@ -15,6 +15,7 @@ from zseal.domain.versions import (
     show,
 )
 from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings
+from zseal.messages import bootloaders, libvirt, qemu
 
 TABLE = Table(__name__)
 
@@ -29,7 +30,7 @@ def _uses_launch_security(ctx: Context) -> bool:
     "PV801", Severity.ERROR, "libvirt does not offer s390-pv on the host",
     why="libvirt lets a domain with launchSecurity start only if QEMU has the object and the host kernel runs with the "
     "ultravisor.",
-    effect="'S390 PV launch security is not supported by this host or kernel' (or: with this QEMU binary).",
+    effect=f"'S390 {libvirt.HOST_NOT_READY.text}' (or: with this QEMU binary).",
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _not_offered(ctx: Context) -> Iterator[Hit]:
@@ -45,7 +46,7 @@ def _not_offered(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV802", Severity.ERROR, "the host's CPU model has no unpack",
     why="QEMU adds the unpack facility to the host model only where KVM can run protected guests.",
-    effect="QEMU ends with 'CPU model does not support Protected Virtualization', or the image's bootloader stops.",
+    effect=f"QEMU ends with '{qemu.CPU_MODEL.text}', or the image's bootloader stops.",
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _no_unpack(ctx: Context) -> Iterator[Hit]:
@@ -121,7 +122,7 @@ def _disagree(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV806", Severity.ERROR, "the host can't run protected guests",
     why="A host needs facility 158, a kernel with ultravisor support, prot_virt=1, and an ultravisor that started.",
-    effect="The guest does not start, or its bootloader stops: 'Secure unpack facility is not available'.",
+    effect=f"The guest does not start, or its bootloader stops: '{bootloaders.NO_UNPACK.text}'.",
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _not_ready(ctx: Context) -> Iterator[Hit]:

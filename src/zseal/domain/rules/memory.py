@@ -9,6 +9,7 @@ from zseal.domain.edits import remove_element, remove_elements, replace_element,
 from zseal.domain.model import Style, size_in_bytes
 from zseal.domain.rules.interface import Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.versions import ASYNC_TEARDOWN
+from zseal.messages import qemu
 
 TABLE = Table(__name__)
 
@@ -71,7 +72,7 @@ def _balloon(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV303", Severity.ERROR, "huge pages",
     why="The ultravisor secures memory in pages of 4 KiB; KVM refuses memory backed by huge pages at the switch.",
-    effect="The guest stops at the switch: 'Protected VMs can currently not be backed with huge pages' in QEMU's log, "
+    effect=f"The guest stops at the switch: '{qemu.HUGE_PAGES.text}' in QEMU's log, "
     "'Protected boot has failed: 0xa02' on the console.",
     remedy="Remove <hugepages>.",
     safety=Safety.SAFE, example="<memoryBacking>\n  <hugepages/>\n</memoryBacking>",
@@ -88,7 +89,7 @@ def _huge_pages(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV304", Severity.ERROR, "memory hotplug",
     why="Protected guests have the memory they start with.",
-    effect="'protected VMs: cannot disable RAM discard' in QEMU's log, and the switch fails.",
+    effect=f"'protected VMs: {qemu.RAM_DISCARD.text}' in QEMU's log, and the switch fails.",
     remedy="Remove maxMemory and the memory devices, and give the guest its full size in <memory>.",
     safety=Safety.ASK, example="<maxMemory slots='1' unit='GiB'>8</maxMemory>",
 )  # fmt: skip

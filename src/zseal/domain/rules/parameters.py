@@ -11,6 +11,7 @@ from zseal.domain.rules.interface import FIX_PARAMETERS, Context, Hit, Input, Sa
 from zseal.domain.rules.memory import show_size
 from zseal.linux.cmdline import KernelParameter
 from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE, Swiotlb, parse_swiotlb
+from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
 
@@ -50,7 +51,7 @@ def _resized(file: ParameterFile, swiotlb: Swiotlb, slots: int | None) -> Change
 @TABLE.rule(
     "PV901", Severity.WARNING, "no swiotlb parameter",
     why="Without it the pool of bounce buffers, through which all I/O goes, has 64 MiB.",
-    effect="With several disks or queues: 'swiotlb buffer is full' in the guest's log, slow or failing I/O.",
+    effect=f"With several disks or queues: '{guest_kernel.SWIOTLB_FULL.text}' in the guest's log, slow or failing I/O.",
     remedy=f"Add swiotlb={RECOMMENDED_SLOTS} (512 MiB) to the parameters in the image.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -105,7 +106,7 @@ def _junk(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV904", Severity.WARNING, "a pool smaller than the default",
     why="Even the default of 64 MiB is little for a guest with load.",
-    effect="'swiotlb buffer is full' in the guest's log, slow or failing I/O.",
+    effect=f"'{guest_kernel.SWIOTLB_FULL.text}' in the guest's log, slow or failing I/O.",
     remedy=f"Use swiotlb={RECOMMENDED_SLOTS}, or at least {DEFAULT_SLOTS}.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -123,7 +124,7 @@ def _small(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV905", Severity.WARNING, "a very large pool",
     why="The pool must lie below 2 GiB in one piece, and it is taken from the guest's memory.",
-    effect="The kernel shrinks it ('SWIOTLB bounce buffer size adjusted'), or the guest has too little left.",
+    effect=f"The kernel shrinks it ('{guest_kernel.SWIOTLB_ADJUSTED.text}'), or the guest has too little left.",
     remedy=f"Use at most {LARGEST_SLOTS} slots (1 GiB), and at most half of the guest's memory.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip

@@ -17,6 +17,7 @@ from zseal.domain.edits import (
 from zseal.domain.model import S390_PV, Style
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 from zseal.domain.versions import LAUNCH_SECURITY_LIBVIRT
+from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
 
@@ -41,7 +42,7 @@ def drop_iommu(driver: Element, name: str = "iommu") -> Change:
     "PV101", Severity.ERROR, "nothing prepares the domain for protected mode",
     why="A guest can switch to protected mode only if QEMU knows beforehand: through launchSecurity, or through "
     "iommu='on' on every virtio device.",
-    effect="The guest switches and then refuses its devices ('device must provide VIRTIO_F_ACCESS_PLATFORM'): no root "
+    effect=f"The guest switches and then refuses its devices ('{guest_kernel.NO_ACCESS_PLATFORM.text}'): no root "
     "disk, no network. An image that is not encrypted runs, unprotected.",
     remedy=f"Add {LAUNCH_SECURITY} to the domain (libvirt 7.6.0 or newer).",
     safety=Safety.SAFE, example="<domain type='kvm'>\n  <name>guest</name>\n</domain>",
@@ -148,7 +149,7 @@ def _redundant(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV108", Severity.ERROR, "iommu='off' beside launchSecurity",
     why="launchSecurity only changes QEMU's default; an explicit off wins over it.",
-    effect="The guest refuses the device: 'device must provide VIRTIO_F_ACCESS_PLATFORM'.",
+    effect=f"The guest refuses the device: '{guest_kernel.NO_ACCESS_PLATFORM.text}'.",
     remedy="Remove iommu='off'.",
     style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
     example="<disk type='file'>\n  <driver name='qemu' iommu='off'/>\n  <target dev='vdb'/>\n</disk>",

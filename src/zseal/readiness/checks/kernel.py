@@ -6,19 +6,21 @@ import re
 
 from zseal.arch.facilities import Facility
 from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings, split_command_line
+from zseal.messages.host_kernel import INIT_FAILED, NOT_RESERVED, RESERVED
 from zseal.readiness.checks.interface import Check, Judgement, failed, not_applicable, passed, warned
 from zseal.readiness.facts import HostFacts, Version
 
 _ADD_PARAMETER = "add prot_virt=1 to the kernel parameters of the host, run zipl (or grub2-mkconfig and zipl), reboot"
-_RESERVED = re.compile(r"prot_virt: Reserving (\d+)MB as ultravisor base storage")
-_NOT_RESERVED = re.compile(r"prot_virt: Failed to reserve (\d+) bytes")
-_INIT_FAILED = re.compile(r"Ultravisor init failed with rc: (0x[0-9a-f]+) rrc: (0x[0-9a-f]+|\d+)", re.IGNORECASE)
 
 
 def has_facility(facts: HostFacts) -> bool | None:
     """Return whether facility 158 is on, None where it is not known."""
     facilities = facts.cpu.facilities if facts.cpu else None
     return None if facilities is None else Facility.ULTRAVISOR_CALL in facilities
+
+
+def _codes(match: re.Match[str]) -> str:
+    return f"rc {int(match['rc'], 16):#x}, rrc {int(match['rrc'], 16):#x}"
 
 
 class KernelVersion(Check):
@@ -151,10 +153,10 @@ class ProtVirtHost(Check):
         if any(p.name == "elfcorehdr" for p in split_command_line(line)):
             return "this is the kdump kernel"
         log = facts.kernel_log or ""
-        if _NOT_RESERVED.search(log):
+        if NOT_RESERVED.match(log):
             return "no memory could be reserved for the ultravisor"
-        if match := _INIT_FAILED.search(log):
-            return f"the firmware refused to start (rc {match[1]}, rrc {match[2]})"
+        if match := INIT_FAILED.search(log):
+            return f"the firmware refused to start ({_codes(match)})"
         return "memory could not be reserved, or the firmware refused"
 
     def _fix(self, facts: HostFacts) -> str:
@@ -163,10 +165,10 @@ class ProtVirtHost(Check):
             return "run the check on the host"
         if facts.command_line is not None and not kernel_enables(facts.command_line):
             return _ADD_PARAMETER
-        if _NOT_RESERVED.search(log):
+        if NOT_RESERVED.match(log):
             return "give the partition more memory (the storage lies above 2 GiB, in one piece), then reboot"
-        if match := _INIT_FAILED.search(log):
-            return f"zseal explain {match[1]} --command INIT; then reboot, and report it to IBM if it stays"
+        if match := INIT_FAILED.search(log):
+            return f"zseal explain 0x{match['rc']} --command INIT; then reboot, and report it to IBM if it stays"
         return "look for prot_virt: in the kernel's log (dmesg), then reboot"
 
 
@@ -184,18 +186,18 @@ class DonatedMemory(Check):
         """Judge the ``prot_virt:`` lines of the log."""
         if facts.kernel_log is None:
             return not_applicable("the kernel's log was not readable (dmesg needs root here)")
-        if match := _NOT_RESERVED.search(facts.kernel_log):
+        if match := NOT_RESERVED.match(facts.kernel_log):
             return failed(
-                f"the kernel could not reserve {int(match[1]) >> 20} MiB in one piece",
+                f"the kernel could not reserve {int(match['bytes']) >> 20} MiB in one piece",
                 "give the partition more memory, remove mem= and large crashkernel= reservations, then reboot",
             )
-        if match := _INIT_FAILED.search(facts.kernel_log):
+        if match := INIT_FAILED.search(facts.kernel_log):
             return failed(
-                f"reserved, but the ultravisor did not start: rc {match[1]}, rrc {match[2]}",
-                f"zseal explain {match[1]} --command INIT",
+                f"reserved, but the ultravisor did not start: {_codes(match)}",
+                f"zseal explain 0x{match['rc']} --command INIT",
             )
-        if match := _RESERVED.search(facts.kernel_log):
-            return passed(f"{match[1]} MB of base storage")
+        if match := RESERVED.match(facts.kernel_log):
+            return passed(f"{match['mib']} MB of base storage")
         return not_applicable("the log holds no such message (it may have been overwritten since the boot)")
 
 

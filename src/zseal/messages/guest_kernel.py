@@ -1,0 +1,158 @@
+"""What the kernel of a protected guest prints."""
+
+from __future__ import annotations
+
+import re
+
+from zseal.arch.storage import MIB
+from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
+from zseal.messages.message import Meaning, Message, Role
+
+GUEST = "guest kernel"
+
+
+def _refused_device(match: re.Match[str]) -> Meaning:
+    driver, device = match["driver"] or "virtio", match["device"] or "a device"
+    return Meaning(
+        f"the guest refused the {driver} device {device}: it comes without iommu_platform, so a protected guest can't "
+        "send its data through shared memory",
+        NO_ACCESS_PLATFORM.meaning.cause,
+        NO_ACCESS_PLATFORM.meaning.remedy,
+    )
+
+
+def _size(slots: int) -> str:
+    size = slots * SLOT_SIZE
+    return f"{size // MIB} MiB" if size % MIB == 0 else f"{size // 1024} KiB"
+
+
+def _pool_full(match: re.Match[str]) -> Meaning:
+    wanted = int(match["size"])
+    meaning = f"the guest's bounce buffers (SWIOTLB) ran full: a transfer of {wanted} bytes needs "
+    meaning += f"{-(-wanted // SLOT_SIZE)} slots of 2 KiB in a row"
+    cause = SWIOTLB_FULL.meaning.cause
+    if match["total"] is None:
+        return Meaning(meaning, cause, "seal the image with a larger swiotlb=SLOTS in its kernel command line")
+    total, used = int(match["total"]), int(match["used"])
+    meaning += f", and {used} of {total} slots ({_size(used)} of {_size(total)}) were in use"
+    if wanted > SEGMENT_SLOTS * SLOT_SIZE:
+        remedy = f"no pool can take it in one piece: more than {_size(SEGMENT_SLOTS)} never fit"
+        return Meaning(meaning, cause, remedy)
+    if total >= LARGEST_SLOTS:
+        remedy = f"let fewer requests be under way at a time: {_size(LARGEST_SLOTS)} is the largest pool"
+        return Meaning(meaning, cause, remedy)
+    # The message tells of one transfer, not of those that come with it: what Linux takes by itself, or twice the pool.
+    more = min(max(1 << (2 * total - 1).bit_length(), DEFAULT_SLOTS), LARGEST_SLOTS)
+    return Meaning(
+        meaning,
+        cause,
+        f"seal the image with swiotlb={more} in its kernel command line ({more} slots x 2 KiB = {_size(more)} "
+        "of guest memory; the guest does not say how much more was waiting, so it may take still more), or let fewer "
+        "requests be under way at a time",
+    )
+
+
+def _missing_facilities(match: re.Match[str]) -> Meaning:
+    vectors = "129" in re.split("[,-]", match["list"])
+    return Meaning(
+        f"the guest's kernel needs facilities that its CPU does not have: {match['list']}",
+        MISSING_FACILITIES.meaning.cause,
+        "vector instructions (129) are off because QEMU before 10.0 computes wrong checksums with them: "
+        "give -- -cpu max, or use a newer QEMU"
+        if vectors
+        else MISSING_FACILITIES.meaning.remedy,
+    )
+
+
+SECURITY_PANIC = Message(
+    "SECURITY_PANIC",
+    GUEST,
+    "System security cannot be guaranteed",
+    Meaning(
+        "the guest stopped itself: the ultravisor refused to share or unshare a page",
+        "an error of the hypervisor, or memory the guest does not have",
+        "explain the line with the failed UVC before it; update QEMU and the host's kernel",
+    ),
+)
+NO_ACCESS_PLATFORM = Message(
+    "NO_ACCESS_PLATFORM",
+    GUEST,
+    "device must provide VIRTIO_F_ACCESS_PLATFORM",
+    Meaning(
+        ("the guest refuses a virtio device that would bypass its shared bounce buffers; its probe fails (-ENODEV)"),
+        "the device has no iommu='on', and the domain no <launchSecurity>; or iommu='off' is written",
+        "zseal domain lint names the device, zseal domain fix cures it",
+    ),
+    values=re.compile(
+        r"(?:(?P<driver>[\w-]{1,40}) (?P<device>virtio\d{1,5}): )?device must provide VIRTIO_F_ACCESS_PLATFORM"
+    ),
+    refine=_refused_device,
+)
+NO_VERSION_1 = Message(
+    "NO_VERSION_1",
+    GUEST,
+    "device must provide VIRTIO_F_VERSION_1",
+    Meaning(
+        "the guest refuses a virtio device of the old kind; its probe fails (-ENODEV)",
+        "a legacy device model or machine version",
+        "use model='virtio' and a current s390-ccw-virtio machine",
+    ),
+)
+SWIOTLB_FULL = Message(
+    "SWIOTLB_FULL",
+    GUEST,
+    "swiotlb buffer is full",
+    Meaning(
+        "the pool of shared bounce buffers has no room for a transfer: I/O is slow or fails",
+        "the default of 64 MiB (32768 slots of 2 KiB) is small for busy disks and networks",
+        "seal swiotlb=262144 (512 MiB) into the image's parameter file; a number of slots, no unit",
+    ),
+    values=re.compile(
+        r"swiotlb buffer is full \(sz: (?P<size>\d{1,18}) bytes\)"
+        r"(?:, total (?P<total>\d{1,12}) \(slots\), used (?P<used>\d{1,12}) \(slots\))?"
+    ),
+    refine=_pool_full,
+)
+SWIOTLB_ADJUSTED = Message(
+    "SWIOTLB_ADJUSTED",
+    GUEST,
+    "SWIOTLB bounce buffer size adjusted",
+    Meaning(
+        "the pool of bounce buffers did not fit and was halved, or its size was rounded up",
+        "more was asked for than lies free below 2 GiB, or no power of two",
+        "ask for at most 524288 slots (1 GiB), and less than half of the guest's memory",
+    ),
+)
+SWIOTLB_MAPPED = Message(
+    "SWIOTLB_MAPPED",
+    GUEST,
+    "software IO TLB: mapped",
+    Meaning(
+        "the guest made its pool of shared bounce buffers: a normal line of a protected guest",
+        "protected guests reach their devices through shared memory only",
+        "nothing to do",
+    ),
+    Role.NORMAL,
+)
+MISSING_FACILITIES = Message(
+    "MISSING_FACILITIES",
+    GUEST,
+    "Missing facilities: ",
+    Meaning(
+        "the guest's kernel needs facilities that its CPU does not have",
+        "the kernel is built for a newer machine than the CPU model of the guest",
+        "use a newer QEMU, or a kernel for older machines",
+    ),
+    values=re.compile(r"Missing facilities: (?P<list>\d{1,4}(?:[,-]\d{1,4}){0,40})"),
+    refine=_missing_facilities,
+)
+
+MESSAGES = (
+    MISSING_FACILITIES,
+    SECURITY_PANIC,
+    NO_ACCESS_PLATFORM,
+    NO_VERSION_1,
+    SWIOTLB_FULL,
+    SWIOTLB_ADJUSTED,
+    SWIOTLB_MAPPED,
+)
