@@ -50,7 +50,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zseal.ultravisor.tables", ("FrameState", "PageState")),
     ("zseal.ultravisor.snapshot", ("Snapshot", "ConfigurationSnapshot", "CpuSnapshot")),
     ("zseal.ultravisor.pagemap", ("PageMap", "Kind")),
-    ("zseal.ultravisor.events", ("EventLog", "Event", "Level")),
+    ("zseal.ultravisor.events", ("EventLog", "UvEvent", "Level")),
     ("zseal.ultravisor.faults", ("FaultPlan", "Fault")),
     ("zseal.arch.storage", ("Storage", "OperandMemory")),
     ("zseal.arch.interruption", ("ProgramInterruption", "ProgramCode")),

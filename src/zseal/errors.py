@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+__all__ = [
+    "FormatError",
+    "InputError",
+    "MissingDependencyError",
+    "OutputError",
+    "UsageError",
+    "VerificationError",
+    "ZsealError",
+]
+
 
 class ZsealError(Exception):
     """Base of everything zseal raises on purpose.

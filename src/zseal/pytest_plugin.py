@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from zseal.guest.guest import Guest
     from zseal.hostkeys.machine import Machine
 
+__all__ = ["GuestOptions", "ProtectedGuests", "protected_guest", "zseal_machine"]
+
 
 class GuestOptions(TypedDict, total=False):
     """What a guest is given beside its image and machine: all that :class:`zseal.guest.guest.Guest` takes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 
+__all__ = ["Secret"]
+
 
 class Secret:
     """Bytes that must never reach a log, a repr or a report.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from zseal import _native
 
+__all__ = ["kernel"]
+
 
 def kernel() -> bytes:
     """Return the guest as an s390x kernel image of some 90 KiB, as ``zseal image create --kernel`` takes it.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 PAGE_SIZE = 4096
+"""Bytes in a page."""
 PAGE_SHIFT = 12
+"""An address shifted right by this is the number of its page."""
 MIB = 1 << 20
+"""Bytes in a mebibyte."""
 
 
 class Storage(Protocol):

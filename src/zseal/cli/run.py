@@ -210,9 +210,9 @@ class Outputs:
         guest.host.dump(path, overwrite=self.overwrite)
 
     def _write_html(self, guest: Guest, path: Path) -> None:
-        from zseal.guest.watch.html import render
+        from zseal.guest.watch.html import render_html
 
-        self._write_text(path, render(guest.record))
+        self._write_text(path, render_html(guest.record))
 
     def _write_text(self, path: Path, text: str) -> None:
         from zseal.files import write_atomic

@@ -1,1 +1,100 @@
-"""Running protected guests: the guest, its events and reports, and what the owner of the machine may do with it."""
+"""Running protected guests: the guest, its events and reports, and what the owner of the machine may do with it.
+
+:class:`Guest` runs an image and yields events; :class:`GuestControl` reaches a guest that another process runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zseal.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zseal.guest.audit import Finding, IoAudit, IoPolicy
+    from zseal.guest.control import ControlError, GuestControl, list_guests
+    from zseal.guest.diagnosis import Diagnosis
+    from zseal.guest.engines import EngineName, available_engine
+    from zseal.guest.events import (
+        ConsoleOutput,
+        Ended,
+        Event,
+        IoViolation,
+        Outcome,
+        Protected,
+        Reached,
+        Reset,
+        Result,
+        Started,
+        StartRefused,
+    )
+    from zseal.guest.guest import Guest
+    from zseal.guest.host_view import Host
+    from zseal.guest.paging import PageIntegrityError
+    from zseal.guest.records import Record
+    from zseal.guest.watch import render_html
+
+__all__ = [
+    "ConsoleOutput",
+    "ControlError",
+    "Diagnosis",
+    "Ended",
+    "EngineName",
+    "Event",
+    "Finding",
+    "Guest",
+    "GuestControl",
+    "Host",
+    "IoAudit",
+    "IoPolicy",
+    "IoViolation",
+    "Outcome",
+    "PageIntegrityError",
+    "Protected",
+    "Reached",
+    "Record",
+    "Reset",
+    "Result",
+    "StartRefused",
+    "Started",
+    "available_engine",
+    "list_guests",
+    "render_html",
+]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        audit=(
+            "Finding",
+            "IoAudit",
+            "IoPolicy",
+        ),
+        control=(
+            "ControlError",
+            "GuestControl",
+            "list_guests",
+        ),
+        diagnosis=("Diagnosis",),
+        engines=(
+            "EngineName",
+            "available_engine",
+        ),
+        events=(
+            "ConsoleOutput",
+            "Ended",
+            "Event",
+            "IoViolation",
+            "Outcome",
+            "Protected",
+            "Reached",
+            "Reset",
+            "Result",
+            "StartRefused",
+            "Started",
+        ),
+        guest=("Guest",),
+        host_view=("Host",),
+        paging=("PageIntegrityError",),
+        records=("Record",),
+        watch=("render_html",),
+    )

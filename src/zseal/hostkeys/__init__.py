@@ -12,7 +12,7 @@ from zseal.lazy import lazy_names
 if TYPE_CHECKING:
     from zseal.hostkeys.bundle import Bundle
     from zseal.hostkeys.document import HostKeyDocument, load_host_key_document, load_host_key_documents
-    from zseal.hostkeys.fetch import fetch_url
+    from zseal.hostkeys.fetch import FetchError, fetch_url
     from zseal.hostkeys.loading import parse_objects
     from zseal.hostkeys.machine import Machine
     from zseal.hostkeys.results import DocumentReport, Failure, HostKeyVerificationError, Reason, Report, Rule
@@ -22,6 +22,7 @@ __all__ = [
     "Bundle",
     "DocumentReport",
     "Failure",
+    "FetchError",
     "HostKeyDocument",
     "HostKeyVerificationError",
     "Machine",
@@ -39,10 +40,24 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         bundle=("Bundle",),
-        document=("HostKeyDocument", "load_host_key_document", "load_host_key_documents"),
-        fetch=("fetch_url",),
+        document=(
+            "HostKeyDocument",
+            "load_host_key_document",
+            "load_host_key_documents",
+        ),
+        fetch=(
+            "FetchError",
+            "fetch_url",
+        ),
         loading=("parse_objects",),
         machine=("Machine",),
-        results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "Report", "Rule"),
+        results=(
+            "DocumentReport",
+            "Failure",
+            "HostKeyVerificationError",
+            "Reason",
+            "Report",
+            "Rule",
+        ),
         trust=("TrustMaterial",),
     )

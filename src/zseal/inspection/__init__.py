@@ -22,6 +22,7 @@ __all__ = ["UNKNOWN", "Description", "inspect", "to_json", "to_text"]
 # grows when a field changes its meaning; new fields and kinds do not change it
 JSON_VERSION = 1
 UNKNOWN = "unknown"
+"""The kind of what is not recognised."""
 # a file can hold control characters where a name is expected
 _LONGEST_VALUE = 300
 

@@ -23,6 +23,7 @@ from zseal.errors import InputError, MissingDependencyError, UsageError
 from zseal.libvirt.module import libvirt_module
 
 EMBED = "qemu:///embed"
+"""libvirt's QEMU driver inside this process: needs no daemon."""
 _PATHS = ("/embed", "/session", "/system")
 _LOG_VARIABLE = "LIBVIRT_LOG_OUTPUTS"
 _loop_lock = threading.Lock()

@@ -1,31 +1,105 @@
-"""The software ultravisor: configurations, secure storage, and the calls of hosts and guests."""
+"""The software ultravisor: configurations, secure storage, and the calls of hosts and guests.
 
-from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
-from zseal.ultravisor.addressspace import AddressSpace, MappedSpace, OffsetSpace
-from zseal.ultravisor.events import Event, EventLog, Level
-from zseal.ultravisor.pagemap import PageMap
-from zseal.ultravisor.refusal import UvcRefusal
-from zseal.ultravisor.settings import Feature, Settings
-from zseal.ultravisor.sie import Validity, ValidityIntercept
-from zseal.ultravisor.snapshot import Snapshot
-from zseal.ultravisor.ultravisor import Ultravisor
+:class:`Ultravisor` is one machine's firmware over any :class:`zseal.arch.Storage`; ``zseal.model`` has a small host and
+guests for it, and docs/ultravisor.md shows what they do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zseal.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
+    from zseal.ultravisor.addressspace import AddressSpace, MappedSpace, OffsetSpace
+    from zseal.ultravisor.events import EventLog, Level, UvEvent
+    from zseal.ultravisor.faults import Fault, FaultPlan
+    from zseal.ultravisor.pagemap import Kind, PageMap
+    from zseal.ultravisor.refusal import UvcRefusal
+    from zseal.ultravisor.settings import Feature, Settings
+    from zseal.ultravisor.sie import Validity, ValidityIntercept
+    from zseal.ultravisor.snapshot import ConfigurationSnapshot, CpuSnapshot, Snapshot
+    from zseal.ultravisor.state import HostCpus, HostMemory
+    from zseal.ultravisor.tables import FrameState, PageState
+    from zseal.ultravisor.ultravisor import Ultravisor
 
 __all__ = [
     "AcceptedHeader",
     "AddressSpace",
-    "Event",
+    "ConfigurationSnapshot",
+    "CpuSnapshot",
     "EventLog",
+    "Fault",
+    "FaultPlan",
     "Feature",
+    "FrameState",
+    "HostCpus",
+    "HostMemory",
+    "Kind",
     "Level",
     "MappedSpace",
     "OffsetSpace",
     "PageMap",
+    "PageState",
     "Settings",
     "Snapshot",
     "Ultravisor",
+    "UvEvent",
     "UvcRefusal",
     "Validity",
     "ValidityIntercept",
     "accept_header",
     "check_digests",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        acceptance=(
+            "AcceptedHeader",
+            "accept_header",
+            "check_digests",
+        ),
+        addressspace=(
+            "AddressSpace",
+            "MappedSpace",
+            "OffsetSpace",
+        ),
+        events=(
+            "EventLog",
+            "Level",
+            "UvEvent",
+        ),
+        faults=(
+            "Fault",
+            "FaultPlan",
+        ),
+        pagemap=(
+            "Kind",
+            "PageMap",
+        ),
+        refusal=("UvcRefusal",),
+        settings=(
+            "Feature",
+            "Settings",
+        ),
+        sie=(
+            "Validity",
+            "ValidityIntercept",
+        ),
+        snapshot=(
+            "ConfigurationSnapshot",
+            "CpuSnapshot",
+            "Snapshot",
+        ),
+        state=(
+            "HostCpus",
+            "HostMemory",
+        ),
+        tables=(
+            "FrameState",
+            "PageState",
+        ),
+        ultravisor=("Ultravisor",),
+    )

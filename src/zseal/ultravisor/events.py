@@ -24,7 +24,7 @@ class Level(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Event:
+class UvEvent:
     """One entry: its number in the log, seconds since the log began, level, what happened and to what."""
 
     sequence: int
@@ -47,10 +47,10 @@ class EventLog:
     """
 
     def __init__(
-        self, *, level: Level = Level.INFO, capacity: int = 10_000, listener: Callable[[Event], None] | None = None
+        self, *, level: Level = Level.INFO, capacity: int = 10_000, listener: Callable[[UvEvent], None] | None = None
     ) -> None:
         self.level = level
-        self._events: collections.deque[Event] = collections.deque(maxlen=capacity)
+        self._events: collections.deque[UvEvent] = collections.deque(maxlen=capacity)
         self._listener = listener
         self._start = time.monotonic()
         self._count = 0
@@ -61,13 +61,13 @@ class EventLog:
         if level < self.level:
             return
         with self._lock:
-            event = Event(self._count, time.monotonic() - self._start, level, name, details)
+            event = UvEvent(self._count, time.monotonic() - self._start, level, name, details)
             self._count += 1
             self._events.append(event)
         if self._listener is not None:
             self._listener(event)
 
-    def events(self, *, level: Level = Level.DEBUG) -> list[Event]:
+    def events(self, *, level: Level = Level.DEBUG) -> list[UvEvent]:
         """Return the kept events of at least ``level``, oldest first."""
         with self._lock:
             kept = list(self._events)

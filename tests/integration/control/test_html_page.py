@@ -16,7 +16,7 @@ from PIL import Image
 
 from zseal.guest.guest import Guest
 from zseal.guest.records import DeviceTraffic
-from zseal.guest.watch.html import STATE_COLOURS, render
+from zseal.guest.watch.html import STATE_COLOURS, render_html
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def page(machine: Machine, seal: Seal) -> str:
         record = guest.record
     assert [phase.name for phase in record.phases][:3] == ["starting", "bootloader", "unpack"]
     assert len(record.samples) >= 5
-    return render(
+    return render_html(
         dataclasses.replace(record, devices=[DeviceTraffic("virtio-blk 0.0.0001", 0, 1234, 56789012, 3456789, 17, 2)])
     )
 

@@ -114,7 +114,7 @@ def test_a_signal_behind_the_end_of_the_guest_ends_only_what_is_being_written(
     line: str,
     code: int,
 ) -> None:
-    monkeypatch.setattr("zseal.guest.watch.html.render", lambda record: "page")
+    monkeypatch.setattr("zseal.guest.watch.html.render_html", lambda record: "page")
     outputs = Outputs(tmp_path / "report", tmp_path / "dump", tmp_path / "page", overwrite=False)
     assert run(Over(Result(outcome, "it is over")), outputs) == code
     assert capfd.readouterr().err == f"diagnosis: it was old\n{line}it is over\nerror: interrupted\n"

@@ -1,9 +1,13 @@
-"""The Python examples of the pages about running guests are right for whoever checks types: as they stand."""
+"""The Python examples about running guests have the right types for a type checker, exactly as they are printed."""
 
+import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+
+import zseal
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = ("run", "testing")
@@ -17,6 +21,10 @@ def test_examples_have_the_right_types(tmp_path: Path) -> None:
         for number, text in enumerate(examples, 1):
             files.append(tmp_path / f"{page}_{number}.py")
             files[-1].write_text(text)
+    first = re.search(r"::\n\n((?:    .*\n|\n)+)", inspect.getdoc(zseal) or "")
+    assert first, "help(zseal) has no example"
+    files.append(tmp_path / "zseal_help.py")
+    files[-1].write_text(textwrap.dedent(first[1]))
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", *(path.name for path in files)],
         cwd=tmp_path,

@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from zseal.guest.records import DeviceTraffic, Phase, Record, Sample
-from zseal.guest.watch.html import page_map, render
+from zseal.guest.watch.html import page_map, render_html
 
 
 def record(console: str = "hello") -> Record:
@@ -28,7 +28,7 @@ def record(console: str = "hello") -> Record:
 
 
 def test_the_page_holds_every_number_as_text_and_loads_nothing() -> None:
-    page = render(record())
+    page = render_html(record())
     for text in (
         "2,057",
         "SET_SHARED_ACCESS",
@@ -46,7 +46,7 @@ def test_the_page_holds_every_number_as_text_and_loads_nothing() -> None:
 
 
 def test_what_the_guest_prints_stays_text() -> None:
-    page = render(record("<script>alert(1)</script>\x1b[31m\x00 & 'x'"))
+    page = render_html(record("<script>alert(1)</script>\x1b[31m\x00 & 'x'"))
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", page)
@@ -71,6 +71,6 @@ def test_a_map_of_fewer_pages_than_cells_fills_its_cells_in_proportion() -> None
 
 
 def test_a_run_without_samples_or_devices_is_a_page_all_the_same() -> None:
-    page = render(Record(title="t", outcome="It was refused.", facts={}, phases=[], samples=[]))
+    page = render_html(Record(title="t", outcome="It was refused.", facts={}, phases=[], samples=[]))
     assert "It was refused." in page
     assert "No device moved data." in page

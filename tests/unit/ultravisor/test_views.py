@@ -16,7 +16,7 @@ from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb
 from zseal.model.guest import ModelGuest
 from zseal.model.host import ModelHost
-from zseal.ultravisor import Event, EventLog, Level
+from zseal.ultravisor import EventLog, Level, UvEvent
 from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
 
 
@@ -119,7 +119,7 @@ def test_snapshot_is_json_and_adds_up(busy_guest: ModelGuest) -> None:
 
 
 def test_event_log_keeps_levels_and_order(host: ModelHost) -> None:
-    seen: list[Event] = []
+    seen: list[UvEvent] = []
     log = EventLog(level=Level.DEBUG, capacity=20, listener=seen.append)
     other = ModelHost(keys=host.keys, log=log)
     guest = ModelGuest(other)

@@ -1,1 +1,27 @@
 """The I/O audit: checks that devices are given only pages that the guest shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zseal.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zseal.guest.audit.audit import Finding, IoAudit
+    from zseal.guest.audit.policy import IoPolicy
+
+__all__ = [
+    "Finding",
+    "IoAudit",
+    "IoPolicy",
+]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        audit=(
+            "Finding",
+            "IoAudit",
+        ),
+        policy=("IoPolicy",),
+    )

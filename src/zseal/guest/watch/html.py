@@ -67,7 +67,7 @@ pre { overflow: auto; max-height: 24rem; padding: .75rem; border: 1px solid var(
 """
 
 
-def render(record: Record) -> str:
+def render_html(record: Record) -> str:
     """Return the page as HTML text."""
     sections = [
         "".join(f'<p class="bad">{_text(note)}</p>' for note in record.notes),
