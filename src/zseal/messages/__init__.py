@@ -13,5 +13,6 @@ ALL_MESSAGES: tuple[Message, ...] = (
     *host_kernel.MESSAGES,
     *guest_kernel.MESSAGES,
 )
+"""Every message, in the order in which they are compared with a line."""
 
 __all__ = ["ALL_MESSAGES", "ANYTHING", "Meaning", "Message", "Role"]
