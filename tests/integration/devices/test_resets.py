@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.devices.test_disks_and_networks import MIB, power_off, ready, run
 from zseal.guest.events import ConsoleOutput, Outcome, Protected
 from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
-
-from .test_devices import MIB, power_off, ready, run
 
 if TYPE_CHECKING:
     from .conftest import Seal

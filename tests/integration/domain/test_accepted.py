@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.paths import REPOSITORY, VECTORS
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_bytes
 from zseal.domain.launch.translate import translate
@@ -27,7 +28,7 @@ BATCHES = 10
 
 def _generator() -> ModuleType:
     """The generator of the unit tests."""
-    path = Path(__file__).parents[2] / "unit" / "domain" / "generate.py"
+    path = REPOSITORY / "tests" / "unit" / "domain" / "generate.py"
     spec = importlib.util.spec_from_file_location("zseal_test_generate", path)
     assert spec is not None
     assert spec.loader is not None
@@ -87,7 +88,7 @@ def test_an_uncovered_device_would_be_seen(connection: Connection, disk: Path, t
     """The check above can fail: a domain in the iommu style with one attribute missing shows it."""
     image = tmp_path / "image"
     image.write_bytes(bytes(0x20000))
-    raw = (Path(__file__).parents[2] / "vectors" / "domains" / "bad-PV202-interface.xml").read_bytes()
+    raw = (VECTORS / "domains" / "bad-PV202-interface.xml").read_bytes()
     raw = raw.replace(b"/var/lib/libvirt/images/se-guest.qcow2", str(disk).encode()).replace(b"qcow2", b"raw")
     raw = raw.replace(b" cache='none' io='native'", b"").replace(b"'GiB'>4", b"'MiB'>128")
     document = translate(Document("x", raw), image=image, user_network=True).document

@@ -9,10 +9,9 @@ import sys
 
 import pytest
 
+from tests.integration.domain.conftest import NEEDED
 from zseal.errors import InputError
 from zseal.libvirt.fetch import fetch
-
-from .conftest import NEEDED
 
 
 @pytest.fixture(autouse=True)

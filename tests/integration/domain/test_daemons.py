@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import VECTORS
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
 
 pytestmark = pytest.mark.qemu
 
-DOMAIN = Path(__file__).parents[2] / "vectors" / "domains" / "ok-ls-minimal.xml"
+DOMAIN = VECTORS / "domains" / "ok-ls-minimal.xml"
 SCRIPT = Path(__file__).with_name("daemon_guest.py")
 SOMEBODY = 1
 """A user and a group that every system has, for libvirt looks their names up."""

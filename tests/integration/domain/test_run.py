@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import paths
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.domain.document import Document
@@ -29,7 +30,7 @@ from zseal.testguest import kernel
 
 pytestmark = pytest.mark.qemu
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "domains"
+VECTORS = paths.VECTORS / "domains"
 MINIMAL = ["ok-ls-minimal.xml", "ok-iommu-minimal.xml"]
 
 Start = Callable[..., DomainGuest]

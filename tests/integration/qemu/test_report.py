@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.paths import DOCS
 from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
 
 pytestmark = pytest.mark.qemu
 
-PAGE = (Path(__file__).parents[3] / "docs" / "run-results.md").read_text()
+PAGE = (DOCS / "run-results.md").read_text()
 SECTION = PAGE.split("## The report")[1].split("\n## ")[0]
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.qemu.conftest import Seal, Start
 from zseal.engine.devices import RandomSource
 from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
-
-from .conftest import Seal, Start
 
 pytestmark = pytest.mark.qemu
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import typer
 
+from tests.paths import VECTORS
 from zseal.cli.main import COMMANDS, build_app, main
 
 # each takes longer to import than the whole of a command's help may take
 HEAVY = ("cryptography", "hypothesis", "libvirt", "lxml", "numpy", "PIL", "unicorn")
-VECTORS = Path(__file__).parents[2] / "vectors"
 
 
 def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests import paths
 from zseal.crypto import keyexchange
 from zseal.crypto.header import open_header, seal_header
 from zseal.crypto.keyexchange import MachineKeys
@@ -16,7 +16,7 @@ from zseal.errors import InputError, VerificationError
 from zseal.formats.se_header import parse_header
 from zseal.secret import Secret
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "se-image"
+VECTORS = paths.VECTORS / "se-image"
 HEADER = (VECTORS / "se-hdr-genprotimg-2.35.bin").read_bytes()
 FACTS = json.loads((VECTORS / "se-hdr-genprotimg-2.35.json").read_text())
 KAT1 = json.loads((VECTORS / "se-kat1.json").read_text())

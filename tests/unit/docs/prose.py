@@ -9,8 +9,6 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[3]
-
 # Names and code, which follow other rules: `code`, ``code``, :class:`Name`, <https://…>, link targets and HTML anchors.
 CODE = re.compile(r":\w+:`[^`]+`|``.+?``|`[^`]+`|\]\([^)]*\)|<[^>\s]+>|https?://\S+")
 

@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 
 import zseal
+from tests.paths import DOCS
 
-DOCS = Path(__file__).parents[3] / "docs"
 PAGES = ("run", "testing")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import zseal
+from tests.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[3]
 # a reference has signatures where other pages have examples
 REFERENCES = {REPOSITORY / "docs" / name for name in ("api.md", "ultravisor/reference.md")}
 PAGES = sorted({*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")} - REFERENCES)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import REPOSITORY
 from zseal.cli.main import COMMANDS
 
-REPOSITORY = Path(__file__).parents[3]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .prose import REPOSITORY, prose
+from tests.paths import REPOSITORY
+from tests.unit.docs.prose import prose
 
 SOURCES = REPOSITORY / "src" / "zseal"
 AREAS = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from pathlib import Path
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "domains"
+from tests import paths
+
+VECTORS = paths.VECTORS / "domains"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.domain.samples import VECTORS, read
 from zseal.cli.main import main
-
-from .samples import VECTORS, read
 
 
 @pytest.fixture

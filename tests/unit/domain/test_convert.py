@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.domain.samples import GOOD, Sample, read
 from zseal.domain.convert import convert_document
 from zseal.domain.document import Document
 from zseal.domain.lint import LintSettings, lint_document
@@ -11,8 +12,6 @@ from zseal.domain.model import Domain, Style
 from zseal.domain.rules.interface import Severity
 from zseal.domain.versions import parse_targets
 from zseal.errors import InputError
-
-from .samples import GOOD, Sample, read
 
 NOSHAREPAGES = b"  <memoryBacking>\n    <nosharepages/>\n  </memoryBacking>\n"
 STYLES = [Style.LAUNCH_SECURITY, Style.IOMMU]

@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.domain.samples import GOOD, Sample, read
 from zseal.domain.document import Document
 from zseal.domain.export import EXPORTERS, Exported, export_document
 from zseal.domain.export import kata as kata_export
 from zseal.domain.export.shape import misfits
 from zseal.domain.export.yaml import to_yaml
 from zseal.errors import InputError
-
-from .samples import GOOD, Sample, read
 
 
 def _export(name: str, to: str, **replacements: str) -> Exported:

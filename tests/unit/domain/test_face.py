@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import zseal.domain
+from tests.unit.domain.samples import VECTORS, read
 from zseal.domain import (
     LintSettings,
     NewDisk,
@@ -22,8 +23,6 @@ from zseal.domain import (
 )
 from zseal.domain.lint import lint_bytes
 from zseal.errors import InputError, ZsealError
-
-from .samples import VECTORS, read
 
 GOOD, BAD = "ok-ls-full.xml", "bad-PV202-interface.xml"
 

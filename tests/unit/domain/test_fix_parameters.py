@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.domain.samples import VECTORS, read
 from zseal.cli.domain import app
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_parameters
 from zseal.domain.guest import ParameterFile
-
-from .samples import VECTORS, read
 
 HARDENED = "rd.shell=0 rd.emergency=halt"
 

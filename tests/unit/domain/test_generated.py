@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.domain.generate import generate
 from zseal.domain.convert import convert_document
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_bytes
@@ -14,8 +15,6 @@ from zseal.domain.lint import LintSettings, lint_bytes
 from zseal.domain.model import Domain, Style
 from zseal.domain.rules.interface import Severity
 from zseal.domain.schema import Schema, installed_schema
-
-from .generate import generate
 
 COUNT = 200
 BATCHES = 20

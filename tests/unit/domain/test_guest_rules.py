@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.paths import VECTORS
+from tests.unit.domain.samples import read
 from zseal.domain.guest import GuestInputs, ParameterFile, read_guest_inputs
 from zseal.domain.lint import LintFinding, LintSettings, lint_bytes
 from zseal.domain.rules.interface import Severity
@@ -19,9 +21,7 @@ from zseal.linux.cmdline import split_command_line
 from zseal.linux.guest_support import kernel_support
 from zseal.linux.swiotlb import parse_swiotlb
 
-from .samples import read
-
-IMAGES = Path(__file__).parents[2] / "vectors" / "se-image"
+IMAGES = VECTORS / "se-image"
 SAFE = "rd.shell=0 swiotlb=262144"
 
 

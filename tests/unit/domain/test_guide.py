@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .samples import read
+from tests.paths import DOCS
+from tests.unit.domain.samples import read
 
-PAGE = Path(__file__).parents[3] / "docs" / "domains" / "README.md"
+PAGE = DOCS / "domains" / "README.md"
 
 
 def test_the_python_example_prints_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

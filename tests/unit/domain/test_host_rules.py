@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.domain.samples import read
 from zseal.domain.facts import TargetHost, from_capabilities, from_host, merge
 from zseal.domain.lint import LintReport, LintSettings, lint_bytes
 from zseal.domain.versions import parse_targets
 from zseal.errors import UsageError
-
-from .samples import read
 
 
 def _report(domain: str, *, host: TargetHost | None = None, target: str = "") -> LintReport:

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.domain.samples import GOOD, read
 from zseal.domain.document import Document, NotWellFormedError, decode
 from zseal.domain.fix import fix_bytes
 from zseal.domain.lint import LintSettings, lint_bytes
 from zseal.domain.repair import Repaired, repair
 from zseal.errors import FormatError, InputError
-
-from .samples import GOOD, read
 
 
 def _repair(text: str) -> Repaired:

@@ -6,12 +6,11 @@ import json
 
 import pytest
 
+from tests.unit.domain.samples import SAMPLES, read
 from zseal.domain.lint import PROOF, LintSettings, lint_bytes
 from zseal.domain.report import FORMATS, LintRun, Unreadable
 from zseal.domain.report.text import printable
 from zseal.domain.rules import RULES
-
-from .samples import SAMPLES, read
 
 
 def _run(*names: str) -> LintRun:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from tests import paths
+from tests.paths import REPOSITORY
+from tests.unit.domain.samples import read
 from zseal.domain.document import Document
 from zseal.domain.examples import base_domain, example_domain
 from zseal.domain.explain import explain_rule, list_rules
@@ -22,9 +24,7 @@ from zseal.domain.schema import installed_schema
 from zseal.domain.versions import Target
 from zseal.errors import UsageError
 
-from .samples import read
-
-DOCS = Path(__file__).parents[3] / "docs" / "domains" / "rules"
+DOCS = paths.DOCS / "domains" / "rules"
 WITH_EXAMPLE = [rule for rule in RULES.values() if rule.example]
 # what each needs to be repaired lies outside its example
 BY_COMMAND = {"PV109", "PV605", "PV508"}
@@ -151,13 +151,13 @@ def test_the_rule_pages_are_current() -> None:
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
 def test_a_rule_names_the_file_that_defines_it(rule: LintRule) -> None:
-    source = Path(__file__).parents[3] / rule.source
+    source = REPOSITORY / rule.source
     assert f'"{rule.id}"' in source.read_text(encoding="utf-8")
     assert explain_rule(rule).endswith(f"\nDefined in {rule.source}\n")
 
 
 def test_the_id_of_a_rule_about_a_kind_of_device_stands_in_one_file() -> None:
-    package = Path(__file__).parents[3] / "src" / "zseal" / "domain"
+    package = REPOSITORY / "src" / "zseal" / "domain"
     places = [path.name for path in package.rglob("*.py") if "PV202" in path.read_text(encoding="utf-8")]
     assert places == ["coverage.py"]
 

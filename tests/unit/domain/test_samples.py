@@ -6,14 +6,13 @@ import csv
 
 import pytest
 
+from tests.unit.domain.samples import GOOD, SAMPLES, VECTORS, Sample, read
 from zseal.domain.document import Document, NotWellFormedError
 from zseal.domain.fix import fix_bytes
 from zseal.domain.lint import LintReport, LintSettings, lint_bytes
 from zseal.domain.rules import RULES
 from zseal.domain.rules.interface import Safety, Severity
 from zseal.domain.schema import installed_schema
-
-from .samples import GOOD, SAMPLES, VECTORS, Sample, read
 
 
 def _lint(raw: bytes, name: str = "sample") -> LintReport:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.paths import DOCS
 from zseal.cli.main import main
 from zseal.errors import UsageError
 from zseal.explanations import Reading, all_readings, explain, to_json, to_text
@@ -263,6 +263,6 @@ def test_text_that_looks_like_messages_is_survived(parts: list[str]) -> None:
     ],
 )
 def test_the_guide_shows_what_is_really_printed(command: str, arguments: list[str], narrow: str | None) -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "explain.md").read_text()
+    guide = (DOCS / "explain.md").read_text()
     shown = guide.split(f"$ {command}\n")[1].split("\n```")[0]
     assert shown == to_text(explain(arguments, command=narrow), width=110)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import paths
 from zseal.errors import FormatError
 from zseal.formats.ipib import MAX_COMPONENTS, Ipib, IpibComponent, IpibHeader
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "se-image"
+VECTORS = paths.VECTORS / "se-image"
 GENPROTIMG = (VECTORS / "se-ipib-genprotimg-2.35.bin").read_bytes()
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import paths
 from zseal.errors import FormatError
 from zseal.formats.key_slot import KeySlot
 from zseal.formats.se_header import (
@@ -26,7 +26,7 @@ from zseal.formats.se_header import (
 )
 from zseal.secret import Secret
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "se-image"
+VECTORS = paths.VECTORS / "se-image"
 HEADER = (VECTORS / "se-hdr-genprotimg-2.35.bin").read_bytes()
 FACTS = json.loads((VECTORS / "se-hdr-genprotimg-2.35.json").read_text())
 

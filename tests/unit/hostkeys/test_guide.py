@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import DOCS
 from zseal.cli.main import main
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "host-keys.md").read_text()
+GUIDE = (DOCS / "host-keys.md").read_text()
 
 
 def blocks(language: str) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests import paths
 from zseal.errors import InputError
 from zseal.hostkeys.document import load_host_key_documents
 from zseal.hostkeys.results import HostKeyVerificationError, Reason
 from zseal.hostkeys.trust import TrustMaterial
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "hostkeys"
+VECTORS = paths.VECTORS / "hostkeys"
 CASES: list[dict[str, Any]] = json.loads((VECTORS / "cases.json").read_text())
 SERVER = "http://127.0.0.1:8765/"
 

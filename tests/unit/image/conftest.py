@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests import paths
 from zseal.cli.main import main
 from zseal.crypto import keyexchange
 from zseal.formats.image_layout import ComponentKind
@@ -21,7 +22,7 @@ from zseal.image.bootloaders import Bootloaders
 from zseal.image.keys import ImageKeys
 from zseal.secret import Secret
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "se-image"
+VECTORS = paths.VECTORS / "se-image"
 
 
 def facts(name: str) -> dict[str, Any]:

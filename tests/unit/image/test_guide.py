@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import DOCS
 from zseal.cli.main import main
 from zseal.testguest import kernel
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "image.md").read_text()
+GUIDE = (DOCS / "image.md").read_text()
 
 
 def blocks(language: str) -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zseal.inspection as inspect_package
+from tests.paths import DOCS, VECTORS
 from zseal.cli.main import main
 from zseal.errors import InputError
 from zseal.guest.paging.page_file import RECORD_SIZE, PageFileHeader
@@ -26,7 +27,6 @@ from zseal.inspection.recognisers.programs import ElfHeader, SectionHeader
 from zseal.inspection.recognisers.requests import AttestationPart, ExchangeHeader
 from zseal.linux.kernel_file import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
 
-VECTORS = Path(__file__).parents[2] / "vectors"
 IMAGES = VECTORS / "se-image"
 KERNEL_TEXT = b"6.1.0-13-s390x (kernel@example.org) #1 SMP\0"
 
@@ -471,7 +471,7 @@ def test_damaged_artefacts_are_survived(
 def test_the_guide_lists_every_kind_and_shows_what_is_really_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "explain.md").read_text()
+    guide = (DOCS / "explain.md").read_text()
     monkeypatch.chdir(tmp_path)
     put(tmp_path, gzip.decompress((IMAGES / "se-kat1.img.gz").read_bytes()), "se-kat1.img")
     shown = guide.split("$ zseal inspect se-kat1.img\n")[1].split("\n```")[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
+from tests.paths import REPOSITORY
+
 PACKAGE = REPOSITORY / "src" / "zseal" / "_native"
 PACKAGED = {path.name: path.read_bytes() for path in sorted(PACKAGE.iterdir()) if path.suffix in (".bin", ".so")}
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import VECTORS
 from zseal.errors import OutputError
 from zseal.readiness import CapturedHost, check_host
 from zseal.readiness.capture import capture_host
 
-HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
+HOSTS = VECTORS / "hosts"
 NAMES = sorted(path.name for path in HOSTS.iterdir() if path.is_dir())
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
+from tests.paths import DOCS, VECTORS
 from zseal.readiness import CapturedHost, CheckStatus, check_host, to_json, to_text
 
-HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
+HOSTS = VECTORS / "hosts"
 EXPECTED: dict[str, dict[str, object]] = json.loads((HOSTS / "expected.json").read_text())
 
 
@@ -80,12 +80,12 @@ def test_the_json_report_has_the_documented_fields() -> None:
 
 
 def test_every_check_is_described_in_the_guide() -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "hosts.md").read_text()
+    guide = (DOCS / "hosts.md").read_text()
     for result in check_host(CapturedHost(HOSTS / "z16-ready")).results:
         assert f"\n### {result.id}\n" in guide
 
 
 def test_the_guide_shows_what_is_really_printed() -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "hosts.md").read_text()
+    guide = (DOCS / "hosts.md").read_text()
     shown = guide.split("$ zseal host check --root z16-stale-cache\n")[1].split("\n```")[0]
     assert shown == to_text(check_host(CapturedHost(HOSTS / "z16-stale-cache")), verbose=False, width=110)

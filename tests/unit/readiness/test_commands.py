@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import VECTORS
 from zseal.cli.main import main
 
-HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
+HOSTS = VECTORS / "hosts"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

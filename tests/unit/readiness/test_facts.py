@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.paths import VECTORS
 from zseal.errors import FormatError, InputError
 from zseal.libvirt.capabilities import parse_cached_emulator, parse_domain_capabilities, parse_xml
 from zseal.readiness import CapturedHost, check_host, gather
@@ -16,7 +17,7 @@ from zseal.readiness.cpuinfo import parse_cpuinfo, parse_sysinfo
 from zseal.readiness.facts import Version, find_version
 from zseal.readiness.source import NOT_FOUND, TIMED_OUT, run_bounded
 
-HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
+HOSTS = VECTORS / "hosts"
 
 
 def test_facilities_are_whole_numbers() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-TESTS = Path(__file__).parents[2]
+from tests.paths import REPOSITORY
+
+TESTS = REPOSITORY / "tests"
 IGNORING = ["sh", "-c", 'trap "" HUP INT QUIT; exec "$@"', "sh", sys.executable]
 
 # Prints the signals that a program started by a test ignores, and goes on after being hung up itself.

@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+from tests.paths import REPOSITORY
 from zseal import ultravisor
 
-ROOT = Path(__file__).parents[3]
+ROOT = REPOSITORY
 FOLDER = ROOT / "docs" / "ultravisor"
 PAGE = (ROOT / "docs" / "ultravisor.md").read_text()
 

@@ -8,12 +8,12 @@ import gzip
 import json
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests import paths
 from tests.unit.ultravisor.process_memory import keys_in_memory
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
@@ -30,7 +30,7 @@ from zseal.model.image import ModelComponent, ModelImage, seal_image
 from zseal.secret import Secret
 from zseal.ultravisor import Settings, UvcRefusal, accept_header, check_digests
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "se-image"
+VECTORS = paths.VECTORS / "se-image"
 KERNEL = b"Linux version 6.12 " * 1000
 CONTENTS = [(0x10000, KERNEL), (0x20000, b"root=/dev/vda"), (0x30000, b"\0" * 9000), (0x40000, b"stage3b" * 700)]
 

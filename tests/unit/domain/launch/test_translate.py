@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.domain.samples import read
 from zseal.domain.document import Document
 from zseal.domain.launch.translate import run_as
 from zseal.errors import UsageError
 from zseal.libvirt.connection import open_connection, start_error
-
-from .samples import read
 
 
 def _labels(user: int, models: list[str]) -> list[tuple[str, str, str]]:

@@ -6,13 +6,12 @@ import dataclasses
 
 import pytest
 
+from tests.unit.guest.audit.test_queue import LAYOUT, Memory, request
 from zseal.engine.errors import EngineLostError
 from zseal.engine.virtio import Notification, VirtioDevice, VirtioQueue
 from zseal.formats.virtqueue import Descriptor, DescriptorFlag
 from zseal.guest.audit.audit import VIOLATION_LIMIT, Finding, IoAudit
 from zseal.guest.audit.policy import IoPolicy
-
-from .test_audit import LAYOUT, Memory, request
 
 DISK = VirtioDevice("/machine/peripheral/disk0", "virtio-blk", "0.0.0001", "disk0")
 QUEUE = VirtioQueue(DISK, 0, LAYOUT, taken=0, used=0)

@@ -8,10 +8,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.paths import VECTORS
 from zseal.readiness import CapturedHost
 from zseal.readiness.uv_info import SeStatus, read_host_info, to_json, to_text
 
-HOSTS = Path(__file__).parents[2] / "vectors" / "hosts"
+HOSTS = VECTORS / "hosts"
 
 
 def test_a_host_tells_its_calls_flags_and_limits() -> None:

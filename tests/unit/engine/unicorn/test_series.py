@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.unit.runahead.conftest import CODE, HOME, LOOP, PRIMARY, REAL, STACK, Calls, Machine, begin, run_all
+from tests.unit.engine.unicorn.conftest import CODE, HOME, LOOP, PRIMARY, REAL, STACK, Calls, Machine, begin, run_all
 from zseal.arch.psw import Psw
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.errors import EngineError

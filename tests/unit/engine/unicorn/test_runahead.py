@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.runahead.conftest import (
+from tests.unit.engine.unicorn.conftest import (
     BAD_PAGE,
     CALLER,
     CODE,

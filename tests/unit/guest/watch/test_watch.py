@@ -24,7 +24,7 @@ from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
 from zseal.ultravisor.tables import PageState
 
 if TYPE_CHECKING:
-    from tests.unit.control.conftest import IdleGuest
+    from tests.unit.guest.conftest import IdleGuest
 else:
     IdleGuest = object
 

@@ -11,7 +11,7 @@ from zseal.engine.embedded import sigp
 from zseal.engine.embedded.sigp import ACCEPTED, NOT_OPERATIONAL, STATUS_STORED, Order, Status
 
 if TYPE_CHECKING:
-    from tests.unit.embedded.conftest import Bench
+    from tests.unit.engine.embedded.conftest import Bench
 
 WAIT_MASK = 0x0002000180000000
 PLAIN_MASK = 0x0000000180000000

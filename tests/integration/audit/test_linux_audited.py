@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.audit.conftest import MIB, Linux
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu import plugin_queues
@@ -21,8 +22,6 @@ from zseal.guest.guest import Guest
 from zseal.guest.records import DeviceTraffic
 from zseal.jsonvalue import Json
 from zseal.ultravisor.tables import PageState
-
-from .conftest import MIB, Linux
 
 if TYPE_CHECKING:
     from .conftest import Boot

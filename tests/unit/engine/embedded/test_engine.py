@@ -22,7 +22,7 @@ from zseal.errors import MissingDependencyError, UsageError
 from zseal.testguest import kernel
 
 if TYPE_CHECKING:
-    from tests.unit.embedded.conftest import Bench, Listener
+    from tests.unit.engine.embedded.conftest import Bench, Listener
 
 
 class Runner:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.paths import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.common import Pair, Row, Target, middle, pairs, quickest, table
 from benchmarks.guest import parse

@@ -13,7 +13,7 @@ from zseal.engine.errors import EngineError
 from zseal.engine.interface import StopKind
 
 if TYPE_CHECKING:
-    from tests.unit.embedded.conftest import Bench
+    from tests.unit.engine.embedded.conftest import Bench
 
 CODE = 0x10000
 DONE, UNEXPECTED = 0xD0, 0xBAD

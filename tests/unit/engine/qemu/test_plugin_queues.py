@@ -24,6 +24,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.paths import REPOSITORY
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.qemu.plugin_queues import QUEUES, RECORDS, QueueWatch
@@ -36,7 +37,7 @@ from zseal.guest.audit.policy import IoPolicy
 from zseal.hypervisor.vmm import Vmm
 from zseal.ultravisor.tables import PageState
 
-SOURCES = Path(__file__).parents[3] / "native" / "qemu_plugin"
+SOURCES = REPOSITORY / "native" / "qemu_plugin"
 PAGES = 32
 SIZE = 8
 NEXT, WRITE, INDIRECT = 1, 2, 4

@@ -25,7 +25,7 @@ from zseal.guest.events import Outcome
 from zseal.guest.observation import Observation
 
 if TYPE_CHECKING:
-    from tests.unit.control.conftest import MEMORY, IdleGuest
+    from tests.unit.guest.conftest import MEMORY, IdleGuest
 else:
     MEMORY, IdleGuest = 4 << 20, object
 
