@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _build_app() -> typer.Typer:
     import typer
 
-    from zseal.cli.image_create import COMMAND_SETTINGS, create
+    from zseal.cli.image.create import COMMAND_SETTINGS, create
 
     app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command(**COMMAND_SETTINGS)(create)

@@ -316,7 +316,7 @@ def _wait(guest: Guest) -> None:
 
 def _stream_and_show(guest: Guest, stream: Callable[[Guest], None]) -> None:
     """Show the guest live; its console goes where ``stream`` takes it as well if stdout is no terminal."""
-    from zseal.cli.guest_watch import watch
+    from zseal.cli.guest.watch import watch
     from zseal.guest.watch.live import CONSOLE_LINES
 
     failed: list[OSError] = []

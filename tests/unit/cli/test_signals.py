@@ -83,7 +83,7 @@ def test_the_first_signal_ends_a_command_and_others_disturb_nothing(number: int,
 
 
 @pytest.mark.parametrize(("number", "message"), ENDINGS)
-@pytest.mark.parametrize("module", ["typer", "zseal.cli.guest"])
+@pytest.mark.parametrize("module", ["typer", "zseal.cli.guest.app"])
 def test_a_signal_while_a_command_is_loaded_is_one_line(module: str, number: int, message: str) -> None:
     done = python(LOADING, str(int(number)), module)
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", message)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.domain.samples import VECTORS, read
-from zseal.cli.domain import app
+from zseal.cli.domain.app import app
 from zseal.domain.document import Document
 from zseal.domain.fix import fix_parameters
 from zseal.domain.guest import ParameterFile

@@ -244,7 +244,7 @@ def test_key_hashes_of_a_host(zseal: Runner, known: Path, content: str, code: in
 
 
 def test_key_hashes_alone_takes_no_file(zseal: Runner, known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zseal.cli.image_test.KEY_HASHES", str(known.parent / "nothing"))
+    monkeypatch.setattr("zseal.cli.image.test.KEY_HASHES", str(known.parent / "nothing"))
     ran = zseal("image", "test", "--key-hashes", known)
     assert ran.code == 1 and f"{known.parent / 'nothing'}: cannot read the list of key hashes" in ran.err
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zseal.cli import domain_run
+from zseal.cli.domain import run as domain_run
 from zseal.errors import UsageError, ZsealError
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from zseal.cli.image_create import COMMAND_SETTINGS, create
-from zseal.cli.image_diff import diff
-from zseal.cli.image_info import info
-from zseal.cli.image_test import TestCommand, test
+from zseal.cli.image.create import COMMAND_SETTINGS, create
+from zseal.cli.image.diff import diff
+from zseal.cli.image.info import info
+from zseal.cli.image.test import TestCommand, test
 from zseal.cli.messages import Messages, Quiet, Verbose
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)

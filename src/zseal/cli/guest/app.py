@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zseal.cli.guest_watch import Format
+from zseal.cli.guest.watch import Format
 from zseal.cli.signals import Signalled
 from zseal.errors import UsageError
 
@@ -268,7 +268,7 @@ def watch(
     form: Form = Format.TEXT,
 ) -> None:
     """Watch a guest live: boot phases, pages, calls per second, devices, console; Ctrl-C ends it, not the guest."""
-    from zseal.cli.guest_watch import watch as show
+    from zseal.cli.guest.watch import watch as show
     from zseal.guest.control.protocol import ControlError
     from zseal.guest.watch.live import CONSOLE_LINES
 
