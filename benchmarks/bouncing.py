@@ -16,6 +16,7 @@ from zseal.engine.devices import Disk
 from zseal.engine.interface import Series
 from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
+from zseal.engine.qemu.launch import LocalLauncher
 from zseal.formats.ipib import Ipib
 from zseal.formats.uv_codes import Command, Generic
 from zseal.formats.uvcb import HEADER_SIZE, RC_OFFSET, QuiUvcb, UvcbHeader
@@ -57,7 +58,7 @@ def bouncing(subject: Subject, *, memory: int = DEFAULT_MEMORY, disks: Sequence[
     engines: list[QemuEngine] = []
 
     def create(_name: str, config: MachineConfig, *, program: str | None) -> QemuEngine:
-        engines.append(QemuEngine(config, entry=kernel_file.ENTRY, program=program))
+        engines.append(QemuEngine(config, entry=kernel_file.ENTRY, launcher=LocalLauncher(program)))
         return engines[0]
 
     with mock.patch("zseal.guest.guest.create_engine", create):

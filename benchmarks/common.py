@@ -136,12 +136,13 @@ def forget_translations(guest: Guest) -> None:
     Otherwise what programs achieve is a lottery (docs/benchmarks.md, "What disturbs the measurements").
     """
     engine = guest.engine
-    if not isinstance(engine, QemuEngine) or engine.sites is None:
+    if not isinstance(engine, QemuEngine) or engine.machine.gdb is None:
         return
+    gdb = engine.machine.gdb
 
     def step() -> None:
         engine.pause()
-        engine._gdb().step(1)
+        gdb.step(1)
         engine.resume()
 
     guest.in_loop(step)

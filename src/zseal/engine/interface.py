@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zseal.arch.psw import Psw
-from zseal.arch.storage import Storage
-from zseal.engine.virtio import VirtioDevice
+from zseal.engine.memory import SharedMemory
+from zseal.engine.virtio import NotifyHook, VirtioDevice
 
 
 class Cpu(Protocol):
@@ -218,15 +218,47 @@ class EngineListener(Protocol):
         """Take an exception from ``trap`` (or from the engine itself) that ended the machine; ``stopped`` follows."""
 
 
+FirstTouch = Callable[[int], None]
+"""Called with the absolute address of a guest's page that a CPU is about to use; raises where it must not."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine can ask its host for. Callers look here and never ask which engine it is."""
+
+    notifications: bool = False
+    """It asks ``EngineHooks.notification`` before a guest notifies a virtio device, and can share ``queues``."""
+    first_touch: bool = False
+    """It asks ``EngineHooks.first_touch`` before a protected guest uses a page that it has not used yet."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineHooks:
+    """What an engine asks its host while the guest runs, as far as its capabilities go; None: it does not ask."""
+
+    notification: NotifyHook | None = None
+    queues: int | None = None
+    """Descriptor of the file through which the engine shares the guest's virtio queues, to ask less often.
+
+    See :class:`zseal.engine.qemu.plugin_queues.QueueWatch`. Of no use without ``notification``.
+    """
+    first_touch: FirstTouch | None = None
+
+
+NO_HOOKS = EngineHooks()
+
+
 class Engine(abc.ABC):
     """Something that executes one machine: start, run, pause, close. Not reusable."""
 
     name: str
     """The engine's name in reports."""
+    capabilities: Capabilities
+    """What this kind of engine can ask its host for."""
 
     @property
     @abc.abstractmethod
-    def memory(self) -> Storage:
+    def memory(self) -> SharedMemory:
         """The machine's main storage, absolute addresses from 0; the same bytes that the CPUs see."""
 
     @abc.abstractmethod
@@ -234,10 +266,11 @@ class Engine(abc.ABC):
         """Return what the engine counts about itself, for reports."""
 
     @abc.abstractmethod
-    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
         """Create the machine, load its image and let it run; what happens then comes through ``listener``.
 
-        Called in the thread of ``loop``. Raises ZsealError where the machine can't be created.
+        Called once, in the thread of ``loop``. Raises ZsealError if the machine cannot be created: ``listener`` hears
+        nothing of it then.
         """
 
     @abc.abstractmethod

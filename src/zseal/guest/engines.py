@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from zseal.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from zseal.engine.embedded import EmbeddedEngine
+    from zseal.engine.interface import Engine
     from zseal.engine.machine import MachineConfig
-    from zseal.engine.qemu.engine import QemuEngine
 
 
 class EngineName(enum.Enum):
@@ -29,7 +28,7 @@ def create_engine(
     entry: int | None = None,
     program: str | None = None,
     run_ahead: bool = True,
-) -> QemuEngine | EmbeddedEngine:
+) -> Engine:
     """Return an engine for the machine ``config``; ``entry``, ``program`` and ``run_ahead`` are for QEMU.
 
     Raises UsageError where there is no such engine, or ``config`` or ``program`` ask for what only QEMU has;
@@ -41,8 +40,9 @@ def create_engine(
         raise UsageError(f"there is no engine {name!r}", hint="use qemu or embedded") from None
     if chosen is EngineName.QEMU:
         from zseal.engine.qemu.engine import QemuEngine
+        from zseal.engine.qemu.launch import LocalLauncher
 
-        return QemuEngine(config, entry=entry, program=program, run_ahead=run_ahead)
+        return QemuEngine(config, entry=entry, run_ahead=run_ahead, launcher=LocalLauncher(program))
     from zseal.engine.embedded import EmbeddedEngine
     from zseal.engine.machine import DEFAULT_MACHINE_TYPE
 

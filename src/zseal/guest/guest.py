@@ -25,11 +25,9 @@ from typing import Self, TypeVar
 from zseal.arch.storage import PAGE_SHIFT
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
-from zseal.engine.embedded import EmbeddedEngine
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Engine
+from zseal.engine.interface import NO_HOOKS, Engine, EngineHooks
 from zseal.engine.machine import DEFAULT_MACHINE_TYPE, MachineConfig, fixed_memory_size
-from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.errors import InputError, UsageError
 from zseal.guest.async_steps import to_its_end
@@ -193,7 +191,7 @@ class Guest:
         subject: dict[str, Json],
         files: contextlib.ExitStack,
         *,
-        engine: QemuEngine | EmbeddedEngine,
+        engine: Engine,
         keys: MachineKeys | None,
         boot: BootImage | None = None,
         timeout: float | None,
@@ -215,7 +213,7 @@ class Guest:
             if timeout is not None and not timeout > 0:  # NaN is not above 0 either
                 raise UsageError(f"a guest's timeout is a number of seconds above 0, not {timeout:g}")
             self._watch: QueueWatch | None = None
-            if keys is not None and io_policy is not IoPolicy.OFF and isinstance(engine, QemuEngine):
+            if keys is not None and io_policy is not IoPolicy.OFF and engine.capabilities.notifications:
                 self._watch = QueueWatch(engine.memory.size >> PAGE_SHIFT, SHARED_STATES)
                 undo.callback(self._watch.close)
             place = blank_states if self._watch is None else self._watch.blank_states
@@ -224,17 +222,23 @@ class Guest:
                 undo.callback(self._vmm.close)
             subject |= {"memory": config.memory, "cpus": config.cpus, "disks": [disk.path for disk in config.disks]}
             self._session = Session(self._engine, self._vmm, self._stream, subject)
-            if self._vmm is not None:
-                if isinstance(engine, EmbeddedEngine):
-                    engine.first_touch = self._vmm.touch
-                elif self._watch is not None:
-                    engine.notifications.hook = self._session.audit_io(io_policy, self._watch).notified
-                    engine.notifications.queues = self._watch
+            self._hooks = self._make_hooks(io_policy)
             self._monitor = Monitor(self._session, name or "")
             self._recorder = Recorder(self._monitor) if record else None
             self._thread = GuestThread("zseal-guest")
             undo.pop_all()
         self._files = files.pop_all()
+
+    def _make_hooks(self, io_policy: IoPolicy) -> EngineHooks:
+        """Return what the engine is to ask, as far as it can."""
+        if self._vmm is None:
+            return NO_HOOKS
+        watched = self._watch is not None
+        return EngineHooks(
+            notification=self._session.audit_io(io_policy, self._watch).notified if watched else None,
+            queues=self._watch.descriptor if self._watch is not None else None,
+            first_touch=self._vmm.touch if self._engine.capabilities.first_touch else None,
+        )
 
     # --- life ---
 
@@ -263,7 +267,7 @@ class Guest:
             self._recorder.start(loop)
         if self._vmm is not None and self._boot is not None:
             self._boot.announce(self._vmm)
-        self._session.start(loop, self._timeout)
+        self._session.start(loop, self._timeout, self._hooks)
 
     def __enter__(self) -> Self:
         self.start()

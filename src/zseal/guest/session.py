@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Action, Console, Engine, Milestone, Series, Stop, StopKind, Trap, TrapKind
+from zseal.engine.interface import (
+    NO_HOOKS,
+    Action,
+    Console,
+    Engine,
+    EngineHooks,
+    Milestone,
+    Series,
+    Stop,
+    StopKind,
+    Trap,
+    TrapKind,
+)
 from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.errors import ZsealError
 from zseal.guest.audit.audit import Finding, IoAudit
@@ -170,11 +182,17 @@ class Session:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._add, IoViolation(finding.seconds, str(finding)))
 
-    def start(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
-        """Start the engine; after ``timeout`` s the guest is ended."""
+    def start(self, loop: asyncio.AbstractEventLoop, timeout: float | None, hooks: EngineHooks = NO_HOOKS) -> None:
+        """Start the engine; after ``timeout`` s the guest is ended. Raises ZsealError if it does not start."""
         self._loop = loop
         self._add(Started(self._events.seconds()))
-        self._engine.start(loop, self)
+        try:
+            self._engine.start(loop, self, hooks)
+        except BaseException:
+            self._engine.end()
+            if self.result is None:  # it never began, so nothing else will ever be heard of it
+                self.stopped(Stop(StopKind.CLOSED))
+            raise
         if timeout is not None:
             late = Result(Outcome.TIMEOUT, f"the guest did not end within {timeout:g} s")
             loop.call_later(timeout, self.end, late)

@@ -13,7 +13,7 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.engine.embedded import EmbeddedEngine
-from zseal.engine.interface import Engine, Milestone
+from zseal.engine.interface import Engine, EngineHooks, Milestone
 from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.guest.events import ConsoleOutput, EventStream, Reached, Result
@@ -80,9 +80,8 @@ class Laboratory:
         meanwhile: Callable[[Session, Vmm, bytes], None] | None,
         resets: int,
     ) -> Run:
-        vmm = Vmm(subject.engine.memory, cpus, self.machine.keys)  # type: ignore[arg-type]  # both have SharedMemory
-        if isinstance(subject.engine, EmbeddedEngine):
-            subject.engine.first_touch = vmm.touch
+        vmm = Vmm(subject.engine.memory, cpus, self.machine.keys)
+        hooks = EngineHooks(first_touch=vmm.touch if subject.engine.capabilities.first_touch else None)
         events = EventStream()
         session = Session(subject.engine, vmm, events, {})
         pages: dict[str, int] = {}
@@ -99,7 +98,7 @@ class Laboratory:
         seen = 0
         milestones: list[Milestone] = []
         try:
-            session.start(loop, 60)
+            session.start(loop, 60, hooks)
             while session.result is None:
                 loop.run_until_complete(asyncio.sleep(0.002))
                 everything = list(events.read(0.0))

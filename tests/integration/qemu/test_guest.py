@@ -43,7 +43,6 @@ def result_of(guest: Guest) -> Result:
 def qemu_pid(guest: Guest) -> int:
     engine = guest.engine
     assert isinstance(engine, QemuEngine)
-    assert engine.pid is not None
     return engine.pid
 
 

@@ -19,7 +19,7 @@ from zseal.engine.interface import Trap
 from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import RegisterFile
-from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.launch import start_qemu
 from zseal.engine.unicorn import runahead, runahead_code
 from zseal.engine.unicorn.runahead import End, RunAhead
 
@@ -146,7 +146,7 @@ class Pair:
 
     def __init__(self, kernel: int, memory: SharedMemory) -> None:
         self.memory = memory
-        self.machine = QemuMachine(MachineConfig(kernel=kernel, memory=memory.size), memory, traps=True)
+        self.machine = start_qemu(MachineConfig(kernel=kernel, memory=memory.size), memory, traps=True)
         assert self.machine.gdb is not None
         self.gdb = self.machine.gdb
         self.registers = RegisterFile(self.gdb.registers())

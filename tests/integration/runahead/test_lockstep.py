@@ -27,7 +27,7 @@ from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu, RegisterFile
 from zseal.engine.qemu.gdbremote import GdbRemote
-from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.launch import start_qemu
 from zseal.engine.unicorn import runahead
 from zseal.engine.unicorn.runahead import End, RunAhead
 
@@ -107,7 +107,7 @@ class Lockstep:
     def __init__(self, kernel: int, memory: SharedMemory) -> None:
         self.memory = memory
         config = MachineConfig(kernel=kernel, memory=MEMORY, cmdline="console=ttysclp0 nokaslr")
-        self.machine = QemuMachine(config, memory, traps=True)
+        self.machine = start_qemu(config, memory, traps=True)
         assert self.machine.gdb is not None
         self.gdb: GdbRemote = self.machine.gdb
         self.registers = RegisterFile(self.gdb.registers())

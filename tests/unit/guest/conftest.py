@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from zseal.arch.psw import Psw
-from zseal.engine.interface import Console, Engine, EngineListener, Stop, StopKind
+from zseal.engine.interface import NO_HOOKS, Capabilities, Console, Engine, EngineHooks, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
 from zseal.guest.control.registry import Directory, listen
 from zseal.guest.control.server import ControlServer
@@ -28,6 +28,7 @@ class IdleEngine(Engine):
     """Runs nothing; ``told`` lists what was asked of it."""
 
     name = "idle"
+    capabilities = Capabilities()
 
     def __init__(self) -> None:
         self._memory = SharedMemory(MEMORY)
@@ -47,7 +48,7 @@ class IdleEngine(Engine):
     def statistics(self) -> dict[str, int | float | str]:
         return {"version": "0"}
 
-    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
         self._listener = listener
 
     def protected(self, entry: Psw) -> None:

@@ -1,16 +1,18 @@
-"""The embedded engine: a machine in this very process, executed in slices of an event loop."""
+"""The embedded engine: a machine in this very process; a start makes a run of its description."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from zseal.arch.psw import Psw
 from zseal.engine.embedded.load import Program
-from zseal.engine.embedded.machine import EmbeddedMachine, FirstTouch
+from zseal.engine.embedded.machine import EmbeddedMachine
+from zseal.engine.embedded.run import EmbeddedRun
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Engine, EngineListener, Stop, StopKind
+from zseal.engine.interface import NO_HOOKS, Capabilities, Engine, EngineHooks, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
 from zseal.engine.unicorn.emulator import emulator_version
 from zseal.errors import UsageError
@@ -25,11 +27,11 @@ class EmbeddedEngine(Engine):
     """Executes ``kernel`` (a boot image, or a bare-metal program like the test guest) on Unicorn Engine.
 
     ``kernel`` and ``ramdisk`` are descriptors of files, read at every reset; ``memory`` is in bytes, whole MiB.
-    ``first_touch`` decides over the guest's accesses to storage once it is protected: see EmbeddedMachine. Raises
-    MissingDependencyError where Unicorn is not installed.
+    Raises MissingDependencyError where Unicorn is not installed.
     """
 
     name = "embedded"
+    capabilities = Capabilities(first_touch=True)
 
     def __init__(
         self,
@@ -40,7 +42,6 @@ class EmbeddedEngine(Engine):
         ramdisk: int | None = None,
         cmdline: str | None = None,
         line_mode_console: bool = False,
-        first_touch: FirstTouch | None = None,
     ) -> None:
         if not 1 <= cpus <= CPU_LIMIT:
             raise UsageError(f"the embedded engine has 1 to {CPU_LIMIT} CPUs, not {cpus}")
@@ -49,13 +50,7 @@ class EmbeddedEngine(Engine):
         self._cpus = cpus
         self._program = Program(kernel, ramdisk, cmdline)
         self._line_mode = line_mode_console
-        self.first_touch = first_touch
-        self._machine: EmbeddedMachine | None = None
-        self._listener: EngineListener | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._next: asyncio.Handle | None = None
-        self._paused = False
-        self._finished = False
+        self._started: EmbeddedRun | None = None
         self._closed = False
 
     @classmethod
@@ -86,98 +81,64 @@ class EmbeddedEngine(Engine):
         """The guest's RAM."""
         return self._memory
 
+    @property
+    def _run(self) -> EmbeddedRun:
+        if self._started is None:
+            raise EngineError("the machine is not started")
+        return self._started
+
     def statistics(self) -> dict[str, int | float | str]:
         """Return Unicorn's version, the traps handled and the slices executed."""
-        machine = self._machine
+        machine = self._started.machine if self._started else None
         return {
             "version": self._version,
             "traps": machine.traps if machine else 0,
             "slices": machine.slices if machine else 0,
         }
 
-    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener) -> None:
-        """Load the program and let the guest run."""
-        self._loop, self._listener = loop, listener
-        self._machine = EmbeddedMachine(
+    def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
+        """Load the program and let the guest run; ``hooks.first_touch`` is explained with EmbeddedMachine."""
+        machine = EmbeddedMachine(
             self._memory,
             self._cpus,
             self._program,
             listener,
             line_mode=self._line_mode,
-            first_touch=self.first_touch,
+            first_touch=hooks.first_touch,
         )
-        self._machine.load()
-        self._schedule()
-
-    def _schedule(self, delay: float | None = 0.0) -> None:
-        """Execute the next slice after ``delay`` s; None: when somebody types."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        if self._loop is None or self._paused or self._finished or delay is None:
-            return
-        self._next = self._loop.call_later(delay, self._slice) if delay else self._loop.call_soon(self._slice)
-
-    def _slice(self) -> None:
-        self._next = None
-        machine, listener = self._machine, self._listener
-        if machine is None or listener is None or self._finished or self._paused:
-            return
-        try:
-            busy = machine.run_slice()
-        except Exception as error:
-            listener.failed(error)
-            self._finish(Stop(StopKind.LOST, f"{type(error).__name__}: {error}"))
-            return
-        if machine.stop is not None:
-            self._finish(machine.stop)
-        else:
-            self._schedule(0.0 if busy else machine.seconds_to_next())
-
-    def _finish(self, stop: Stop) -> None:
-        if self._finished:
-            return
-        self._finished = True
-        if self._machine is not None:
-            self._machine.sclp.input.close()
-        self._schedule(None)
-        if self._listener is not None:
-            self._listener.stopped(stop)
+        with contextlib.ExitStack() as undo:
+            undo.callback(machine.close)
+            machine.load()
+            undo.pop_all()
+        self._started = EmbeddedRun(machine, loop, listener)
+        self._started.schedule()
 
     def protected(self, entry: Psw) -> None:
         """Take note that the guest's memory was replaced by its unpacked image."""
-        if self._machine is None:
-            raise EngineError("the machine is not started")
-        self._machine.protected(entry)
+        self._run.machine.protected(entry)
 
     def pause(self) -> None:
         """Execute no more slices."""
-        self._paused = True
-        self._schedule(None)
+        self._run.pause()
 
     def resume(self) -> None:
         """Go on after a pause."""
-        if self._paused:
-            self._paused = False
-            self._schedule()
+        self._run.resume()
 
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         """Type ``data``."""
-        if self._machine is None:
-            raise EngineError("the machine is not started")
-        self._machine.sclp.type(data, when_room)
-        self._schedule()
+        self._run.type(data, when_room)
 
     def end(self) -> None:
         """Stop executing."""
-        self._finish(Stop(StopKind.CLOSED))
+        if self._started is not None:
+            self._started.finish(Stop(StopKind.CLOSED))
 
     def close(self) -> None:
         """Stop executing and release memory."""
-        self._finish(Stop(StopKind.CLOSED))
         if self._closed:
             return
         self._closed = True
-        if self._machine is not None:
-            self._machine.close()
+        if self._started is not None:
+            self._started.close()
         self._memory.close()

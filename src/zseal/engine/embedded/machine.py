@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 
 from zseal.arch.diag308 import ReturnCode, Subcode
 from zseal.arch.instructions import Pattern, classify
@@ -16,7 +15,7 @@ from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.load import Program, linux_release
 from zseal.engine.embedded.sclp import Sclp
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Action, EngineListener, Milestone, Stop, StopKind, Trap, TrapKind
+from zseal.engine.interface import Action, EngineListener, FirstTouch, Milestone, Stop, StopKind, Trap, TrapKind
 from zseal.engine.memory import SharedMemory
 from zseal.linux import kernel_file
 
@@ -24,7 +23,6 @@ SLICE_INSTRUCTIONS = 1 << 17
 """What one CPU executes in a row: some milliseconds."""
 _POWEROFF_ADDRESS = 0xFFF  # QEMU: a disabled wait there is a power-off
 _MINUS_EINVAL = (1 << 64) - 22
-FirstTouch = Callable[[int], None]
 _UVC = b"\xb9\xa4"
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from lxml import etree
 
 from zseal.engine.errors import EngineError
-from zseal.engine.interface import Console
+from zseal.engine.interface import Console, EngineHooks
 from zseal.engine.libvirt.pty_socket import Terminal
+from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
 from zseal.engine.memoryfile import LARGE_PAGE
 from zseal.engine.qemu.gdbremote import GdbRemote
@@ -28,8 +31,6 @@ from zseal.engine.qemu.qmp import Qmp
 from zseal.libvirt.connection import Connection, start_error
 
 CONNECT_SECONDS = 30.0
-QUIT_SECONDS = 5.0
-_LAST_WORDS_SECONDS = 2.0
 _LOG_TAIL = 4096
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -38,17 +39,19 @@ class LibvirtProcess(QemuProcess):
     """The QEMU of ``domain``: not our child, so its exit status is unknown; libvirt ends it."""
 
     def __init__(self, domain: object, pid: int, log: Path | None, folders: Sequence[Path]) -> None:
+        super().__init__(pid, None)
         self._domain = domain
         self._log = log
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.output = None
         command = [sys.executable, "-I", "-S", str(_GUARD), str(pid), *map(str, folders)]
         self._guard = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
         if self._guard.stdout is None or not self._guard.stdout.readline():
             raise EngineError("QEMU ended as soon as it was started")
+
+    def collect(self) -> bool:
+        """QEMU writes into libvirt's log of the domain, not to us."""
+        return False
 
     def messages(self) -> str:
         """Return the end of libvirt's log of the domain, where it can be read."""
@@ -105,73 +108,88 @@ class DomainToStart(Protocol):
         """
 
 
-class LibvirtMachine(QemuMachine):
-    """A domain that libvirt created stopped, with the gdb stub and a QMP monitor of our own.
+class LibvirtLauncher:
+    """Has libvirt create ``domain`` stopped, with the gdb stub and a QMP monitor of our own.
 
-    ``folder`` is where the sockets get a name.
+    ``console`` False leaves the domain's console to others.
     """
 
-    _terminal: Terminal | None = None
+    def __init__(self, connection: Connection, domain: DomainToStart, *, console: bool) -> None:
+        self._connection = connection
+        self._domain = domain
+        self._console = console
+        self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))  # where the sockets get a name
+        self._created: object | None = None
 
-    def __init__(  # the parent starts QEMU itself
-        self, connection: Connection, domain: DomainToStart, memory: SharedMemory, *, folder: Path, console: bool
-    ) -> None:
-        self._closed = False
-        libvirt = connection.libvirt
+    @property
+    def created(self) -> object:
+        """libvirt's domain object (a libvirt.virDomain); raises EngineError before the launch."""
+        if self._created is None:
+            raise EngineError("the domain is not started")
+        return self._created
+
+    def close(self) -> None:
+        """Remove the sockets."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
+        """Create the domain; its XML, not ``config``, says what the machine has."""
         with contextlib.ExitStack() as undo:
-            listeners = {name: _listen(folder / name, undo) for name in ("qmp", "gdb")}
-            # the driver in this process runs QEMU as this process's user anyway
-            models = None if connection.embedded else connection.security_models()
-            xml = domain.xml(_arguments(folder, memory), security_models=models)
-            flags = libvirt.VIR_DOMAIN_START_PAUSED
-            if not connection.embedded:  # which does not support it; the guard does it then
-                flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
-            try:
-                self.domain = connection.handle.createXML(xml.decode(), flags)  # type: ignore[attr-defined]
-            except libvirt.libvirtError as error:
-                raise start_error(str(error), domain.name) from error
-            undo.callback(_destroy, self.domain)
-            qmp, pid = _accept(listeners["qmp"])
-            undo.callback(qmp.close)
-            gdb, _ = _accept(listeners["gdb"])
-            undo.callback(gdb.close)
-            log = connection.root / "log" / "qemu" / f"{self.domain.name()}.log" if connection.root else None
-            folders = [folder, connection.root] if connection.temporary and connection.root else [folder]
-            self.process = LibvirtProcess(self.domain, pid, log, folders)
-            undo.callback(self.process.kill)
-            self.qmp, self.gdb = Qmp(qmp), GdbRemote(gdb)
-            self.qmp.handshake()
-            self.gdb.handshake()
-            self.consoles = {Console.TERMINAL: self._console(undo) if console else _silent(undo)}
-            for terminal in self.consoles.values():
-                terminal.setblocking(False)
+            listeners = {name: undo.enter_context(_listen(self._folder / name)) for name in ("qmp", "gdb")}
+            domain = self._created = self._create(_arguments(self._folder, memory))
+            undo.callback(_destroy, domain)
+            connection, pid = _accept(listeners["qmp"])
+            qmp = undo.enter_context(contextlib.closing(Qmp(connection)))
+            connection, _ = _accept(listeners["gdb"])
+            gdb = undo.enter_context(contextlib.closing(GdbRemote(connection)))
+            process = LibvirtProcess(domain, pid, self._log(domain), self._folders())
+            undo.callback(process.kill)
+            terminal = _terminal(domain) if self._console else None
+            console = _silent() if terminal is None else terminal.socket
+            undo.callback(console.close)
+            qmp.handshake()
+            gdb.handshake()
+            machine = QemuMachine(
+                process=process,
+                qmp=qmp,
+                gdb=gdb,
+                consoles={Console.TERMINAL: console},
+                lingering=() if terminal is None else (console,),
+            )
             undo.pop_all()
         for listener in listeners.values():
             listener.close()
+        return machine
 
-    def _console(self, undo: contextlib.ExitStack) -> socket.socket:
-        """The domain's first console, as the running domain tells it."""
-        live = etree.fromstring(self.domain.XMLDesc())
-        path = next((console.get("tty") for console in live.iterfind("devices/console") if console.get("tty")), None)
-        if path is None:
-            return _silent(undo)
-        terminal = Terminal(path)
-        undo.callback(terminal.socket.close)
-        self._terminal = terminal
-        return terminal.socket
+    def _create(self, arguments: Sequence[str]) -> object:
+        connection, libvirt = self._connection, self._connection.libvirt
+        # the driver in this process runs QEMU as this process's user anyway
+        models = None if connection.embedded else connection.security_models()
+        xml = self._domain.xml(arguments, security_models=models)
+        flags = libvirt.VIR_DOMAIN_START_PAUSED
+        if not connection.embedded:  # which does not support it; the guard does it then
+            flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
+        try:
+            created: object = connection.handle.createXML(xml.decode(), flags)  # type: ignore[attr-defined]
+        except libvirt.libvirtError as error:
+            raise start_error(str(error), self._domain.name) from error
+        return created
 
-    def await_last_words(self) -> None:
-        """Where QEMU has ended: have reads of the console wait for all that came from it."""
-        if self._terminal is not None and self.process.wait(0) is not None:
-            self._terminal.socket.settimeout(_LAST_WORDS_SECONDS)
+    def _log(self, domain: object) -> Path | None:
+        root = self._connection.root
+        return None if root is None else root / "log" / "qemu" / f"{domain.name()}.log"  # type: ignore[attr-defined]
 
-    def end(self, release: Callable[[int], None] = lambda _descriptor: None) -> None:
-        """Let QEMU write out its disks and end, then let libvirt clear up; a few seconds at most."""
-        if not self._closed:
-            with contextlib.suppress(EngineError):
-                self.qmp.send("quit")
-            self.process.wait(QUIT_SECONDS)
-        self.close(release)
+    def _folders(self) -> Sequence[Path]:
+        """Return what is to be removed if this process ends without doing so."""
+        root = self._connection.root
+        return [self._folder, root] if self._connection.temporary and root else [self._folder]
+
+
+def _terminal(domain: object) -> Terminal | None:
+    """Open the domain's first console, as the running domain tells it; None if it has none."""
+    live = etree.fromstring(domain.XMLDesc())  # type: ignore[attr-defined]
+    path = next((console.get("tty") for console in live.iterfind("devices/console") if console.get("tty")), None)
+    return None if path is None else Terminal(path)
 
 
 def _destroy(domain: object) -> None:
@@ -180,20 +198,22 @@ def _destroy(domain: object) -> None:
         domain.destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
 
 
-def _silent(undo: contextlib.ExitStack) -> socket.socket:
-    """The console of a domain that has none: nothing comes, and what is sent is lost."""
+def _silent() -> socket.socket:
+    """Return the console of a domain that has none: nothing comes, and what is sent is lost."""
     ours, theirs = socket.socketpair()
-    undo.callback(ours.close)
-    undo.callback(theirs.close)
+    theirs.close()
     return ours
 
 
-def _listen(path: Path, undo: contextlib.ExitStack) -> socket.socket:
+def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    undo.callback(listener.close)
-    listener.bind(str(path))
-    listener.listen(1)
-    listener.settimeout(CONNECT_SECONDS)
+    try:
+        listener.bind(str(path))
+        listener.listen(1)
+        listener.settimeout(CONNECT_SECONDS)
+    except BaseException:
+        listener.close()
+        raise
     return listener
 
 

@@ -16,19 +16,18 @@ _PIECE = 1 << 16
 class Consoles:
     """Passes on what comes from each console to a listener, and what is typed to the terminal as QEMU takes it."""
 
-    def __init__(self) -> None:
-        self._input = ConsoleInput()
-        self._connections: Mapping[Console, socket.socket] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._listener: EngineListener | None = None
-
-    def start(
+    def __init__(
         self, connections: Mapping[Console, socket.socket], loop: asyncio.AbstractEventLoop, listener: EngineListener
     ) -> None:
-        """Begin, in the thread of ``loop``; the non-blocking ``connections`` stay their owner's, who closes them."""
-        self._connections, self._loop, self._listener = connections, loop, listener
-        for console, connection in connections.items():
-            loop.add_reader(connection.fileno(), self._receive, console)
+        self._connections = connections
+        self._loop = loop
+        self._listener = listener
+        self._input = ConsoleInput()
+
+    def start(self) -> None:
+        """Begin, in the loop's thread; the non-blocking connections stay their owner's, who closes them."""
+        for console, connection in self._connections.items():
+            self._loop.add_reader(connection.fileno(), self._receive, console)
 
     @property
     def waiting(self) -> int:
@@ -44,16 +43,12 @@ class Consoles:
     def finish(self) -> None:
         """The guest has ended: pass on its last words, and take none for it any longer."""
         self._input.close()
-        if self._listener is None:
-            return
         for console, connection in self._connections.items():
             with contextlib.suppress(OSError):
                 while data := connection.recv(_PIECE):
                     self._listener.console(console, data)
 
     def _send(self) -> None:
-        if self._loop is None:
-            return
         connection = self._connections[Console.TERMINAL]
         try:
             self._input.take(connection.send(self._input.data))
@@ -74,7 +69,7 @@ class Consoles:
             return
         except ConnectionError:
             data = b""
-        if data and self._listener is not None:
+        if data:
             self._listener.console(console, data)
-        elif self._loop is not None:
+        else:
             self._loop.remove_reader(connection.fileno())

@@ -15,7 +15,6 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from zseal import _native
 from zseal.engine.errors import EngineError, EngineLostError
@@ -24,7 +23,6 @@ from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.gdbremote import knows_what_was_taken
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.plugin_calibration import calibrate
-from zseal.engine.qemu.plugin_queues import QueueWatch
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.virtio import VirtioView
@@ -35,7 +33,6 @@ _READY = 0
 _EventHook = Callable[[int, "PluginEvent", int], None]
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
-_MachineT = TypeVar("_MachineT")
 
 
 class PluginEvent(enum.Enum):
@@ -81,15 +78,13 @@ def plugin_path() -> Path | None:
 class Notifications:
     """The notifications and ultravisor calls of one machine.
 
-    ``hook`` is set before its start by who wants to be asked of notifications, and ``queues`` by who lets the plugin
-    look at queues itself: it asks of those notifications that are not plain. ``reached`` is told of each CPU that has
-    come to anything else, and of the instruction's address; it returns when the CPU may go on. ``failed`` is told of
-    what either raises: the CPU stays where it is then. Both come in a thread of their own.
+    ``hook`` is asked of notifications, unless it is None. ``reached`` is told of each CPU that has come to anything
+    else, and of the instruction's address; it returns when the CPU may go on. ``failed`` is told of what either raises:
+    the CPU stays where it is then. Both come in a thread of their own.
     """
 
-    def __init__(self, reached: _EventHook, failed: Callable[[BaseException], None]) -> None:
-        self.hook: NotifyHook | None = None
-        self.queues: QueueWatch | None = None
+    def __init__(self, hook: NotifyHook | None, reached: _EventHook, failed: Callable[[BaseException], None]) -> None:
+        self._hook = hook
         self.by = "none"
         """What sees them: "plugin", "breakpoints" or "none"."""
         self.exact = False
@@ -99,27 +94,15 @@ class Notifications:
         self._thread: PluginThread | None = None
         self._stops = 0
 
-    @staticmethod
-    def with_plugin(create: Callable[[Path | None], _MachineT]) -> _MachineT:
-        """Return what ``create`` makes with the plugin; without it where there is none or QEMU refuses it."""
-        plugin = plugin_path()
-        if plugin is not None:
-            try:
-                return create(plugin)
-            except EngineError as error:
-                if "plugin" not in error.message.lower():
-                    raise
-        return create(None)
-
     def watch(self, machine: QemuMachine, sites: Sites) -> None:
         """Begin, before the first instruction of ``machine``."""
         if machine.plugin is not None:
-            self._thread = PluginThread(*machine.plugin, self.hook, self._reached, self._failed)
+            self._thread = PluginThread(*machine.plugin, self._hook, self._reached, self._failed)
             self.exact = Ability.EXACT in self._thread.ready()
             self._thread.start()
         sites.calls = machine.plugin is None
         sites.loads = not self.exact
-        if self.hook is not None:
+        if self._hook is not None:
             self.by = "breakpoints" if machine.plugin is None else "plugin"
             sites.notifications = machine.plugin is None
 
@@ -146,7 +129,7 @@ class Notifications:
         """Ask for ``cpu`` at a breakpoint; True where it may go on, else raises EngineLostError at the guest's end."""
         # At the price of such a stop it may as well be asked each time where the queues are.
         self._stops += 1
-        if self.hook is None or self.hook(Notification(cpu, setups=self._stops), VirtioView(machine.qmp).queues):
+        if self._hook is None or self._hook(Notification(cpu, setups=self._stops), VirtioView(machine.qmp).queues):
             return True
         machine.process.wait(_END_SECONDS)
         raise EngineLostError("QEMU ended")

@@ -7,6 +7,7 @@ happens, so start it in a thread that lives as long as the guest.
 
 from __future__ import annotations
 
+import abc
 import functools
 import os
 import re
@@ -24,7 +25,7 @@ from zseal.errors import MissingDependencyError
 PROGRAM = "qemu-system-s390x"
 _STDERR_LIMIT = 1 << 16
 _VERSION_SECONDS = 30.0
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+_TIED = Path(__file__).with_name("die_with_parent.py")
 
 
 def find_program(program: str | None = None) -> str:
@@ -70,11 +71,52 @@ class Channel:
         self.remote.close()
 
 
-class QemuProcess:
-    """A started QEMU: ``pidfd`` becomes readable when it has ended, ``output`` when ``collect`` has something to do."""
+class QemuProcess(abc.ABC):
+    """A running QEMU: ``pidfd`` becomes readable when it has ended, ``output`` when ``collect`` has something to do.
 
-    output: int | None
-    """Where QEMU's messages come from; None where they do not come to us, or no longer."""
+    ``output`` is None if QEMU's messages do not come to us, or no longer.
+    """
+
+    def __init__(self, pid: int, output: int | None) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.output = output
+
+    @abc.abstractmethod
+    def collect(self) -> bool:
+        """Take what QEMU wrote; False if nothing more will come."""
+
+    @abc.abstractmethod
+    def messages(self) -> str:
+        """Return what QEMU has written to its standard output and error so far (the end of it)."""
+
+    @abc.abstractmethod
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until QEMU has ended and return its exit status (negative: the signal), or None after ``timeout`` s."""
+
+    @abc.abstractmethod
+    def kill(self) -> int:
+        """End QEMU now and close what belongs to it; returns its exit status."""
+
+    def last_message(self) -> str:
+        """Return QEMU's last line, without its own name in front; advice to ask for help is passed over."""
+        lines = [line.strip() for line in self.messages().splitlines() if line.strip() and not line.startswith("Use ")]
+        return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else ""
+
+    def send_kill(self) -> None:
+        """Kill QEMU without waiting for its end; raises EngineError where that is not allowed."""
+        if self.pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended
+        except OSError as error:
+            raise EngineError(f"cannot kill QEMU (process {self.pid}): {error.strerror}") from error
+
+
+class OwnProcess(QemuProcess):
+    """A QEMU that is started here, as a child that ends with the thread that starts it."""
 
     def __init__(
         self,
@@ -87,10 +129,10 @@ class QemuProcess:
         output, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(stderr, True)
         self._messages = bytearray()
-        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
+        tied = [sys.executable, "-I", "-S", str(_TIED), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
-                [*launcher, path, *arguments],
+                [*tied, path, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
@@ -102,9 +144,7 @@ class QemuProcess:
             raise EngineError(f"cannot start QEMU: {error.strerror}", where=path) from error
         finally:
             os.close(stderr)
-        self.output = output
-        self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        super().__init__(self._process.pid, output)
 
     def collect(self) -> bool:
         """Take what QEMU wrote, up to 64 KiB: with more in the pipe it waits. False where nothing more will come."""
@@ -123,28 +163,12 @@ class QemuProcess:
         self.collect()
         return self._messages.decode("utf-8", "replace")
 
-    def last_message(self) -> str:
-        """Return QEMU's last line, without its own name in front; advice to ask for help is passed over."""
-        lines = [line.strip() for line in self.messages().splitlines() if line.strip() and not line.startswith("Use ")]
-        return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else ""
-
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait until QEMU has ended and return its exit status (negative: the signal), or None after ``timeout`` s."""
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
-
-    def send_kill(self) -> None:
-        """Kill QEMU without waiting for its end; raises EngineError where that is not allowed."""
-        if self.pidfd < 0:
-            return
-        try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended
-        except OSError as error:
-            raise EngineError(f"cannot kill QEMU (process {self.pid}): {error.strerror}") from error
 
     def kill(self) -> int:
         """Kill QEMU, collect it and close what belongs to it; returns its exit status."""

@@ -12,7 +12,7 @@ def wants_reset(event: QmpEvent) -> bool:
     return event.name == "SHUTDOWN" and event.text("reason") == "guest-reset"
 
 
-def end_of(event: QmpEvent) -> Stop | None:
+def stop_for(event: QmpEvent) -> Stop | None:
     """Return the end that ``event`` tells of; None where the guest goes on."""
     if event.name == "SHUTDOWN":
         reason = event.text("reason")

@@ -26,8 +26,8 @@ class Setting:
         self.loop = asyncio.new_event_loop()
         self.heard: list[tuple[Console, bytes]] = []
         listener = SimpleNamespace(console=lambda console, data: self.heard.append((console, data)))
-        self.consoles = Consoles()
-        self.consoles.start({Console.TERMINAL: self.ours}, self.loop, cast("EngineListener", listener))
+        self.consoles = Consoles({Console.TERMINAL: self.ours}, self.loop, cast("EngineListener", listener))
+        self.consoles.start()
 
     def turn(self) -> None:
         """Let the loop look once at all that is ready."""

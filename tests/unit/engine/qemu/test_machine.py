@@ -12,9 +12,9 @@ from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory
-from zseal.engine.qemu import machine, process
-from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.process import QemuProcess
+from zseal.engine.qemu import launch, process
+from zseal.engine.qemu.launch import start_qemu
+from zseal.engine.qemu.process import OwnProcess
 from zseal.engine.qemu.qmp import Qmp
 
 SILENT = "exec sleep 1000"
@@ -34,11 +34,11 @@ def program(tmp_path: Path) -> Program:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[QemuProcess]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[OwnProcess]:
     """Return the processes that were started; none of them may be waited for."""
-    found: list[QemuProcess] = []
+    found: list[OwnProcess] = []
 
-    class Watched(QemuProcess):
+    class Watched(OwnProcess):
         def collect(self) -> bool:
             if self not in found:
                 found.append(self)
@@ -47,27 +47,27 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[QemuProcess]:
         def wait(self, timeout: float | None = None) -> int | None:
             raise AssertionError("it was waited for once more")
 
-    monkeypatch.setattr(machine, "QemuProcess", Watched)
-    monkeypatch.setattr(machine, "Qmp", functools.partial(Qmp, timeout=0.1))
+    monkeypatch.setattr(launch, "OwnProcess", Watched)
+    monkeypatch.setattr(launch, "Qmp", functools.partial(Qmp, timeout=0.1))
     return found
 
 
 def start(program: str) -> None:
     memory = SharedMemory(MIB)
     try:
-        QemuMachine(MachineConfig(kernel=None, memory=MIB), memory, traps=False, program=program)
+        start_qemu(MachineConfig(kernel=None, memory=MIB), memory, traps=False, program=program)
     finally:
         memory.close()
 
 
-def test_a_qemu_that_does_not_answer_is_killed_at_once(program: Program, started: list[QemuProcess]) -> None:
+def test_a_qemu_that_does_not_answer_is_killed_at_once(program: Program, started: list[OwnProcess]) -> None:
     with pytest.raises(EngineError, match="QEMU did not start: QEMU did not answer for"):
         start(program(TELLS_VERSION))
     assert [each.pidfd for each in started] == [-1]
 
 
 def test_a_qemu_that_does_not_tell_its_version_is_not_even_started(
-    program: Program, started: list[QemuProcess], monkeypatch: pytest.MonkeyPatch
+    program: Program, started: list[OwnProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "_VERSION_SECONDS", 0.1)
     with pytest.raises(EngineError, match="QEMU did not start: it did not tell its version"):

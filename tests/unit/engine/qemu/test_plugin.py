@@ -15,6 +15,7 @@ import pytest
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
+from zseal.engine.qemu.launch import with_plugin
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.plugin import Ability, Notifications, PluginEvent, PluginThread, plugin_path
 from zseal.engine.qemu.qmp import Qmp
@@ -205,9 +206,7 @@ def test_a_qemu_that_refuses_the_plugin_is_started_without() -> None:
             raise EngineError("QEMU did not start: Could not load plugin x: needs version 9")
         return "machine"
 
-    notifications = Notifications(nobody, never)
-    notifications.hook = allow
-    assert notifications.with_plugin(create) == "machine"
+    assert with_plugin(create) == "machine"
     assert tried == [plugin_path(), None]
 
 
@@ -215,14 +214,12 @@ def test_another_reason_not_to_start_is_not_hidden() -> None:
     def create(_plugin: Path | None) -> str:
         raise EngineError("QEMU did not start: no such disk")
 
-    notifications = Notifications(nobody, never)
-    notifications.hook = allow
     with pytest.raises(EngineError, match="no such disk"):
-        notifications.with_plugin(create)
+        with_plugin(create)
 
 
 def test_without_a_hook_no_notification_is_watched() -> None:
-    notifications = Notifications(nobody, never)
+    notifications = Notifications(None, nobody, never)
     sites = SimpleNamespace(notifications=False, calls=True, loads=False)
     notifications.watch(cast(QemuMachine, SimpleNamespace(plugin=None)), cast(Sites, sites))
     assert (notifications.by, sites.notifications, sites.calls, sites.loads) == ("none", False, True, True)
@@ -231,8 +228,7 @@ def test_without_a_hook_no_notification_is_watched() -> None:
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_with_the_plugin_no_breakpoints_are_wanted(exact: bool) -> None:
-    notifications = Notifications(nobody, never)
-    notifications.hook = allow
+    notifications = Notifications(allow, nobody, never)
     sites = SimpleNamespace(notifications=False, calls=True, loads=True)
     ours, theirs = socket.socketpair()
     monitor, other = socket.socketpair()
@@ -251,7 +247,7 @@ def test_the_plugin_is_taught_where_it_can_learn_and_told_how_the_guest_gets_on(
 ) -> None:
     taught: list[object] = []
     monkeypatch.setattr("zseal.engine.qemu.plugin.calibrate", lambda *what: taught.extend(what))
-    notifications = Notifications(nobody, never)
+    notifications = Notifications(None, nobody, never)
     sites = SimpleNamespace(notifications=False, calls=True, loads=True)
     cpu, memory = cast(QemuCpu, object()), cast(SharedMemory, object())
     ours, theirs = socket.socketpair()
@@ -285,8 +281,7 @@ def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:
         seen.append(notification)
         return answer
 
-    notifications = Notifications(nobody, never)
-    notifications.hook = hook
+    notifications = Notifications(hook, nobody, never)
     sites = SimpleNamespace(notifications=False, calls=True)
     ended: list[float] = []
     machine = cast(QemuMachine, SimpleNamespace(plugin=None, qmp=None, process=SimpleNamespace(wait=ended.append)))

@@ -7,7 +7,7 @@ import pytest
 from zseal.arch.psw import Psw
 from zseal.engine.interface import Stop, StopKind
 from zseal.engine.qemu.qmp import QmpEvent
-from zseal.engine.qemu.stop_reasons import end_of, wants_reset
+from zseal.engine.qemu.stop_reasons import stop_for, wants_reset
 from zseal.jsonvalue import Json
 
 PANIC: dict[str, Json] = {
@@ -39,7 +39,7 @@ NO_ROOM: dict[str, Json] = {
 )
 def test_events_tell_how_a_guest_ended(name: str, data: dict[str, Json], stop: Stop | None) -> None:
     event = QmpEvent(name, data)
-    assert end_of(event) == stop
+    assert stop_for(event) == stop
     assert not wants_reset(event)
 
 

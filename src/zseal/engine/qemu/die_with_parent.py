@@ -1,4 +1,4 @@
-"""Start a program that ends when its parent does: ``python launcher.py PARENT-PID PROGRAM ARGUMENT…``.
+"""Start a program that ends when its parent does: ``python die_with_parent.py PARENT-PID PROGRAM ARGUMENT…``.
 
 Run as a script in a process of its own, because Linux ties the parent-death signal to a process that asks for it
 itself (prctl(2), PR_SET_PDEATHSIG), and code between fork and exec is not safe in a process with threads. If the

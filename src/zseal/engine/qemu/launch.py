@@ -1,0 +1,161 @@
+"""How a QEMU comes to run for an engine: launchers, and the one that starts a process of our own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from zseal.arch.storage import MIB
+from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
+from zseal.engine.interface import Console, EngineHooks
+from zseal.engine.machine import MachineConfig
+from zseal.engine.memory import SharedMemory
+from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
+from zseal.engine.qemu.gdbremote import GdbRemote
+from zseal.engine.qemu.machine import QemuMachine
+from zseal.engine.qemu.plugin import plugin_path
+from zseal.engine.qemu.process import Channel, OwnProcess, find_program, program_version
+from zseal.engine.qemu.qmp import Qmp
+
+_QUIT_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
+"""How long QEMU may take to tell its queues: it can't while it waits for the very CPU that waits for us."""
+_T = TypeVar("_T")
+
+
+class Launcher(Protocol):
+    """Brings about the QEMU of one engine."""
+
+    def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
+        """Return the machine ``config`` with ``memory`` as its RAM, created stopped; called once.
+
+        With ``traps`` it has a gdb stub. Raises ZsealError if it cannot be created; nothing of it is left then.
+        """
+
+    def close(self) -> None:
+        """Give back what the launch used; called after the machine's end, also if there was none."""
+
+
+class LocalLauncher:
+    """Starts QEMU as a process of ours that leaves nothing behind; ``program`` names another than the default one."""
+
+    def __init__(self, program: str | None = None) -> None:
+        self._program = program
+
+    def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
+        """Start QEMU; with the plugin if there are traps."""
+
+        def start(plugin: Path | None) -> QemuMachine:
+            return start_qemu(
+                config,
+                memory,
+                traps=traps,
+                program=self._program,
+                plugin=plugin,
+                notifications=hooks.notification is not None,
+                queues=hooks.queues,
+            )
+
+        return with_plugin(start) if traps else start(None)
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+def with_plugin(create: Callable[[Path | None], _T]) -> _T:
+    """Return what ``create`` makes with the plugin; without it if there is none or QEMU refuses it."""
+    plugin = plugin_path()
+    if plugin is not None:
+        try:
+            return create(plugin)
+        except EngineError as error:
+            if "plugin" not in error.message.lower():
+                raise
+    return create(None)
+
+
+def start_qemu(
+    config: MachineConfig,
+    memory: SharedMemory,
+    *,
+    traps: bool,
+    program: str | None = None,
+    plugin: Path | None = None,
+    notifications: bool = True,
+    queues: int | None = None,
+) -> QemuMachine:
+    """Start QEMU, created stopped, with a gdb stub for ``traps``.
+
+    The ``plugin`` watches ultravisor calls, and notifications of devices where ``notifications`` says so; of those it
+    lets plain ones through itself where there are ``queues``. Raises ZsealError where QEMU can't be started or refuses
+    its arguments.
+    """
+    with contextlib.ExitStack() as undo:
+
+        def channel() -> Channel:
+            return undo.enter_context(contextlib.closing(Channel()))
+
+        qmp, terminal = channel(), channel()
+        line = channel() if config.line_mode_console else None
+        gdb = channel() if traps else None
+        reports, monitor = (channel(), channel()) if plugin else (None, None)
+        given = Descriptors(
+            memory=memory.descriptor,
+            qmp=qmp.descriptor,
+            terminal=terminal.descriptor,
+            line_mode=line.descriptor if line else None,
+            gdb=gdb.descriptor if gdb else None,
+            plugin=plugin,
+            notifications=notifications,
+            plugin_socket=reports.descriptor if reports else None,
+            queues=queues if plugin else None,
+            monitor=monitor.descriptor if monitor else None,
+        )
+        process = _start_process(config, given, program)
+        undo.callback(process.kill)
+        for each in (qmp, terminal, line, gdb, reports, monitor):
+            if each is not None:
+                each.remote.close()  # or the end of QEMU would not be the end of the connection
+        consoles = {Console.TERMINAL: terminal.local}
+        if line is not None:
+            consoles[Console.LINE_MODE] = line.local
+        machine = QemuMachine(
+            process=process,
+            qmp=Qmp(qmp.local),
+            gdb=GdbRemote(gdb.local) if gdb else None,
+            plugin=(reports.local, Qmp(monitor.local, timeout=ANSWER_SECONDS)) if reports and monitor else None,
+            consoles=consoles,
+        )
+        _greet(machine, config)
+        undo.pop_all()
+    return machine
+
+
+def _start_process(config: MachineConfig, given: Descriptors, program: str | None) -> OwnProcess:
+    cpu = cpu_model(program_version(find_program(program)), audited=config.audited)
+    optional = (given.line_mode, given.gdb, given.plugin_socket, given.monitor, given.queues)
+    files = (config.kernel, config.ramdisk)
+    inherit = [given.memory, given.qmp, given.terminal]
+    inherit += [number for number in (*optional, *files) if number is not None]
+    return OwnProcess(arguments(config, given, cpu=cpu), inherit=inherit, program=program)
+
+
+def _greet(machine: QemuMachine, config: MachineConfig) -> None:
+    """Exchange greetings on all connections; raises EngineError with what QEMU said if it ends instead."""
+    try:
+        machine.qmp.handshake()
+        if machine.gdb is not None:
+            machine.gdb.handshake()
+        if machine.plugin is not None:
+            machine.plugin[1].handshake()
+    except EngineLostError as error:
+        # One that is silent has been waited for; it is killed by who comes next.
+        status = None if isinstance(error, EngineSilentError) else machine.process.wait(_QUIT_SECONDS)
+        reason = machine.process.last_message()
+        if status == 0:
+            reason = "it has only told something, as it does for options like -help and -version"
+        if "memory" in reason and config.memory >= 1 << 30:
+            reason += f" (the guest is to have {config.memory // MIB} MiB)"
+        raise EngineError(f"QEMU did not start: {reason or error.message}") from error
