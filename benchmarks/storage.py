@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.model.guest import ModelGuest
-from zseal.model.host import ModelHost
+from zseal.model.machine import ModelMachine
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -47,21 +47,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     size = arguments.mib * MIB
-    host = ModelHost(memory=size + 64 * MIB)
-    guest = ModelGuest(host, memory=size + MIB)
-    first = host.frames.take(size >> PAGE_SHIFT)
+    machine = ModelMachine(memory=size + 64 * MIB)
+    guest = ModelGuest(machine, memory=size + MIB)
+    first = machine.host.frames.take(size >> PAGE_SHIFT)
     guest.configuration.space.map_run(MIB >> PAGE_SHIFT, first, size >> PAGE_SHIFT)
-    uv, address = host.ultravisor, first << PAGE_SHIFT
-    uv.import_run(guest.handle, MIB, size)
+    uv, address = machine.ultravisor, first << PAGE_SHIFT
+    uv.host.import_run(guest.handle, MIB, size)
     block = bytes(range(256)) * 4096
     for at in range(0, size, MIB):
-        uv.guest_write(guest.handle, MIB + at, block)
+        uv.firmware.guest_write(guest.handle, MIB + at, block)
 
     rows: list[tuple[float, float, float, float]] = []
     for number in range(arguments.rounds):
-        export = _seconds(lambda: uv.export_run(address, size))
-        data = uv.host_read(address, min(size, 64 * MIB))
-        back = _seconds(lambda: uv.import_run(guest.handle, MIB, size))
+        export = _seconds(lambda: uv.host.export_run(address, size))
+        data = uv.host.read(address, min(size, 64 * MIB))
+        back = _seconds(lambda: uv.host.import_run(guest.handle, MIB, size))
         seal, open_ = (seconds * size / len(data) for seconds in _gcm(data))
         rows.append((export, back, seal, open_))
         speed = "  ".join(f"{arguments.mib / seconds:7.0f}" for seconds in rows[-1])
@@ -74,13 +74,13 @@ def main() -> None:
     export, back, seal, open_ = (statistics.median(column) for column in columns)
     print(f"median   export {arguments.mib / export:.0f} MiB/s, import {arguments.mib / back:.0f} MiB/s")
     print(f"ratio to raw AES-256-GCM of pages: export {seal / export:.2f}, import {open_ / back:.2f} (1 is as fast)")
-    host.close()
+    machine.close()
 
-    host = ModelHost(memory=2040 * MIB)
-    host.initialise()
-    seconds = _seconds(lambda: host.create(64 << 30))
+    machine = ModelMachine(memory=2040 * MIB)
+    machine.host.initialise()
+    seconds = _seconds(lambda: machine.host.create(64 << 30))
     print(f"configuration of a 64 GiB guest created in {seconds:.2f} s")
-    host.close()
+    machine.close()
 
 
 if __name__ == "__main__":

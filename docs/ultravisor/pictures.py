@@ -10,21 +10,21 @@ from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb
 from zseal.model.devices import BlockDriver
 from zseal.model.guest import ModelGuest
-from zseal.model.host import ModelHost
+from zseal.model.machine import ModelMachine
 
 _WIDTH, _CELL = 64, 9
 
 
 def pictures() -> dict[str, str]:
     """Return the SVG files by name."""
-    host = ModelHost()
-    guest = ModelGuest(host, memory=2 * MIB)
+    machine = ModelMachine()
+    guest = ModelGuest(machine, memory=2 * MIB)
     guest.start()
-    uv = host.ultravisor
+    uv = machine.ultravisor
     made = {}
 
     def take(name: str) -> None:
-        made[f"{name}.svg"] = uv.guest_map(guest.handle).to_svg(width=_WIDTH, cell=_CELL)
+        made[f"{name}.svg"] = uv.host.guest_map(guest.handle).to_svg(width=_WIDTH, cell=_CELL)
 
     for at in range(0x40000, 0x90000, 0x1000):
         guest.write(at, b"the guest at work")
@@ -37,15 +37,15 @@ def pictures() -> dict[str, str]:
     guest.pager.pin(0x101)
     take("3-paging")
     first, last = guest.configuration.base_frame, max(frame for _, frame in guest.configuration.space.mapped())
-    area = uv.host_map(first << PAGE_SHIFT, (last + 1 - first) << PAGE_SHIFT)
+    area = uv.host.frame_map(first << PAGE_SHIFT, (last + 1 - first) << PAGE_SHIFT)
     made["4-host.svg"] = area.to_svg(width=_WIDTH, cell=_CELL)
     lost = guest.configuration.space.resolve(0x85) << PAGE_SHIFT
-    host.call(FrameUvcb.call(Command.DESTR_SEC_STOR, paddr=lost))
-    host.destroy(guest.configuration, keep_pages=True)
-    made["5-after.svg"] = uv.host_map(first << PAGE_SHIFT, (last + 1 - first) << PAGE_SHIFT).to_svg(
+    machine.host.call(FrameUvcb.call(Command.DESTR_SEC_STOR, paddr=lost))
+    machine.host.destroy(guest.configuration, keep_pages=True)
+    made["5-after.svg"] = uv.host.frame_map(first << PAGE_SHIFT, (last + 1 - first) << PAGE_SHIFT).to_svg(
         width=_WIDTH, cell=_CELL
     )
-    host.close()
+    machine.close()
     return made
 
 

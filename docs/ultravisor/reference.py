@@ -41,6 +41,8 @@ _ANSWER_TABLE = """
 """
 _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zseal.ultravisor.ultravisor", ("Ultravisor",)),
+    ("zseal.ultravisor.host", ("HostInterface",)),
+    ("zseal.ultravisor.firmware", ("FirmwareInterface",)),
     ("zseal.ultravisor.settings", ("Settings", "Feature")),
     ("zseal.ultravisor.refusal", ("UvcRefusal",)),
     ("zseal.ultravisor.sie", ("ValidityIntercept", "Validity")),
@@ -55,6 +57,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zseal.arch.storage", ("Storage", "OperandMemory")),
     ("zseal.arch.interruption", ("ProgramInterruption", "ProgramCode")),
     ("zseal.hypervisor.uvcalls", ("CallingHost", "CallFailed")),
+    ("zseal.model.machine", ("ModelMachine",)),
     ("zseal.model.host", ("ModelHost", "ModelConfiguration", "ModelCpu", "HostError")),
     ("zseal.model.guest", ("ModelGuest",)),
     ("zseal.model.image", ("seal_image", "ModelImage", "ModelComponent")),

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from zseal.image import Controls, Image, ImageKeys, build_image, compare_images, read_image, verify_image
     from zseal.inspection import inspect
-    from zseal.model import ModelGuest, ModelHost
+    from zseal.model import ModelGuest, ModelMachine
     from zseal.readiness import CapturedHost, LiveHost, check_host
     from zseal.secret import Secret
     from zseal.ultravisor import Ultravisor
@@ -85,7 +85,7 @@ __all__ = [
     "Machine",
     "MissingDependencyError",
     "ModelGuest",
-    "ModelHost",
+    "ModelMachine",
     "Outcome",
     "OutputError",
     "Protected",
@@ -169,7 +169,7 @@ if not TYPE_CHECKING:
         inspection=("inspect",),
         model=(
             "ModelGuest",
-            "ModelHost",
+            "ModelMachine",
         ),
         readiness=(
             "CapturedHost",

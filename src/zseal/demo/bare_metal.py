@@ -135,5 +135,5 @@ def _boot(guest: Guest, marker: str) -> _Boot:
 def _put(guest: Guest, word: bytes) -> None:
     """Write ``word`` where the guest awaits it, as a host may: the page is shared."""
     vmm = guest.vmm
-    write = guest.engine.memory.write if vmm is None else vmm.ultravisor.host_write
+    write = guest.engine.memory.write if vmm is None else vmm.uv.write
     guest.in_loop(lambda: write(_MAILBOX, word))

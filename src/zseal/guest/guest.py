@@ -439,7 +439,8 @@ class Guest:
     @property
     def host(self) -> Host:
         """The host's view of the guest's memory, also after its end until ``close``."""
-        return Host(self._engine.memory, self._vmm, closed=lambda: self._closed)
+        memory = self._engine.memory if self._vmm is None else self._vmm.host_side
+        return Host(memory, closed=lambda: self._closed)
 
     @property
     def io(self) -> IoAudit | None:

@@ -10,7 +10,7 @@ from zseal.arch.storage import MIB, Storage
 from zseal.engine.errors import EngineError
 from zseal.errors import InputError
 from zseal.files import atomic_output
-from zseal.hypervisor.vmm import Vmm
+from zseal.hypervisor.host_side import HostSide
 
 _PIECE = 4 * MIB
 
@@ -23,15 +23,15 @@ class Host:
     Once ``closed`` says that the guest gave its memory back, reading raises EngineError.
     """
 
-    def __init__(self, ram: Storage, vmm: Vmm | None, *, closed: Callable[[], bool] = lambda: False) -> None:
-        self._ram = ram
-        self._vmm = vmm
+    def __init__(self, memory: Storage | HostSide, *, closed: Callable[[], bool] = lambda: False) -> None:
+        """``memory`` is the host's side of a guest that may be protected, or all the memory of one that never is."""
+        self._memory = memory
         self._closed = closed
 
     @property
     def memory_size(self) -> int:
         """Bytes of guest memory."""
-        return self._ram.size
+        return self._memory.memory_size if isinstance(self._memory, HostSide) else self._memory.size
 
     def read_memory(self, address: int, length: int) -> bytes:
         """Return ``length`` bytes at guest absolute ``address``; raises InputError outside guest memory."""
@@ -40,19 +40,19 @@ class Host:
 
     def check(self, address: int, length: int) -> None:
         """Raise InputError unless all ``length`` bytes at ``address`` are guest memory."""
-        if address < 0 or length < 0 or address + length > self._ram.size:
+        if address < 0 or length < 0 or address + length > self.memory_size:
             raise InputError(
-                f"{length} bytes at {address:#x} are not in the guest's memory of {self._ram.size // MIB} MiB"
+                f"{length} bytes at {address:#x} are not in the guest's memory of {self.memory_size // MIB} MiB"
             )
 
     def _pieces(self, address: int, length: int) -> Iterator[bytes]:
         if self._closed():
             raise EngineError("the guest was closed: its memory is gone")
-        if self._vmm is None:
-            yield self._ram.read(address, length)
+        if not isinstance(self._memory, HostSide):
+            yield self._memory.read(address, length)
             return
         try:
-            yield from self._vmm.ultravisor.host_view_pieces(address, length, live=True)
+            yield from self._memory.uv.view_pieces(address, length, live=True)
         except ProgramInterruption as error:
             raise InputError(f"guest memory can't be read: {error}") from error
 
@@ -62,11 +62,11 @@ class Host:
         Raises OutputError where the file can't be written or exists.
         """
         with atomic_output(path, overwrite=overwrite) as stream:
-            for address in range(0, self._ram.size, _PIECE):
-                length = min(_PIECE, self._ram.size - address)
+            for address in range(0, self.memory_size, _PIECE):
+                length = min(_PIECE, self.memory_size - address)
                 for piece in self._pieces(address, length):
                     stream.write(piece)
-        return self._ram.size
+        return self.memory_size
 
     def find(self, pattern: bytes) -> int | None:
         """Return the address of the first place where the host's view holds ``pattern``; None where none does.
@@ -76,8 +76,8 @@ class Host:
         if not 1 <= len(pattern) <= 4096:
             raise InputError("a pattern has 1 to 4096 bytes")
         overlap = len(pattern) - 1
-        for address in range(0, self._ram.size, _PIECE):
-            length = min(_PIECE + overlap, self._ram.size - address)
+        for address in range(0, self.memory_size, _PIECE):
+            length = min(_PIECE + overlap, self.memory_size - address)
             at = b"".join(self._pieces(address, length)).find(pattern)
             if at >= 0:
                 return address + at

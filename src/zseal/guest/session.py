@@ -92,7 +92,7 @@ class Session:
         """Called when the guest has stopped, while its memory and pages are still what they were."""
         self.io: IoAudit | None = None
         """The audit of what the guest's devices are told to do; None where nobody looks."""
-        self.paging = Paging(vmm, self) if vmm is not None else None
+        self.paging = Paging(vmm.host_side, self) if vmm is not None else None
         self._paused = False
         self._ever_protected = False
         self._about_run: list[Diagnosis] = []
@@ -163,7 +163,7 @@ class Session:
         self.io = IoAudit(
             policy,
             read=self._engine.memory.read,
-            pages=SharedPages(vmm),
+            pages=SharedPages(vmm.host_side),
             protected=lambda: vmm.protected,
             clock=self._events.seconds,
             on_violation=self._io_violation,

@@ -7,7 +7,7 @@ from typing import TypeVar
 from zseal.engine.errors import EngineError
 from zseal.formats.uv_codes import RC_NEED_DESTROY, Command, describe
 from zseal.formats.uvcb import CreateConfUvcb, HandleUvcb, UvcbHeader
-from zseal.ultravisor.ultravisor import Ultravisor
+from zseal.ultravisor.host import HostInterface
 
 _BUSY = 2  # condition codes 2 (busy) and 3 (partial completion): the block is as it was, the call is issued again
 
@@ -23,17 +23,17 @@ class CallFailed(EngineError):  # noqa: N818 - an answer, and an error only wher
 
 
 class CallingHost:
-    """Base of hypervisors: issues calls with one control block, in the page at absolute ``block_address``."""
+    """Base of hypervisors: issues calls of ``uv`` with one control block, in the page at absolute ``block_address``."""
 
-    def __init__(self, ultravisor: Ultravisor, block_address: int) -> None:
-        self.ultravisor = ultravisor
+    def __init__(self, uv: HostInterface, block_address: int) -> None:
+        self.uv = uv
         self._block_address = block_address
 
     def issue(self, block: BlockT) -> tuple[int, BlockT]:
         """Issue one call, once; return condition code and answered block."""
-        self.ultravisor.host_write(self._block_address, block.pack())
-        cc = self.ultravisor.host_call(self._block_address)
-        return cc, type(block).unpack(self.ultravisor.host_read(self._block_address, block.SIZE))
+        self.uv.write(self._block_address, block.pack())
+        cc = self.uv.call(self._block_address)
+        return cc, type(block).unpack(self.uv.read(self._block_address, block.SIZE))
 
     def complete(self, block: BlockT) -> tuple[int, BlockT]:
         """Issue one call until it is done or refused; return condition code (0, 1) and answered block."""

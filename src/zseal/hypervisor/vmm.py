@@ -38,6 +38,7 @@ from zseal.formats.uvcb import (
     UvcbHeader,
 )
 from zseal.hypervisor.diag308 import Refused
+from zseal.hypervisor.host_side import HostSide
 from zseal.hypervisor.storage import HostStorage
 from zseal.hypervisor.uvcalls import CallFailed, CallingHost
 from zseal.ultravisor.addressspace import OffsetSpace
@@ -126,32 +127,31 @@ class Vmm(CallingHost):
         self._cpus = cpus
         layout = _Layout(settings, ram.size, cpus)
         self.storage = HostStorage(ram, layout.size)
-        ultravisor = Ultravisor(self.storage, keys, settings=settings, blank_states=blank_states)
-        super().__init__(ultravisor, self.storage.base + layout.scratch)
+        self.ultravisor = Ultravisor(self.storage, keys, settings=settings, blank_states=blank_states)
+        super().__init__(self.ultravisor.host, self.storage.base + layout.scratch)
+        self.host_side = HostSide(self.uv, ram.size)
         self._layout = layout
         self._settings = settings
         self._initialised = False
-        self._configuration: int | None = None
         self._cpu_handles: list[int] = []
-        self._secure = False
         self.refusal: Refusal | None = None
         self.seconds: dict[str, float] = {}
 
     def close(self) -> None:
         """Forget the guest and give the hypervisor's memory back; the guest's own goes with its engine."""
-        self.ultravisor.expect_no_image()
+        self.ultravisor.firmware.expect_no_image()
         self._end_configuration()
         self.storage.close()
 
     @property
     def protected(self) -> bool:
         """Whether the guest runs protected."""
-        return self._secure
+        return self.host_side.protected
 
     @property
     def configuration(self) -> int | None:
         """The handle of the guest's configuration; None while there is none."""
-        return self._configuration
+        return self.host_side.configuration
 
     # --- host calls ---
 
@@ -170,7 +170,7 @@ class Vmm(CallingHost):
 
         ``header`` is its SE header, ``read`` returns ``length`` bytes of it from an absolute address on.
         """
-        self.ultravisor.expect_image(header, components, read)
+        self.ultravisor.firmware.expect_image(header, components, read)
 
     def protect(self, block: Ipib) -> Psw:
         """Protect the guest as its parameter block says; raises Refused, with nothing decrypted left."""
@@ -190,20 +190,20 @@ class Vmm(CallingHost):
                 self.call_handle(Command.VERIFY_IMG, self._handle())
             with self._timed("adopt"):
                 # Whatever else lies in guest RAM comes from before: the guest must find zeros there.
-                self.ultravisor.adopt_all(self._handle())
+                self.ultravisor.firmware.adopt_all(self._handle())
                 self._set_state(0, CpuState.OPERATING_LOAD)
         except CallFailed as failed:
             self.refusal = Refusal(step, failed.command, failed.rc, failed.rrc)
             self.destroy()
             raise Refused(self.refusal.packed) from None
-        self._secure = True
+        self.host_side.protected = True
         return self._enter(0)
 
     def _enter(self, cpu: int) -> Psw:
         """Enter a CPU once, for the PSW that it loads; engines keep its registers from then on."""
         handle = self._cpu_handles[cpu]
-        psw = self.ultravisor.enter(self._handle(), handle).registers.psw
-        self.ultravisor.leave(handle)
+        psw = self.ultravisor.firmware.enter(self._handle(), handle).registers.psw
+        self.ultravisor.firmware.leave(handle)
         return psw
 
     @contextlib.contextmanager
@@ -216,9 +216,9 @@ class Vmm(CallingHost):
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def _handle(self) -> int:
-        if self._configuration is None:
+        if self.configuration is None:
             raise EngineError("there is no secure configuration")
-        return self._configuration
+        return self.configuration
 
     def _create(self) -> None:
         layout, settings = self._layout, self._settings
@@ -232,8 +232,8 @@ class Vmm(CallingHost):
             )
             self._initialised = True
         asce = self.storage.base | ASCE_PRIVATE_SPACE | _REGION_THIRD_TABLE
-        self.ultravisor.register_address_space(asce, OffsetSpace(0, self._ram.size >> PAGE_SHIFT))
-        handle = self._configuration = self.create_configuration(
+        self.uv.register_address_space(asce, OffsetSpace(0, self._ram.size >> PAGE_SHIFT))
+        handle = self.host_side.configuration = self.create_configuration(
             CreateConfUvcb.call(
                 Command.CREATE_SEC_CONF,
                 conf_base_stor_origin=self._address(layout.conf_base),
@@ -274,9 +274,7 @@ class Vmm(CallingHost):
     def _unpack(self, block: Ipib) -> None:
         for component in block.components:
             try:
-                self.ultravisor.unpack_run(
-                    self._handle(), component.address, component.size, prefix=component.tweak_prefix
-                )
+                self.uv.unpack_run(self._handle(), component.address, component.size, prefix=component.tweak_prefix)
             except UvcRefusal as refusal:
                 raise CallFailed(Command.UNPACK_IMG, refusal.rc, refusal.rrc) from None
 
@@ -286,7 +284,7 @@ class Vmm(CallingHost):
         """Issue a UVC of the guest; returns the condition code, raises ProgramInterruption for the guest."""
         for _ in range(_IMPORT_LIMIT):
             try:
-                return self.ultravisor.guest_call(self._cpu_handles[cpu], address, memory)
+                return self.ultravisor.firmware.guest_call(self._cpu_handles[cpu], address, memory)
             except ProgramInterruption as error:
                 if error.code is not ProgramCode.NON_SECURE_STORAGE_ACCESS or error.address is None:
                     raise
@@ -299,7 +297,7 @@ class Vmm(CallingHost):
         answer = Generic.EXECUTED
         if (header.length, header.rc) != (ShareUvcb.SIZE, answer.rc):
             return None
-        calls = self.ultravisor.page_calls(self._cpu_handles[cpu], header.command)
+        calls = self.ultravisor.firmware.page_calls(self._cpu_handles[cpu], header.command)
         if calls is None:
             return None
         return Series(
@@ -322,11 +320,11 @@ class Vmm(CallingHost):
 
         What the hypervisor does at a non-secure-storage-access exception. Raises CallFailed where the page was changed.
         """
-        if not self._secure:
+        if not self.protected:
             return
         for _ in range(_IMPORT_LIMIT):
             try:
-                self.ultravisor.guest_read(self._handle(), address, 1)
+                self.ultravisor.firmware.guest_read(self._handle(), address, 1)
             except ProgramInterruption as error:
                 if error.code is not ProgramCode.NON_SECURE_STORAGE_ACCESS:
                     raise
@@ -337,11 +335,11 @@ class Vmm(CallingHost):
 
     def page_counts(self) -> dict[str, int]:
         """Return how many of the guest's pages are in each state; empty where it is not protected."""
-        return self.ultravisor.page_counts(self._configuration) if self._configuration is not None else {}
+        return self.uv.page_counts(self.configuration) if self.configuration is not None else {}
 
     def reset_guest(self, *, cpu: int, clear: bool) -> None:
         """Carry through a reset that the guest asked for (DIAGNOSE 0x308 subcodes 0 and 1): it stays protected."""
-        self.ultravisor.request_reset(self._handle())
+        self.ultravisor.firmware.request_reset(self._handle())
         for number in range(self._cpus):
             self._set_state(number, CpuState.STOPPED)
         self.call_handle(Command.SET_UNSHARE_ALL, self._handle())
@@ -358,12 +356,12 @@ class Vmm(CallingHost):
     def destroy(self) -> None:
         """End protection: destroy CPUs, configuration and every page that was secure, whose content is gone then."""
         if self._end_configuration():
-            self.ultravisor.destroy_run(0, self._ram.size)
+            self.uv.destroy_run(0, self._ram.size)
 
     def _end_configuration(self) -> bool:
         """Destroy CPUs and configuration; returns whether there was one."""
-        self._secure = False
-        handle, self._configuration = self._configuration, None
+        self.host_side.protected = False
+        handle, self.host_side.configuration = self.configuration, None
         cpus = self._cpu_handles.copy()
         self._cpu_handles.clear()
         if handle is None:

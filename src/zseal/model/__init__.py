@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zseal.model.guest import ModelGuest
     from zseal.model.host import HostError, ModelConfiguration, ModelCpu, ModelHost
     from zseal.model.image import ModelComponent, ModelImage, seal_image
+    from zseal.model.machine import ModelMachine
     from zseal.model.pager import GuestKilledError, Pager
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ModelGuest",
     "ModelHost",
     "ModelImage",
+    "ModelMachine",
     "OutOfFramesError",
     "Pager",
     "seal_image",
@@ -63,6 +65,7 @@ if not TYPE_CHECKING:
             "ModelImage",
             "seal_image",
         ),
+        machine=("ModelMachine",),
         pager=(
             "GuestKilledError",
             "Pager",

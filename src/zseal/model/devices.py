@@ -96,7 +96,7 @@ class DeviceMemory:
         found = []
         for page, offset, size in self._pieces(address, length):
             with self._accessible(page) as frame:
-                found.append(self._host.ultravisor.host_read(frame + offset, size))
+                found.append(self._host.uv.read(frame + offset, size))
         return b"".join(found)
 
     def write(self, address: int, data: bytes) -> None:
@@ -104,7 +104,7 @@ class DeviceMemory:
         done = 0
         for page, offset, size in self._pieces(address, len(data)):
             with self._accessible(page) as frame:
-                self._host.ultravisor.host_write(frame + offset, data[done : done + size])
+                self._host.uv.write(frame + offset, data[done : done + size])
             done += size
 
 

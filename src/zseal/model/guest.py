@@ -12,8 +12,8 @@ from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.formats.uv_codes import Command, describe
 from zseal.formats.uvcb import ShareUvcb, UvcbHeader
 from zseal.messages.guest_kernel import SECURITY_PANIC
-from zseal.model.host import ModelHost
 from zseal.model.image import ModelImage, seal_image
+from zseal.model.machine import ModelMachine
 from zseal.model.pager import GuestKilledError, Pager
 
 _BUSY = 2
@@ -24,14 +24,14 @@ ResultT = TypeVar("ResultT")
 
 
 class ModelGuest:
-    """A protected guest of ``host``, started from ``image`` (by default a small one made for this host).
+    """A protected guest of the host of ``machine``, started from ``image`` (by default a small one made for this host).
 
     ``limit`` pages at most stay in frames at a time (by default all), the others in ``file`` (by default a buffer).
     """
 
     def __init__(
         self,
-        host: ModelHost,
+        machine: ModelMachine,
         *,
         memory: int = MIB,
         cpus: int = 1,
@@ -39,11 +39,13 @@ class ModelGuest:
         limit: int | None = None,
         file: BinaryIO | None = None,
     ) -> None:
-        self.host = host
-        self.image = image or seal_image(_DEFAULT_IMAGE, [host.public_key])
-        self.configuration = host.create(memory, cpus)
-        host.protect(self.configuration, self.image)
-        self.pager = Pager(host, self.configuration, file or io.BytesIO(), limit=limit or memory // PAGE_SIZE)
+        self.machine = machine
+        self.host = machine.host
+        self._firmware = machine.ultravisor.firmware
+        self.image = image or seal_image(_DEFAULT_IMAGE, [machine.public_key])
+        self.configuration = self.host.create(memory, cpus)
+        self.host.protect(self.configuration, self.image)
+        self.pager = Pager(self.host, self.configuration, file or io.BytesIO(), limit=limit or memory // PAGE_SIZE)
 
     @property
     def handle(self) -> int:
@@ -53,7 +55,7 @@ class ModelGuest:
     def start(self, cpu: int = 0) -> Psw:
         """Let a CPU run; return the PSW it begins with."""
         handle = self.configuration.cpus[cpu].handle
-        return self._run(lambda: self.host.ultravisor.enter(self.handle, handle)).registers.psw
+        return self._run(lambda: self._firmware.enter(self.handle, handle)).registers.psw
 
     def _run(self, action: Callable[[], ResultT]) -> ResultT:
         """Do ``action``, with the host bringing in pages as they are missed. Raises GuestKilledError."""
@@ -67,7 +69,7 @@ class ModelGuest:
     def read(self, address: int, length: int) -> bytes:
         """Return what the guest finds at ``address``, a page at a time as a CPU does."""
         return b"".join(
-            self._run(lambda at=at, size=size: self.host.ultravisor.guest_read(self.handle, at, size))  # type: ignore[misc]  # defaults bind the loop's values
+            self._run(lambda at=at, size=size: self._firmware.guest_read(self.handle, at, size))  # type: ignore[misc]  # defaults bind the loop's values
             for at, size in _pages(address, length)
         )
 
@@ -75,12 +77,12 @@ class ModelGuest:
         """Store ``data`` at ``address``, a page at a time."""
         for at, size in _pages(address, len(data)):
             part = data[at - address : at - address + size]
-            self._run(lambda at=at, part=part: self.host.ultravisor.guest_write(self.handle, at, part))  # type: ignore[misc]  # likewise
+            self._run(lambda at=at, part=part: self._firmware.guest_write(self.handle, at, part))  # type: ignore[misc]  # likewise
 
     def issue(self, block: UvcbHeader) -> tuple[int, UvcbHeader]:
         """Issue a guest call; return condition code and answered header."""
         self.write(_BLOCK_PAGE, block.pack())
-        cc = self._run(lambda: self.host.ultravisor.guest_call(self.handle, _BLOCK_PAGE))
+        cc = self._run(lambda: self._firmware.guest_call(self.handle, _BLOCK_PAGE))
         return cc, UvcbHeader.unpack(self.read(_BLOCK_PAGE, UvcbHeader.SIZE))
 
     def share(self, address: int, length: int = PAGE_SIZE) -> None:
@@ -103,7 +105,7 @@ class ModelGuest:
 
     def reset(self) -> Psw:
         """Ask for a reset (DIAGNOSE 308 subcode 0), let the host carry it through, and start again."""
-        self.host.ultravisor.request_reset(self.handle)
+        self._firmware.request_reset(self.handle)
         self.host.reset(self.configuration)
         return self.start()
 

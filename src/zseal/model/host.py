@@ -1,4 +1,4 @@
-"""A host in Python: storage, a hypervisor that issues the real calls, and guests that page. No QEMU.
+"""A host in Python: a hypervisor that issues the real calls, for guests that page.
 
 It does what Linux (KVM) and QEMU do on a real machine, and as they do it: a control block in storage for each call,
 donated memory, demand paging by program interruption. What it can't do on real hardware it can't do here.
@@ -9,12 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
-from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
-from zseal.crypto.keyexchange import CURVE, MachineKeys
-from zseal.engine.memory import SharedMemory
+from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE
 from zseal.errors import ZsealError
 from zseal.formats.uv_codes import Command, CpuState
 from zseal.formats.uvcb import (
@@ -30,10 +26,9 @@ from zseal.formats.uvcb import (
 from zseal.hypervisor.uvcalls import CallFailed, CallingHost
 from zseal.model.frames import FrameAllocator
 from zseal.model.image import ModelImage
-from zseal.ultravisor import EventLog, MappedSpace, Settings, Ultravisor
+from zseal.ultravisor.addressspace import MappedSpace
+from zseal.ultravisor.host import HostInterface
 
-_BASE_ORIGIN = 2 << 30
-_RESERVED = MIB  # the host's own lowcore
 _SCA_PAGES = 4
 _HEADER_PAGES = 2
 _ASCE_TYPE = 0x7  # region-third table, full length
@@ -71,48 +66,26 @@ class ModelCpu:
 
 
 class ModelHost(CallingHost):
-    """A machine with ``memory`` bytes for guests, whose ultravisor holds ``keys`` (fresh ones by default)."""
+    """A hypervisor with ``frames`` to give to guests. INIT_UV donates the storage from ``base_origin`` on."""
 
-    def __init__(
-        self,
-        *,
-        memory: int = 256 * MIB,
-        keys: MachineKeys | None = None,
-        settings: Settings | None = None,
-        log: EventLog | None = None,
-    ) -> None:
-        settings = settings or Settings()
-        self.keys = keys or MachineKeys(ec.generate_private_key(CURVE()))
-        end = max(_BASE_ORIGIN, _RESERVED + memory) if memory < _BASE_ORIGIN else memory + _RESERVED
-        end = -(-end // MIB) * MIB
-        self._base_origin = end
-        self.storage = SharedMemory(end + -(-settings.uv_base_storage // MIB) * MIB)
-        self.frames = FrameAllocator(_RESERVED >> PAGE_SHIFT, (_RESERVED + memory) >> PAGE_SHIFT)
-        ultravisor = Ultravisor(self.storage, self.keys, settings=settings, log=log)
-        super().__init__(ultravisor, self.frames.take() << PAGE_SHIFT)
+    def __init__(self, uv: HostInterface, frames: FrameAllocator, *, base_origin: int) -> None:
+        super().__init__(uv, frames.take() << PAGE_SHIFT)
+        self.frames = frames
+        self._base_origin = base_origin
         self._next_asce = 1
         self._aside: ModelConfiguration | None = None
 
-    def close(self) -> None:
-        """Give the memory back."""
-        self.storage.close()
-
-    @property
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        """The key that images for this host are sealed for."""
-        return self.keys.host.public_key()
-
     def initialise(self) -> None:
         """INIT_UV, as the host's boot does it; raises CallFailed."""
-        size = self.ultravisor.settings.uv_base_storage
+        size = self.uv.settings.uv_base_storage
         self.call(InitUvcb.call(Command.INIT_UV, stor_origin=self._base_origin, stor_len=size))
 
     # ---------------------------------------------------------------- life of a configuration
 
     def create(self, memory: int, cpus: int = 1) -> ModelConfiguration:
         """Create a configuration with ``memory`` bytes of guest storage and its CPUs; raises CallFailed."""
-        settings = self.ultravisor.settings
-        if not self.ultravisor.initialised:
+        settings = self.uv.settings
+        if not self.uv.initialised:
             self.initialise()
         space = MappedSpace(memory >> PAGE_SHIFT)
         asce = self._next_asce << 12 | ASCE_PRIVATE_SPACE | _ASCE_TYPE
@@ -127,7 +100,7 @@ class ModelHost(CallingHost):
             variable_frames=self.frames.take(variable),
             sca_frame=self.frames.take(_SCA_PAGES),
         )
-        self.ultravisor.register_address_space(asce, space)
+        self.uv.register_address_space(asce, space)
         try:
             configuration.handle = self.create_configuration(
                 CreateConfUvcb.call(
@@ -148,7 +121,7 @@ class ModelHost(CallingHost):
 
     def create_cpu(self, configuration: ModelConfiguration, number: int) -> ModelCpu:
         """Create one CPU; raises CallFailed."""
-        size = self.ultravisor.settings.cpu_storage >> PAGE_SHIFT
+        size = self.uv.settings.cpu_storage >> PAGE_SHIFT
         storage, sie = self.frames.take(size), self.frames.take()
         try:
             answer = self.call(
@@ -180,7 +153,7 @@ class ModelHost(CallingHost):
         """SET_SEC_CONF_PARAMS with a copy of ``header`` in host storage; raises CallFailed."""
         frame = self.frames.take(_HEADER_PAGES)
         try:
-            self.ultravisor.host_write(frame << PAGE_SHIFT, header[: _HEADER_PAGES * PAGE_SIZE])
+            self.uv.write(frame << PAGE_SHIFT, header[: _HEADER_PAGES * PAGE_SIZE])
             self.call(
                 SetParametersUvcb.call(
                     Command.SET_SEC_CONF_PARAMS,
@@ -196,7 +169,7 @@ class ModelHost(CallingHost):
         """Put a component's stored pages into guest storage, as a boot loader or QEMU does before it is protected."""
         for at in range(0, len(stored), PAGE_SIZE):
             frame = self.map_page(configuration, (address + at) >> PAGE_SHIFT)
-            self.ultravisor.host_write(frame << PAGE_SHIFT, stored[at : at + PAGE_SIZE])
+            self.uv.write(frame << PAGE_SHIFT, stored[at : at + PAGE_SIZE])
 
     def unpack(self, configuration: ModelConfiguration, address: int, length: int, prefix: int) -> None:
         """UNPACK_IMG for each page; raises CallFailed."""
@@ -236,10 +209,10 @@ class ModelHost(CallingHost):
 
     def destroy_cpu(self, configuration: ModelConfiguration, cpu: ModelCpu) -> None:
         """DESTROY_SEC_CPU; raises CallFailed, and what was donated is lost then, as in Linux."""
-        self.ultravisor.leave(cpu.handle)
+        self.uv.interrupt(cpu.handle)
         self.call_handle(Command.DESTROY_SEC_CPU, cpu.handle)
         configuration.cpus.remove(cpu)
-        self.frames.give_back(cpu.storage_frame, self.ultravisor.settings.cpu_storage >> PAGE_SHIFT)
+        self.frames.give_back(cpu.storage_frame, self.uv.settings.cpu_storage >> PAGE_SHIFT)
         self.frames.give_back(cpu.sie_frame)
 
     def destroy(self, configuration: ModelConfiguration, *, fast: bool = False, keep_pages: bool = False) -> None:
@@ -261,7 +234,7 @@ class ModelHost(CallingHost):
         """
         if self._aside is not None:
             raise HostError("one guest is already set aside", hint="finish with it first")
-        if Command.DESTROY_SEC_CONF_FAST in self.ultravisor.settings.missing_calls:
+        if Command.DESTROY_SEC_CONF_FAST in self.uv.settings.missing_calls:
             for cpu in list(configuration.cpus):
                 self.destroy_cpu(configuration, cpu)
         else:
@@ -281,13 +254,13 @@ class ModelHost(CallingHost):
     def free_pages(self, configuration: ModelConfiguration) -> None:
         """Destroy what a guest that is gone left in its frames, and free them."""
         for page, frame in configuration.space.mapped():
-            self.ultravisor.destroy_run(frame << PAGE_SHIFT, PAGE_SIZE)
+            self.uv.destroy_run(frame << PAGE_SHIFT, PAGE_SIZE)
             configuration.space.unmap(page)
             self.frames.give_back(frame)
 
     def _release(self, configuration: ModelConfiguration) -> None:
-        settings = self.ultravisor.settings
-        self.ultravisor.forget_address_space(configuration.asce)
+        settings = self.uv.settings
+        self.uv.forget_address_space(configuration.asce)
         self.frames.give_back(configuration.base_frame, settings.conf_base_storage >> PAGE_SHIFT)
         variable = settings.variable_storage(configuration.pages << PAGE_SHIFT) >> PAGE_SHIFT
         self.frames.give_back(configuration.variable_frames, variable)

@@ -69,7 +69,7 @@ class Pager:
 
     def is_shared(self, page: int) -> bool:
         """Whether the guest shares ``page``."""
-        return self._host.ultravisor.is_shared(self.handle, page << PAGE_SHIFT, PAGE_SIZE)
+        return self._host.uv.is_shared(self.handle, page << PAGE_SHIFT, PAGE_SIZE)
 
     def page_out(self, page: int) -> None:
         """Make ``page`` accessible, write what that gives to the file, and free its frame.
@@ -81,7 +81,7 @@ class Pager:
         frame = self._resident[page]
         self._host.call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=frame << PAGE_SHIFT))
         self._file.seek(page * PAGE_SIZE)
-        self._file.write(self._host.ultravisor.host_read(frame << PAGE_SHIFT, PAGE_SIZE))
+        self._file.write(self._host.uv.read(frame << PAGE_SHIFT, PAGE_SIZE))
         self._paged_out.add(page)
         del self._resident[page]
         self._configuration.space.unmap(page)
@@ -98,7 +98,7 @@ class Pager:
         self._resident[page] = frame
         if page in self._paged_out:
             self._file.seek(page * PAGE_SIZE)
-            self._host.ultravisor.host_write(frame << PAGE_SHIFT, self._file.read(PAGE_SIZE).ljust(PAGE_SIZE, b"\0"))
+            self._host.uv.write(frame << PAGE_SHIFT, self._file.read(PAGE_SIZE).ljust(PAGE_SIZE, b"\0"))
             self._paged_out.discard(page)
             self.pages_in += 1
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from zseal.ultravisor.addressspace import AddressSpace, MappedSpace, OffsetSpace
     from zseal.ultravisor.events import EventLog, Level, UvEvent
     from zseal.ultravisor.faults import Fault, FaultPlan
+    from zseal.ultravisor.firmware import FirmwareInterface
+    from zseal.ultravisor.host import HostInterface
     from zseal.ultravisor.pagemap import Kind, PageMap
     from zseal.ultravisor.refusal import UvcRefusal
     from zseal.ultravisor.settings import Feature, Settings
@@ -33,8 +35,10 @@ __all__ = [
     "Fault",
     "FaultPlan",
     "Feature",
+    "FirmwareInterface",
     "FrameState",
     "HostCpus",
+    "HostInterface",
     "HostMemory",
     "Kind",
     "Level",
@@ -75,6 +79,8 @@ if not TYPE_CHECKING:
             "Fault",
             "FaultPlan",
         ),
+        firmware=("FirmwareInterface",),
+        host=("HostInterface",),
         pagemap=(
             "Kind",
             "PageMap",

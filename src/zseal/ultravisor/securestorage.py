@@ -43,6 +43,8 @@ from zseal.ultravisor.unpacking import Unpacking
 
 CHUNK = 512
 """Pages handled at once: 2 MiB of data, as many as the cipher prepares its tweaks for in one go."""
+RUN_SIZE = CHUNK << PAGE_SHIFT
+"""Bytes of a run of calls that are handled at once."""
 
 
 class GuestStorage:

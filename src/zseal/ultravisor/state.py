@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -21,7 +22,7 @@ from zseal.ultravisor.faults import FaultPlan
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import SecureStorage
 from zseal.ultravisor.settings import Feature, Settings
-from zseal.ultravisor.tables import States, blank_states
+from zseal.ultravisor.tables import States
 from zseal.ultravisor.unpack_ahead import UnpackAhead
 from zseal.ultravisor.unpacking import Unpacked
 
@@ -117,24 +118,35 @@ Row = Call[Any]
 
 
 class MachineState:
-    """The ultravisor of one machine. Handlers of calls work on it; ``Ultravisor`` guards it with a lock."""
+    """The ultravisor of one machine. Handlers of calls work on it, with ``lock`` held by what called them."""
 
-    def __init__(self, storage: Storage, keys: MachineKeys, settings: Settings, log: EventLog) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        keys: MachineKeys,
+        settings: Settings,
+        log: EventLog,
+        *,
+        host_rows: Mapping[int, Row],
+        guest_rows: Mapping[int, Row],
+        blank_states: Callable[[int], States],
+    ) -> None:
+        """``host_rows`` and ``guest_rows`` are the installed calls by command code; see ``Ultravisor`` for the rest."""
+        self.lock = threading.RLock()
         self.storage = storage
         self.keys = keys
         self.settings = settings
         self.log = log
-        self.host = HostCpus()
+        self.host_rows = host_rows
+        self.guest_rows = guest_rows
+        self.blank_states = blank_states
+        self.host_cpus = HostCpus()
         self.faults = FaultPlan()
         self.spaces: dict[int, AddressSpace] = {}
         self.calls: collections.Counter[int] = collections.Counter()
         """Calls done and refused, by command code."""
         self.refused: collections.Counter[int] = collections.Counter()
-        self.host_rows: Mapping[int, Row] = {}
-        """The installed calls, by command code."""
-        self.guest_rows: Mapping[int, Row] = {}
         self.unpack_ahead: UnpackAhead | None = None
-        self.blank_states: Callable[[int], States] = blank_states
         self._serial = 0
         self._handles: set[int] = set()
         self.forget()

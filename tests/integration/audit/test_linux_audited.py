@@ -205,7 +205,7 @@ def take_back(guest: Guest, queue: VirtioQueue) -> None:
         vmm = guest.session.vmm
         assert vmm is not None
         assert vmm.configuration is not None
-        pages = vmm.ultravisor.configuration(vmm.configuration).guest.pages
+        pages = vmm.ultravisor.firmware.configuration(vmm.configuration).guest.pages
         pages.state[queue.layout.available >> 12] = PageState.PRIVATE
 
     guest.in_loop(change)

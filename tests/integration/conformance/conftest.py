@@ -90,7 +90,7 @@ class Laboratory:
         def at_end() -> None:
             pages.update(vmm.page_counts())
             for address in look_at:
-                host[address] = vmm.ultravisor.host_view(address, 4096, live=True)
+                host[address] = vmm.ultravisor.host.view(address, 4096, live=True)
 
         session.at_end.append(at_end)
         loop = asyncio.new_event_loop()

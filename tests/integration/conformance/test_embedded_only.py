@@ -29,8 +29,8 @@ def test_pages_that_the_host_takes_out_come_back_when_they_are_touched(laborator
 
     def take(session: Session, vmm: Vmm, output: bytes) -> None:
         if not taken and b"taken?" in output:
-            vmm.ultravisor.export_run(0, 2 * MIB)
-            taken.append(vmm.ultravisor.storage.read(MARKER, PAGE_SIZE))
+            vmm.ultravisor.host.export_run(0, 2 * MIB)
+            taken.append(vmm.ultravisor.firmware.storage.read(MARKER, PAGE_SIZE))
             assert vmm.page_counts()["private"] < 32 * MIB // PAGE_SIZE - 300
 
     path = laboratory.seal("marker=TOPSECRET say=taken? nap=50 holds=marker,TOPSECRET query poweroff")
@@ -49,10 +49,10 @@ def test_a_guest_whose_page_was_changed_outside_is_stopped_when_it_touches_it(la
         nonlocal changed
         if not changed and b"taken?" in output:
             changed = True
-            vmm.ultravisor.export_run(MARKER, PAGE_SIZE)
-            data = bytearray(vmm.ultravisor.storage.read(MARKER, PAGE_SIZE))
+            vmm.ultravisor.host.export_run(MARKER, PAGE_SIZE)
+            data = bytearray(vmm.ultravisor.firmware.storage.read(MARKER, PAGE_SIZE))
             data[100] ^= 1
-            vmm.ultravisor.storage.write(MARKER, data)
+            vmm.ultravisor.firmware.storage.write(MARKER, data)
 
     path = laboratory.seal("marker=TOPSECRET say=taken? nap=50 holds=marker,TOPSECRET say=never poweroff")
     run = laboratory.run("embedded", path, meanwhile=change)
@@ -66,13 +66,13 @@ def test_a_guest_whose_page_was_changed_outside_is_stopped_when_it_touches_it(la
 def test_pages_that_the_guest_never_touches_stay_the_hosts(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zseal.ultravisor.Ultravisor.adopt_all", lambda self, handle: 0)
+    monkeypatch.setattr("zseal.ultravisor.FirmwareInterface.adopt_all", lambda self, handle: 0)
     seen: dict[int, bool] = {}
 
     def look(session: Session, vmm: Vmm, output: bytes) -> None:
         for address in (MARKER, 0x300000):
             try:
-                vmm.ultravisor.host_read(address, 8)
+                vmm.ultravisor.host.read(address, 8)
                 seen[address] = True
             except ProgramInterruption as error:
                 assert error.code is ProgramCode.SECURE_STORAGE_ACCESS

@@ -93,7 +93,7 @@ def test_objects_events_and_logs_of_a_run_hold_no_secret(
         guest.page_out(tmp_path / "pages", 100)
         guest.resume()
         assert vmm.configuration is not None
-        configuration = ultravisor.configuration(vmm.configuration)
+        configuration = ultravisor.firmware.configuration(vmm.configuration)
         sealer = configuration.guest.sealer
         secrets = image_secrets(keys) | machine_secrets(machine) | {"marker": MARKER}
         secrets["page key"] = sealer._encryption.reveal()
@@ -119,7 +119,7 @@ def test_objects_events_and_logs_of_a_run_hold_no_secret(
             "record": repr(guest.record).encode(),
             "report": json.dumps(guest.report).encode(),
             "logging": caplog.text.encode(),
-            "page map": ultravisor.host_map().to_text().encode(),
+            "page map": ultravisor.host.frame_map().to_text().encode(),
         }
     assert b"SET_SHARED_ACCESS" in shown["event log"]
     shown |= {name: (tmp_path / name).read_bytes() for name in ("image", "pages", "dump")}

@@ -80,7 +80,7 @@ def write(guest: Guest, address: int, data: bytes) -> None:
     """Write to a page that the guest shares, as a host may."""
     assert guest.vmm is not None
     uv = guest.vmm.ultravisor
-    guest.in_loop(lambda: uv.host_write(address, data))
+    guest.in_loop(lambda: uv.host.write(address, data))
 
 
 def test_a_protected_guest_runs_to_its_power_off(seal: Sealer, machine: Machine) -> None:
@@ -132,11 +132,11 @@ def test_a_page_that_the_host_took_comes_back_verified_when_it_is_touched(
         guest.wait_for_output("ready")
         assert guest.vmm is not None
         uv = guest.vmm.ultravisor
-        guest.in_loop(lambda: uv.export_run(MARKER, PAGE_SIZE))
-        taken = bytearray(uv.storage.read(MARKER, PAGE_SIZE))
+        guest.in_loop(lambda: uv.host.export_run(MARKER, PAGE_SIZE))
+        taken = bytearray(uv.firmware.storage.read(MARKER, PAGE_SIZE))
         assert b"TOPSECRET" not in taken
         taken[7] ^= change
-        uv.storage.write(MARKER, taken)
+        uv.firmware.storage.write(MARKER, taken)
         write(guest, 0x200000, b"go")
         result = guest.wait(60)
     assert result is not None

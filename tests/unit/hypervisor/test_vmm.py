@@ -144,10 +144,10 @@ def test_the_calls_are_those_of_a_real_hypervisor(loaded: Loaded) -> None:
 def test_donated_storage_is_out_of_the_host_s_reach(loaded: Loaded) -> None:
     loaded.vmm.protect(loaded.block)
     with pytest.raises(ProgramInterruption) as caught:
-        loaded.vmm.ultravisor.host_read(loaded.vmm.storage.base, 8)
+        loaded.vmm.ultravisor.host.read(loaded.vmm.storage.base, 8)
     assert caught.value.code is ProgramCode.SECURE_STORAGE_ACCESS
     with pytest.raises(ProgramInterruption):
-        loaded.vmm.ultravisor.host_write(0x15000, b"x")
+        loaded.vmm.ultravisor.host.write(0x15000, b"x")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_page_that_left_comes_back_unless_it_was_changed(loaded: Loaded) -> No
     ultravisor = loaded.vmm.ultravisor
     address = loaded.block.components[0].address
     before = loaded.ram.read(address, PAGE_SIZE)
-    ultravisor.export_run(address, 2 * PAGE_SIZE)
+    ultravisor.host.export_run(address, 2 * PAGE_SIZE)
     assert loaded.ram.read(address, PAGE_SIZE) != before
     loaded.vmm.import_page(address + 8)
     assert loaded.ram.read(address, PAGE_SIZE) == before
@@ -258,7 +258,7 @@ def test_a_page_that_left_comes_back_unless_it_was_changed(loaded: Loaded) -> No
 
 
 def test_the_host_view_is_ciphertext_and_leaves_the_page(loaded: Loaded) -> None:
-    host = Host(loaded.ram, loaded.vmm)
+    host = Host(loaded.vmm.host_side)
     assert host.find(LEFT_BEHIND) == 0x1800000  # plain before the guest is protected
     loaded.vmm.protect(loaded.block)
     address = loaded.block.components[0].address

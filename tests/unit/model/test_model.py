@@ -16,7 +16,8 @@ from zseal.formats.virtqueue import Descriptor, DescriptorFlag
 from zseal.model.devices import SECTOR, BlockDriver, BouncePool, DeviceError
 from zseal.model.frames import FrameAllocator, OutOfFramesError
 from zseal.model.guest import ModelGuest
-from zseal.model.host import HostError, ModelHost
+from zseal.model.host import HostError
+from zseal.model.machine import ModelMachine
 from zseal.model.pager import GuestKilledError
 
 KEYS = MachineKeys(ec.generate_private_key(CURVE()))
@@ -24,10 +25,10 @@ QUEUE = 0x80000
 
 
 @pytest.fixture
-def host() -> Iterator[ModelHost]:
-    host = ModelHost(keys=KEYS)
-    yield host
-    host.close()
+def machine() -> Iterator[ModelMachine]:
+    machine = ModelMachine(keys=KEYS)
+    yield machine
+    machine.close()
 
 
 def test_frames_are_aligned_reused_and_never_given_twice() -> None:
@@ -44,10 +45,10 @@ def test_frames_are_aligned_reused_and_never_given_twice() -> None:
         frames.take(400)
 
 
-def test_guest_lives_in_a_fraction_of_its_memory(host: ModelHost) -> None:
+def test_guest_lives_in_a_fraction_of_its_memory(machine: ModelMachine) -> None:
     """128 pages of work in 12 frames: everything comes back, and the file holds nothing readable."""
     file = io.BytesIO()
-    guest = ModelGuest(host, limit=12, file=file)
+    guest = ModelGuest(machine, limit=12, file=file)
     guest.start()
     source = random.Random(1)
     expected: dict[int, bytes] = {}
@@ -62,15 +63,15 @@ def test_guest_lives_in_a_fraction_of_its_memory(host: ModelHost) -> None:
         assert guest.read(page << PAGE_SHIFT, 32) == data
     assert guest.pager.pages_out > 300
     assert b"plain text" not in file.getvalue()
-    counts = host.ultravisor.page_counts(guest.handle)
+    counts = machine.ultravisor.host.page_counts(guest.handle)
     assert counts["private"] <= 12
     guest.stop()
 
 
 @pytest.mark.parametrize("attack", ["flip", "swap", "replay", "drop"])
-def test_what_happens_to_the_page_file_is_noticed(host: ModelHost, attack: str) -> None:
+def test_what_happens_to_the_page_file_is_noticed(machine: ModelMachine, attack: str) -> None:
     file = io.BytesIO()
-    guest = ModelGuest(host, limit=64, file=file)
+    guest = ModelGuest(machine, limit=64, file=file)
     guest.start()
 
     def page_out(page: int) -> bytes:
@@ -98,9 +99,9 @@ def test_what_happens_to_the_page_file_is_noticed(host: ModelHost, attack: str) 
         guest.read(0x40000, 9)
 
 
-def test_block_device_sees_shared_pages_only(host: ModelHost) -> None:
+def test_block_device_sees_shared_pages_only(machine: ModelMachine) -> None:
     disk = io.BytesIO(bytes(64 * SECTOR))
-    guest = ModelGuest(host)
+    guest = ModelGuest(machine)
     guest.start()
     driver = BlockDriver(guest, disk, QUEUE)
     secret = b"a secret the guest means to keep"
@@ -113,15 +114,15 @@ def test_block_device_sees_shared_pages_only(host: ModelHost) -> None:
     assert guest.read(0x50000, 5000) == written
     assert driver.device.memory.exposed == []
     frames = guest.configuration.space.mapped()
-    view = b"".join(host.ultravisor.host_view(frame << PAGE_SHIFT, PAGE_SIZE, live=True) for _, frame in frames)
+    view = b"".join(machine.ultravisor.host.view(frame << PAGE_SHIFT, PAGE_SIZE, live=True) for _, frame in frames)
     assert written[4096:4200] in view
     assert secret not in view
-    assert host.ultravisor.page_counts(guest.handle)["pinned"] == 0
+    assert machine.ultravisor.host.page_counts(guest.handle)["pinned"] == 0
 
 
-def test_block_device_works_while_its_pages_are_paged_out(host: ModelHost) -> None:
+def test_block_device_works_while_its_pages_are_paged_out(machine: ModelMachine) -> None:
     disk = io.BytesIO(bytes(256 * SECTOR))
-    guest = ModelGuest(host, limit=8)
+    guest = ModelGuest(machine, limit=8)
     guest.start()
     driver = BlockDriver(guest, disk, QUEUE)
     data = secrets.token_bytes(20 * PAGE_SIZE)
@@ -133,8 +134,8 @@ def test_block_device_works_while_its_pages_are_paged_out(host: ModelHost) -> No
     assert driver.device.memory.exposed == []
 
 
-def test_device_that_reaches_for_a_private_page_gets_ciphertext(host: ModelHost) -> None:
-    guest = ModelGuest(host)
+def test_device_that_reaches_for_a_private_page_gets_ciphertext(machine: ModelMachine) -> None:
+    guest = ModelGuest(machine)
     guest.start()
     driver = BlockDriver(guest, io.BytesIO(), QUEUE)
     guest.write(0x40000, b"private")
@@ -147,8 +148,8 @@ def test_device_that_reaches_for_a_private_page_gets_ciphertext(host: ModelHost)
         guest.read(0x40000, 7)
 
 
-def test_pinned_pages_are_not_paged_out(host: ModelHost) -> None:
-    guest = ModelGuest(host, limit=6)
+def test_pinned_pages_are_not_paged_out(machine: ModelMachine) -> None:
+    guest = ModelGuest(machine, limit=6)
     guest.start()
     guest.write(0x40000, b"for a device")
     guest.share(0x40000)
@@ -174,8 +175,8 @@ def test_pinned_pages_are_not_paged_out(host: ModelHost) -> None:
         ([], 200),  # more requests than the queue holds
     ],
 )
-def test_broken_queues_are_refused(host: ModelHost, chain: list[Descriptor], index: int) -> None:
-    guest = ModelGuest(host)
+def test_broken_queues_are_refused(machine: ModelMachine, chain: list[Descriptor], index: int) -> None:
+    guest = ModelGuest(machine)
     guest.start()
     driver = BlockDriver(guest, io.BytesIO(), QUEUE)
     guest.write(QUEUE, b"".join(entry.pack() for entry in chain))
@@ -184,11 +185,11 @@ def test_broken_queues_are_refused(host: ModelHost, chain: list[Descriptor], ind
         driver.device.notify()
 
 
-def test_bounce_pool_ends_and_refills(host: ModelHost) -> None:
-    guest = ModelGuest(host)
+def test_bounce_pool_ends_and_refills(machine: ModelMachine) -> None:
+    guest = ModelGuest(machine)
     guest.start()
     pool = BouncePool(guest, 0x90000, 3)
-    assert host.ultravisor.page_counts(guest.handle)["shared"] == 2
+    assert machine.ultravisor.host.page_counts(guest.handle)["shared"] == 2
     taken = [pool.take() for _ in range(3)]
     assert len(set(taken)) == 3
     with pytest.raises(DeviceError, match="all bounce buffers are in use"):
@@ -197,8 +198,8 @@ def test_bounce_pool_ends_and_refills(host: ModelHost) -> None:
     assert pool.take() == taken[0]
 
 
-def test_read_past_the_disk_gives_zeros_and_unknown_requests_fail(host: ModelHost) -> None:
-    guest = ModelGuest(host)
+def test_read_past_the_disk_gives_zeros_and_unknown_requests_fail(machine: ModelMachine) -> None:
+    guest = ModelGuest(machine)
     guest.start()
     driver = BlockDriver(guest, io.BytesIO(b"x" * SECTOR), QUEUE)
     driver.read(0, 2 * SECTOR, 0x40000)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.crypto.keyexchange import CURVE, MachineKeys
 from zseal.model.guest import ModelGuest
-from zseal.model.host import ModelHost
+from zseal.model.machine import ModelMachine
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +18,14 @@ def machine_keys() -> MachineKeys:
 
 
 @pytest.fixture
-def host(machine_keys: MachineKeys) -> Iterator[ModelHost]:
-    host = ModelHost(keys=machine_keys)
-    yield host
-    host.close()
+def machine(machine_keys: MachineKeys) -> Iterator[ModelMachine]:
+    machine = ModelMachine(keys=machine_keys)
+    yield machine
+    machine.close()
 
 
 @pytest.fixture
-def guest(host: ModelHost) -> ModelGuest:
-    guest = ModelGuest(host)
+def guest(machine: ModelMachine) -> ModelGuest:
+    guest = ModelGuest(machine)
     guest.start()
     return guest

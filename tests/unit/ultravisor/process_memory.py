@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.crypto.keyexchange import CURVE, MachineKeys
 from zseal.model.guest import ModelGuest
-from zseal.model.host import ModelHost
 from zseal.model.image import ModelComponent, ModelImage, seal_image
+from zseal.model.machine import ModelMachine
 from zseal.secret import Secret
 from zseal.ultravisor.acceptance import accept_header
 
@@ -82,15 +82,15 @@ def _live() -> None:
     pem, header, stored = json.loads(sys.stdin.readline())
     private = load_pem_private_key(pem.encode(), None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
-    host = ModelHost(memory=8 * MIB, keys=MachineKeys(private))
+    machine = ModelMachine(memory=8 * MIB, keys=MachineKeys(private))
     component = ModelComponent(0x10000, 1 << 32, bytes.fromhex(stored))
     image = ModelImage(bytes.fromhex(header), (component,), Secret(bytes(32)))
-    accepted = accept_header(image.header, host.keys)
+    accepted = accept_header(image.header, machine.keys)
     _print("image", accepted.image_key)
     accepted.wipe()
-    guest = ModelGuest(host, image=image)
+    guest = ModelGuest(machine, image=image)
     guest.start()
-    configuration = host.ultravisor.configuration(guest.handle)
+    configuration = machine.ultravisor.firmware.configuration(guest.handle)
     assert configuration.accepted is not None
     _print("cck", configuration.accepted.cck)
     _print("export", configuration.guest.sealer._encryption)

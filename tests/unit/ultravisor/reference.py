@@ -95,9 +95,9 @@ class Machine:
     # ------------------------------------------------------------ calls
 
     def issue(self, block: UvcbHeader) -> tuple[int, int, bytes]:
-        self.uv.host_write(BLOCK, block.pack())
-        self.uv.host_call(BLOCK)
-        answer = self.uv.host_read(BLOCK, type(block).SIZE)
+        self.uv.host.write(BLOCK, block.pack())
+        self.uv.host.call(BLOCK)
+        answer = self.uv.host.read(BLOCK, type(block).SIZE)
         header = UvcbHeader.unpack(answer)
         return header.rc, header.rrc, answer
 
@@ -119,12 +119,12 @@ class Machine:
         asce = (slot + 1) << 12 | 0x107
         if slot in self.guests:
             space = MappedSpace(PAGES)
-            self.uv.register_address_space(asce, space)
+            self.uv.host.register_address_space(asce, space)
             self.expect(self.create_block(first, asce), 0x104)
-            self.uv.register_address_space(asce, self.guests[slot].space)
+            self.uv.host.register_address_space(asce, self.guests[slot].space)
             return
         space = MappedSpace(PAGES)
-        self.uv.register_address_space(asce, space)
+        self.uv.host.register_address_space(asce, space)
         self.serial += 1
         conf = CreateConfUvcb.unpack(self.expect(self.create_block(first, asce), 1))
         cpu = CreateCpuUvcb.unpack(
@@ -156,7 +156,7 @@ class Machine:
 
     def start(self, guest: Guest) -> None:
         free = [n for n in range(FIRST, SLOT) if self.frames[n].kind == ORDINARY]
-        self.uv.host_write(HEADER, IMAGE.header)
+        self.uv.host.write(HEADER, IMAGE.header)
         self.expect(
             SetParametersUvcb.call(
                 Command.SET_SEC_CONF_PARAMS,
@@ -175,7 +175,7 @@ class Machine:
             self.remove(guest)
             return
         frame = free[0]
-        self.uv.host_write(frame * PAGE_SIZE, part.stored)
+        self.uv.host.write(frame * PAGE_SIZE, part.stored)
         guest.space.map(IMAGE_PAGE, frame)
         guest.map[IMAGE_PAGE] = frame
         self.expect(unpack, 1)
@@ -200,7 +200,7 @@ class Machine:
         del self.guests[guest.slot]
 
     def reset(self, guest: Guest) -> None:
-        self.uv.request_reset(guest.handle)
+        self.uv.firmware.request_reset(guest.handle)
         self.expect(HandleUvcb.call(Command.SET_UNSHARE_ALL, handle=guest.handle), Generic.INVALID_STATE.rc)
         self.set_state(guest, CpuState.STOPPED)
         self.expect(HandleUvcb.call(Command.PREPARE_RESET, handle=guest.handle), Generic.INVALID_STATE.rc)
@@ -265,7 +265,7 @@ class Machine:
         self.expect(block, 1)
         page = self.alive(frame.owner) if frame.kind in (SECURE, SHARED) else None
         if frame.kind == SECURE:
-            data = self.uv.host_read(number * PAGE_SIZE, PAGE_SIZE)
+            data = self.uv.host.read(number * PAGE_SIZE, PAGE_SIZE)
             assert data not in self.sealed  # neither counter nor tweak ever repeats
             assert not any(data[at : at + 64] == frame.data[at : at + 64] for at in range(0, PAGE_SIZE, 64))
             self.sealed.add(data)
@@ -317,24 +317,24 @@ class Machine:
         frame = self.frames[number]
         if frame.kind in (SECURE, DONATED):
             with pytest.raises(ProgramInterruption) as caught:
-                self.uv.host_write(number * PAGE_SIZE + 7, data)
+                self.uv.host.write(number * PAGE_SIZE + 7, data)
             assert caught.value.code is ProgramCode.SECURE_STORAGE_ACCESS
             return
-        self.uv.host_write(number * PAGE_SIZE + 7, data)
+        self.uv.host.write(number * PAGE_SIZE + 7, data)
         frame.data = frame.data[:7] + data + frame.data[7 + len(data) :]
 
     def copy(self, source: int, target: int) -> None:
         """The host moves a page's ciphertext (or whatever is there) to another frame."""
         if self.frames[source].kind not in (SECURE, DONATED) and self.frames[target].kind not in (SECURE, DONATED):
-            data = self.uv.host_read(source * PAGE_SIZE, PAGE_SIZE)
-            self.uv.host_write(target * PAGE_SIZE, data)
+            data = self.uv.host.read(source * PAGE_SIZE, PAGE_SIZE)
+            self.uv.host.write(target * PAGE_SIZE, data)
             self.frames[target].data = data
 
     def replay(self, choice: int) -> None:
         if self.old:
             number, data = self.old[choice % len(self.old)]
             if self.frames[number].kind == ORDINARY:
-                self.uv.host_write(number * PAGE_SIZE, data)
+                self.uv.host.write(number * PAGE_SIZE, data)
                 self.frames[number].data = data
 
     # ------------------------------------------------------------ the guests' actions
@@ -353,9 +353,9 @@ class Machine:
     def guest_access(self, guest: Guest, index: int, data: bytes | None) -> None:
         address = index * PAGE_SIZE + 99
         action: Callable[[], bytes | None] = (
-            (lambda: self.uv.guest_read(guest.handle, address, 16))
+            (lambda: self.uv.firmware.guest_read(guest.handle, address, 16))
             if data is None
-            else (lambda: self.uv.guest_write(guest.handle, address, data))
+            else (lambda: self.uv.firmware.guest_write(guest.handle, address, data))
         )
         code = self.guest_outcome(guest, index)
         if code is not None:
@@ -373,21 +373,21 @@ class Machine:
         """The guest builds its control block in its first page, so that page has to be there."""
         if self.guest_outcome(guest, 0) is not None:
             with pytest.raises(ProgramInterruption):
-                self.uv.guest_call(guest.handle, 0)
+                self.uv.firmware.guest_call(guest.handle, 0)
             return
         command = Command.SET_SHARED_ACCESS if share else Command.REMOVE_SHARED_ACCESS
         block = ShareUvcb.call(command, paddr=index * PAGE_SIZE).pack()
-        self.uv.guest_write(guest.handle, 0, block)
+        self.uv.firmware.guest_write(guest.handle, 0, block)
         mine = self.frames[guest.map[0]]
         mine.data = block + mine.data[len(block) :]
         page = guest.pages[index]
         code = self.share_model(guest, page, index) if share else self.unshare_model(page)
         if code == "host":
             with pytest.raises(ProgramInterruption) as caught:
-                self.uv.guest_call(guest.handle, 0)
+                self.uv.firmware.guest_call(guest.handle, 0)
             assert caught.value.code is ProgramCode.NON_SECURE_STORAGE_ACCESS
             return
-        cc = self.uv.guest_call(guest.handle, 0)
+        cc = self.uv.firmware.guest_call(guest.handle, 0)
         assert cc == (2 if code == "busy" else 0)
         if cc == 0:
             mine.data = mine.data[:4] + b"\0\1\0\0" + mine.data[8:]
@@ -428,20 +428,20 @@ class Machine:
             if frame.kind in (SECURE, DONATED):
                 assert self.hidden(number)
             elif frame.kind != ORDINARY or everything:
-                assert self.uv.host_read(number * PAGE_SIZE, PAGE_SIZE) == frame.data
+                assert self.uv.host.read(number * PAGE_SIZE, PAGE_SIZE) == frame.data
         for guest in self.guests.values():
-            pages = self.uv.configuration(guest.handle).guest.pages
+            pages = self.uv.firmware.configuration(guest.handle).guest.pages
             assert pages.state.tolist() == [page.state for page in guest.pages]
             for index, page in enumerate(guest.pages):
                 if (page.state == IS_SHARED or (everything and page.state == PRIVATE)) and (
                     guest.map[index] == page.frame
                 ):
-                    found = self.uv.guest_read(guest.handle, index * PAGE_SIZE, PAGE_SIZE)
+                    found = self.uv.firmware.guest_read(guest.handle, index * PAGE_SIZE, PAGE_SIZE)
                     assert found == self.frames[page.frame].data
 
     def hidden(self, number: int) -> bool:
         try:
-            self.uv.host_read(number * PAGE_SIZE + 11, 1)
+            self.uv.host.read(number * PAGE_SIZE + 11, 1)
         except ProgramInterruption as refused:
             return refused.code is SECURE_STORAGE_ACCESS
         return False

@@ -25,8 +25,8 @@ from zseal.formats.uvcb import SetParametersUvcb, UnpackUvcb
 from zseal.hypervisor.uvcalls import CallFailed
 from zseal.image.read import read_image
 from zseal.model.guest import ModelGuest
-from zseal.model.host import ModelHost
 from zseal.model.image import ModelComponent, ModelImage, seal_image
+from zseal.model.machine import ModelMachine
 from zseal.secret import Secret
 from zseal.ultravisor import Settings, UvcRefusal, accept_header, check_digests
 
@@ -46,11 +46,11 @@ def _refusal(action: Callable[[], object]) -> ResponseCode:
     return caught.value.answer
 
 
-def _refused(host: ModelHost, image: ModelImage) -> tuple[int, int]:
-    configuration = host.create(2 * MIB, 1)
+def _refused(machine: ModelMachine, image: ModelImage) -> tuple[int, int]:
+    configuration = machine.host.create(2 * MIB, 1)
     with pytest.raises(CallFailed) as caught:
-        host.protect(configuration, image)
-    host.destroy(configuration)
+        machine.host.protect(configuration, image)
+    machine.host.destroy(configuration)
     return caught.value.rc, caught.value.rrc
 
 
@@ -72,12 +72,12 @@ def test_images_of_other_tools_are_accepted(name: str) -> None:
         for part in image.components
     )
     model = ModelImage(image.header.pack(), parts, Secret(b""))
-    host = ModelHost(keys=MachineKeys(host_key))
-    guest = ModelGuest(host, memory=2 * MIB, image=model)
+    machine = ModelMachine(keys=MachineKeys(host_key))
+    guest = ModelGuest(machine, memory=2 * MIB, image=model)
     assert guest.start().address == parts[-1].address
     kernel = bytes.fromhex(record["kernel_hex"])
     assert guest.read(parts[0].address, len(kernel)) == kernel
-    host.close()
+    machine.close()
     if name == "kat1":
         accepted = accept_header(model.header, MachineKeys(second))
         assert accepted.cck == Secret(bytes.fromhex(record["cck_hex"]))
@@ -97,23 +97,23 @@ def test_header_of_genprotimg_is_accepted() -> None:
     assert accepted.host_key_hash.hex() == record["phkh"]
 
 
-def test_promise_27_image_for_another_host_key_is_refused(host: ModelHost) -> None:
-    assert _refused(host, seal_image(CONTENTS, [_other_key()])) == (0x108, 5)
+def test_promise_27_image_for_another_host_key_is_refused(machine: ModelMachine) -> None:
+    assert _refused(machine, seal_image(CONTENTS, [_other_key()])) == (0x108, 5)
 
 
-def test_promise_28_multiple_recipients(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [_other_key(), _other_key(), host.public_key])
-    assert ModelGuest(host, image=image).start().address == 0x40000
+def test_promise_28_multiple_recipients(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [_other_key(), _other_key(), machine.public_key])
+    assert ModelGuest(machine, image=image).start().address == 0x40000
 
 
-def test_promise_29_backup_key(host: ModelHost) -> None:
-    assert host.keys.backup is not None
-    backup = host.keys.backup.public_key()
+def test_promise_29_backup_key(machine: ModelMachine) -> None:
+    assert machine.keys.backup is not None
+    backup = machine.keys.backup.public_key()
     allowed = seal_image(CONTENTS, [backup], pcf=PlainFlags.BACKUP_KEYS)
-    ModelGuest(host, image=allowed).start()
-    assert _refused(host, seal_image(CONTENTS, [backup])) == (0x108, 5)
-    assert _refused(host, seal_image(CONTENTS, [_other_key()], pcf=PlainFlags.BACKUP_KEYS)) == (0x108, 0x34)
-    without = MachineKeys(host.keys.host)
+    ModelGuest(machine, image=allowed).start()
+    assert _refused(machine, seal_image(CONTENTS, [backup])) == (0x108, 5)
+    assert _refused(machine, seal_image(CONTENTS, [_other_key()], pcf=PlainFlags.BACKUP_KEYS)) == (0x108, 0x34)
+    without = MachineKeys(machine.keys.host)
     answer = _refusal(lambda: accept_header(allowed.header, without))
     assert answer is SetParameters.HOST_KEY
 
@@ -136,8 +136,8 @@ def _patched(header: bytes, **changes: int | bytes) -> bytes:
     return fixed.pack() + header[FixedPart.SIZE :]
 
 
-def test_promise_31_header_version_flags_and_sizes(host: ModelHost) -> None:
-    keys, header = host.keys, seal_image(CONTENTS, [host.public_key]).header
+def test_promise_31_header_version_flags_and_sizes(machine: ModelMachine) -> None:
+    keys, header = machine.keys, seal_image(CONTENTS, [machine.public_key]).header
     for changes, answer in (
         ({"version": 0x200}, SetParameters.VERSION),
         ({"pcf": 1 << 63}, SetParameters.PLAINTEXT_FLAG),
@@ -156,32 +156,32 @@ def test_promise_31_header_version_flags_and_sizes(host: ModelHost) -> None:
         changed = _patched(header, **changes)
         assert _refusal(lambda changed=changed: accept_header(changed, keys)) is answer  # type: ignore[misc]  # bound now
     old = Settings(plaintext_flags=0)
-    flagged = seal_image(CONTENTS, [host.public_key], pcf=PlainFlags.DUMP).header
+    flagged = seal_image(CONTENTS, [machine.public_key], pcf=PlainFlags.DUMP).header
     assert _refusal(lambda: accept_header(flagged, keys, settings=old)) is SetParameters.PLAINTEXT_FLAG
-    secret = seal_image(CONTENTS, [host.public_key], scf=1 << 60).header
+    secret = seal_image(CONTENTS, [machine.public_key], scf=1 << 60).header
     assert _refusal(lambda: accept_header(secret, keys)) is SetParameters.SECRET_FLAG
-    known = seal_image(CONTENTS, [host.public_key], scf=SecretFlags.CCK_UPDATE).header
+    known = seal_image(CONTENTS, [machine.public_key], scf=SecretFlags.CCK_UPDATE).header
     assert accept_header(known, keys).scf == SecretFlags.CCK_UPDATE
 
 
-def test_header_that_crosses_into_bad_storage_is_not_accessible(host: ModelHost) -> None:
-    configuration = host.create(MIB, 0)
-    header = seal_image(CONTENTS, [host.public_key]).header
+def test_header_that_crosses_into_bad_storage_is_not_accessible(machine: ModelMachine) -> None:
+    configuration = machine.host.create(MIB, 0)
+    header = seal_image(CONTENTS, [machine.public_key]).header
     donated = configuration.base_frame << PAGE_SHIFT
-    for address, length in ((donated - 320, len(header)), (host.storage.size - 100, len(header))):
+    for address, length in ((donated - 320, len(header)), (machine.storage.size - 100, len(header))):
         if address == donated - 320:
-            host.ultravisor.host_write(address, header[:320])
+            machine.ultravisor.host.write(address, header[:320])
         block = SetParametersUvcb.call(
             Command.SET_SEC_CONF_PARAMS,
             guest_handle=configuration.handle,
             sec_header_origin_virt=address,
             sec_header_len=length,
         )
-        assert host.issue(block)[1].rc == SetParameters.ACCESS.rc
+        assert machine.host.issue(block)[1].rc == SetParameters.ACCESS.rc
     block = SetParametersUvcb.call(Command.SET_SEC_CONF_PARAMS, guest_handle=configuration.handle, sec_header_len=8193)
-    answer = host.issue(block)[1]
+    answer = machine.host.issue(block)[1]
     assert (answer.rc, answer.rrc) == (0x10A, 0x31)
-    host.set_parameters(configuration, header)
+    machine.host.set_parameters(configuration, header)
 
 
 def test_promise_32_customer_key_is_validated(machine_keys: MachineKeys) -> None:
@@ -201,111 +201,111 @@ def test_swapped_customer_key_and_damaged_slot_are_refused(machine_keys: Machine
     assert _refusal(lambda: accept_header(bytes(damaged), machine_keys)) is SetParameters.AUTHENTICATION
 
 
-def test_optional_items_and_equal_key_halves_are_refused(host: ModelHost) -> None:
+def test_optional_items_and_equal_key_halves_are_refused(machine: ModelMachine) -> None:
     header_key, customer = Secret(secrets.token_bytes(32)), ec.generate_private_key(CURVE())
-    fixed = FixedPart.unpack(seal_image(CONTENTS, [host.public_key]).header)
+    fixed = FixedPart.unpack(seal_image(CONTENTS, [machine.public_key]).header)
     fixed = dataclasses.replace(fixed, customer_key=public_coordinates(customer.public_key()))
     area = SecretArea(cck=Secret(bytes(32)), image_key=Secret(bytes(64)), psw_mask=0, psw_address=0, scf=SecretFlags(0))
-    header = seal_header(fixed, (make_slot(customer, host.public_key, header_key),), area, header_key)
+    header = seal_header(fixed, (make_slot(customer, machine.public_key, header_key),), area, header_key)
     assert open_header(header, header_key).psw_address == 0
-    configuration = host.create(MIB, 0)
+    configuration = machine.host.create(MIB, 0)
     with pytest.raises(CallFailed) as caught:
-        host.set_parameters(configuration, header.pack())
+        machine.host.set_parameters(configuration, header.pack())
     assert caught.value.rc == SetParameters.RESERVED.rc
 
 
 @pytest.mark.parametrize("number", range(len(CONTENTS)))
-def test_promise_33_every_component_page_is_verified(host: ModelHost, number: int) -> None:
-    image = seal_image(CONTENTS, [host.public_key])
+def test_promise_33_every_component_page_is_verified(machine: ModelMachine, number: int) -> None:
+    image = seal_image(CONTENTS, [machine.public_key])
     parts = list(image.components)
     stored = bytearray(parts[number].stored)
     stored[secrets.randbelow(len(stored))] ^= 0x10
     parts[number] = dataclasses.replace(parts[number], stored=bytes(stored))
-    assert _refused(host, dataclasses.replace(image, components=tuple(parts))) == (0x102, 0x1B)
-    assert host.ultravisor.host_read(0, 32 * MIB).find(b"Linux version") < 0
+    assert _refused(machine, dataclasses.replace(image, components=tuple(parts))) == (0x102, 0x1B)
+    assert machine.ultravisor.host.read(0, 32 * MIB).find(b"Linux version") < 0
 
 
-def test_promise_34_moved_component_is_detected(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [host.public_key])
+def test_promise_34_moved_component_is_detected(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [machine.public_key])
     parts = list(image.components)
     parts[1] = dataclasses.replace(parts[1], address=0x28000)
-    assert _refused(host, dataclasses.replace(image, components=tuple(parts))) == (0x102, 0x1A)
+    assert _refused(machine, dataclasses.replace(image, components=tuple(parts))) == (0x102, 0x1A)
 
 
-def test_promise_35_wrong_tweak_is_detected(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [host.public_key])
+def test_promise_35_wrong_tweak_is_detected(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [machine.public_key])
     parts = list(image.components)
     parts[2] = dataclasses.replace(parts[2], prefix=parts[2].prefix + 1)
-    assert _refused(host, dataclasses.replace(image, components=tuple(parts))) == (0x102, 0x1C)
+    assert _refused(machine, dataclasses.replace(image, components=tuple(parts))) == (0x102, 0x1C)
 
 
-def test_promise_36_missing_and_extra_pages_are_detected(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [host.public_key])
+def test_promise_36_missing_and_extra_pages_are_detected(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [machine.public_key])
     parts = list(image.components)
     shorter = dataclasses.replace(parts[-1], stored=parts[-1].stored[:-PAGE_SIZE])
-    assert _refused(host, dataclasses.replace(image, components=(*parts[:-1], shorter))) == (0x102, 0x1D)
+    assert _refused(machine, dataclasses.replace(image, components=(*parts[:-1], shorter))) == (0x102, 0x1D)
     longer = dataclasses.replace(parts[-1], stored=parts[-1].stored + bytes(PAGE_SIZE))
-    assert _refused(host, dataclasses.replace(image, components=(*parts[:-1], longer))) == (0x102, 0x1D)
+    assert _refused(machine, dataclasses.replace(image, components=(*parts[:-1], longer))) == (0x102, 0x1D)
 
 
-def test_a_page_unpacked_twice_is_detected(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [host.public_key])
-    configuration = host.create(MIB, 1)
-    host.set_parameters(configuration, image.header)
+def test_a_page_unpacked_twice_is_detected(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [machine.public_key])
+    configuration = machine.host.create(MIB, 1)
+    machine.host.set_parameters(configuration, image.header)
     for part in image.components:
-        host.load(configuration, part.address, part.stored)
-        host.unpack(configuration, part.address, len(part.stored), part.prefix)
+        machine.host.load(configuration, part.address, part.stored)
+        machine.host.unpack(configuration, part.address, len(part.stored), part.prefix)
     last = image.components[-1]
-    host.unpack(configuration, last.address, PAGE_SIZE, last.prefix)
+    machine.host.unpack(configuration, last.address, PAGE_SIZE, last.prefix)
     with pytest.raises(CallFailed) as caught:
-        host.call_handle(Command.VERIFY_IMG, configuration.handle)
+        machine.host.call_handle(Command.VERIFY_IMG, configuration.handle)
     assert (caught.value.rc, caught.value.rrc) == (0x102, 0x1D)
 
 
-def test_promise_37_unpacked_pages_are_invisible_to_the_host(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [host.public_key])
-    configuration = host.create(MIB, 1)
-    host.set_parameters(configuration, image.header)
+def test_promise_37_unpacked_pages_are_invisible_to_the_host(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [machine.public_key])
+    configuration = machine.host.create(MIB, 1)
+    machine.host.set_parameters(configuration, image.header)
     part = image.components[0]
-    host.load(configuration, part.address, part.stored)
-    host.unpack(configuration, part.address, len(part.stored), part.prefix)
+    machine.host.load(configuration, part.address, part.stored)
+    machine.host.unpack(configuration, part.address, len(part.stored), part.prefix)
     frames = [configuration.space.resolve((part.address >> PAGE_SHIFT) + n) for n in range(4)]
     for frame in frames:
         with pytest.raises(ProgramInterruption) as caught:
-            host.ultravisor.host_read(frame << PAGE_SHIFT, 8)
+            machine.ultravisor.host.read(frame << PAGE_SHIFT, 8)
         assert caught.value.code is ProgramCode.SECURE_STORAGE_ACCESS
-    host.ultravisor.export_run(frames[0] << PAGE_SHIFT, PAGE_SIZE)
-    assert b"Linux" not in host.ultravisor.host_read(frames[0] << PAGE_SHIFT, PAGE_SIZE)
-    assert b"Linux" not in host.ultravisor.host_view(frames[1] << PAGE_SHIFT, PAGE_SIZE)
+    machine.ultravisor.host.export_run(frames[0] << PAGE_SHIFT, PAGE_SIZE)
+    assert b"Linux" not in machine.ultravisor.host.read(frames[0] << PAGE_SHIFT, PAGE_SIZE)
+    assert b"Linux" not in machine.ultravisor.host.view(frames[1] << PAGE_SHIFT, PAGE_SIZE)
 
 
-def test_promise_38_image_with_plain_components(host: ModelHost) -> None:
-    image = seal_image(CONTENTS, [host.public_key], pcf=PlainFlags.NO_COMPONENT_ENCRYPTION)
+def test_promise_38_image_with_plain_components(machine: ModelMachine) -> None:
+    image = seal_image(CONTENTS, [machine.public_key], pcf=PlainFlags.NO_COMPONENT_ENCRYPTION)
     assert image.components[0].stored.startswith(KERNEL)
-    guest = ModelGuest(host, image=image)
+    guest = ModelGuest(machine, image=image)
     guest.start()
     assert guest.read(0x10000, len(KERNEL)) == KERNEL
     part = image.components[0]
     changed = dataclasses.replace(part, stored=b"x" + part.stored[1:])
-    assert _refused(host, dataclasses.replace(image, components=(changed, *image.components[1:]))) == (0x102, 0x1B)
+    assert _refused(machine, dataclasses.replace(image, components=(changed, *image.components[1:]))) == (0x102, 0x1B)
 
 
-def test_promise_39_tweaks_are_those_of_the_component(host: ModelHost) -> None:
+def test_promise_39_tweaks_are_those_of_the_component(machine: ModelMachine) -> None:
     same = b"the same page".ljust(PAGE_SIZE, b".") * 3
-    image = seal_image([(0x10000, same), (0x20000, same)], [host.public_key])
+    image = seal_image([(0x10000, same), (0x20000, same)], [machine.public_key])
     pages = {
         part.stored[at : at + PAGE_SIZE] for part in image.components for at in range(0, len(part.stored), PAGE_SIZE)
     }
     assert len(pages) == 6
-    guest = ModelGuest(host, image=image)
+    guest = ModelGuest(machine, image=image)
     guest.start()
     assert guest.read(0x10000, len(same)) == guest.read(0x20000, len(same)) == same
 
 
-def test_promise_40_secrets_are_wiped(host: ModelHost) -> None:
-    guest = ModelGuest(host)
+def test_promise_40_secrets_are_wiped(machine: ModelMachine) -> None:
+    guest = ModelGuest(machine)
     guest.start()
-    configuration = host.ultravisor.configuration(guest.handle)
+    configuration = machine.ultravisor.firmware.configuration(guest.handle)
     assert configuration.accepted is not None
     kept = [configuration.accepted.cck, configuration.accepted.image_key]
     sealer = configuration.guest.sealer
@@ -327,12 +327,14 @@ def test_promise_40_no_key_is_left_in_the_memory_of_the_process() -> None:
     assert over == set()
 
 
-def test_unpack_checks_its_address(host: ModelHost) -> None:
-    configuration = host.create(MIB, 0)
-    host.set_parameters(configuration, seal_image(CONTENTS, [host.public_key]).header)
+def test_unpack_checks_its_address(machine: ModelMachine) -> None:
+    configuration = machine.host.create(MIB, 0)
+    machine.host.set_parameters(configuration, seal_image(CONTENTS, [machine.public_key]).header)
 
     def rc(gaddr: int) -> int:
-        return host.issue(UnpackUvcb.call(Command.UNPACK_IMG, guest_handle=configuration.handle, gaddr=gaddr))[1].rc
+        return machine.host.issue(UnpackUvcb.call(Command.UNPACK_IMG, guest_handle=configuration.handle, gaddr=gaddr))[
+            1
+        ].rc
 
     assert rc(0x10000) == PageCall.NOT_MAPPED.rc == 0x10A
     assert rc(MIB) == rc(8) == rc(1 << 63) == PageCall.OUTSIDE.rc

@@ -30,8 +30,9 @@ from zseal.formats.uvcb import (
 )
 from zseal.hypervisor.storage import HostStorage
 from zseal.model.guest import ModelGuest
-from zseal.model.host import HostError, ModelHost
+from zseal.model.host import HostError
 from zseal.model.image import seal_image
+from zseal.model.machine import ModelMachine
 from zseal.model.pager import GuestKilledError
 from zseal.ultravisor import EventLog, Level, MappedSpace, Settings, Ultravisor, UvcRefusal, ValidityIntercept
 from zseal.ultravisor.calls.table import CALLS
@@ -48,12 +49,12 @@ def _documented(command: int, rc: int, rrc: int) -> bool:
     return find_response_code(Command(command), rc, rrc) is not None
 
 
-def _consistent(host: ModelHost) -> None:
+def _consistent(machine: ModelMachine) -> None:
     """Both tables agree, and donated storage adds up."""
-    machine = host.ultravisor._machine  # the tables themselves: no call shows all of them
-    table = machine.secure.frames
+    state = machine.ultravisor._machine  # the tables themselves: no call shows all of them
+    table = state.secure.frames
     seen = 0
-    for guest in machine.secure.guests.values():
+    for guest in state.secure.guests.values():
         resident = np.flatnonzero((guest.pages.state == 1) | (guest.pages.state == 2))
         frames = guest.pages.frame[resident].astype(np.int64)
         assert np.unique(frames).size == frames.size
@@ -62,9 +63,9 @@ def _consistent(host: ModelHost) -> None:
         private = guest.pages.state[resident] == 1
         assert np.all((table.state[frames] == 2) == private)
         seen += frames.size
-    alive = np.isin(table.owner, list(machine.secure.guests)) & (table.state >= 2)
+    alive = np.isin(table.owner, list(state.secure.guests)) & (table.state >= 2)
     assert int(np.count_nonzero(alive)) == seen
-    assert machine.ledger.total == PAGE_SIZE * int(np.count_nonzero(table.state == 1))
+    assert state.ledger.total == PAGE_SIZE * int(np.count_nonzero(table.state == 1))
 
 
 INTERESTING = [
@@ -96,97 +97,97 @@ def _fuzzed(row: Row | None, source: random.Random, known: list[int]) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_promise_95_fuzzed_control_blocks_get_documented_answers(host: ModelHost, seed: int) -> None:
+def test_promise_95_fuzzed_control_blocks_get_documented_answers(machine: ModelMachine, seed: int) -> None:
     """Random lengths, addresses beyond memory, overlapping donated areas, handles of every kind; host and guest."""
     source = random.Random(seed)
-    guests = [ModelGuest(host) for _ in range(2)]
+    guests = [ModelGuest(machine) for _ in range(2)]
     for guest in guests:
         guest.start()
         guest.write(PAGE, b"secret of a guest" * 20)
         guest.share(PAGE + PAGE_SIZE)
-    known = [host.storage.size, host.storage.size - 8]
+    known = [machine.storage.size, machine.storage.size - 8]
     for guest in guests:
         configuration = guest.configuration
         known += [guest.handle, configuration.asce, *(cpu.handle for cpu in configuration.cpus)]
         known += [frame << PAGE_SHIFT for frame in (configuration.base_frame, configuration.variable_frames)]
         known += [configuration.space.resolve(page) << PAGE_SHIFT for page in (0x10, 0x30, 0x31)]
-        host.ultravisor.register_address_space(configuration.asce + 0x100000, configuration.space)
+        machine.ultravisor.host.register_address_space(configuration.asce + 0x100000, configuration.space)
         known.append(configuration.asce + 0x100000)
-    free = host.frames.take(64) << PAGE_SHIFT
+    free = machine.host.frames.take(64) << PAGE_SHIFT
     known += [free, free + 8, free + 32 * PAGE_SIZE]
-    uv, block = host.ultravisor, 0x4000
+    uv, block = machine.ultravisor, 0x4000
     for _ in range(1500):
         row = source.choice([*CALLS, None])
         data = _fuzzed(row, source, known)
         if row is not None and row.command.issuer is Issuer.GUEST:
             _fuzz_guest(source.choice(guests), data)
             continue
-        address = source.choice([block] * 12 + [block + 4, PAGE_SIZE * 5 - 8, host.storage.size - 16, 1 << 60])
+        address = source.choice([block] * 12 + [block + 4, PAGE_SIZE * 5 - 8, machine.storage.size - 16, 1 << 60])
         try:
-            uv.host_write(address, data)
+            uv.host.write(address, data)
         except ProgramInterruption:
             continue
         try:
-            cc = uv.host_call(address)
+            cc = uv.host.call(address)
         except ProgramInterruption:
             continue
         try:
-            answer = UvcbHeader.unpack(uv.host_read(address, 8))
+            answer = UvcbHeader.unpack(uv.host.read(address, 8))
         except ProgramInterruption:
             continue  # the call itself donated or secured the page of its block
         assert (cc == 0) == (answer.rc == 1)
         assert _documented(answer.command, answer.rc, answer.rrc), answer
-    _consistent(host)
+    _consistent(machine)
 
 
 def _fuzz_guest(guest: ModelGuest, data: bytes) -> None:
-    uv = guest.host.ultravisor
+    uv = guest.machine.ultravisor
     try:
-        uv.guest_write(guest.handle, 0x1000, data)
-        cc = uv.guest_call(guest.handle, 0x1000)
-        answer = UvcbHeader.unpack(uv.guest_read(guest.handle, 0x1000, 8))
+        uv.firmware.guest_write(guest.handle, 0x1000, data)
+        cc = uv.firmware.guest_call(guest.handle, 0x1000)
+        answer = UvcbHeader.unpack(uv.firmware.guest_read(guest.handle, 0x1000, 8))
     except (ProgramInterruption, UvcRefusal, ValidityIntercept):
         return  # fuzzing the host took the guest's page or the guest itself
     assert (cc == 0) == (answer.rc == 1)
     assert _documented(answer.command, answer.rc, answer.rrc)
 
 
-def test_promise_96_busy_and_partial_are_handled_by_callers(host: ModelHost) -> None:
+def test_promise_96_busy_and_partial_are_handled_by_callers(machine: ModelMachine) -> None:
     for command in Command:
         if command.issuer is Issuer.HOST:
-            host.ultravisor.faults.add(Fault(command, BUSY, times=2))
-            host.ultravisor.faults.add(Fault(command, PARTIAL))
-    guest = ModelGuest(host, limit=5)
+            machine.ultravisor.faults.add(Fault(command, BUSY, times=2))
+            machine.ultravisor.faults.add(Fault(command, PARTIAL))
+    guest = ModelGuest(machine, limit=5)
     guest.start()
     for page in range(0x30, 0x40):
         guest.write(page << PAGE_SHIFT, b"%d" % page)
     for page in range(0x30, 0x40):
         assert guest.read(page << PAGE_SHIFT, 2) == b"%d" % page
-    host.ultravisor.faults.add(Fault(Command.SET_SHARED_ACCESS, BUSY, times=5))
+    machine.ultravisor.faults.add(Fault(Command.SET_SHARED_ACCESS, BUSY, times=5))
     guest.share(PAGE)
     guest.stop()
-    assert host.ultravisor.snapshot().frames["secure"] == 0
+    assert machine.ultravisor.snapshot().frames["secure"] == 0
     with pytest.raises(ValueError, match="condition codes 2"):
-        host.ultravisor.faults.add(Fault(Command.QUI, 1))
+        machine.ultravisor.faults.add(Fault(Command.QUI, 1))
 
 
-def test_busy_leaves_the_control_block_as_it_is(host: ModelHost) -> None:
-    host.initialise()
+def test_busy_leaves_the_control_block_as_it_is(machine: ModelMachine) -> None:
+    machine.host.initialise()
     block = FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=0)
-    host.ultravisor.faults.add(Fault(Command.CONV_FROM_SEC_STOR, BUSY, skip=1))
-    assert host.issue(block)[0] == 0
-    assert host.issue(block) == (2, block)
-    assert host.issue(block)[0] == 0
+    machine.ultravisor.faults.add(Fault(Command.CONV_FROM_SEC_STOR, BUSY, skip=1))
+    assert machine.host.issue(block)[0] == 0
+    assert machine.host.issue(block) == (2, block)
+    assert machine.host.issue(block)[0] == 0
 
 
-def test_promise_76_a_failed_share_ends_the_guest(host: ModelHost, guest: ModelGuest) -> None:
-    host.ultravisor.faults.add(Fault(Command.SET_SHARED_ACCESS, Share.ADDRESS))
+def test_promise_76_a_failed_share_ends_the_guest(machine: ModelMachine, guest: ModelGuest) -> None:
+    machine.ultravisor.faults.add(Fault(Command.SET_SHARED_ACCESS, Share.ADDRESS))
     with pytest.raises(GuestKilledError, match="System security cannot be guaranteed"):
         guest.share(PAGE)
 
 
-def test_promise_97_rogue_inner_pointers_leak_nothing(host: ModelHost, guest: ModelGuest) -> None:
-    other = host.create(MIB, 0)
+def test_promise_97_rogue_inner_pointers_leak_nothing(machine: ModelMachine, guest: ModelGuest) -> None:
+    other = machine.host.create(MIB, 0)
     guest.write(PAGE, b"IBMSecEx")
     for address in (
         guest.configuration.space.resolve(PAGE >> PAGE_SHIFT) << PAGE_SHIFT,
@@ -199,39 +200,39 @@ def test_promise_97_rogue_inner_pointers_leak_nothing(host: ModelHost, guest: Mo
             sec_header_origin_virt=address,
             sec_header_len=640,
         )
-        before = host.ultravisor.snapshot().frames
-        assert host.issue(block)[1].rc == 0x103
-        assert host.ultravisor.snapshot().frames == before
+        before = machine.ultravisor.snapshot().frames
+        assert machine.host.issue(block)[1].rc == 0x103
+        assert machine.ultravisor.snapshot().frames == before
 
 
-def test_promise_23_at_most_one_guest_is_set_aside(host: ModelHost) -> None:
-    first, second = ModelGuest(host), ModelGuest(host)
+def test_promise_23_at_most_one_guest_is_set_aside(machine: ModelMachine) -> None:
+    first, second = ModelGuest(machine), ModelGuest(machine)
     with pytest.raises(HostError, match="no guest is set aside"):
-        host.finish_aside()
-    host.set_aside(first.configuration)
+        machine.host.finish_aside()
+    machine.host.set_aside(first.configuration)
     with pytest.raises(HostError, match="already set aside"):
-        host.set_aside(second.configuration)
-    host.finish_aside()
-    host.set_aside(second.configuration)
-    host.finish_aside()
-    assert host.ultravisor.snapshot().frames["secure"] == 0
+        machine.host.set_aside(second.configuration)
+    machine.host.finish_aside()
+    machine.host.set_aside(second.configuration)
+    machine.host.finish_aside()
+    assert machine.ultravisor.snapshot().frames["secure"] == 0
 
 
 def test_a_guest_is_set_aside_without_fast_destroy(machine_keys: MachineKeys) -> None:
     settings = Settings(disabled_calls=frozenset({Command.DESTROY_SEC_CONF_FAST}))
-    host = ModelHost(keys=machine_keys, settings=settings)
-    guest = ModelGuest(host)
+    machine = ModelMachine(keys=machine_keys, settings=settings)
+    guest = ModelGuest(machine)
     guest.start()
     guest.write(PAGE, b"secret")
-    host.set_aside(guest.configuration)
-    other = ModelGuest(host)  # the next guest need not wait
+    machine.host.set_aside(guest.configuration)
+    other = ModelGuest(machine)  # the next guest need not wait
     other.start()
-    host.finish_aside()
-    assert [each.serial for each in host.ultravisor.snapshot().configurations] == [2]
+    machine.host.finish_aside()
+    assert [each.serial for each in machine.ultravisor.snapshot().configurations] == [2]
     other.stop()
-    frames = host.ultravisor.snapshot().frames
+    frames = machine.ultravisor.snapshot().frames
     assert (frames["secure"], frames["donated"] * PAGE_SIZE) == (0, settings.uv_base_storage)
-    host.close()
+    machine.close()
 
 
 def _exported(pages: int) -> tuple[PageSealer, NDArray[np.int64], NDArray[np.uint64], bytes, bytearray, bytes]:
@@ -242,30 +243,30 @@ def _exported(pages: int) -> tuple[PageSealer, NDArray[np.int64], NDArray[np.uin
     return sealer, numbers, counters, plain, bytearray(data), tags
 
 
-def test_tamper_matrix_on_a_thousand_pages(host: ModelHost) -> None:
+def test_tamper_matrix_on_a_thousand_pages(machine: ModelMachine) -> None:
     """Every kind of corruption on 1,000 pages: all refused, one by one, and the good pages come back."""
     count = 1024
-    guest = ModelGuest(host, memory=8 * MIB)
+    guest = ModelGuest(machine, memory=8 * MIB)
     guest.start()
-    uv, first = host.ultravisor, host.frames.take(count)
+    uv, first = machine.ultravisor, machine.host.frames.take(count)
     guest.configuration.space.map_run(256, first, count)
-    uv.import_run(guest.handle, MIB, count * PAGE_SIZE)
+    uv.host.import_run(guest.handle, MIB, count * PAGE_SIZE)
     plain = secrets.token_bytes(count * PAGE_SIZE)
-    uv.guest_write(guest.handle, MIB, plain)
+    uv.firmware.guest_write(guest.handle, MIB, plain)
     address, length = first << PAGE_SHIFT, count * PAGE_SIZE
-    uv.export_run(address, length)
-    older = uv.host_read(address, length)
-    uv.import_run(guest.handle, MIB, length)
-    uv.export_run(address, length)
-    good = uv.host_read(address, length)
-    other = ModelGuest(host, memory=8 * MIB)
+    uv.host.export_run(address, length)
+    older = uv.host.read(address, length)
+    uv.host.import_run(guest.handle, MIB, length)
+    uv.host.export_run(address, length)
+    good = uv.host.read(address, length)
+    other = ModelGuest(machine, memory=8 * MIB)
     other.start()
-    foreign_frame = host.frames.take(count)
+    foreign_frame = machine.host.frames.take(count)
     other.configuration.space.map_run(256, foreign_frame, count)
-    uv.import_run(other.handle, MIB, length)
-    uv.guest_write(other.handle, MIB, plain)
-    uv.export_run(foreign_frame << PAGE_SHIFT, length)
-    foreign = uv.host_read(foreign_frame << PAGE_SHIFT, length)
+    uv.host.import_run(other.handle, MIB, length)
+    uv.firmware.guest_write(other.handle, MIB, plain)
+    uv.host.export_run(foreign_frame << PAGE_SHIFT, length)
+    foreign = uv.host.read(foreign_frame << PAGE_SHIFT, length)
 
     def page(data: bytes, number: int) -> bytes:
         return data[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
@@ -288,53 +289,53 @@ def test_tamper_matrix_on_a_thousand_pages(host: ModelHost) -> None:
         for number in range(count):
             at = address + (number << PAGE_SHIFT)
             bad = corrupt(number)
-            uv.host_write(at, bad)
+            uv.host.write(at, bad)
             with pytest.raises(UvcRefusal) as caught:
-                uv.import_run(guest.handle, MIB + (number << PAGE_SHIFT), PAGE_SIZE)
+                uv.host.import_run(guest.handle, MIB + (number << PAGE_SHIFT), PAGE_SIZE)
             assert caught.value.answer is PageCall.INTEGRITY, name
-            assert uv.host_read(at, PAGE_SIZE) == bad, name
-        uv.host_write(address, good)
-    uv.import_run(guest.handle, MIB, length)
-    assert uv.guest_read(guest.handle, MIB, length) == plain
+            assert uv.host.read(at, PAGE_SIZE) == bad, name
+        uv.host.write(address, good)
+    uv.host.import_run(guest.handle, MIB, length)
+    assert uv.firmware.guest_read(guest.handle, MIB, length) == plain
     assert len(uv.log.events(level=Level.ERROR)) == len(kinds) * count
 
 
-def test_no_false_alarm_on_a_hundred_thousand_imports(host: ModelHost) -> None:
+def test_no_false_alarm_on_a_hundred_thousand_imports(machine: ModelMachine) -> None:
     count, rounds = 1000, 100
-    guest = ModelGuest(host, memory=8 * MIB)
+    guest = ModelGuest(machine, memory=8 * MIB)
     guest.start()
-    first = host.frames.take(count)
+    first = machine.host.frames.take(count)
     guest.configuration.space.map_run(256, first, count)
-    host.ultravisor.import_run(guest.handle, MIB, count * PAGE_SIZE)
+    machine.ultravisor.host.import_run(guest.handle, MIB, count * PAGE_SIZE)
     content = secrets.token_bytes(count * PAGE_SIZE)
-    host.ultravisor.guest_write(guest.handle, MIB, content)
+    machine.ultravisor.firmware.guest_write(guest.handle, MIB, content)
     for _ in range(rounds):
-        host.ultravisor.export_run(first << PAGE_SHIFT, count * PAGE_SIZE)
-        host.ultravisor.import_run(guest.handle, MIB, count * PAGE_SIZE)
-    assert host.ultravisor.guest_read(guest.handle, MIB, count * PAGE_SIZE) == content
-    counters = host.ultravisor.configuration(guest.handle).guest.pages.counter[256 : 256 + count]
+        machine.ultravisor.host.export_run(first << PAGE_SHIFT, count * PAGE_SIZE)
+        machine.ultravisor.host.import_run(guest.handle, MIB, count * PAGE_SIZE)
+    assert machine.ultravisor.firmware.guest_read(guest.handle, MIB, count * PAGE_SIZE) == content
+    counters = machine.ultravisor.firmware.configuration(guest.handle).guest.pages.counter[256 : 256 + count]
     assert np.all(counters == rounds)
 
 
-def test_single_pages_and_runs_agree(host: ModelHost) -> None:
+def test_single_pages_and_runs_agree(machine: ModelMachine) -> None:
     """What a run exported comes back page by page, and the other way round."""
-    guest = ModelGuest(host, memory=4 * MIB)
+    guest = ModelGuest(machine, memory=4 * MIB)
     guest.start()
-    uv, first, count = host.ultravisor, host.frames.take(300), 300
+    uv, first, count = machine.ultravisor, machine.host.frames.take(300), 300
     guest.configuration.space.map_run(256, first, count)
-    uv.import_run(guest.handle, MIB, count * PAGE_SIZE)
+    uv.host.import_run(guest.handle, MIB, count * PAGE_SIZE)
     content = secrets.token_bytes(count * PAGE_SIZE)
-    uv.guest_write(guest.handle, MIB, content)
-    uv.export_run(first << PAGE_SHIFT, count * PAGE_SIZE)
+    uv.firmware.guest_write(guest.handle, MIB, content)
+    uv.host.export_run(first << PAGE_SHIFT, count * PAGE_SIZE)
     for number in range(count):
-        host.call(
+        machine.host.call(
             GuestPageUvcb.call(Command.CONV_TO_SEC_STOR, guest_handle=guest.handle, gaddr=MIB + number * PAGE_SIZE)
         )
-    assert uv.guest_read(guest.handle, MIB, count * PAGE_SIZE) == content
+    assert uv.firmware.guest_read(guest.handle, MIB, count * PAGE_SIZE) == content
     for number in range(count):
-        host.call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=(first + number) << PAGE_SHIFT))
-    uv.import_run(guest.handle, MIB, count * PAGE_SIZE)
-    assert uv.guest_read(guest.handle, MIB, count * PAGE_SIZE) == content
+        machine.host.call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=(first + number) << PAGE_SHIFT))
+    uv.host.import_run(guest.handle, MIB, count * PAGE_SIZE)
+    assert uv.firmware.guest_read(guest.handle, MIB, count * PAGE_SIZE) == content
 
 
 def test_sealed_pages_differ_from_run_to_run() -> None:
@@ -361,18 +362,18 @@ def test_sealed_pages_differ_from_run_to_run() -> None:
 @pytest.mark.parametrize("guests", [1, 3])
 def test_promise_98_concurrent_calls_keep_the_tables_consistent(machine_keys: MachineKeys, guests: int) -> None:
     """Four CPUs share, unshare, page and write at once, on one guest and on several; nothing is lost or stuck."""
-    host = ModelHost(keys=machine_keys, log=EventLog(level=Level.ERROR))
-    running = [ModelGuest(host, memory=4 * MIB) for _ in range(guests)]
+    machine = ModelMachine(keys=machine_keys, log=EventLog(level=Level.ERROR))
+    running = [ModelGuest(machine, memory=4 * MIB) for _ in range(guests)]
     area = 64
     for guest in running:
         guest.start()
-        frame = host.frames.take(4 * area)
+        frame = machine.host.frames.take(4 * area)
         guest.configuration.space.map_run(256, frame, 4 * area)
-        host.ultravisor.import_run(guest.handle, MIB, 4 * area * PAGE_SIZE)
+        machine.ultravisor.host.import_run(guest.handle, MIB, 4 * area * PAGE_SIZE)
     failures: list[BaseException] = []
 
     def cpu(guest: ModelGuest, number: int) -> None:
-        source, uv = random.Random(number), host.ultravisor
+        source, uv = random.Random(number), machine.ultravisor
         base = 256 + number * area
         block = (base << PAGE_SHIFT) + 64
         values = dict.fromkeys(range(1, area), 0)
@@ -383,16 +384,16 @@ def test_promise_98_concurrent_calls_keep_the_tables_consistent(machine_keys: Ma
                 action = source.randrange(4)
                 if action == 0:
                     values[page - base] = turn
-                    uv.guest_write(guest.handle, gaddr, turn.to_bytes(8, "big"))
+                    uv.firmware.guest_write(guest.handle, gaddr, turn.to_bytes(8, "big"))
                 elif action == 1:
                     frame = guest.configuration.space.resolve(page)
-                    uv.export_run(frame << PAGE_SHIFT, PAGE_SIZE)
-                    uv.import_run(guest.handle, gaddr, PAGE_SIZE)
+                    uv.host.export_run(frame << PAGE_SHIFT, PAGE_SIZE)
+                    uv.host.import_run(guest.handle, gaddr, PAGE_SIZE)
                 else:
                     command = Command.SET_SHARED_ACCESS if action == 2 else Command.REMOVE_SHARED_ACCESS
-                    uv.guest_write(guest.handle, block, ShareUvcb.call(command, paddr=gaddr).pack())
-                    assert uv.guest_call(guest.handle, block) == 0
-                found = uv.guest_read(guest.handle, gaddr, 8)
+                    uv.firmware.guest_write(guest.handle, block, ShareUvcb.call(command, paddr=gaddr).pack())
+                    assert uv.firmware.guest_call(guest.handle, block) == 0
+                found = uv.firmware.guest_read(guest.handle, gaddr, 8)
                 assert int.from_bytes(found, "big") == values[page - base]
                 if turn % 50 == 0:
                     uv.snapshot()
@@ -408,11 +409,11 @@ def test_promise_98_concurrent_calls_keep_the_tables_consistent(machine_keys: Ma
         thread.join(timeout=120)
         assert not thread.is_alive(), "a deadlock"
     assert not failures, failures[0]
-    _consistent(host)
+    _consistent(machine)
     for guest in running:
         for number in range(4):
-            assert host.ultravisor.guest_read(guest.handle, (256 + number * area) << PAGE_SHIFT, 1) == b"\0"
-    host.close()
+            assert machine.ultravisor.firmware.guest_read(guest.handle, (256 + number * area) << PAGE_SHIFT, 1) == b"\0"
+    machine.close()
 
 
 def _resident() -> int:
@@ -422,19 +423,19 @@ def _resident() -> int:
 
 def test_a_64_gib_guest_costs_what_it_uses(machine_keys: MachineKeys) -> None:
     """Its tables are at most 1 % of it, and nothing of them is allocated before it is touched."""
-    host = ModelHost(keys=machine_keys, memory=2048 * MIB - 8 * MIB)
-    host.initialise()
+    machine = ModelMachine(keys=machine_keys, memory=2048 * MIB - 8 * MIB)
+    machine.host.initialise()
     size, before = 64 << 30, _resident()
-    guest = host.create(size)
+    guest = machine.host.create(size)
     assert _resident() - before < 64 * MIB  # a tenth of what the tables will take once all of it is used
-    pages = host.ultravisor.configuration(guest.handle).guest.pages
-    table = host.ultravisor._machine.secure.frames
+    pages = machine.ultravisor.firmware.configuration(guest.handle).guest.pages
+    table = machine.ultravisor._machine.secure.frames
     per_page = sum(array.nbytes for array in (pages.state, pages.frame, pages.counter, pages.tag)) / pages.count
     per_frame = sum(array.nbytes for array in (table.state, table.owner, table.page)) / table.count
     assert pages.count == size // PAGE_SIZE
     assert per_page + per_frame <= PAGE_SIZE / 100
-    host.destroy(guest)
-    host.close()
+    machine.host.destroy(guest)
+    machine.close()
 
 
 def test_storage_with_a_hole_counts_as_not_mapped_there(machine_keys: MachineKeys) -> None:
@@ -446,12 +447,12 @@ def test_storage_with_a_hole_counts_as_not_mapped_there(machine_keys: MachineKey
 
     def call(block: UvcbHeader) -> UvcbHeader:
         storage.write(base + 120 * MIB, block.pack())
-        uv.host_call(base + 120 * MIB)
+        uv.host.call(base + 120 * MIB)
         return type(block).unpack(storage.read(base + 120 * MIB, type(block).SIZE))
 
     assert call(InitUvcb.call(Command.INIT_UV, stor_origin=base, stor_len=98 * MIB)).rc == 1
     space = MappedSpace(256)
-    uv.register_address_space(0x1107, space)
+    uv.host.register_address_space(0x1107, space)
     conf = call(
         CreateConfUvcb.call(
             Command.CREATE_SEC_CONF,
@@ -475,21 +476,21 @@ def test_storage_with_a_hole_counts_as_not_mapped_there(machine_keys: MachineKey
     space.map_run(0, 1024 - 16, 32)  # half in RAM, half where nothing is
     part = image.components[0]
     with pytest.raises(UvcRefusal) as caught:
-        uv.unpack_run(conf.guest_handle, 20 * PAGE_SIZE, PAGE_SIZE, prefix=part.prefix)
+        uv.host.unpack_run(conf.guest_handle, 20 * PAGE_SIZE, PAGE_SIZE, prefix=part.prefix)
     assert caught.value.answer is PageCall.NOT_MAPPED
     storage.write((1024 - 16) * PAGE_SIZE, part.stored)
-    uv.unpack_run(conf.guest_handle, 0, PAGE_SIZE, prefix=part.prefix)
+    uv.host.unpack_run(conf.guest_handle, 0, PAGE_SIZE, prefix=part.prefix)
     assert call(HandleUvcb.call(Command.VERIFY_IMG, handle=conf.guest_handle)).rc == 1
     with pytest.raises(UvcRefusal) as caught:
-        uv.import_run(conf.guest_handle, 0, 32 * PAGE_SIZE)
+        uv.host.import_run(conf.guest_handle, 0, 32 * PAGE_SIZE)
     assert (caught.value.answer, caught.value.done) == (PageCall.NOT_MAPPED, 16)
     space.map_run(64, 1024 - 32, 16)
     space.map_run(80, 1024, 16)
-    assert uv.adopt_all(conf.guest_handle) == 16
+    assert uv.firmware.adopt_all(conf.guest_handle) == 16
     for address in (5 * MIB, base - PAGE_SIZE):
         with pytest.raises(ProgramInterruption):
-            uv.host_read(address, 1)
+            uv.host.read(address, 1)
         assert call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=address)).rc == PageCall.OUTSIDE.rc
-    assert uv.page_counts(conf.guest_handle)["private"] == 32
+    assert uv.host.page_counts(conf.guest_handle)["private"] == 32
     storage.close()
     ram.close()

@@ -8,7 +8,7 @@ from tests.unit.ultravisor.sysfs import sysfs
 from zseal.crypto.keyexchange import key_hash
 from zseal.formats.uv_codes import Command, Issuer
 from zseal.formats.uvcb import QueryKeysUvcb, QuiUvcb
-from zseal.model.host import ModelHost
+from zseal.model.machine import ModelMachine
 from zseal.readiness.source import CapturedHost
 from zseal.readiness.uv_info import HostInfo, SeStatus, read_host_info, to_text
 from zseal.ultravisor.calls.table import CALLS
@@ -22,8 +22,8 @@ def _read(root: Path, files: dict[str, str]) -> HostInfo:
     return read_host_info(CapturedHost(root))
 
 
-def test_promise_73_sysfs_of_a_guest_has_the_exact_formats(tmp_path: Path, host: ModelHost) -> None:
-    files = sysfs(host.ultravisor.query(Issuer.GUEST), guest=True)
+def test_promise_73_sysfs_of_a_guest_has_the_exact_formats(tmp_path: Path, machine: ModelMachine) -> None:
+    files = sysfs(machine.ultravisor.query(Issuer.GUEST), guest=True)
     assert files["query/facilities"] == "80c0000000000000\n0\n0\n0\n"
     assert files["query/max_address"] == "800000000000\n"
     assert (files["query/max_cpus"], files["query/max_guests"]) == ("257\n", "8388607\n")
@@ -32,10 +32,10 @@ def test_promise_73_sysfs_of_a_guest_has_the_exact_formats(tmp_path: Path, host:
     assert to_text(_read(tmp_path, files)).startswith("Secure Execution guest\n")
 
 
-def test_promise_74_sysfs_of_a_host_and_installed_calls_agree(tmp_path: Path, host: ModelHost) -> None:
-    host.initialise()
-    information = host.call(QuiUvcb.call(Command.QUI))
-    keys = host.call(QueryKeysUvcb.call(Command.QUERY_KEYS))
+def test_promise_74_sysfs_of_a_host_and_installed_calls_agree(tmp_path: Path, machine: ModelMachine) -> None:
+    machine.host.initialise()
+    information = machine.host.call(QuiUvcb.call(Command.QUI))
+    keys = machine.host.call(QueryKeysUvcb.call(Command.QUERY_KEYS))
     found = _read(tmp_path, sysfs(information, guest=False, keys=keys))
     assert found.status is SeStatus.HOST
     assert int(found.raw["facilities"].split()[0], 16) == int.from_bytes(information.inst_calls[:8], "big")
@@ -43,4 +43,4 @@ def test_promise_74_sysfs_of_a_host_and_installed_calls_agree(tmp_path: Path, ho
     titles = found.sections[0].entries
     assert titles is not None
     assert [title.lower() for title in titles] == [command.title.lower() for command in installed]
-    assert found.key_hashes["host_key"] == key_hash(host.public_key).hex()
+    assert found.key_hashes["host_key"] == key_hash(machine.public_key).hex()

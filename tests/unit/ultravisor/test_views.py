@@ -15,7 +15,7 @@ from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.formats.uv_codes import Command
 from zseal.formats.uvcb import FrameUvcb
 from zseal.model.guest import ModelGuest
-from zseal.model.host import ModelHost
+from zseal.model.machine import ModelMachine
 from zseal.ultravisor import EventLog, Level, UvEvent
 from zseal.ultravisor.pagemap import GUEST_KINDS, PageMap
 
@@ -40,22 +40,22 @@ def busy_guest(guest: ModelGuest) -> ModelGuest:
 
 
 def test_map_names_every_state(busy_guest: ModelGuest) -> None:
-    uv = busy_guest.host.ultravisor
-    picture = uv.guest_map(busy_guest.handle)
+    uv = busy_guest.machine.ultravisor
+    picture = uv.host.guest_map(busy_guest.handle)
     assert picture.counts() == {
         "unused": 248, "private": 3, "shared": 1, "exported": 1, "shared, not resident": 1, "lost": 1, "pinned": 1,
     }  # fmt: skip
     assert (0x30, 1, "pinned") in picture.runs()
     assert sum(count for _, count, _ in picture.runs()) == 256
     assert "0x000000040000-0x000000040fff         1 exported\n" in picture.to_text()
-    host = uv.host_map()
-    assert host.counts()["donated"] * PAGE_SIZE == uv.snapshot().donated_bytes
-    part = uv.host_map(2 << 30, MIB)
+    frames = uv.host.frame_map()
+    assert frames.counts()["donated"] * PAGE_SIZE == uv.snapshot().donated_bytes
+    part = uv.host.frame_map(2 << 30, MIB)
     assert part.runs() == [(1 << 19, 256, "donated")]
 
 
 def test_map_as_terminal_cells(busy_guest: ModelGuest) -> None:
-    picture = busy_guest.host.ultravisor.guest_map(busy_guest.handle)
+    picture = busy_guest.machine.ultravisor.host.guest_map(busy_guest.handle)
     plain = picture.to_terminal(width=16, height=16, colour=False)
     rows = plain.splitlines()
     assert rows[0] == "guest 1: 256 pages, 1 a cell"
@@ -71,7 +71,7 @@ def test_map_as_terminal_cells(busy_guest: ModelGuest) -> None:
 
 
 def test_map_as_png_and_svg(busy_guest: ModelGuest) -> None:
-    picture = busy_guest.host.ultravisor.guest_map(busy_guest.handle)
+    picture = busy_guest.machine.ultravisor.host.guest_map(busy_guest.handle)
     image = Image.open(io.BytesIO(picture.to_png(width=16, scale=2, legend=False))).convert("RGB")
     assert image.size == (32, 32)
     explained = Image.open(io.BytesIO(picture.to_png(width=16, scale=2))).convert("RGB")
@@ -107,7 +107,7 @@ def test_maps_of_large_and_empty_guests_stay_small() -> None:
 
 
 def test_snapshot_is_json_and_adds_up(busy_guest: ModelGuest) -> None:
-    snapshot = busy_guest.host.ultravisor.snapshot()
+    snapshot = busy_guest.machine.ultravisor.snapshot()
     data = json.loads(json.dumps(snapshot.to_json()))
     assert data["initialised"] is True
     assert sum(data["frames"].values()) * PAGE_SIZE == data["storage_bytes"]
@@ -118,10 +118,10 @@ def test_snapshot_is_json_and_adds_up(busy_guest: ModelGuest) -> None:
     assert guest["exports"] == 1
 
 
-def test_event_log_keeps_levels_and_order(host: ModelHost) -> None:
+def test_event_log_keeps_levels_and_order(machine: ModelMachine) -> None:
     seen: list[UvEvent] = []
     log = EventLog(level=Level.DEBUG, capacity=20, listener=seen.append)
-    other = ModelHost(keys=host.keys, log=log)
+    other = ModelMachine(keys=machine.keys, log=log)
     guest = ModelGuest(other)
     guest.start()
     guest.share(0x30000, 16 * PAGE_SIZE)
@@ -130,7 +130,7 @@ def test_event_log_keeps_levels_and_order(host: ModelHost) -> None:
     shared = next(event for event in seen if event.name == "SET_SHARED_ACCESS")
     assert (shared.level, shared.details) == (Level.DEBUG, {"configuration": 1, "paddr": 0x30000})
     assert any(event.name == "image verified" for event in seen)
-    other.issue(FrameUvcb.call(Command.PIN_PAGE_SHARED, paddr=0))
+    other.host.issue(FrameUvcb.call(Command.PIN_PAGE_SHARED, paddr=0))
     refused = log.events(level=Level.WARNING)[-1]
     assert "call refused" in str(refused)
     assert refused.details["rc"] == 0x105
@@ -159,8 +159,8 @@ def test_event_log_can_be_read_while_it_grows() -> None:
 
 
 def test_nothing_that_can_be_looked_at_holds_a_secret(busy_guest: ModelGuest) -> None:
-    uv = busy_guest.host.ultravisor
-    configuration = uv.configuration(busy_guest.handle)
+    uv = busy_guest.machine.ultravisor
+    configuration = uv.firmware.configuration(busy_guest.handle)
     assert configuration.accepted is not None
     sealer = configuration.guest.sealer
     secrets = [configuration.accepted.cck, sealer._encryption, sealer._nonce]

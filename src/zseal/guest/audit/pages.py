@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from zseal.arch.storage import PAGE_SHIFT
 from zseal.guest.audit.queue import Addresses, Refused, TouchedPages
-from zseal.hypervisor.vmm import Vmm
+from zseal.hypervisor.host_side import HostSide
 from zseal.ultravisor.tables import PageState
 
 _REASONS = {
@@ -23,23 +23,23 @@ _IS_SHARED = np.isin(np.arange(256), SHARED_STATES)
 
 
 class SharedPages:
-    """The shared pages of the guest of ``vmm`` as they are at each question (``zseal.guest.audit.queue.Pages``)."""
+    """The shared pages of the guest of ``side`` as they are at each question (``zseal.guest.audit.queue.Pages``)."""
 
-    def __init__(self, vmm: Vmm) -> None:
-        self._vmm = vmm
+    def __init__(self, side: HostSide) -> None:
+        self._side = side
         self._handle: int | None = None
         self._states: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._view = self._states.data
 
     def _refresh(self) -> None:
         """Take the table of the present configuration; the table itself changes under our eyes."""
-        handle = self._vmm.configuration
+        handle = self._side.configuration
         if handle == self._handle:
             return
         if handle is None:
             self._states = np.zeros(0, np.uint8)
         else:
-            self._states = self._vmm.ultravisor.configuration(handle).guest.pages.state
+            self._states = self._side.uv.page_states(handle)
         self._view = self._states.data
         self._handle = handle
 

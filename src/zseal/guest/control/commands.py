@@ -74,7 +74,7 @@ class Controlled:
     def host(self) -> Host:
         """The host's view of the guest's memory."""
         session = self.monitor.session
-        return Host(session.engine.memory, session.vmm)
+        return Host(session.engine.memory if session.vmm is None else session.vmm.host_side)
 
 
 def _status(guest: Controlled, arguments: Arguments) -> Answer:

@@ -35,9 +35,9 @@ from zseal.guest.paging.page_file import (
     pack_records,
     read_pages,
 )
-from zseal.hypervisor.vmm import Vmm
+from zseal.hypervisor.host_side import HostSide
 from zseal.ultravisor.refusal import UvcRefusal
-from zseal.ultravisor.tables import PageState, runs
+from zseal.ultravisor.tables import runs
 
 Steps: TypeAlias = Iterator[tuple[int, int]]
 _CHUNK = 256
@@ -80,10 +80,10 @@ class _Absent:
 
 
 class Paging:
-    """Moves the pages of the guest that ``vmm`` protects; for the thread of the guest's loop."""
+    """Moves the pages of the guest of ``side``; for the thread of the guest's loop."""
 
-    def __init__(self, vmm: Vmm, run: Running) -> None:
-        self._vmm = vmm
+    def __init__(self, side: HostSide, run: Running) -> None:
+        self._side = side
         self._run = run
         self._absent: list[_Absent] = []
         self._busy = False
@@ -139,29 +139,27 @@ class Paging:
                     self._run.unpause()
                 raise
             for first, length in exported:
-                self._vmm.storage.clear(first << PAGE_SHIFT, length << PAGE_SHIFT)
+                self._side.uv.discard(first << PAGE_SHIFT, length << PAGE_SHIFT)
             self._absent.append(_Absent(path, header.identifier, pages))
             self.pages_out += len(pages)
             yield len(pages), len(pages)
 
     def _private(self, start: int) -> Pages:
         """Return the indexes of all private pages from address ``start`` on."""
-        handle = self._handle()
-        state = self._vmm.ultravisor.configuration(handle).guest.pages.state
-        first = -(-start >> PAGE_SHIFT) if start > 0 else 0
-        return np.flatnonzero(state[first:] == PageState.PRIVATE) + first
+        pages = self._side.uv.private_pages(self._handle())
+        return pages[pages << PAGE_SHIFT >= start]
 
     def _handle(self) -> int:
-        handle = self._vmm.configuration
-        if handle is None or not self._vmm.protected:
+        handle = self._side.configuration
+        if handle is None or not self._side.protected:
             raise InputError("the guest is not protected, so there are no private pages to export")
         return handle
 
     def _export(self, stream: BinaryIO, first: int, length: int) -> None:
-        uv, address, size = self._vmm.ultravisor, first << PAGE_SHIFT, length << PAGE_SHIFT
+        uv, address, size = self._side.uv, first << PAGE_SHIFT, length << PAGE_SHIFT
         try:
             uv.export_run(address, size)
-            data = uv.host_read(address, size)
+            data = uv.read(address, size)
         except UvcRefusal as refusal:
             reason = describe(Command.CONV_FROM_SEC_STOR, refusal.rc, refusal.rrc)
             page = (first + refusal.done) << PAGE_SHIFT
@@ -170,10 +168,10 @@ class Paging:
 
     def _take_back(self, exported: list[tuple[int, int]]) -> None:
         """Import what was exported: the ciphertext is in its frames still."""
-        handle = self._vmm.configuration
+        handle = self._side.configuration
         if handle is not None:
             for first, length in exported:
-                self._vmm.ultravisor.import_run(handle, first << PAGE_SHIFT, length << PAGE_SHIFT)
+                self._side.uv.import_run(handle, first << PAGE_SHIFT, length << PAGE_SHIFT)
 
     # --- in ---
 
@@ -230,9 +228,9 @@ class Paging:
         yield total, total
 
     def _import(self, pages: Pages, data: bytes, path: Path) -> None:
-        uv, handle, view = self._vmm.ultravisor, self._handle(), memoryview(data)
+        uv, handle, view = self._side.uv, self._handle(), memoryview(data)
         for at, first, length in runs(pages, _CHUNK):
-            uv.host_write(first << PAGE_SHIFT, view[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT])
+            uv.write(first << PAGE_SHIFT, view[at << PAGE_SHIFT : (at + length) << PAGE_SHIFT])
             try:
                 uv.import_run(handle, first << PAGE_SHIFT, length << PAGE_SHIFT)
             except UvcRefusal as refusal:

@@ -131,6 +131,6 @@ class Monitor:
         """Return the picture of all pages."""
         vmm = self.session.vmm
         if vmm is not None and vmm.configuration is not None:
-            return vmm.ultravisor.guest_map(vmm.configuration)
+            return vmm.uv.guest_map(vmm.configuration)
         pages = self.session.engine.memory.size >> PAGE_SHIFT
         return PageMap("guest", np.full(pages, UNPROTECTED_CODE, np.uint8), GUEST_KINDS)

@@ -76,7 +76,7 @@ def _check_guest(machine: MachineState, block: CreateConfUvcb) -> None:
 
 def _offered(machine: MachineState, call: Request[CreateConfUvcb]) -> Index:
     """Return the frames offered as base and variable storage, checked but for being in use."""
-    block, prefixes = call.uvcb, machine.host.prefixes
+    block, prefixes = call.uvcb, machine.host_cpus.prefixes
     base = contiguous(block.conf_base_stor_origin, machine.settings.conf_base_storage)
     if block.conf_base_stor_origin + machine.settings.conf_base_storage > machine.storage.size:
         raise UvcRefusal(CreateConf.BASE_OUTSIDE)

@@ -36,7 +36,7 @@ def create(machine: MachineState, call: Request[CreateCpuUvcb]) -> Reply:
         raise UvcRefusal(CreateCpu.STORAGE) from None
     if block.stor_origin % PAGE_SIZE:
         raise UvcRefusal(CreateCpu.STORAGE)
-    if holds_prefix(frames, machine.host.prefixes):
+    if holds_prefix(frames, machine.host_cpus.prefixes):
         raise UvcRefusal(CreateCpu.PREFIX)
     try:
         machine.storage.view(block.state_origin, SIE_BLOCK_SIZE).release()

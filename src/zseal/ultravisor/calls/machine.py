@@ -68,7 +68,7 @@ def initialise(machine: MachineState, call: Request[InitUvcb]) -> Reply:
     block, storage = call.uvcb, machine.storage
     if machine.initialised:
         raise UvcRefusal(Init.ALREADY)
-    if not machine.host.others_stopped:
+    if not machine.host_cpus.others_stopped:
         raise UvcRefusal(Init.CPUS_RUNNING)
     if block.stor_len != machine.settings.uv_base_storage:
         raise UvcRefusal(Init.LENGTH)
@@ -81,7 +81,7 @@ def initialise(machine: MachineState, call: Request[InitUvcb]) -> Reply:
     if block.stor_origin % MIB:
         raise UvcRefusal(Init.ALIGNMENT)
     frames = contiguous(block.stor_origin, block.stor_len)
-    if holds_prefix(frames, machine.host.prefixes):
+    if holds_prefix(frames, machine.host_cpus.prefixes):
         raise UvcRefusal(Init.PREFIX)
     try:
         machine.base = machine.ledger.donate(frames, MACHINE)

@@ -34,7 +34,8 @@ from zseal.formats.virtqueue import DESCRIPTOR_SIZE, Descriptor, QueueLayout
 from zseal.guest.audit.audit import IoAudit
 from zseal.guest.audit.pages import SHARED_STATES, SharedPages
 from zseal.guest.audit.policy import IoPolicy
-from zseal.hypervisor.vmm import Vmm
+from zseal.hypervisor.host_side import HostSide
+from zseal.ultravisor.host import HostInterface
 from zseal.ultravisor.tables import PageState
 
 SOURCES = REPOSITORY / "native" / "qemu_plugin"
@@ -124,12 +125,11 @@ class Guest:
             weakref.finalize(self, self._watch.close)
             states = self._watch.blank_states(PAGES)
         self.states = states
-        configuration = SimpleNamespace(guest=SimpleNamespace(pages=SimpleNamespace(state=states)))
-        ultravisor = SimpleNamespace(configuration=lambda _handle: configuration)
+        uv = SimpleNamespace(page_states=lambda _handle: states)
         self.audit = IoAudit(
             IoPolicy.AUDIT,
             read=storage.read,
-            pages=SharedPages(cast(Vmm, SimpleNamespace(configuration=1, ultravisor=ultravisor))),
+            pages=SharedPages(HostSide(cast(HostInterface, uv), PAGES << 12, configuration=1)),
             protected=lambda: True,
             clock=lambda: 0.0,
             on_violation=lambda _finding: None,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from zseal.guest.audit.pages import SharedPages
 from zseal.guest.audit.queue import Refused, TouchedPages
-from zseal.hypervisor.vmm import Vmm
+from zseal.hypervisor.host_side import HostSide
+from zseal.ultravisor.host import HostInterface
 from zseal.ultravisor.tables import PageState
 
 COUNT = 512
@@ -23,9 +24,8 @@ SHARED = (PageState.SHARED, PageState.SHARED_OUT)
 
 def pages(states: np.ndarray) -> SharedPages:
     """What SharedPages takes of a hypervisor: the handle and the table of states."""
-    configuration = SimpleNamespace(guest=SimpleNamespace(pages=SimpleNamespace(state=states)))
-    vmm = SimpleNamespace(configuration=1, ultravisor=SimpleNamespace(configuration=lambda _handle: configuration))
-    return SharedPages(cast(Vmm, vmm))
+    uv = SimpleNamespace(page_states=lambda _handle: states)
+    return SharedPages(HostSide(cast(HostInterface, uv), END, configuration=1))
 
 
 def array(*values: int) -> np.ndarray:
@@ -79,17 +79,14 @@ def test_only_what_may_be_used_counts_as_used() -> None:
 
 def test_a_new_configuration_has_a_table_of_its_own() -> None:
     private, shared = states(default=PageState.PRIVATE), states()
-    vmm = SimpleNamespace(configuration=None, ultravisor=SimpleNamespace(configuration=None))
     tables = {1: private, 2: shared}
-    vmm.ultravisor.configuration = lambda handle: SimpleNamespace(
-        guest=SimpleNamespace(pages=SimpleNamespace(state=tables[handle]))
-    )
-    guest = SharedPages(cast(Vmm, vmm))
+    side = HostSide(cast(HostInterface, SimpleNamespace(page_states=tables.__getitem__)), END)
+    guest = SharedPages(side)
     for handle, allowed in ((None, False), (1, False), (2, True), (None, False)):
-        vmm.configuration = handle
+        side.configuration = handle
         assert (guest.find_refused(0, 1, TouchedPages()) is None) is allowed
         assert guest.all_shared(array(0), array(1), TouchedPages()) is allowed
-    vmm.configuration = 2
+    side.configuration = 2
     assert guest.find_refused(0, 1, TouchedPages()) is None
     shared[0] = PageState.PRIVATE  # the guest unshares it
     assert guest.find_refused(0, 1, TouchedPages()) is not None
