@@ -38,7 +38,6 @@ from zseal.formats.image_metadata import ImageMetadata
 from zseal.formats.ipib import Ipib
 from zseal.formats.se_header import (
     MAX_KEY_SLOTS,
-    PCKMO,
     FixedPart,
     PlainFlags,
     SecretArea,
@@ -49,13 +48,14 @@ from zseal.formats.se_header import (
 from zseal.image import stage3b
 from zseal.image.bootloaders import Bootloaders
 from zseal.image.checks import check_command_line, check_kernel, check_ramdisk, read_command_line
+from zseal.image.controls import Controls
 from zseal.image.keys import ImageKeys
 from zseal.image.model import Component, Progress
 from zseal.image.pipeline import CHUNK, PagePipeline
 from zseal.image.source import Source, SourceStream, is_path, open_source
 
-DEFAULT_FLAGS = PCKMO
-"""Plaintext control flags an image has unless told otherwise, pvimg's too: PCKMO wrapping of DEA, AES and ECC keys."""
+DEFAULT_FLAGS = Controls().plain_flags
+"""Plaintext control flags of an image if the caller decides nothing: those of :class:`Controls`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zseal.cli.hostkey import options as options
+from zseal.cli.hostkey import options
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:

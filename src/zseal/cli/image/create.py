@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from zseal.cli.hostkey import options as options
+from zseal.cli.hostkey import options
 from zseal.cli.messages import Messages, Quiet, Verbose
 from zseal.errors import UsageError
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from zseal.cli.hostkey import options as options
+from zseal.cli.hostkey import options
 from zseal.cli.messages import Messages, Quiet, Verbose
 from zseal.errors import UsageError, ZsealError
 

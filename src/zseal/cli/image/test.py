@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from zseal.cli.hostkey import options as options
+from zseal.cli.hostkey import options
 from zseal.cli.messages import Messages, Quiet, Verbose
 from zseal.errors import UsageError
 from zseal.formats.key_hashes import KEY_HASHES
