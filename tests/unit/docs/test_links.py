@@ -33,9 +33,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_sources_name_no_page_that_is_absent() -> None:
-    sources = [
-        path for folder in ("src", "benchmarks", "boot", "plugin", "tools") for path in (REPOSITORY / folder).rglob("*")
-    ]
+    sources = [path for folder in ("src", "benchmarks", "native", "tools") for path in (REPOSITORY / folder).rglob("*")]
     named = {
         (page, str(path.relative_to(REPOSITORY)))
         for path in sources
