@@ -1,7 +1,7 @@
-"""Convert a domain between the two styles, by edits: formatting, comments and unknown elements stay.
+"""Convert a domain between the two styles with edits that keep formatting, comments and unknown elements.
 
-Both directions also do what the style needs beside the devices (no balloon, a CPU model with unpack), by applying the
-rules' own repairs. Converting twice gives the same text.
+Both directions also apply the rules' repairs that the style needs apart from the devices: no balloon, a CPU model with
+unpack. Converting twice gives the same text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zseal.errors import InputError
 
 MAX_ROUNDS = 20
 
-# What a conversion needs beside the protection itself: balloon, CPU model, repairs of what counts as protection.
+# What a conversion needs apart from the protection itself: balloon, CPU model, repairs of failed protection.
 _NEEDED = frozenset(
     {"PV102", "PV103", "PV104", "PV106", "PV111", "PV219", "PV220", "PV221", "PV301", "PV302", "PV401", "PV402"}
 )
@@ -31,7 +31,7 @@ _NEEDED = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """The converted document, and what a reader has to know of it."""
+    """The converted document, and notes for its user."""
 
     document: Document
     notes: tuple[str, ...]
@@ -50,13 +50,13 @@ def convert_domain(source: DomainSource, style: Style, target: Target | None = N
 def convert_document(document: Document, style: Style, target: Target | None = None) -> Converted:
     """Convert to ``style``, LAUNCH_SECURITY or IOMMU.
 
-    Raises InputError where the domain has what the style can't express, or the target's libvirt is too old for it.
+    Raises InputError if the style cannot express the domain or the target's libvirt is too old for it.
     """
     target = target or Target()
     if document.root.tag != "domain":
         raise InputError(f"expected a libvirt domain, found {document.root.name}", where=document.name)
     _refuse(Domain(document), style, target, document.name)
-    # what is misspelt or misplaced has to be read as meant before it is converted
+    # misspelt and misplaced protection is repaired before it is converted
     document, _ = fix_document(document, LintSettings(target=target, select=_NEEDED, local_files=False))
     notes = []
     for _ in range(MAX_ROUNDS):
@@ -67,10 +67,10 @@ def convert_document(document: Document, style: Style, target: Target | None = N
             break
         document = Document(document.name, data, document.encoding)
     else:
-        raise InputError("the conversion does not come to an end", where=document.name, hint="report this domain")
+        raise InputError("the conversion does not end", where=document.name, hint="report this domain")
     if style is Style.IOMMU:
-        notes.append("libvirt no longer checks the host before the start: the domain defines and starts on any host")
-        notes.append("every virtio device that is hot-plugged needs <driver iommu='on'/> of its own")
+        notes.append("libvirt no longer checks the host: the domain can be defined and started on any host")
+        notes.append("every hot-plugged virtio device needs its own <driver iommu='on'/>")
     else:
         notes.append(f"libvirt {show(LAUNCH_SECURITY_LIBVIRT)} and QEMU 6.0 or newer are needed")
     return Converted(document, tuple(notes))
@@ -88,8 +88,8 @@ def _refuse(domain: Domain, style: Style, target: Target, where: str) -> None:
         if scsi_host or virtio_memory:
             name = "a scsi_host device" if scsi_host else f"{device.get('model')} memory"
             line = domain.document.position(device.start).line
-            hint = "keep launchSecurity" if scsi_host else "remove it, protected guests can't use it"
-            raise InputError(f"{name} can't be covered in the iommu style", where=f"{where}:{line}", hint=hint)
+            hint = "keep launchSecurity" if scsi_host else "remove it, protected guests cannot use it"
+            raise InputError(f"{name} cannot be covered in the iommu style", where=f"{where}:{line}", hint=hint)
     for virtio in domain.virtio:
         if not target.libvirt_has(virtio.kind.iommu_since):
             needed = show(virtio.kind.iommu_since)

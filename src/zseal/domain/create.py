@@ -17,7 +17,7 @@ _MIB = 1 << 20
 _DISK_FORMATS = ("qcow2", "raw")
 MAX_DISKS = 26
 MAX_DRIVER_QUEUES = 256
-# libvirt refuses a slash and a line end in names; control characters can't be in XML at all
+# libvirt refuses a slash and a line end in names; control characters cannot be in XML at all
 _BAD_NAME = re.compile(r"[/\x00-\x1f\x7f]|^\s*$|^\.\.?$")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -38,9 +38,9 @@ class NewDisk:
 
 @dataclasses.dataclass(frozen=True)
 class NewDomain:
-    """What the new domain shall have. ``memory`` is in bytes; ``network`` a libvirt network, "user", or None for none.
+    """A domain to create. ``memory`` is in bytes; ``network`` is a libvirt network, "user", or None for no network.
 
-    ``image`` is a sealed image to boot directly; without it the first disk boots.
+    ``image`` is a sealed image to boot directly; without one the guest boots from the first disk.
     """
 
     name: str
@@ -56,20 +56,20 @@ class NewDomain:
 
     def __post_init__(self) -> None:
         if _BAD_NAME.search(self.name):
-            raise UsageError(f"{self.name!r} can't be a domain's name")
+            raise UsageError(f"{self.name!r} is not a valid domain name")
         if not 1 <= self.vcpus <= MAX_VCPUS:
             raise UsageError(f"a protected guest can have 1 to {MAX_VCPUS} processors, not {self.vcpus}")
         if self.memory < MIN_MEMORY or self.memory % (1 << 10):
             raise UsageError(f"the memory must be at least {MIN_MEMORY // _MIB} MiB, in whole KiB")
         if not self.image and not self.disks:
-            raise UsageError("the guest has nothing to boot", hint="give --image or --disk")
+            raise UsageError("the guest has nothing to boot", hint="add an image or a disk")
         if len(self.disks) > MAX_DISKS:
             raise UsageError(f"at most {MAX_DISKS} disks")
         if self.style is Style.NONE:
-            raise UsageError("the style is launch-security or iommu")
+            raise UsageError("the style must be launch-security or iommu")
         if self.style is Style.IOMMU and not self.disks and self.network is None and self.bridge is None:
-            hint = "use launch-security, or give it a disk"
-            raise UsageError("the iommu style is an attribute of devices, and the domain has none", hint=hint)
+            hint = "use launch-security, or add a disk"
+            raise UsageError("the iommu style is an attribute of virtio devices, and the domain has none", hint=hint)
         for disk in self.disks:
             if disk.format not in _DISK_FORMATS:
                 raise UsageError(f"unknown disk format {disk.format!r}", hint=f"use {' or '.join(_DISK_FORMATS)}")
@@ -77,7 +77,7 @@ class NewDomain:
                 raise UsageError(f"a disk can have at most {MAX_DRIVER_QUEUES} queues")
         for text in (self.image, self.network, self.bridge, *(disk.path for disk in self.disks)):
             if text is not None and _CONTROL.search(text):
-                raise UsageError(f"{text!r} has characters that XML can't hold")
+                raise UsageError(f"{text!r} has characters that XML cannot contain")
 
 
 def parse_disk(text: str) -> NewDisk:
@@ -86,7 +86,7 @@ def parse_disk(text: str) -> NewDisk:
     values = dict(option.split("=", 1) for option in options)
     queues = values.get("queues", "0")
     if not path or not queues.isdecimal() or len(queues) > 4:
-        raise UsageError(f"not a disk: {text!r}", hint="write PATH[,format=qcow2|raw][,queues=N]")
+        raise UsageError(f"invalid disk {text!r}: use PATH[,format=qcow2|raw][,queues=N]")
     default = "raw" if path.startswith("/dev/") or path.endswith((".raw", ".img")) else "qcow2"
     return NewDisk(path, values.get("format", default), int(queues))
 
@@ -143,11 +143,11 @@ def _devices(spec: NewDomain) -> Iterable[str]:
 
 
 def _accepted(spec: NewDomain) -> Iterable[str]:
-    """The advice that comes with what was asked for, with what to do about it."""
+    """The advice that follows from the wishes, with what to do about it."""
     if spec.style is Style.IOMMU:
-        yield "PV109 asked for: each device needs iommu, hot-plugged ones too"
+        yield "PV109 as requested: each device needs iommu, hot-plugged ones too"
     if spec.console:
-        yield "PV612 the host reads and types on the console: allow no login there"
+        yield "PV612 the host can read and type on the console: disable logins there"
     if spec.disks:
         yield "PV615 Secure Execution does not encrypt disks: use LUKS in the guest"
 

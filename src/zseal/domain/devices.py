@@ -1,6 +1,6 @@
-"""Which devices of a domain are virtio devices on s390x, explicit or added by libvirt, and which are covered.
+"""The virtio devices of a domain on s390x, explicit or added by libvirt, and whether they are covered.
 
-A virtio device is covered when its (first) ``<driver>`` child says ``iommu='on'``: QEMU then gives it
+A virtio device is covered if its (first) ``<driver>`` child has ``iommu='on'``: QEMU then gives it
 ``iommu_platform=on``, and a protected guest accepts it.
 """
 
@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from zseal.domain.document import Element
 
 DISKS_PER_SCSI_CONTROLLER = 15
-"""How many disks libvirt puts on one virtual SCSI controller when it chooses the addresses itself."""
+"""The number of disks that libvirt puts on one SCSI controller if it assigns the addresses."""
 
 MAX_CONTROLLER = 255
-"""Highest controller number looked at; a document can claim any."""
+"""Highest controller number that is considered; a document can name any number."""
 
 _DISK_BUS = {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
 
 
 def disk_bus(disk: Element) -> str:
-    """The bus of a disk: stated, or as libvirt derives it from the target's name."""
+    """The bus of a disk as stated, else as libvirt derives it from the target's name."""
     target = disk.find("target")
     if target is None:
         return ""
@@ -31,7 +31,7 @@ def disk_bus(disk: Element) -> str:
 
 
 def disk_index(disk: Element) -> int:
-    """The number behind a disk's target name: ``sda`` is 0, ``sdaa`` 26."""
+    """The number in a disk's target name: ``sda`` is 0, ``sdaa`` 26."""
     target = disk.find("target")
     letters = re.fullmatch(r"(?:[shfv]d|xvd)([a-z]{1,4})\d*", target.get("dev") if target is not None else "")
     index = 0
@@ -47,7 +47,7 @@ def model_of(device: Element) -> str:
 
 
 def virtio_or_default(device: Element) -> bool:
-    """Whether the model is a virtio one or not stated, where libvirt's default on s390x is virtio."""
+    """Whether the model is a virtio one, or not stated and virtio is libvirt's default on s390x."""
     model = model_of(device)
     return not model or model.startswith("virtio")
 
@@ -59,7 +59,7 @@ def _named(device: Element, child: str, *attributes: str) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VirtioKind:
-    """A kind of virtio device: how to recognise one in the XML and name it; its lint rules are in rules/coverage.py."""
+    """A kind of virtio device: how to recognise and name one; its lint rules are in rules/coverage.py."""
 
     tag: str
     noun: str
@@ -130,19 +130,19 @@ KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class ExplicitDevice:
-    """A virtio device that the XML spells out."""
+    """A virtio device that the XML contains."""
 
     kind: VirtioKind
     element: Element
 
     @property
     def driver(self) -> Element | None:
-        """The one driver element that libvirt reads."""
+        """The only driver element that libvirt reads."""
         return self.element.find("driver")
 
     @property
     def iommu(self) -> str:
-        """The value of the iommu attribute where it counts, or ``""``."""
+        """The value of the iommu attribute that libvirt reads, or ``""``."""
         return self.driver.get("iommu") if self.driver is not None else ""
 
     @property
@@ -156,7 +156,7 @@ class ExplicitDevice:
 
 @dataclasses.dataclass(frozen=True)
 class ImplicitDevice:
-    """A virtio device that libvirt adds because of ``cause``; ``fragment`` is it written out and covered."""
+    """A virtio device that libvirt adds because of ``cause``; ``fragment`` is the XML of that device, covered."""
 
     kind: VirtioKind
     noun: str
@@ -174,7 +174,7 @@ def virtio_devices(devices: Element) -> Iterator[ExplicitDevice]:
 
 
 def controller_fragment(kind: str, index: int, *, covered: bool = True) -> str:
-    """A controller of ``kind`` (scsi or virtio-serial) written out."""
+    """The XML of a controller of ``kind`` (scsi or virtio-serial)."""
     model = " model='virtio-scsi'" if kind == "scsi" else ""
     start = f"<controller type='{kind}' index='{index}'{model}"
     return f"{start}>\n  <driver iommu='on'/>\n</controller>" if covered else f"{start}/>"
@@ -214,13 +214,13 @@ def _serial_users(devices: Element) -> Iterator[tuple[int, Element]]:
 
 
 def _missing_controllers(devices: Element) -> Iterator[tuple[str, int, Element]]:
-    """The controllers that libvirt adds: their type, index, and the device they are added for."""
+    """The controllers that libvirt adds: type, index, and the device each is added for."""
     explicit: dict[str, set[int]] = {"scsi": set(), "virtio-serial": set()}
     for controller in devices.all("controller"):
         if controller.get("type") in explicit:
             explicit[controller.get("type")].add(_number(controller.get("index", "0")))
     last, cause = max(_scsi_users(devices), key=lambda user: user[0], default=(-1, devices))
-    for index in range(min(last, MAX_CONTROLLER) + 1):  # libvirt fills the gaps below the highest one as well
+    for index in range(min(last, MAX_CONTROLLER) + 1):  # libvirt fills the gaps below the highest one too
         if index not in explicit["scsi"]:
             yield "scsi", index, cause
     for index, device in _serial_users(devices):
@@ -230,7 +230,7 @@ def _missing_controllers(devices: Element) -> Iterator[tuple[str, int, Element]]
 
 
 def implicit_devices(devices: Element) -> Iterator[ImplicitDevice]:
-    """Yield the uncovered virtio devices that libvirt adds to what is written (the balloon, PV301, left out)."""
+    """Yield the uncovered virtio devices that libvirt adds, except the balloon (PV301)."""
     for kind, index, cause in _missing_controllers(devices):
         virtio_kind = SCSI_CONTROLLER if kind == "scsi" else SERIAL_CONTROLLER
         yield ImplicitDevice(virtio_kind, f"{virtio_kind.noun} {index}", cause, controller_fragment(kind, index))

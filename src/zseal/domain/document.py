@@ -1,8 +1,8 @@
-"""Domain XML as a tree that knows where everything stands in the source text.
+"""Domain XML as a tree that knows the position of everything in the source text.
 
-Read with expat, hardened: document type declarations (and with them entities and anything external) are refused, size,
-nesting and the number of elements are bounded. Offsets are bytes in the UTF-8 form of the text; lines and columns for
-people count from 1, columns in characters.
+The reader uses expat and treats its input as hostile: it refuses document type declarations (and with them entities and
+anything external) and limits size, nesting and the number of elements. Offsets are bytes in the UTF-8 form of the text.
+Lines and columns count from 1, columns in characters.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from zseal.files import read_limited
 MAX_SIZE = 16 * 1024 * 1024
 """Largest document read, in bytes; libvirt's own largest domains have some hundred KiB."""
 MAX_DEPTH = 100
-"""Deepest nesting; the deepest element of libvirt's schema stands at 12."""
+"""Deepest nesting; the deepest element of libvirt's schema is at level 12."""
 MAX_ELEMENTS = 20_000
 """Most elements and comments; a domain with every device libvirt allows has some thousand."""
 MAX_ATTRIBUTES = 100
-"""Most attributes of one element; libvirt's schema knows 30 at most."""
+"""Most attributes of one element; libvirt's schema has 30 at most."""
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 """The namespace of ``qemu:commandline``; its elements carry the tag ``{namespace}name``."""
@@ -50,7 +50,7 @@ class Position:
 
 @dataclasses.dataclass(frozen=True)
 class AttributeSpan:
-    """Where an attribute stands: ``start`` includes the blanks before it, ``value`` is inside its quotes."""
+    """The place of an attribute: ``start`` includes the blanks before it, ``value_start`` is inside its quotes."""
 
     start: int
     end: int
@@ -88,7 +88,7 @@ class Element:
         self._steps: list[str] | None = None
         self.text = ""
         self.start = start
-        self.close = start  # where expat reports the end: the end tag's "<", or behind the ">" of an empty-element tag
+        self.close = start  # the end as expat reports it: the end tag's "<", or after the ">" of an empty-element tag
 
     def get(self, name: str, default: str = "") -> str:
         """Return the value of attribute ``name``, or ``default``."""
@@ -120,7 +120,7 @@ class Element:
 
     @property
     def open_end(self) -> int:
-        """The offset behind the ``>`` of the start tag."""
+        """The offset after the ``>`` of the start tag."""
         match = _START_TAG.match(self.data, self.start)
         if match is None:  # expat accepted the tag, so it has an end
             raise FormatError(f"no end of the start tag of {self.name}")
@@ -128,16 +128,16 @@ class Element:
 
     @property
     def empty_tag(self) -> bool:
-        """Whether it is written as one tag, ``<x/>``."""
+        """Whether the element is one tag, ``<x/>``."""
         return self.data[self.open_end - 2 : self.open_end] == b"/>"
 
     @property
     def end(self) -> int:
-        """The offset behind the whole element."""
+        """The offset after the whole element."""
         return self.open_end if self.empty_tag else self.data.index(b">", self.close) + 1
 
     def attribute_spans(self) -> dict[str, AttributeSpan]:
-        """Return where each attribute stands, in order."""
+        """Return the place of each attribute, in order."""
         spans = {}
         offset = self.start + 1 + len(self.name.encode())
         while match := _ATTRIBUTE.match(self.data, offset):
@@ -147,7 +147,7 @@ class Element:
 
     @property
     def path(self) -> str:
-        """An XPath of the element, such as ``/domain/devices/disk[2]``; a position only where there are several."""
+        """An XPath of the element, such as ``/domain/devices/disk[2]``; with a position only if there are several."""
         parts: list[str] = []
         element = self
         while element.parent is not None:
@@ -157,7 +157,7 @@ class Element:
 
     @property
     def steps(self) -> list[str]:
-        """What leads to each child in an XPath, in order; made once, for a document can have thousands."""
+        """The XPath step to each child, in order; computed once, because a document can have thousands."""
         if self._steps is None:
             totals = collections.Counter(child.name for child in self.children)
             seen: collections.Counter[str] = collections.Counter()
@@ -169,7 +169,7 @@ class Element:
 
 
 class NotWellFormedError(FormatError):
-    """XML that does not parse: expat's reason, where, and the elements that were open there (outermost first)."""
+    """XML that does not parse: expat's reason, the place, and the elements open there (outermost first)."""
 
     def __init__(self, reason: str, offset: int, open_elements: tuple[Element, ...]) -> None:
         super().__init__(f"the XML is not well-formed: {reason}")
@@ -179,14 +179,14 @@ class NotWellFormedError(FormatError):
 
 
 class LineIndex:
-    """Turns byte offsets of a UTF-8 text into positions; quick for offsets that ascend."""
+    """Turns byte offsets of a UTF-8 text into positions; fast for ascending offsets."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._starts = [0, *(match.end() for match in re.finditer(rb"\n", data))]
         self._ascii = data.isascii()
         self._known = (0, 0)
-        """An offset, and its column from 0: lines can be as long as the text."""
+        """An offset and its column from 0: a line can be as long as the text."""
 
     def position(self, offset: int) -> Position:
         """Return the line and column of the byte ``offset``."""
@@ -205,7 +205,7 @@ class LineIndex:
 class Document:
     """A parsed domain XML: its name for messages, its UTF-8 text and its root element.
 
-    Raises NotWellFormedError, and FormatError for what is hostile or no domain.
+    Raises NotWellFormedError, and FormatError for hostile XML.
     """
 
     def __init__(self, name: str, data: bytes, encoding: str = "utf-8") -> None:
@@ -218,7 +218,7 @@ class Document:
         except NotWellFormedError as error:
             position = self.position(error.offset)
             error.where = f"{name}:{position.line}:{position.column}"
-            error.hint = "zseal domain fix repairs the usual slips"
+            error.hint = "zseal domain fix repairs common mistakes"
             raise
         except FormatError as error:
             error.where = name
@@ -237,12 +237,12 @@ class Document:
 
     @cached_property
     def newline(self) -> str:
-        """The line ends the text uses."""
+        """The line ends of the text."""
         return "\r\n" if b"\r\n" in self.data else "\n"
 
     @cached_property
     def indent_unit(self) -> str:
-        """The indentation of one level, as the root's first child shows it; two blanks where nothing does."""
+        """The indentation of one level, taken from the root's first child; two blanks by default."""
         for child in self.root.children:
             line_start = self.data.rfind(b"\n", 0, child.start) + 1
             blanks = self.data[line_start : child.start]
@@ -252,9 +252,9 @@ class Document:
 
 
 def decode(name: str, raw: bytes) -> tuple[bytes, str]:
-    """Return ``raw`` as UTF-8 without byte order mark, and the encoding it was in, for writing it back.
+    """Return ``raw`` as UTF-8 without byte order mark, and its encoding, for writing it back.
 
-    Raises InputError where it is larger than MAX_SIZE or not text of an encoding that domain XML uses.
+    Raises InputError if it is larger than MAX_SIZE or not text in an encoding that domain XML uses.
     """
     if len(raw) > MAX_SIZE:
         raise InputError(f"too large for a domain XML: more than {MAX_SIZE} bytes", where=name)
@@ -283,7 +283,7 @@ def encode(data: bytes, encoding: str) -> bytes:
 def read_document_bytes(path: Path) -> bytes:
     """Return the raw content of the domain XML file ``path``; raises InputError as :func:`read_limited` does.
 
-    Only regular files and pipes are read: a device would never end.
+    Only regular files and pipes are read, because a device may never end.
     """
     if path.exists() and not (path.is_file() or path.is_fifo()):
         raise InputError("not a file", where=str(path))
@@ -332,11 +332,11 @@ class _Reader:
     def _count(self) -> None:
         self.count += 1
         if self.count > MAX_ELEMENTS:
-            raise FormatError(f"the XML has more than {MAX_ELEMENTS:,} elements and comments, no domain has")
+            raise FormatError(f"the XML has more than {MAX_ELEMENTS:,} elements and comments, more than any domain has")
 
     def _doctype(self, *_: object) -> None:
         raise FormatError(
-            "the XML has a document type declaration, which domain XML never needs and hostile XML uses",
+            "the XML has a document type declaration, which only hostile domain XML needs",
             hint="remove the <!DOCTYPE …> part",
         )
 
@@ -359,9 +359,11 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count()
         if len(self.stack) >= MAX_DEPTH:
-            raise FormatError(f"the XML is nested deeper than {MAX_DEPTH} elements, no domain is")
+            raise FormatError(f"the XML is nested deeper than {MAX_DEPTH} elements, deeper than any domain")
         if len(attributes) > MAX_ATTRIBUTES:
-            raise FormatError(f"an element of the XML has more than {MAX_ATTRIBUTES} attributes, none in a domain has")
+            raise FormatError(
+                f"an element of the XML has more than {MAX_ATTRIBUTES} attributes, more than any element of a domain"
+            )
         parent = self.stack[-1] if self.stack else None
         tag = name if ":" not in name and "xmlns" not in attributes and self._plain else self._tag(name, attributes)
         element = Element(self.data, name, tag, attributes, parent, self.parser.CurrentByteIndex)

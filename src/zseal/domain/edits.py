@@ -1,7 +1,7 @@
-"""Changes to domain XML as replacements of source text, so that all that is not changed stays byte for byte.
+"""Changes to domain XML as replacements of source text, so that everything else stays as it is, byte for byte.
 
 Every function returns the edits of one change; nothing is re-serialised. New elements take the indentation, line ends
-and quote character of what stands around them.
+and quote character of the text around them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LINE_REST = re.compile(rb"[ \t]*(?:<!--(?:(?!-->)[^\n])*-->)?[ \t]*(?=\r?\n)")
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """Replace the bytes ``start`` to ``end`` by ``text``; an insertion where both are equal."""
+    """Replace the bytes ``start`` to ``end`` with ``text``; an insertion if both are equal."""
 
     start: int
     end: int
@@ -27,34 +27,34 @@ class Edit:
 
 
 class Change(tuple[Edit, ...]):
-    """The edits that belong together: applied as a whole or not at all."""
+    """Edits that belong together: applied as a whole or not at all."""
 
     __slots__ = ()
 
 
 class _Taken:
-    """The edits that are to be applied, by their places."""
+    """The edits to apply, in the order of their places."""
 
     def __init__(self) -> None:
         self.edits: list[Edit] = []
 
     def touches(self, edit: Edit) -> bool:
-        """Whether the edit begins where another one does, or overlaps one."""
+        """Whether the edit begins at the start of another one, or overlaps one."""
         place = bisect.bisect_left(self.edits, edit.start, key=lambda edit: edit.start)
         if place and self.edits[place - 1].end > edit.start:
             return True
         return place < len(self.edits) and (self.edits[place].start == edit.start or self.edits[place].start < edit.end)
 
     def add(self, change: Change) -> None:
-        """Take a change; several insertions at one place keep their order."""
+        """Add a change; several insertions at one place keep their order."""
         for edit in change:
             bisect.insort_right(self.edits, edit, key=lambda edit: (edit.start, edit.end))
 
 
 def apply(data: bytes, changes: Iterable[Change]) -> tuple[bytes, int]:
-    """Apply the ``changes`` that don't touch each other, first come first served; return the text and their number.
+    """Apply the ``changes`` that do not touch an earlier one; return the text and their number.
 
-    A change that repeats an applied one counts as applied; one that overlaps it is left for another round.
+    A change that repeats an applied one is dropped; one that overlaps it is left for another round.
     """
     taken = _Taken()
     done: set[Change] = set()
@@ -77,7 +77,7 @@ def _quoted(value: str, quote: str) -> str:
 
 
 def set_attributes(element: Element, **values: str) -> Change:
-    """Give the element these attributes: existing ones keep their place and quotes, new ones come last, in order."""
+    """Set attributes of the element: existing ones keep their place and quotes, new ones come last, in order."""
     spans = element.attribute_spans()
     quote = next((span.quote for span in spans.values()), "'")
     edits = []
@@ -96,7 +96,7 @@ def set_attributes(element: Element, **values: str) -> Change:
 
 
 def remove_attributes(element: Element, *names: str) -> Change:
-    """Take the attributes ``names`` away, with the blanks before them; those that don't exist are left out."""
+    """Remove the attributes ``names`` with the blanks before them; those that do not exist are ignored."""
     spans = element.attribute_spans()
     return Change(Edit(spans[name].start, spans[name].end, b"") for name in names if name in spans)
 
@@ -111,13 +111,13 @@ def set_text(element: Element, text: str) -> Change:
 
 
 def _empty_mark(element: Element) -> int:
-    """Where the ``/>`` of an empty-element tag begins, with the blanks before it."""
+    """The offset of the ``/>`` of an empty-element tag, including the blanks before it."""
     end = element.open_end - 2
     return element.start + len(element.data[element.start : end].rstrip())
 
 
 def indentation(element: Element) -> str | None:
-    """The blanks before the element where it is the first thing on its line, else None."""
+    """The blanks before the element if it is the first thing on its line, else None."""
     line_start = element.data.rfind(b"\n", 0, element.start) + 1
     blanks = element.data[line_start : element.start]
     return blanks.decode() if not blanks.strip() and (line_start or not blanks) else None
@@ -137,7 +137,7 @@ def insert_child(
 ) -> Change:
     """Insert the XML ``fragment`` (levels of two blanks, no outer indentation) into ``parent``.
 
-    It comes behind the child ``after``, or as the first child with ``first``, or else as the last.
+    It becomes the child after ``after``, the first child with ``first``, else the last child.
     """
     newline = document.newline
     if parent.children and not first:
@@ -164,7 +164,7 @@ def insert_child(
 
 
 def _lonely(element: Element) -> bool:
-    """Whether the element is all that its parent holds (no other element, text or comment)."""
+    """Whether the parent contains nothing else: no other element, text or comment."""
     parent = element.parent
     if parent is None or len(parent.children) > 1:
         return False
@@ -173,7 +173,7 @@ def _lonely(element: Element) -> bool:
 
 
 def remove_element(element: Element, *, collapse: bool = True) -> Change:
-    """Take the element away with its line; a parent that then holds nothing becomes an empty-element tag."""
+    """Remove the element with its line; a parent that is empty then becomes an empty-element tag."""
     parent = element.parent
     if collapse and parent is not None and parent.parent is not None and _lonely(element):
         start = parent.open_end - 1
@@ -188,12 +188,12 @@ def remove_element(element: Element, *, collapse: bool = True) -> Change:
 
 
 def remove_elements(elements: Sequence[Element]) -> Change:
-    """Take several elements away, none of them inside another."""
+    """Remove several elements, none of them inside another."""
     return Change(edit for element in elements for edit in remove_element(element, collapse=False))
 
 
 def replace_element(document: Document, element: Element, fragment: str) -> Change:
-    """Put the XML ``fragment`` in the element's place."""
+    """Replace the element with the XML ``fragment``."""
     indent = indentation(element) or ""
     text = _laid_out(fragment, indent, document)[len(indent) :]
     return Change([Edit(element.start, element.end, text.encode())])

@@ -1,4 +1,4 @@
-"""Each rule's example as a whole domain: for ``zseal domain rules``, the rule pages and the tests."""
+"""Each rule's example as a whole domain, for the rule pages and the tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SECTIONS = _REPLACED | {"memoryBacking", "maxMemory", "features", "pm", "qemu:c
 
 
 def base_domain(style: Style) -> str:
-    """A minimal domain with nothing to find but advice."""
+    """A minimal domain that breaks no rule but advice."""
     security = "\n  <launchSecurity type='s390-pv'/>" if style is Style.LAUNCH_SECURITY else ""
     return _BASE.format(iommu=" iommu='on'" if style is Style.IOMMU else "", security=security)
 

@@ -1,4 +1,4 @@
-"""The rules told to people: the list, one rule in full, and the page of each in the documentation."""
+"""The rules for people to read: the list, one rule in full, and the page of each in the documentation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from zseal.errors import ZsealError
 WIDTH = 100
 _SAFETY = {
     Safety.SAFE: "{} repairs it.",
-    Safety.ASK: "{} --unsafe-fixes repairs it where that is mechanical; it changes what the guest does.",
-    Safety.NONE: "Only a person can decide how.",
+    Safety.ASK: "{} --unsafe-fixes repairs it if that is mechanical; the repair changes what the guest has or does.",
+    Safety.NONE: "A person has to decide how.",
 }
 _TOPICS = {
     "0": "Document and machine", "1": "Protection", "2": "Virtio devices", "3": "Memory", "4": "Processors",
@@ -24,19 +24,19 @@ _TOPICS = {
 
 
 def remedy(rule: LintRule) -> str:
-    """What to do, and which command does it."""
+    """The remedy, and the command that applies it."""
     who = _SAFETY[rule.safety].format(rule.command) if rule.command else ""
     return f"{rule.remedy} {who}".rstrip()
 
 
 def caught_by(rule: LintRule) -> str:
-    """Who else tells the user before the guest runs."""
+    """What else reports the mistake before the guest runs."""
     names = []
     if CaughtBy.SCHEMA in rule.caught_by:
         names.append("libvirt's schema")
     if CaughtBy.LIBVIRT in rule.caught_by:
-        names.append("libvirt when the domain is defined")
-    return " and ".join(names) or "nobody"
+        names.append("libvirt when it defines the domain")
+    return " and ".join(names) or "nothing else"
 
 
 def list_rules(rules: Iterable[LintRule]) -> str:
@@ -49,8 +49,8 @@ def list_rules(rules: Iterable[LintRule]) -> str:
             lines.append(f"{_TOPICS[topic]}:")
         lines.append(f"  {rule.id}  {rule.severity.value:<8} {rule.safety.value:<5} {rule.title}")
     lines.append(
-        "The third column: safe is repaired by zseal domain fix (PV901 to PV910 with --parmfile), ask with "
-        "--unsafe-fixes or by zseal domain convert, none by a person."
+        "The third column: zseal domain fix repairs safe (PV901 to PV910 with --parmfile), and ask with --unsafe-fixes "
+        "or zseal domain convert does; none is left to a person."
     )
     return "".join(f"{line}\n" for line in lines)
 
@@ -65,7 +65,7 @@ def explain_rule(rule: LintRule) -> str:
                 ("Why:", rule.why),
                 ("Otherwise:", rule.effect),
                 ("Fix:", remedy(rule)),
-                ("Caught by:", f"{caught_by(rule)}, else" if rule.caught_by else "nobody else"),
+                ("Caught by:", f"{caught_by(rule)} too" if rule.caught_by else "nothing else"),
                 ("Needs:", rule.needs_text),
             )
             if text
@@ -100,7 +100,7 @@ def rules_json(rules: Iterable[LintRule]) -> str:
 
 
 def _repair_diff(rule: LintRule) -> str:
-    """What ``zseal domain fix`` changes in the rule's example; empty where nothing."""
+    """What ``zseal domain fix`` changes in the rule's example; empty if nothing."""
     from zseal.domain.lint import LintSettings
 
     if not rule.example or rule.safety is Safety.NONE:
@@ -161,11 +161,12 @@ def rule_index(rules: Iterable[LintRule]) -> str:
     lines = [
         "# The rules of `zseal domain lint`",
         "",
-        "This folder is written by `python -m zseal.domain.rulepages`; change the rules, not the pages.",
+        "`python -m zseal.domain.rulepages` writes this directory; change the rules, not the pages.",
         "",
-        "Severity: an *error* will not work or prepares nothing for protected mode, a *warning* is risky or partly",
-        "broken, *advice* works and could be better. Fix: *safe* is repaired by `zseal domain fix`, *ask* with",
-        "`--unsafe-fixes`, *none* by a person.",
+        "Severity: an *error* does not work or does not prepare for protected mode, a *warning* is risky or partly "
+        "broken,",
+        "*advice* works but could be better. Fix: `zseal domain fix` repairs *safe*, and *ask* with `--unsafe-fixes`;",
+        "*none* is left to a person.",
     ]
     topic = ""
     for rule in rules:

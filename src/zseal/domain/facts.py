@@ -1,4 +1,4 @@
-"""What is known of the host a domain is meant for: from domain capabilities, a captured file tree, or a connection."""
+"""Facts about the host a domain is meant for: from domain capabilities, a captured file tree, or a connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zseal.readiness.source import CapturedHost, HostSource, LiveHost
 
 @dataclasses.dataclass(frozen=True)
 class TargetHost:
-    """The facts that rules ask for; None means "not known", never "no"."""
+    """The facts that rules use; None means "unknown", never "no"."""
 
     capabilities: DomainCapabilities | None = None
     architecture: str | None = None
@@ -47,12 +47,12 @@ def _version(text: str | None) -> Version | None:
 
 
 def from_capabilities(data: bytes) -> TargetHost:
-    """The facts in a ``virsh domcapabilities`` document; raises FormatError where it is none."""
+    """The facts in a ``virsh domcapabilities`` document; raises FormatError if it is not one."""
     return TargetHost(capabilities=parse_domain_capabilities(data))
 
 
 def from_capabilities_file(path: Path) -> TargetHost:
-    """As :func:`from_capabilities`, of a file; raises InputError where it can't be read."""
+    """As :func:`from_capabilities`, for a file; raises InputError if it cannot be read."""
     return from_capabilities(read_limited(path, MAX_XML_BYTES, "domain capabilities document"))
 
 
@@ -91,7 +91,7 @@ def from_libvirt(fetched: FetchedDomain) -> TargetHost:
 
 
 def merge(first: TargetHost | None, second: TargetHost) -> TargetHost:
-    """Both together; what ``second`` knows wins."""
+    """Combine both; what ``second`` knows wins."""
     if first is None:
         return second
     known = {

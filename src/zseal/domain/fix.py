@@ -1,4 +1,4 @@
-"""Apply the repairs that findings carry, in rounds, until nothing is left to apply."""
+"""Apply the repairs that findings contain, in rounds, until none is left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from zseal.domain.rules.interface import Safety
 from zseal.errors import InputError
 
 MAX_ROUNDS = 50
-"""More rounds than any document needed; a repair that undoes another's would otherwise never end."""
+"""More rounds than any document needs; without a limit, two repairs that undo each other would never end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FixResult:
-    """The text before and after (in the file's own encoding), and what was repaired, in order."""
+    """The text before and after, in the file's own encoding, and the repairs, in order."""
 
     before: bytes
     after: bytes
@@ -29,7 +29,7 @@ class FixResult:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was repaired."""
+        """Whether the text changed."""
         return self.before != self.after
 
 
@@ -55,10 +55,10 @@ def fix_bytes(
     *,
     unsafe: bool = False,
 ) -> FixResult:
-    """Repair the domain XML ``raw``: its slips as XML, and all findings with a safe repair.
+    """Repair the domain XML ``raw``: mistakes in the XML, and all findings with a safe repair.
 
-    With ``unsafe`` also those that change what the guest has or does. Raises InputError for what
-    :func:`~zseal.domain.lint.lint_bytes` does, and for XML whose slips are not known ones.
+    With ``unsafe`` also those that change what the guest has or does. Raises InputError where
+    :func:`~zseal.domain.lint.lint_bytes` does, and for XML mistakes that zseal cannot repair.
     """
     data, encoding = decode(name, raw)
     repaired: list[str] = []
@@ -121,7 +121,7 @@ def fix_parameters(
 def _in_rounds(
     data: bytes, findings_in: Callable[[bytes], list[LintFinding]], *, unsafe: bool
 ) -> tuple[bytes, list[str]]:
-    """Apply the changes of what is found until none is left; return the text and one line for each repair."""
+    """Apply the changes of the findings until none is left; return the text and one line for each repair."""
     repaired: list[str] = []
     found = findings_in(data)
     for _ in range(MAX_ROUNDS):
@@ -137,7 +137,7 @@ def _in_rounds(
 
 
 def unified_diff(result: FixResult, name: str) -> bytes:
-    """The difference as ``diff -u`` and ``git diff`` show it; empty where nothing was repaired."""
+    """The difference in the format of ``diff -u``; empty if nothing was repaired."""
     before = result.before.splitlines(keepends=True)
     after = result.after.splitlines(keepends=True)
     file = name.lstrip("/").encode()

@@ -1,4 +1,4 @@
-"""What goes into the guest: the sealed image, the kernel, its parameters, and the host keys of the machine."""
+"""The inside of the guest: the sealed image, the kernel, its parameters, and the host keys of the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_PARAMETERS = 64 << 10
 class ImageFacts:
     """A boot image: whether it is sealed, the hashes of the host keys it is sealed for, and the memory it takes.
 
-    ``end`` is the first byte of guest memory behind the image, which is loaded at address 0.
+    ``end`` is the first byte of guest memory after the image, which is loaded at address 0.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ImageFacts:
 
 @dataclasses.dataclass(frozen=True)
 class ParameterFile:
-    """A guest's kernel parameters and where each stands."""
+    """A guest's kernel parameters and their places."""
 
     name: str
     text: str
@@ -50,7 +50,7 @@ class ParameterFile:
         return find_swiotlb(self.parameters)
 
     def position(self, parameter: KernelParameter | None) -> Position:
-        """Where a parameter stands; the beginning of the file for None."""
+        """The place of a parameter; the beginning of the file for None."""
         if parameter is None:
             return Position(1, 1)
         offset = len(self.text[: parameter.offset].encode())
@@ -61,12 +61,12 @@ class ParameterFile:
         return start, start + len(parameter.text.encode())
 
     def replace(self, parameter: KernelParameter, text: str) -> Change:
-        """The change that writes ``text`` in the parameter's place."""
+        """The change that replaces the parameter with ``text``."""
         start, end = self._span(parameter)
         return Change([Edit(start, end, text.encode())])
 
     def remove(self, parameter: KernelParameter) -> Change:
-        """The change that takes the parameter away, with the blanks before it (for the first one, those behind)."""
+        """The change that removes the parameter and the blanks before it (after it, for the first one)."""
         start, end = self._span(parameter)
         data = self.text.encode()
         before = len(data[:start].rstrip(b" \t"))
@@ -75,7 +75,7 @@ class ParameterFile:
         return Change([Edit(start, end + len(data[end:]) - len(data[end:].lstrip(b" \t")), b"")])
 
     def append(self, words: str) -> Change:
-        """The change that puts ``words`` behind the last parameter."""
+        """The change that adds ``words`` after the last parameter."""
         if not self.parameters:
             return Change([Edit(0, 0, words.encode())])
         _, end = self._span(self.parameters[-1])
@@ -84,7 +84,7 @@ class ParameterFile:
 
 @dataclasses.dataclass(frozen=True)
 class HostKeyHash:
-    """A host-key document's name and the SHA-256 hash of its key, as key slots hold it."""
+    """The name of a host-key document and the SHA-256 hash of its key, as in key slots."""
 
     name: str
     digest: bytes
@@ -92,7 +92,7 @@ class HostKeyHash:
 
 @dataclasses.dataclass(frozen=True)
 class GuestInputs:
-    """Everything given about the inside of the guest."""
+    """Everything that is given about the inside of the guest."""
 
     image: ImageFacts | None = None
     kernel: KernelSupport | None = None
@@ -101,7 +101,7 @@ class GuestInputs:
 
     @property
     def pool(self) -> int | None:
-        """The size in bytes of the bounce-buffer pool, where the parameters are known."""
+        """The size in bytes of the bounce-buffer pool, or None if the parameters are unknown."""
         if self.parameters is None:
             return None
         swiotlb = self.parameters.swiotlb
@@ -110,7 +110,7 @@ class GuestInputs:
 
 
 def read_parameters(path: Path) -> ParameterFile:
-    """Read a parameter file; raises InputError where it can't be read or is no text."""
+    """Read a parameter file; raises InputError if it cannot be read or is not text."""
     data = read_limited(path, MAX_PARAMETERS, "parameter file")
     try:
         return ParameterFile(str(path), data.decode())
@@ -126,7 +126,7 @@ def read_guest_inputs(
     parmfile: Path | None = None,
     host_keys: Sequence[Path] = (),
 ) -> GuestInputs | None:
-    """Read what was given; None where nothing was. Raises InputError for what can't be read."""
+    """Read the given files; None if there are none. Raises InputError for a file that cannot be read."""
     if image is None and kernel is None and parmfile is None and not host_keys:
         return None
     return GuestInputs(
@@ -138,16 +138,16 @@ def read_guest_inputs(
 
 
 def read_host_key(path: Path) -> HostKeyHash:
-    """Read a host-key document for the hash of its key. Its signature is not judged; ``zseal hostkey verify`` does."""
+    """Read the hash of a host-key document's key. Its signature is not checked; ``zseal hostkey verify`` does that."""
     from zseal.hostkeys.document import load_host_key_document
 
     return HostKeyHash(str(path), load_host_key_document(path).key_hash)
 
 
 def read_image(path: Path) -> ImageFacts:
-    """Read what can be told of a boot image without any key; any file without an SE header is not sealed.
+    """Read what a boot image shows without any key; a file without an SE header is not sealed.
 
-    Raises InputError where the file can't be read.
+    Raises InputError if the file cannot be read.
     """
     from zseal.image.read import read_image as read_sealed
 
@@ -162,7 +162,7 @@ def read_image(path: Path) -> ImageFacts:
 
 
 def local_image_state(name: str) -> bool | None:
-    """Whether the file that a domain names is sealed; None where there is no such regular file to read here."""
+    """Whether the file that a domain names is sealed; None if there is no such regular file on this computer."""
     path = Path(name)
     try:
         if not path.is_absolute() or not path.is_file():

@@ -1,7 +1,7 @@
 """Check a domain against all rules.
 
-A clean result does not mean that a guest runs protected: XML only permits the switch. What was checked is the rules;
-proof is the guest's own flag (/sys/firmware/uv/prot_virt_guest) or an attestation.
+A clean result does not mean that a guest runs protected: XML only permits the switch. Only the guest's own flag
+(/sys/firmware/uv/prot_virt_guest) or an attestation proves it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from zseal.domain.versions import Target
 from zseal.errors import UsageError
 
 PROOF = (
-    "XML only permits the switch to protected mode: proof is the guest's own flag "
+    "XML only permits the switch to protected mode. Proof is the guest's own flag "
     "(/sys/firmware/uv/prot_virt_guest is 1) or an attestation."
 )
 
@@ -42,7 +42,7 @@ _IGNORE = re.compile(r"\s*zseal:ignore\s+(PV\d{3}(?:[\s,]+PV\d{3})*)")
 
 @dataclasses.dataclass(frozen=True)
 class LintFinding:
-    """A rule that does not hold, and where."""
+    """A broken rule and its place."""
 
     rule: LintRule
     severity: Severity
@@ -50,18 +50,18 @@ class LintFinding:
     file: str
     position: Position
     element: str
-    """An XPath of the element; empty for a place outside the domain."""
+    """The XPath of the element; empty for a place outside the domain."""
     change: Change = dataclasses.field(default=Change(), repr=False, compare=False)
 
     @property
     def fixable(self) -> bool:
-        """Whether there is a change that repairs it."""
+        """Whether a change repairs it."""
         return bool(self.change)
 
 
 @dataclasses.dataclass(frozen=True)
 class LintReport:
-    """The findings in one file. ``skipped`` names the rules for which nothing was given to check."""
+    """The findings in one file. ``skipped`` names the rules that were not selected or lacked their input."""
 
     file: str
     style: Style | None
@@ -69,7 +69,7 @@ class LintReport:
     checked: tuple[str, ...]
     skipped: tuple[str, ...]
     ignored: tuple[str, ...] = ()
-    """The rules that a comment in the file turns off."""
+    """The rules that comments in the file turn off."""
 
     def count(self, severity: Severity) -> int:
         """How many findings have this severity."""
@@ -82,7 +82,7 @@ class LintReport:
 
 @dataclasses.dataclass(frozen=True)
 class LintSettings:
-    """What to check for, and with which rules."""
+    """The versions, host and guest to check for, and the rules to check."""
 
     target: Target = dataclasses.field(default_factory=Target)
     host: TargetHost | None = None
@@ -99,7 +99,7 @@ class LintSettings:
 
 
 def check_rule_ids(texts: Collection[str]) -> frozenset[str]:
-    """Return rule ids or beginnings of them (``PV6``) in capital letters; raises UsageError for one that fits none."""
+    """Return rule ids or prefixes of them (``PV6``) in capital letters; raises UsageError for one that fits no rule."""
     ids = frozenset(text.strip().upper() for text in texts if text.strip())
     for wanted in ids:
         if not any(rule_id.startswith(wanted) for rule_id in RULES):
@@ -115,9 +115,9 @@ def lint_domain(source: DomainSource, settings: LintSettings = LintSettings()) -
 def lint_bytes(name: str, raw: bytes, settings: LintSettings = LintSettings()) -> LintReport:
     """Check the domain XML ``raw``, called ``name`` in messages.
 
-    XML that is not well-formed is a finding (PV001); where its slips can be repaired, the repaired text is checked too,
-    and positions are those in the text as it is. Raises InputError or FormatError for what is not text, is too large,
-    or is hostile.
+    XML that is not well-formed is a finding (PV001). If it can be repaired, the repaired text is checked too, and
+    positions refer to the original text. Raises InputError or FormatError for input that is not text, too large or
+    hostile.
     """
     data, encoding = decode(name, raw)
     try:
@@ -169,7 +169,7 @@ def lint_document(document: Document, settings: LintSettings = LintSettings()) -
 
 @functools.lru_cache(maxsize=16)
 def _chosen(settings: LintSettings, given: frozenset[Input]) -> tuple[tuple[LintRule, ...], tuple[str, ...]]:
-    """The rules to check, and the ids of those that are not wanted or that lack what they need."""
+    """The rules to check, and the ids of those that are not selected or lack an input."""
     wanted, skipped = [], []
     for rule in RULES.values():
         if rule.needs <= given and settings.wants(rule.id):
@@ -180,13 +180,13 @@ def _chosen(settings: LintSettings, given: frozenset[Input]) -> tuple[tuple[Lint
 
 
 def ignored_rules(document: Document) -> frozenset[str]:
-    """The rules that comments turn off for the file, as in ``<!-- zseal:ignore PV612 no login there -->``."""
+    """The rules that comments turn off in the file, as in ``<!-- zseal:ignore PV612 no login there -->``."""
     found = (match[1] for comment in document.comments if (match := _IGNORE.match(comment)))
     return frozenset(rule_id for text in found for rule_id in re.split(r"[\s,]+", text) if rule_id in RULES)
 
 
 def _given(settings: LintSettings, target: Target, *, schema: bool) -> frozenset[Input]:
-    """What was given to check the domain with."""
+    """The inputs that the settings contain."""
     guest = settings.guest or GuestInputs()
     given = {
         Input.SCHEMA: schema,
@@ -215,7 +215,7 @@ def _run(rule: LintRule, ctx: Context) -> Iterator[LintFinding]:
 
 
 def _validate(ctx: Context, findings: list[LintFinding]) -> Iterator[LintFinding]:
-    """Apply PV003: the schema's objection, unless another rule already explains it."""
+    """Apply PV003: report the schema's objection, unless another rule explains it."""
     schema = installed_schema()
     if schema is None or any(CaughtBy.SCHEMA in finding.rule.caught_by for finding in findings):
         return
@@ -229,7 +229,7 @@ def _validate(ctx: Context, findings: list[LintFinding]) -> Iterator[LintFinding
 
 
 def _element_on(root: Element, document: Document, line: int) -> Element:
-    """The first element that starts on a line, or else the root."""
+    """The first element that starts on a line, else the root."""
     return next((e for e in root.walk() if document.position(e.start).line == line), root)
 
 

@@ -25,7 +25,7 @@ class Style(enum.Enum):
 
 
 def size_in_bytes(element: Element | None) -> int | None:
-    """The memory size an element states (libvirt's units, KiB by default), or None where there is no number."""
+    """The memory size an element states (libvirt's units, KiB by default), or None if it is not a number."""
     if element is None or not element.value.isascii() or not element.value.isdigit() or len(element.value) > 20:
         return None
     unit = _UNITS.get(element.get("unit").lower())
@@ -47,7 +47,7 @@ class Domain:
 
     @cached_property
     def devices(self) -> Element:
-        """The ``<devices>`` element; an empty stand-in where there is none."""
+        """The ``<devices>`` element; an empty stand-in if the domain has none."""
         found = self.root.find("devices")
         return found if found is not None else Element(b"", "devices", "devices", {}, None, 0)
 
@@ -58,7 +58,7 @@ class Domain:
 
     @cached_property
     def style(self) -> Style:
-        """How the domain is protected. Attempts at the iommu style that don't work count as that style."""
+        """How the domain is protected. Failed attempts at the iommu style count as that style."""
         # libvirt reads the first launchSecurity only
         if self.launch_security and self.launch_security[0].get("type") == S390_PV:
             return Style.LAUNCH_SECURITY
@@ -71,22 +71,22 @@ class Domain:
 
     @cached_property
     def virtio(self) -> list[ExplicitDevice]:
-        """The virtio devices the XML spells out."""
+        """The virtio devices that the XML contains."""
         return list(virtio_devices(self.devices))
 
     @cached_property
     def implicit(self) -> list[ImplicitDevice]:
-        """The virtio devices libvirt would add."""
+        """The virtio devices that libvirt would add."""
         return list(implicit_devices(self.devices))
 
     @cached_property
     def memory(self) -> int | None:
-        """The guest's memory in bytes, or None where it is not stated readably."""
+        """The guest's memory in bytes, or None if the domain does not state it as a number."""
         return size_in_bytes(self.root.find("memory"))
 
     @cached_property
     def vcpus(self) -> int | None:
-        """The maximum number of virtual processors (1 where not stated), or None where it is no number."""
+        """The maximum number of virtual processors (1 if not stated), or None if it is not a number."""
         element = self.root.find("vcpu")
         if element is None:
             return 1

@@ -1,7 +1,7 @@
-"""Say what is wrong with XML that is not well-formed, and repair the slips that hand-written domains usually have.
+"""Explain why XML is not well-formed, and repair the mistakes that are common in hand-written domains.
 
-One slip is repaired at a time and the text parsed again, so a document may have several. What remains unclear is
-reported and not guessed at.
+One mistake is repaired at a time and the text is parsed again, so a document may have several. Unclear mistakes are
+reported, not guessed at.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zseal.domain.edits import Edit
 
 MAX_REPAIRS = 64
 MAX_REPAIR_SIZE = 1 << 20
-"""Larger documents are only diagnosed: each repair parses the text anew."""
+"""Larger documents are only diagnosed, because each repair parses the text again."""
 
 _DEVICES = frozenset({
     "audio", "channel", "console", "controller", "crypto", "disk", "emulator", "filesystem", "graphics",
@@ -30,7 +30,7 @@ _SECTIONS = frozenset({
     "memtune", "metadata", "numatune", "on_crash", "on_poweroff", "on_reboot", "os", "perf", "pm", "resource",
     "seclabel", "sysinfo", "title", "uuid", "vcpu", "vcpus",
 })  # fmt: skip
-# elements that usually stand empty, and what they may hold
+# elements that are usually empty, and what they may contain
 _EMPTY = frozenset({
     "acpi", "address", "alias", "apic", "boot", "cid", "feature", "mac", "page", "readonly", "shareable",
     "topology", "type",
@@ -57,18 +57,18 @@ _GOOD_ATTRIBUTES = re.compile(rb"""<[A-Za-z_][\w:.-]*(?:\s+[\w:.-]+\s*=\s*(?:"[^
 
 @dataclasses.dataclass(frozen=True)
 class XmlMistake:
-    """One thing that makes the text no XML: where in the text as it is, the path of open elements, what and how."""
+    """A mistake that keeps the text from being XML: its place in the original text, and the elements open there."""
 
     message: str
     position: Position
     element: str
     edits: tuple[Edit, ...] = ()
-    """The repair, in the text as the repairs before it left it; empty where there is none."""
+    """The repair, in the text that the repairs before it left; empty if there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Repaired:
-    """The repaired text, or as far as it got. ``complete`` says whether it is well-formed now."""
+    """The text as far as it was repaired; ``complete`` means that it is well-formed now."""
 
     data: bytes
     diagnoses: tuple[XmlMistake, ...]
@@ -77,7 +77,7 @@ class Repaired:
     source: bytes
 
     def original(self, position: Position) -> Position:
-        """Where the place at ``position`` of the repaired text is in the text as it was."""
+        """The place in the original text of ``position`` in the repaired text."""
         starts = [0, *(match.end() for match in re.finditer(rb"\n", self.data))]
         start = starts[min(position.line, len(starts)) - 1]
         line = self.data[start:].split(b"\n", 1)[0].decode("utf-8", "replace")
@@ -86,7 +86,7 @@ class Repaired:
 
 
 def _before(offset: int, edits: tuple[Edit, ...] | list[Edit]) -> int:
-    """The offset in the text before the ``edits``, which were applied one after the other."""
+    """The offset in the text before the ``edits``, which were applied in this order."""
     for edit in reversed(edits):
         if offset >= edit.start + len(edit.text):
             offset += edit.end - edit.start - len(edit.text)
@@ -103,7 +103,7 @@ class _Slip:
 
 
 def repair(name: str, data: bytes, error: NotWellFormedError) -> Repaired:
-    """Repair the text ``data`` (UTF-8), whose parsing ended with ``error``, as far as its slips are known ones."""
+    """Repair the known mistakes in the text ``data`` (UTF-8), whose parsing ended with ``error``."""
     source = data
     diagnoses: list[XmlMistake] = []
     edits: list[Edit] = []
@@ -142,7 +142,7 @@ def _slip(data: bytes, error: NotWellFormedError) -> _Slip:
     if reason == errors.XML_ERROR_DUPLICATE_ATTRIBUTE:
         return _duplicate(data, offset)
     if reason == errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT:
-        return _Slip("something follows the end of the domain; there can be only one root element", offset)
+        return _Slip("there is content after the end of the domain; XML has one root element", offset)
     if "xmlns:qemu" in reason:
         place = (stack[0].start if stack else offset) + 1
         match = _NAME.match(data, place)
@@ -167,7 +167,7 @@ def _mismatch(data: bytes, offset: int, stack: tuple[Element, ...]) -> _Slip:
     if any(element.name == name for element in stack):
         return _unclosed(data, top, start, f"</{name}> on line {_line(data, offset)}")
     if top.children and top.children[-1].name == name:
-        message = f"</{name}> closes an element that is closed already"
+        message = f"</{name}> closes an element that is already closed"
         return _Slip(message, start, Edit(start, end, b"") if end else None)
     if difflib.SequenceMatcher(None, name.lower(), top.name.lower()).ratio() >= 0.7 and end:
         message = f"</{name}> should be </{top.name}>, which was opened on line {_line(data, top.start)}"
@@ -176,7 +176,7 @@ def _mismatch(data: bytes, offset: int, stack: tuple[Element, ...]) -> _Slip:
 
 
 def _belongs(parent: Element, child: Element) -> bool:
-    """Whether a child can really be inside the element it was parsed into."""
+    """Whether the child belongs into the element it was parsed into."""
     if parent.name in _LEAVES:
         return child.name in _LEAVES[parent.name]
     if parent.name == "disk" and child.name == "serial":
@@ -189,11 +189,13 @@ def _belongs(parent: Element, child: Element) -> bool:
 
 
 def _unclosed(data: bytes, element: Element, before: int, what: str) -> _Slip:
-    """An element that is still open at ``before``, where ``what`` stands."""
+    """An element that is still open at the offset ``before`` of ``what``."""
     inside = element.parent.name if element.parent is not None else ""
     message = f"<{element.name}> of line {_line(data, element.start)} is not closed before {what}"
     if (element.name, inside) == ("driver", "disk"):
-        message += "; close it with '/>' (the samples on libvirt's page about protected virtualization have this slip)"
+        message += (
+            "; close it with '/>' (the samples on libvirt's page about protected virtualization have this mistake)"
+        )
     place = element.open_end
     owned = 0
     for child in element.children:
@@ -215,21 +217,21 @@ def _unclosed(data: bytes, element: Element, before: int, what: str) -> _Slip:
 
 
 def _duplicate(data: bytes, offset: int) -> _Slip:
-    """An attribute that is there twice; only equal ones are repaired."""
+    """A repeated attribute; repaired only if both values are equal."""
     match = re.compile(rb"""([\w:.-]+)\s*=\s*("[^"]*"|'[^']*')""").match(data, offset)
     if match is None:
-        return _Slip("an attribute is there twice", offset)
+        return _Slip("an attribute is repeated", offset)
     name, value = match[1].decode("utf-8", "replace"), match[2][1:-1]
     tag = data[data.rfind(b"<", 0, offset) : offset]
     first = re.search(rb"\s" + re.escape(match[1]) + rb"""\s*=\s*("[^"]*"|'[^']*')""", tag)
     same = first is not None and first[1][1:-1] == value
     blanks = len(data[:offset]) - len(data[:offset].rstrip())
     edit = Edit(offset - blanks, match.end(), b"") if same else None
-    return _Slip(f"the attribute {name} is there twice", offset, edit)
+    return _Slip(f"the attribute {name} is repeated", offset, edit)
 
 
 def _invalid_token(data: bytes, offset: int, stack: tuple[Element, ...]) -> _Slip | None:
-    """Look into the tag around ``offset`` for what is usually wrong there."""
+    """Look for common mistakes in the tag around ``offset``."""
     start = data.rfind(b"<", 0, offset + 1)
     if start < 0:
         return None
@@ -267,7 +269,7 @@ def _invalid_token(data: bytes, offset: int, stack: tuple[Element, ...]) -> _Sli
 
 
 def _bad_quotes(data: bytes, place: int) -> _Slip | None:
-    """Typographic quotes, as word processors and web pages make them, in the attribute at ``place``."""
+    """Typographic quotes, as word processors and web pages write them, in the attribute at ``place``."""
     text = data[place : place + 4096].decode("utf-8", "replace")
     match = re.match(rf"(\s+([\w:.-]+)\s*=\s*)([{_BAD_QUOTES}])([^<>\"']*?)([{_BAD_QUOTES}\"'])", text)
     if match is None:

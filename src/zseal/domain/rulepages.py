@@ -1,4 +1,4 @@
-"""Writes the rule pages of the documentation: ``python -m zseal.domain.rulepages docs/domains/rules``."""
+"""Write the rule pages of the documentation: ``python -m zseal.domain.rulepages docs/domains/rules``."""
 
 from __future__ import annotations
 

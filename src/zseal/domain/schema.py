@@ -1,7 +1,7 @@
-"""Validation against libvirt's own RNG schema, where it is installed.
+"""Validation against libvirt's own RNG schema, if it is installed.
 
-Constructs newer than the installed schema are taken out before: an old schema's "no" to them is not the document's
-fault.
+Elements newer than the installed schema are removed before, because an old schema rejects them through no fault of the
+document.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from zseal.errors import InputError
 
 SCHEMA_FOLDERS = ("/usr/share/libvirt/schemas", "/usr/local/share/libvirt/schemas")
 SCHEMA_VARIABLE = "VIRTXML_SCHEMA_DIR"
-"""The environment variable by which libvirt's virt-xml-validate finds another schema folder."""
+"""The environment variable that names another schema directory, also for libvirt's virt-xml-validate."""
 
-# (path of an element, XPath in libvirt's domaincommon.rng that finds something where the schema knows the element)
+# (path of an element, XPath that finds something in libvirt's domaincommon.rng if the schema knows the element)
 _NEWER = (
     ("features/async-teardown", "//r:element[@name='async-teardown']"),
     ("devices/crypto", "//r:element[@name='crypto']//r:element[@name='driver']"),
@@ -35,7 +35,7 @@ class SchemaError:
 
 
 def schema_folder() -> Path | None:
-    """The folder with libvirt's domain.rng, or None where libvirt's schemas are not installed."""
+    """The directory with libvirt's domain.rng, or None if libvirt's schemas are not installed."""
     override = os.environ.get(SCHEMA_VARIABLE)
     for folder in (override,) if override else SCHEMA_FOLDERS:
         path = Path(folder)
@@ -55,12 +55,12 @@ class Schema:
             self._schema = etree.RelaxNG(etree.parse(str(folder / "domain.rng")))
             common = etree.parse(str(folder / "domaincommon.rng"))
         except (etree.Error, OSError) as error:
-            raise InputError(f"libvirt's schema can't be loaded: {error}", where=str(folder)) from error
+            raise InputError(f"libvirt's schema cannot be loaded: {error}", where=str(folder)) from error
         namespaces = {"r": "http://relaxng.org/ns/structure/1.0"}
         self._unknown = [path for path, mark in _NEWER if not common.xpath(mark, namespaces=namespaces)]
 
     def newer_than_schema(self, document: Document) -> list[Element]:
-        """The elements of the document that the installed schema is too old for."""
+        """The elements of the document that are newer than the installed schema."""
         found = []
         for path in self._unknown:
             found += _matching(document.root, path)
@@ -73,7 +73,7 @@ class Schema:
         data = document.data
         for element in sorted(self.newer_than_schema(document), key=lambda element: -element.start):
             text = data[element.start : element.end]
-            # blanks of the same shape keep the line numbers
+            # blanks instead of the text keep the line numbers
             data = data[: element.start] + bytes(c if c in b"\r\n" else 0x20 for c in text) + data[element.end :]
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
@@ -100,6 +100,6 @@ def _matching(root: Element, path: str) -> list[Element]:
 
 @functools.cache
 def installed_schema() -> Schema | None:
-    """The installed schema, or None; looked for once in a process."""
+    """The installed schema, or None; searched for once in a process."""
     folder = schema_folder()
     return Schema(folder) if folder is not None else None

@@ -1,4 +1,4 @@
-"""Program versions that rules depend on: what ``--target`` says about libvirt and QEMU."""
+"""Versions of libvirt and QEMU that rules depend on, and ``--target``, which states them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASYNC_TEARDOWN: Version = (9, 6, 0)
 
 
 def show(version: Version) -> str:
-    """The version as people write it."""
+    """The version as text, such as ``9.6.0``."""
     return ".".join(map(str, version))
 
 
@@ -29,7 +29,7 @@ class Target:
     qemu: Version | None = None
 
     def libvirt_has(self, since: Version) -> bool:
-        """Whether the libvirt aimed at is as new as ``since``."""
+        """Whether the target's libvirt is at least ``since``."""
         return self.libvirt is None or self.libvirt >= since
 
 
@@ -39,7 +39,7 @@ def parse_targets(texts: Iterable[str]) -> Target:
     for text in texts:
         match = re.fullmatch(r"(?:(libvirt|qemu)-)?(\d{1,4}(?:\.\d{1,4}){0,2})", text)
         if match is None:
-            raise UsageError(f"not a target: {text!r}", hint="write --target libvirt-9.0.0 or --target qemu-7.2")
+            raise UsageError(f"invalid target {text!r}: use a name and version such as libvirt-9.0.0 or qemu-7.2")
         version = tuple(map(int, match[2].split(".")))
         found[match[1] or "libvirt"] = version + (0,) * (3 - len(version))
     return Target(**found)

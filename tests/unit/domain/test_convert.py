@@ -80,8 +80,8 @@ def test_comments_order_and_unknown_elements_survive() -> None:
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (b"<hostdev mode='subsystem' type='scsi_host'/>", "scsi_host device can't be covered"),
-        (b"<memory model='virtio-mem'/>", "virtio-mem memory can't be covered"),
+        (b"<hostdev mode='subsystem' type='scsi_host'/>", "scsi_host device cannot be covered"),
+        (b"<memory model='virtio-mem'/>", "virtio-mem memory cannot be covered"),
     ],
 )
 def test_what_the_iommu_style_cannot_say_is_refused(extra: bytes, reason: str) -> None:

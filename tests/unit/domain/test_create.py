@@ -75,16 +75,16 @@ def test_the_same_wishes_give_the_same_text() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"name": "a/b"}, "can't be a domain's name"),
-        ({"name": ""}, "can't be a domain's name"),
+        ({"name": "a/b"}, "is not a valid domain name"),
+        ({"name": ""}, "is not a valid domain name"),
         ({"vcpus": 248}, "1 to 247 processors"),
         ({"memory": 1 << 20}, "at least 128 MiB"),
         ({"disks": (), "image": None}, "nothing to boot"),
         ({"disks": (NewDisk("/a", "vmdk"),)}, "unknown disk format"),
         ({"disks": (NewDisk("/a", queues=9999),)}, "at most 256 queues"),
-        ({"image": "/a\x00b"}, "XML can't hold"),
-        ({"style": Style.NONE}, "the style is"),
-        ({"style": Style.IOMMU, "disks": (), "image": "/i", "network": None}, "attribute of devices"),
+        ({"image": "/a\x00b"}, "XML cannot contain"),
+        ({"style": Style.NONE}, "the style must be"),
+        ({"style": Style.IOMMU, "disks": (), "image": "/i", "network": None}, "attribute of virtio devices"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_refused(changes: dict[str, object], reason: str) -> None:
@@ -97,5 +97,5 @@ def test_disks() -> None:
     assert parse_disk("/a,b.qcow2") == NewDisk("/a,b.qcow2", "qcow2", 0)
     assert parse_disk("/dev/x,queues=4") == NewDisk("/dev/x", "raw", 4)
     assert parse_disk("/a.img,format=qcow2") == NewDisk("/a.img", "qcow2", 0)
-    with pytest.raises(UsageError, match="not a disk"):
+    with pytest.raises(UsageError, match="invalid disk"):
         parse_disk(",format=raw")

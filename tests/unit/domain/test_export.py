@@ -187,6 +187,6 @@ def test_shapes_find_what_does_not_fit() -> None:
     assert misfits({"a": 1, "b": [{"c": 2}], "d": "x"}, shape) == []
     assert misfits({"a": True, "b": [{"c": 3}], "e": 1}, shape) == [
         ".: unknown field e",
-        ".a: True is no int",
+        ".a: True is not a int",
         ".b[0].c: 3 is not one of (1, 2)",
     ]

@@ -92,7 +92,7 @@ def test_targets(domain: str, target: str, rules: set[str]) -> None:
 
 def test_targets_that_are_none() -> None:
     for text in ("xen-4", "libvirt", "libvirt-a.b", "1.2.3.4", ""):
-        with pytest.raises(UsageError, match="not a target"):
+        with pytest.raises(UsageError, match="invalid target"):
             parse_targets([text])
 
 

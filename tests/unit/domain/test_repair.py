@@ -51,8 +51,8 @@ GOOD_TEXT = """<domain type='kvm'>
         ("<name>a &b; c</name>", "<name>a &amp;b; c</name>", (2, 11), "bare '&'"),
         ("< name>a</name>", "<name>a</name>", (2, 3), "blank after '<'"),
         ("</Disk>", "</disk>", (7, 5), "</Disk> should be </disk>"),
-        ("<driver name='qemu'/></driver>", "<driver name='qemu'/>", (5, 28), "closed already"),
-        ("<driver name='qemu' name='qemu'/>", "<driver name='qemu'/>", (5, 27), "is there twice"),
+        ("<driver name='qemu'/></driver>", "<driver name='qemu'/>", (5, 28), "already closed"),
+        ("<driver name='qemu' name='qemu'/>", "<driver name='qemu'/>", (5, 27), "is repeated"),
     ],
 )
 def test_a_slip_is_repaired_and_found_at_its_place(

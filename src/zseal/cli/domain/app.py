@@ -1,6 +1,6 @@
 """``zseal domain``: check, repair, convert, create, export and run libvirt domains.
 
-Exit codes as of lint tools: 0 nothing found, 1 findings or a file that can't be read, 2 wrong usage.
+Exit codes follow the convention of lint tools: 0 no findings, 1 findings or an unreadable file, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STDIN = "-"
 
 
 class FindingsFormat(enum.StrEnum):
-    """How findings are printed."""
+    """The formats of findings."""
 
     TEXT = "text"
     JSON = "json"
@@ -38,7 +38,7 @@ class FindingsFormat(enum.StrEnum):
 
 
 class PlainFormat(enum.StrEnum):
-    """How other results are printed."""
+    """The formats of other results."""
 
     TEXT = "text"
     JSON = "json"
@@ -52,7 +52,7 @@ class StyleName(enum.StrEnum):
 
 
 class Program(enum.StrEnum):
-    """What a domain can be exported to."""
+    """The programs that a domain can be exported for."""
 
     QEMU = "qemu"
     VIRT_INSTALL = "virt-install"
@@ -63,19 +63,22 @@ class Program(enum.StrEnum):
 _Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Domain XML files; - is standard input.")]
 _File = Annotated[str, typer.Argument(metavar="FILE", help="A domain XML file; - is standard input.")]
 _Output = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there instead of standard output.")
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file instead of standard output.")
 ]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")]
 _Targets = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", metavar="NAME-VERSION", help="The libvirt or QEMU it is meant for: libvirt-9.0.0, qemu-7.2."
+        "--target",
+        metavar="NAME-VERSION",
+        help="Version of libvirt or QEMU that the domain must work with, such "
+        "as libvirt-9.0.0 or qemu-7.2; may be repeated.",
     ),
 ]
 _Select = Annotated[
-    str, typer.Option("--select", metavar="IDS", help="Only these rules, comma-separated; PV2 is all PV2xx.")
+    str, typer.Option("--select", metavar="IDS", help="Check only these rules, comma-separated; PV2 selects all PV2xx.")
 ]
-_Ignore = Annotated[str, typer.Option("--ignore", metavar="IDS", help="Not these rules, comma-separated.")]
+_Ignore = Annotated[str, typer.Option("--ignore", metavar="IDS", help="Do not check these rules, comma-separated.")]
 _Paths = list[Path] | None
 
 
@@ -104,7 +107,7 @@ def _note(text: str) -> None:
 
 
 def _documents(files: list[str]) -> Iterator[tuple[str, bytes | ZsealError]]:
-    """Yield name and content, or the reason why there is none."""
+    """Yield each name with its content, or with the error."""
     for name in files:
         try:
             yield _shown(name), _read(name)
@@ -117,39 +120,62 @@ def lint(
     files: _Files = None,
     connect: Annotated[
         tuple[str, str] | None,
-        typer.Option("--connect", metavar="URI NAME", help="Check a domain that libvirt knows, and its host."),
+        typer.Option(
+            "--connect", metavar="URI NAME", help="Check the domain NAME of the libvirt at URI, and its host."
+        ),
     ] = None,
-    form: Annotated[FindingsFormat, typer.Option("--format", help="How to print the findings.")] = FindingsFormat.TEXT,
+    form: Annotated[
+        FindingsFormat, typer.Option("--format", help="Output format of the findings.")
+    ] = FindingsFormat.TEXT,
     target: _Targets = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Advice counts too: exit 1 for any finding.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for advice too, not only for errors and warnings.")
+    ] = False,
     select: _Select = "",
     ignore: _Ignore = "",
-    schema: Annotated[bool, typer.Option(help="Validate against libvirt's schema where it is installed.")] = True,
-    image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="The sealed image it boots.")] = None,
+    schema: Annotated[bool, typer.Option(help="Validate against libvirt's schema if it is installed.")] = True,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="Sealed image that the domain boots.")
+    ] = None,
     kernel: Annotated[
-        Path | None, typer.Option("--kernel", metavar="FILE", help="The kernel that is, or will be, in the image.")
+        Path | None, typer.Option("--kernel", metavar="FILE", help="Kernel in the image, or for the image.")
     ] = None,
     kernel_config: Annotated[
-        Path | None, typer.Option("--kernel-config", metavar="FILE", help="That kernel's config, if not beside it.")
+        Path | None,
+        typer.Option(
+            "--kernel-config", metavar="FILE", help="Config file of the kernel, if it is not in the kernel's directory."
+        ),
     ] = None,
     parmfile: Annotated[
-        Path | None, typer.Option("--parmfile", metavar="FILE", help="The kernel parameters in the image.")
+        Path | None, typer.Option("--parmfile", metavar="FILE", help="File with the kernel parameters in the image.")
     ] = None,
     host_key_document: Annotated[
-        _Paths, typer.Option("-k", "--host-key-document", metavar="FILE", help="A machine that shall run the image.")
+        _Paths,
+        typer.Option(
+            "-k",
+            "--host-key-document",
+            metavar="FILE",
+            help="Host-key document of a machine that the image must run on; may be repeated.",
+        ),
     ] = None,
     capabilities: Annotated[
-        Path | None, typer.Option("--capabilities", metavar="FILE", help="The host's `virsh domcapabilities`.")
+        Path | None,
+        typer.Option(
+            "--capabilities", metavar="FILE", help="Output of `virsh domcapabilities --virttype kvm` on the host."
+        ),
     ] = None,
-    host: Annotated[bool, typer.Option("--host", help="Compare with this computer as the host.")] = False,
+    host: Annotated[bool, typer.Option("--host", help="Check the domain against this computer as its host.")] = False,
     host_root: Annotated[
-        Path | None, typer.Option("--host-root", metavar="DIR", help="Compare with a tree of zseal host capture.")
+        Path | None,
+        typer.Option(
+            "--host-root", metavar="DIR", help="Check the domain against a host captured with zseal host capture."
+        ),
     ] = None,
 ) -> None:
-    """Check domains for what would keep a guest from running protected. Exit 0: nothing found, 1: findings, 2: usage.
+    """Check whether domains can run as protected guests.
 
-    Errors and warnings are findings; advice counts with --strict only. A comment <!-- zseal:ignore PV612 why --> turns
-    a rule off for its file.
+    Exit codes: 0 no errors or warnings (with --strict: no advice either), 1 findings, 2 wrong usage. A comment such as
+    <!-- zseal:ignore PV612 reason --> turns a rule off for its file.
     """
     from zseal.domain.facts import from_capabilities_file, from_host, merge
     from zseal.domain.guest import read_guest_inputs
@@ -203,7 +229,7 @@ def _connected(uri: str, name: str, settings: LintSettings) -> tuple[str, bytes,
     from zseal.libvirt.fetch import fetch
 
     fetched = fetch(uri, name)
-    # the files it names are those of the host at the other end
+    # the domain's files are on the host at the other end
     local = uri.startswith("qemu:///")
     host = merge(settings.host, from_libvirt(fetched))
     return f"{uri}/{name}", fetched.xml, dataclasses.replace(settings, host=host, local_files=local)
@@ -213,13 +239,17 @@ def _connected(uri: str, name: str, settings: LintSettings) -> tuple[str, bytes,
 def fix(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Domain XML files; - is standard input.")],
     unsafe: Annotated[
-        bool, typer.Option("--unsafe-fixes", help="Also repairs that change what the guest has or does.")
+        bool, typer.Option("--unsafe-fixes", help="Also apply repairs that change what the guest has or does.")
     ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Print the difference; write nothing; exit 1 if any.")] = False,
-    in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Write the files themselves.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Print the differences instead of writing; exit with 1 if there are any.")
+    ] = False,
+    in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Overwrite the input files.")] = False,
     parmfile: Annotated[
         Path | None,
-        typer.Option("--parmfile", metavar="FILE", help="Repair the kernel parameters for its image too."),
+        typer.Option(
+            "--parmfile", metavar="FILE", help="Also repair this file with the kernel parameters for the image."
+        ),
     ] = None,
     target: _Targets = None,
     select: _Select = "",
@@ -227,10 +257,10 @@ def fix(
     output: _Output = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Repair a domain: slips in the XML, and findings that have a safe repair. All other text stays as it is.
+    """Repair mistakes in the XML and findings with a safe repair. All other text stays as it is.
 
-    What was repaired is told on standard error; the repaired domain goes to standard output. What is left to decide is
-    for zseal domain lint to say. Several files need --in-place or --diff.
+    The repaired domain goes to standard output, and a list of the repairs to standard error. Run zseal domain lint to
+    see what is left. Several files need --in-place or --diff.
     """
     from zseal.domain.fix import unified_diff
     from zseal.domain.lint import LintSettings, check_rule_ids
@@ -268,21 +298,21 @@ def fix(
 
 
 def _check_outputs(files: list[str], parmfile: Path | None, output: Path | None, *, diff: bool, in_place: bool) -> None:
-    """Raise UsageError where it is not clear where the repaired files shall go."""
+    """Raise UsageError if the options do not say where the repaired files go."""
     if sum((diff, in_place, output is not None)) > 1:
         raise UsageError("give only one of --diff, --in-place and --output")
     if in_place and STDIN in files:
-        raise UsageError("standard input can't be changed in place")
+        raise UsageError("--in-place does not work with standard input")
     if len(files) + (parmfile is not None) > 1 and not (diff or in_place):
         raise UsageError("several files need --in-place or --diff")
     if parmfile is not None and len(files) > 1:
-        raise UsageError("--parmfile goes with one domain")
+        raise UsageError("--parmfile needs exactly one domain")
 
 
 def _repairs(
     files: list[str], parmfile: Path | None, settings: LintSettings, *, unsafe: bool
 ) -> Iterator[tuple[str, FixResult | ZsealError]]:
-    """Yield each file with its repairs, or with the reason why there are none; the kernel parameters come last."""
+    """Yield each file with its repairs, or with the error; the kernel parameters come last."""
     from zseal.domain.document import Document, decode
     from zseal.domain.fix import fix_bytes, fix_parameters
     from zseal.domain.guest import read_parameters
@@ -305,7 +335,7 @@ def _repairs(
 def _replace(path: Path, content: bytes) -> None:
     from zseal.files import write_atomic
 
-    # a link stays a link: what it points to is replaced, with its permissions kept
+    # a link stays a link: its target is replaced and keeps its permissions
     path = path.resolve()
     write_atomic(path, content, overwrite=True, mode=path.stat().st_mode & 0o777)
 
@@ -313,13 +343,13 @@ def _replace(path: Path, content: bytes) -> None:
 @app.command()
 def convert(
     file: _File,
-    style: Annotated[StyleName, typer.Option("--style", help="The style to convert to.")],
+    style: Annotated[StyleName, typer.Option("--style", help="Style to convert to.")],
     target: _Targets = None,
     output: _Output = None,
-    in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Write the file itself.")] = False,
+    in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Overwrite the input file.")] = False,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Convert a domain between launchSecurity and iommu='on' on each device, keeping the rest of its text."""
+    """Convert a domain between launchSecurity and iommu='on' on each device."""
     from zseal.domain.convert import convert_document
     from zseal.domain.document import Document, decode
     from zseal.domain.versions import parse_targets
@@ -340,24 +370,30 @@ def convert(
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Option("--name", help="The domain's name.")],
-    style: Annotated[StyleName, typer.Option("--style", help="How it permits protected mode.")] = (
+    name: Annotated[str, typer.Option("--name", help="Name of the domain.")],
+    style: Annotated[StyleName, typer.Option("--style", help="How the domain permits protected mode.")] = (
         StyleName.LAUNCH_SECURITY
     ),
     memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Guest memory, such as 512M or 4G.")] = "4GiB",
-    vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Number of processors.")] = 2,
-    image: Annotated[
-        str | None, typer.Option("--image", metavar="FILE", help="Boot this sealed image directly.")
-    ] = None,
+    vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Number of virtual processors.")] = 2,
+    image: Annotated[str | None, typer.Option("--image", metavar="FILE", help="Sealed image to boot directly.")] = None,
     disk: Annotated[
         list[str] | None,
-        typer.Option("--disk", metavar="PATH[,format=qcow2|raw][,queues=N]", help="A disk; may be repeated."),
+        typer.Option("--disk", metavar="PATH[,format=qcow2|raw][,queues=N]", help="Add a disk; may be repeated."),
     ] = None,
     network: Annotated[
-        str, typer.Option("--network", metavar="NAME", help="A libvirt network, user, or none.")
+        str,
+        typer.Option(
+            "--network",
+            metavar="NAME",
+            help="libvirt network to attach the guest to; user for QEMU's own, none for no network.",
+        ),
     ] = "default",
-    bridge: Annotated[str | None, typer.Option("--bridge", metavar="NAME", help="A bridge instead.")] = None,
-    console: Annotated[bool, typer.Option(help="Give it an SCLP console.")] = True,
+    bridge: Annotated[
+        str | None,
+        typer.Option("--bridge", metavar="NAME", help="Attach the guest to this bridge instead of a libvirt network."),
+    ] = None,
+    console: Annotated[bool, typer.Option(help="Add an SCLP console.")] = True,
     output: _Output = None,
     overwrite: _Overwrite = False,
 ) -> None:
@@ -382,11 +418,11 @@ def new(
 @app.command("export")
 def export_domain(
     file: _File,
-    to: Annotated[Program, typer.Option("--to", help="The program it is for.")],
+    to: Annotated[Program, typer.Option("--to", help="Program to export for.")],
     output: _Output = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Say a domain to another program; what that can't say is told on standard error."""
+    """Export a domain for another program; anything it cannot express is reported on stderr."""
     from zseal.domain.document import Document, decode
     from zseal.domain.export import export_document
 
@@ -399,8 +435,8 @@ def export_domain(
 
 @app.command()
 def rules(
-    rule_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Explain this rule.")] = None,
-    form: Annotated[PlainFormat, typer.Option("--format", help="How to print them.")] = PlainFormat.TEXT,
+    rule_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Rule to explain, such as PV202.")] = None,
+    form: Annotated[PlainFormat, typer.Option("--format", help="Output format.")] = PlainFormat.TEXT,
 ) -> None:
     """List the rules of zseal domain lint, or explain one."""
     from zseal.domain.explain import explain_rule, list_rules, rules_json

@@ -15,74 +15,82 @@ if TYPE_CHECKING:
     from zseal.domain.model import Style
 
 EPILOG = (
-    "Exit codes as of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image refused by "
+    "Exit codes are those of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image "
+    "refused by "
     "the ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, "
     "130 interrupted or stopped, 129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM."
 )
 
 
 def style_of(name: str) -> Style:
-    """The style that the command line calls ``launch-security`` or ``iommu``."""
+    """The style with the option value ``launch-security`` or ``iommu``."""
     from zseal.domain.model import Style
 
     return Style.IOMMU if name == "iommu" else Style.LAUNCH_SECURITY
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Domain XML.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Domain XML file.")],
     machine: Annotated[
-        Path, typer.Option("--machine", metavar="DIR", help="Software machine to run it on, see zseal machine create.")
+        Path, typer.Option("--machine", metavar="DIR", help="Software machine to run on, see zseal machine create.")
     ],
     image: Annotated[
         Path | None,
-        typer.Option("--image", metavar="FILE", help="Sealed image to boot, instead of the domain's kernel."),
+        typer.Option("--image", metavar="FILE", help="Sealed image to boot instead of the domain's kernel."),
     ] = None,
     connect: Annotated[
-        str, typer.Option("--connect", metavar="URI", help="qemu:///embed (no daemon), qemu:///session or …/system.")
+        str,
+        typer.Option(
+            "--connect",
+            metavar="URI",
+            help="libvirt to use: qemu:///embed (no daemon), qemu:///session or qemu:///system.",
+        ),
     ] = "qemu:///embed",
     force: Annotated[
-        bool, typer.Option("--force", help="Start it although lint finds errors: it fails as it would on a real host.")
+        bool, typer.Option("--force", help="Start the domain despite lint errors; it fails as on a real host.")
     ] = False,
     console: Annotated[
         str | None,
         typer.Option(
             "--console",
             metavar="stdio|pty|socket:PATH|virsh",
-            help="Where to type at the guest, as for zseal run; virsh leaves the console to virsh console.",
+            help="Where to attach the guest's console, as for zseal run; virsh leaves it to virsh console.",
         ),
     ] = None,
     io_policy: Annotated[
         IoPolicy,
         typer.Option(
             "--io-policy",
-            help="A device is given a page the guest does not share: stop the guest, count it, or do not look.",
+            help="What to do if a device request names an unshared page: stop the guest, only count it, or do not "
+            "check.",
         ),
     ] = IoPolicy.ENFORCE,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write an account of the run as JSON.")
+        Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report of the run.")
     ] = None,
     host_dump: Annotated[
         Path | None,
-        typer.Option("--host-dump", metavar="FILE", help="Write what the host sees of guest memory at the end."),
+        typer.Option("--host-dump", metavar="FILE", help="Write the host's view of guest memory at the end."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page about the run, readable anywhere.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML report of the run.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: made from the domain's)."),
+        typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: derived from the domain's name)."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
     ] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
+        float | None, typer.Option("--timeout", metavar="S", min=0.1, help="Stop the guest after this many seconds.")
     ] = None,
 ) -> None:
     """Start a libvirt domain as a protected guest on this computer, through real libvirt.
 
-    What this computer can't do (KVM, the host's CPU model, libvirt's networks) is translated, and every change is told.
+    Settings that this computer does not support (KVM, the host's CPU model, libvirt's networks) are translated, and
+    every change is reported.
     """
     from zseal.cli.run import Outputs, follow
     from zseal.domain.document import Document, decode, read_document_bytes
@@ -121,7 +129,7 @@ def command(
 
 
 def _lint(document: Document, *, force: bool) -> None:
-    """Say what would fail on a real host, in the words of the rules; without ``force`` that is the end."""
+    """Print the lint errors, which would fail on a real host too; without ``force`` exit with 1 if there are any."""
     from zseal.domain.lint import LintSettings, lint_document
     from zseal.domain.report.text import finding_lines, plural
     from zseal.domain.rules.interface import Severity
@@ -134,7 +142,7 @@ def _lint(document: Document, *, force: bool) -> None:
     if errors and not force:
         typer.echo(
             f"error: {plural(len(errors), 'error')}: on a real host this domain would fail too; "
-            "zseal domain fix repairs it, --force starts it all the same",
+            "repair it with zseal domain fix, or start it anyway with --force",
             err=True,
         )
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Say a domain to another program: QEMU, virt-install, KubeVirt, Kata Containers."""
+"""Export a domain for another program: QEMU, virt-install, KubeVirt, Kata Containers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def export_domain(source: DomainSource, to: str) -> Exported:
 
 
 def export_document(document: Document, to: str) -> Exported:
-    """Say the domain to the program ``to``, a key of EXPORTERS.
+    """Export the domain for the program ``to``, a key of EXPORTERS.
 
-    Raises InputError where lint finds errors in the domain (other programs would only hide them), and where the other
-    program can't start such a guest.
+    Raises InputError if lint finds errors in the domain (other programs would only hide them), and if the other program
+    cannot start such a guest.
     """
     report = lint_document(document, LintSettings(schema=False, local_files=False))
     first = next((finding for finding in report.findings if finding.severity is Severity.ERROR), None)

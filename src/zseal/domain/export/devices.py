@@ -1,4 +1,4 @@
-"""The devices of a domain as every exporter wants them: plain values instead of XML."""
+"""The devices of a domain as exporters need them: plain values instead of XML."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def interfaces(domain: Domain) -> Iterator[ExportedInterface]:
         )
 
 
-# elements below <devices> that say nothing another program has to be told
+# elements below <devices> that other programs do not need
 SILENT = frozenset({"emulator", "memballoon", "panic", "audio"})
 
 
 def others(domain: Domain, known: frozenset[str]) -> Iterator[Element]:
-    """Yield the devices of other kinds than ``known``, which the exporter has to mention in a note."""
+    """Yield the devices of kinds other than ``known``, which the exporter reports in a note."""
     for device in domain.devices.children:
         if device.tag not in known | SILENT | {"disk", "interface"}:
             yield device

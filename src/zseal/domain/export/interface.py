@@ -1,4 +1,4 @@
-"""The contract of an export: the same guest, said to another program."""
+"""The contract of an export: the same guest, described for another program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zseal.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """The text for the other program, and a line for everything that it can't say or that has to be done besides."""
+    """The text for the other program, and a line for everything that it cannot express or that is left to do."""
 
     text: str
     notes: tuple[str, ...]
@@ -20,13 +20,13 @@ class Exported:
 class Exporter(abc.ABC):
     """Turns a domain into the input of another program.
 
-    The result asks for the same as the domain does, no more: a domain that lint finds errors in is refused by
-    :func:`zseal.domain.export.export` before it comes here. What can't be carried over becomes a note, never silence.
+    The result asks for the same as the domain and for nothing more. :func:`zseal.domain.export.export_document` refuses
+    a domain with lint errors before. Everything that cannot be exported becomes a note.
     """
 
     @abc.abstractmethod
     def export(self, domain: Domain) -> Exported:
-        """Return the text; raises InputError where the domain as a whole can't be said that way."""
+        """Return the text; raises InputError if the other program cannot express the domain as a whole."""
 
 
 class Notes:
@@ -45,14 +45,14 @@ class Notes:
 
 
 def memory_of(domain: Domain) -> int:
-    """The domain's memory in bytes; raises InputError where it states none."""
+    """The domain's memory in bytes; raises InputError if the domain does not state it."""
     if not domain.memory:
-        raise InputError("the domain states no memory", where=domain.document.name)
+        raise InputError("the domain does not state its memory size", where=domain.document.name)
     return domain.memory
 
 
 def vcpus_of(domain: Domain) -> int:
-    """The domain's number of processors; raises InputError where it is no number."""
+    """The domain's number of processors; raises InputError if it is not a number."""
     if not domain.vcpus:
-        raise InputError("the domain's vcpu element holds no number", where=domain.document.name)
+        raise InputError("the domain's vcpu element does not contain a number", where=domain.document.name)
     return domain.vcpus

@@ -36,13 +36,13 @@ class KataExporter(Exporter):
     def export(self, domain: Domain) -> Exported:
         """See :meth:`Exporter.export`. Raises InputError for a domain that boots from disk."""
         if domain.kernel is None:
-            hint = "give the domain its image with <kernel>"
+            hint = "name the image in <kernel>"
             raise InputError(
-                "Kata boots the image directly, the domain from a disk", where=domain.document.name, hint=hint
+                "Kata boots the image directly, but the domain boots from a disk", where=domain.document.name, hint=hint
             )
         memory = memory_of(domain)
         if memory % (1 << 20):
-            raise InputError("Kata wants whole MiB of memory", where=domain.document.name)
+            raise InputError("Kata needs whole MiB of memory", where=domain.document.name)
         document: dict[str, dict[str, object]] = {
             "hypervisor.qemu": {
                 "path": self._emulator(domain),
@@ -61,7 +61,7 @@ class KataExporter(Exporter):
             "agent.kata": {"dial_timeout": DIAL_TIMEOUT},
         }
         wrong = misfits(document, SCHEMA)
-        if wrong:  # only our own mistake can get here
+        if wrong:  # only a mistake of zseal's own gets here
             raise ZsealError(f"the exported configuration does not fit Kata's: {wrong[0]}")
         return Exported(self._toml(document), self._notes(domain))
 
@@ -82,8 +82,8 @@ class KataExporter(Exporter):
     @staticmethod
     def _notes(domain: Domain) -> tuple[str, ...]:
         notes = Notes()
-        notes.add("the image must hold Kata's own ramdisk with its agent; these settings only start it")
-        notes.add("these settings go over those of configuration-qemu-se.toml; the rest of that file stays as it is")
+        notes.add("the image must contain Kata's own ramdisk with its agent; these settings only start it")
+        notes.add("these settings replace those in configuration-qemu-se.toml; keep the rest of that file")
         if any(domain.devices.all("disk", "interface", "filesystem")):
             notes.add("disks, interfaces and shares come from the pod, not from the domain")
         return notes.lines()

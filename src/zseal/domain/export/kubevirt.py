@@ -62,7 +62,7 @@ def _quantity(size: int) -> str:
 
 
 class KubeVirtExporter(Exporter):
-    """Says launchSecurity; KubeVirt itself then writes the iommu style."""
+    """Writes launchSecurity, which KubeVirt turns into the iommu style."""
 
     def export(self, domain: Domain) -> Exported:
         """See :meth:`Exporter.export`."""
@@ -70,7 +70,7 @@ class KubeVirtExporter(Exporter):
         notes.add("KubeVirt 1.6 or newer with the feature gate SecureExecution (1.9: without), nodes on s390x only")
         document = self._document(domain, notes)
         wrong = misfits(document, SCHEMA)
-        if wrong:  # only our own mistake can get here
+        if wrong:  # only a mistake of zseal's own gets here
             raise ZsealError(f"the exported VirtualMachine does not fit KubeVirt's API: {wrong[0]}")
         return Exported(to_yaml(document), notes.lines())
 
@@ -98,11 +98,11 @@ class KubeVirtExporter(Exporter):
             path = PurePosixPath(domain.kernel.value)
             image = f"{name}-kernel:latest"
             body["firmware"] = {"kernelBoot": {"container": {"image": image, "kernelPath": f"/boot/{path.name}"}}}
-            notes.add(f"put {path} into a container image as /boot/{path.name}, and name it instead of {image}")
+            notes.add(f"put {path} into a container image as /boot/{path.name}, and use its name instead of {image}")
         body["devices"] = devices
         known = frozenset({"console", "serial", "controller"})
         for device in others(domain, known):
-            notes.add(f"the {device.name} device is not carried over")
+            notes.add(f"the {device.name} device is not exported")
         spec: dict[str, object] = {"architecture": "s390x", "domain": body}
         if networks:
             spec["networks"] = [{"name": network["name"], "pod": {}} for network in networks]
@@ -121,7 +121,7 @@ class KubeVirtExporter(Exporter):
         volumes: list[dict[str, object]] = []
         for disk in disks(domain):
             if not disk.path or disk.kind != "disk":
-                notes.add(f"the {disk.kind} {disk.target} is not carried over")
+                notes.add(f"the {disk.kind} {disk.target} is not exported")
                 continue
             label = _label(disk.target, f"disk{len(listed)}")
             claim = f"{name}-{label}"
@@ -143,6 +143,6 @@ class KubeVirtExporter(Exporter):
             entry: dict[str, object] = {"name": "default", "masquerade": {}, "model": "virtio"}
             if interface.mac:
                 entry["macAddress"] = interface.mac
-            notes.add(f"the interface of type {interface.kind} becomes the pod network, behind NAT")
+            notes.add(f"the interface of type {interface.kind} becomes the pod network with NAT")
             found.append(entry)
         return found

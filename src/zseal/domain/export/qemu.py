@@ -49,7 +49,7 @@ class QemuExporter(Exporter):
         yield ["-cpu", _cpu(domain)]
         memory = memory_of(domain)
         if memory % (1 << 20):
-            raise InputError("QEMU wants whole MiB of memory", where=domain.document.name)
+            raise InputError("QEMU needs whole MiB of memory", where=domain.document.name)
         yield ["-m", str(memory >> 20)]
         yield ["-smp", str(vcpus_of(domain))]
         yield ["-nodefaults"]
@@ -85,7 +85,7 @@ class QemuExporter(Exporter):
             yield ["-device", "diag288"]
             yield ["-watchdog-action", device.get("action", "reset")]
         for device in others(domain, known):
-            notes.add(f"the {device.name} device is not carried over")
+            notes.add(f"the {device.name} device is not exported")
 
 
 def _with(device: str, **switches: bool) -> str:
@@ -111,7 +111,7 @@ def _controllers(domain: Domain, iommu: bool) -> Iterator[Arguments]:
 
 def _disk(disk: ExportedDisk, number: int, order: int, notes: Notes) -> Iterator[Arguments]:
     if not disk.path:
-        notes.add(f"the disk {disk.target} has no file or device and is not carried over")
+        notes.add(f"the disk {disk.target} has no file or device and is not exported")
         return
     node = f"disk{number}"
     file: dict[str, object] = {"driver": "host_device" if disk.is_block else "file", "filename": disk.path}
@@ -140,10 +140,10 @@ def _interface(interface: ExportedInterface, number: int, notes: Notes) -> Itera
         bridge = interface.source
         if interface.kind == "network":
             bridge = DEFAULT_BRIDGE
-            notes.add(f"libvirt's network {interface.source!r} is taken to be the bridge {bridge}; check it")
+            notes.add(f"libvirt's network {interface.source!r} is assumed to be the bridge {bridge}; check it")
         yield ["-netdev", f"bridge,id={name},br={_comma(bridge)}"]
     else:
-        notes.add(f"the interface of type {interface.kind} is not carried over")
+        notes.add(f"the interface of type {interface.kind} is not exported")
         return
     mac = f",mac={interface.mac}" if interface.mac else ""
     index = f",bootindex={interface.boot_order}" if interface.boot_order else ""

@@ -1,4 +1,4 @@
-"""The shape of a document: which fields there are, and of which type. Checked before a generated document leaves."""
+"""The shape of a document: its fields and their types. Every generated document is checked against one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Shape = type | tuple[object, ...] | Mapping[str, object] | list[object] | None
 
 
 def misfits(value: object, shape: object, path: str = "") -> list[str]:
-    """Return where ``value`` does not have ``shape``, as ``path: what is wrong``; empty where it fits."""
+    """Return the places where ``value`` does not have ``shape``, as ``path: what is wrong``; empty if it fits."""
     here = path or "."
     if isinstance(shape, Mapping):
         if not isinstance(value, Mapping):
@@ -29,4 +29,4 @@ def misfits(value: object, shape: object, path: str = "") -> list[str]:
         return [] if value is None else [f"{here}: not null"]
     fits = isinstance(value, shape) if isinstance(shape, type) else False
     wrong_bool = isinstance(value, bool) and shape is not bool
-    return [] if fits and not wrong_bool else [f"{here}: {value!r} is no {getattr(shape, '__name__', shape)}"]
+    return [] if fits and not wrong_bool else [f"{here}: {value!r} is not a {getattr(shape, '__name__', shape)}"]

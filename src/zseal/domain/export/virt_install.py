@@ -17,7 +17,7 @@ _COVERABLE = {"rng": "--rng", "vsock": "--vsock", "input": "--input", "video": "
 
 
 class VirtInstallExporter(Exporter):
-    """Imports existing disks, or boots the image directly; turns off what virt-install adds by itself."""
+    """Imports existing disks or boots the image directly, and turns off what virt-install adds on its own."""
 
     def export(self, domain: Domain) -> Exported:
         """See :meth:`Exporter.export`."""
@@ -30,7 +30,7 @@ class VirtInstallExporter(Exporter):
     def _machine(domain: Domain) -> Iterator[Arguments]:
         memory = memory_of(domain)
         if memory % (1 << 20):
-            raise InputError("virt-install wants whole MiB of memory", where=domain.document.name)
+            raise InputError("virt-install needs whole MiB of memory", where=domain.document.name)
         yield ["--name", domain.name or "guest"]
         yield ["--arch", "s390x"]
         yield ["--memory", str(memory >> 20)]
@@ -51,7 +51,7 @@ class VirtInstallExporter(Exporter):
         found = False
         for disk in disks(domain):
             if not disk.path:
-                notes.add(f"the disk {disk.target} has no file or device and is not carried over")
+                notes.add(f"the disk {disk.target} has no file or device and is not exported")
                 continue
             found = True
             parts = [f"path={_comma(disk.path)}", f"bus={disk.bus}", f"driver.type={disk.format}"]
@@ -69,11 +69,11 @@ class VirtInstallExporter(Exporter):
         if any(domain.devices.all("console", "serial")):
             yield ["--console", "pty,target.type=sclp"]
         for device in others(domain, frozenset({"console", "serial", "controller", "watchdog", *_COVERABLE})):
-            notes.add(f"the {device.name} device is not carried over")
+            notes.add(f"the {device.name} device is not exported")
         yield from _covered_devices(domain, iommu, notes)
         for device in domain.devices.all("watchdog"):
             yield ["--watchdog", f"diag288,action={device.get('action', 'reset')}"]
-        # virt-install adds an agent channel, a random number generator and a balloon unless it is told not to
+        # without these options virt-install adds an agent channel, a random number generator and a balloon
         yield ["--channel", "none"]
         if domain.devices.find("rng") is None:
             yield ["--rng", "none"]
@@ -100,7 +100,7 @@ def _networks(domain: Domain, notes: Notes) -> Iterator[Arguments]:
     found = False
     for interface in interfaces(domain):
         if interface.kind not in ("network", "bridge", "user"):
-            notes.add(f"the interface of type {interface.kind} is not carried over")
+            notes.add(f"the interface of type {interface.kind} is not exported")
             continue
         found = True
         parts = [f"{interface.kind}={interface.source}" if interface.source else interface.kind, "model=virtio"]
@@ -131,4 +131,4 @@ def _covered_devices(domain: Domain, iommu: bool, notes: Notes) -> Iterator[Argu
             address = cid.get("address") if cid is not None else ""
             yield ["--vsock", (f"cid={address}" if address else "auto_cid=yes") + suffix]
         elif device.tag in _COVERABLE:
-            notes.add(f"the {device.name} device is not carried over")
+            notes.add(f"the {device.name} device is not exported")

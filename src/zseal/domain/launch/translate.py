@@ -76,7 +76,7 @@ class _Translation:
         return self.document.root
 
     def edit(self, changes: Sequence[Change], note: str = "") -> None:
-        """Apply changes that don't touch each other, and note what they mean."""
+        """Apply changes that do not touch each other, and note what they mean."""
         data, applied = apply(self.document.data, changes)
         if applied:
             self.document = Document(self.document.name, data, self.document.encoding)
@@ -91,7 +91,7 @@ def translate(document: Document, *, image: Path | None, user_network: bool) -> 
     """Translate a domain that lint found no error in (or that is to fail as it would on a real host).
 
     ``image`` takes the place of the kernel that the domain names. With ``user_network`` interfaces get QEMU's own
-    network, because the libvirt that starts it has no others. Raises InputError where the domain can't run here.
+    network, because the libvirt that starts it has no others. Raises InputError where the domain cannot run here.
     """
     _refuse(Domain(document))
     translation = _Translation(document)
@@ -114,7 +114,7 @@ def _refuse(domain: Domain) -> None:
         raise InputError(f"expected a libvirt domain, found {domain.root.name}", where=where)
     for device in domain.devices.all("hostdev"):
         line = domain.document.position(device.start).line
-        message = f"a passed-through {device.get('type')} device can't be emulated"
+        message = f"a passed-through {device.get('type')} device cannot be emulated"
         raise InputError(message, where=f"{where}:{line}", hint="remove it to run the domain here")
 
 

@@ -1,4 +1,4 @@
-"""For people: errors and warnings with their reasons and repairs, advice in one line each."""
+"""For people: errors and warnings with reasons and repairs, advice on one line each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-@functools.cache  # the same rules are told again and again
+@functools.cache  # the same rules are printed many times
 def _paragraph(label: str, text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent=f"    {label:<6}", subsequent_indent=" " * 10)
 

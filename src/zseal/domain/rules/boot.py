@@ -53,9 +53,9 @@ def _with_kernel(tag: str, ctx: Context) -> Element | None:
 
 
 @TABLE.rule(
-    "PV501", Severity.WARNING, "an initrd beside the image",
-    why="A Secure Execution image holds its ramdisk, encrypted; that is what the kernel uses.",
-    effect="QEMU loads the initrd into memory and nobody looks at it.",
+    "PV501", Severity.WARNING, "an initrd in addition to the image",
+    why="A Secure Execution image contains its ramdisk, encrypted, and the kernel uses that one.",
+    effect="QEMU loads the initrd into memory and the guest ignores it.",
     remedy="Remove <initrd>; build the ramdisk into the image (zseal image create --ramdisk).",
     safety=Safety.SAFE,
     example="<os>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  <kernel>/images/se.img</kernel>\n"
@@ -68,9 +68,9 @@ def _initrd(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV502", Severity.WARNING, "a kernel command line beside the image",
-    why="A Secure Execution image holds its kernel parameters, encrypted; the host can't add any.",
-    effect="The parameters (often swiotlb= or root=) are missing in the guest without a message.",
+    "PV502", Severity.WARNING, "kernel parameters in addition to the image",
+    why="A Secure Execution image contains its kernel parameters, encrypted; the host cannot add any.",
+    effect="The guest runs without these parameters (often swiotlb= or root=), and no message says so.",
     remedy="Remove <cmdline>; put the parameters into the image (zseal image create --parmfile).",
     safety=Safety.SAFE,
     example="<os>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  <kernel>/images/se.img</kernel>\n"
@@ -79,12 +79,14 @@ def _initrd(ctx: Context) -> Iterator[Hit]:
 def _command_line(ctx: Context) -> Iterator[Hit]:
     element = _with_kernel("cmdline", ctx)
     if element is not None:
-        yield Hit(element, "the command line is ignored; parameters live in the image", remove_element(element))
+        yield Hit(
+            element, "these kernel parameters are ignored; the guest uses those in the image", remove_element(element)
+        )
 
 
 @TABLE.rule(
     "PV503", Severity.ERROR, "UEFI firmware",
-    why="s390x has no UEFI: QEMU's own s390-ccw boot loader starts the guest.",
+    why="s390x does not have UEFI: QEMU's s390-ccw firmware starts the guest.",
     effect="libvirt finds no firmware for s390x and does not start the guest.",
     remedy="Remove firmware=, <loader>, <nvram> and <firmware>.",
     safety=Safety.SAFE,
@@ -97,14 +99,14 @@ def _firmware(ctx: Context) -> Iterator[Hit]:
         attributes = remove_attributes(os, "firmware")
         if elements or attributes:
             place = os if attributes else elements[0]
-            yield Hit(place, "there is no UEFI on s390x", Change([*attributes, *remove_elements(elements)]))
+            yield Hit(place, "s390x does not have UEFI", Change([*attributes, *remove_elements(elements)]))
 
 
 @TABLE.rule(
     "PV504", Severity.ADVICE, "a boot order of device classes",
-    why="<boot dev=…> in the os element names classes of devices; a boot order on the device names the one meant.",
-    effect="With several disks the guest may boot another, perhaps one that is not encrypted.",
-    remedy="Remove <boot dev=…> and write <boot order='1'/> in the device.",
+    why="<boot dev=…> in the os element names a class of devices; a boot order on a device names that device.",
+    effect="With several disks the guest may boot from the wrong one, perhaps one that is not encrypted.",
+    remedy="Remove <boot dev=…> and add <boot order='1'/> to the device.",
     safety=Safety.ASK,
     example="<os>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  <boot dev='hd'/>\n</os>",
 )  # fmt: skip
@@ -118,27 +120,30 @@ def _os_order(ctx: Context) -> Iterator[Hit]:
             order = wanted.pop(_kind(device), None)
             if order is not None and not taken and device.children:
                 change += ctx.insert(device, f"<boot order='{order}'/>", after=device.children[-1])
-        yield Hit(boots[0], "prefer a boot order on the device", Change(change))
+        yield Hit(boots[0], "use a boot order on the device instead", Change(change))
 
 
 @TABLE.rule(
     "PV505", Severity.WARNING, "nothing to boot",
-    why="There is neither a kernel nor a device in the boot order.",
-    effect="The guest's firmware stops: no bootable device.",
-    remedy="Add a disk, or give the image as <kernel>.",
+    why="The domain has neither a kernel nor a device to boot from.",
+    effect="The guest's firmware finds nothing to boot and stops.",
+    remedy="Add a disk, or name the image in <kernel>.",
     example="<domain type='kvm'>\n  <os>\n    <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n  </os>\n"
     "  <devices>\n    <memballoon model='none'/>\n  </devices>\n</domain>",
 )  # fmt: skip
 def _nothing(ctx: Context) -> Iterator[Hit]:
     if ctx.domain.kernel is None and not boot_kinds(ctx):
-        yield Hit(ctx.root.find("devices") or ctx.root, "nothing to boot: no kernel, and no disk in the boot order")
+        yield Hit(
+            ctx.root.find("devices") or ctx.root,
+            "nothing to boot: the domain has no kernel, and no disk in the boot order",
+        )
 
 
 @TABLE.rule(
     "PV506", Severity.ADVICE, "a loadparm selects the boot entry",
-    why="A disk can hold several boot entries, plain kernels among them.",
-    effect="The wrong entry boots, unprotected, and nobody says so.",
-    remedy="Make sure that it is the encrypted entry, and remove the plain ones from the disk's boot menu.",
+    why="A disk can have several boot entries, and some may be plain kernels.",
+    effect="The guest may boot the wrong entry, unprotected, and no message says so.",
+    remedy="Make sure that it selects the encrypted entry, and remove plain entries from the disk's boot menu.",
     example="<disk type='file' device='disk'>\n  <source file='/images/a.qcow2'/>\n"
     "  <target dev='vda' bus='virtio'/>\n  <boot order='1' loadparm='2'/>\n</disk>",
 )  # fmt: skip
@@ -151,11 +156,11 @@ def _loadparm(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV507", Severity.WARNING, "the kernel is no Secure Execution image",
+    "PV507", Severity.WARNING, "the kernel is not a Secure Execution image",
     why="Only an image built for Secure Execution can switch to protected mode; a plain kernel runs without "
     "protection.",
-    effect="The guest boots and works, unprotected: /sys/firmware/uv/prot_virt_guest is 0.",
-    remedy="Build the image with zseal image create and name it here.",
+    effect="The guest works, but unprotected: /sys/firmware/uv/prot_virt_guest is 0.",
+    remedy="Build an image with zseal image create and name it in <kernel>.",
     needs=[Input.NAMED_KERNEL], caught_by=CaughtBy.NOBODY,
 )  # fmt: skip
 def _plain_kernel(ctx: Context) -> Iterator[Hit]:
@@ -163,15 +168,15 @@ def _plain_kernel(ctx: Context) -> Iterator[Hit]:
 
     if ctx.guest is not None and ctx.guest.image is not None:
         if not ctx.guest.image.sealed:
-            yield Hit(ctx.domain.kernel, f"{ctx.guest.image.name} is no Secure Execution image")
+            yield Hit(ctx.domain.kernel, f"{ctx.guest.image.name} is not a Secure Execution image")
     elif ctx.local_files and ctx.domain.kernel is not None and local_image_state(ctx.domain.kernel.value) is False:
-        yield Hit(ctx.domain.kernel, f"{ctx.domain.kernel.value} is no Secure Execution image")
+        yield Hit(ctx.domain.kernel, f"{ctx.domain.kernel.value} is not a Secure Execution image")
 
 
 @TABLE.rule(
     "PV508", Severity.WARNING, "a CD-ROM or the network boots first",
     why="Installation media and network images are not encrypted for this guest.",
-    effect="The guest boots them, unprotected, whenever they are there.",
+    effect="The guest boots them, unprotected, whenever they are available.",
     remedy="Put the encrypted disk first, or remove the boot order from the other device.",
     safety=Safety.ASK,
     example="<disk type='file' device='cdrom'>\n  <source file='/images/a.iso'/>\n  <target dev='sdb' bus='scsi'/>\n"
@@ -185,6 +190,6 @@ def _unencrypted_first(ctx: Context) -> Iterator[Hit]:
         boot = ordered[0].find("boot")
         others = [device for device in ordered[1:] if _kind(device) == "disk"]
         change = remove_element(boot) if boot is not None and others else Change()
-        yield Hit(boot, f"the {_kind(ordered[0])} boots first, and what it holds is not encrypted", change)
+        yield Hit(boot, f"the {_kind(ordered[0])} boots first, and its content is not encrypted", change)
     else:
-        yield Hit(_os_boot(ctx)[0], f"the {boot_kinds(ctx)[0]} boots first, and what it holds is not encrypted")
+        yield Hit(_os_boot(ctx)[0], f"the {boot_kinds(ctx)[0]} boots first, and its content is not encrypted")

@@ -14,7 +14,7 @@ TABLE = Table(__name__)
 HOST_MODEL = "<cpu mode='host-model'/>"
 UNPACK = "<feature policy='require' name='unpack'/>"
 MAX_VCPUS = 247
-"""What fits the one SCLP block of 4 KiB that a protected guest reads its configuration from."""
+"""What fits the SCLP block of 4 KiB from which a protected guest reads its configuration."""
 
 OLD_MODELS = (
     "z900", "z900.2", "z900.3", "z990", "z990.2", "z990.3", "z990.4", "z990.5", "z890", "z890.2", "z890.3", "z9EC",
@@ -24,7 +24,7 @@ OLD_MODELS = (
 
 
 def custom_model(cpu: Element | None) -> Element | None:
-    """The model of a custom CPU (the mode libvirt assumes where a model is given), else None."""
+    """The model of a custom CPU (libvirt assumes this mode if a model is given), else None."""
     return cpu.find("model") if cpu is not None and cpu.get("mode", "custom") == "custom" else None
 
 
@@ -34,10 +34,10 @@ def _feature(cpu: Element, name: str) -> Element | None:
 
 @TABLE.rule(
     "PV401", Severity.ERROR, "a custom CPU model without unpack",
-    why="The switch is the unpack facility (161). No named CPU model contains it, so a custom model has to require it.",
-    effect=f"With launchSecurity QEMU ends: '{qemu.CPU_MODEL.text}'. In the iommu style "
-    "the "
-    f"image's bootloader stops: '{bootloaders.NO_UNPACK.text}'.",
+    why="The unpack facility (161) does the switch. No named CPU model contains it, so a custom model has to require "
+    "it.",
+    effect=f"With launchSecurity QEMU ends: '{qemu.CPU_MODEL.text}'. In the iommu style the image's bootloader "
+    f"stops: '{bootloaders.NO_UNPACK.text}'.",
     remedy=f"Add {UNPACK} to the cpu element, or use {HOST_MODEL}.",
     safety=Safety.SAFE, example="<cpu mode='custom' match='exact'>\n  <model fallback='forbid'>gen15a</model>\n</cpu>",
 )  # fmt: skip
@@ -45,27 +45,27 @@ def _no_unpack(ctx: Context) -> Iterator[Hit]:
     cpu = ctx.root.find("cpu")
     model = custom_model(cpu)
     if cpu is not None and model is not None and _feature(cpu, "unpack") is None:
-        yield Hit(cpu, f"the CPU model {model.value} can't switch to protected mode", ctx.insert(cpu, UNPACK))
+        yield Hit(cpu, f"the CPU model {model.value} cannot switch to protected mode", ctx.insert(cpu, UNPACK))
 
 
 @TABLE.rule(
     "PV402", Severity.ERROR, "unpack is not required",
-    why="disable and forbid take the unpack facility away, and optional leaves it to chance.",
-    effect="As without the feature: the guest can't switch to protected mode.",
-    remedy="Write policy='require', or drop the feature element with host-model.",
+    why="disable and forbid remove the unpack facility, and optional leaves it to the host.",
+    effect="The guest cannot switch to protected mode.",
+    remedy="Write policy='require'; with host-model, the feature element can also be removed.",
     safety=Safety.SAFE, example="<cpu mode='host-model'>\n  <feature policy='disable' name='unpack'/>\n</cpu>",
 )  # fmt: skip
 def _unpack_policy(ctx: Context) -> Iterator[Hit]:
     cpu = ctx.root.find("cpu")
     feature = _feature(cpu, "unpack") if cpu is not None else None
     if feature is not None and feature.get("policy", "require") not in ("require", "force"):
-        message = f"unpack must be required, its policy is {feature.get('policy')}"
+        message = f"unpack must be required, but its policy is {feature.get('policy')}"
         yield Hit(feature, message, set_attributes(feature, policy="require"))
 
 
 @TABLE.rule(
     "PV403", Severity.ERROR, "a CPU model older than Secure Execution",
-    why="Secure Execution came with z15 and LinuxONE III, the model gen15a; older models can't have unpack.",
+    why="z15 and LinuxONE III (the model gen15a) introduced Secure Execution; older models cannot have unpack.",
     effect="QEMU refuses the CPU model.",
     remedy=f"Use {HOST_MODEL}, or gen15a or newer with unpack.",
     safety=Safety.ASK,
@@ -87,8 +87,8 @@ def _only_model(cpu: Element) -> bool:
 
 @TABLE.rule(
     "PV404", Severity.ADVICE, "the CPU model is left to libvirt",
-    why="libvirt inserts host-model on s390x with KVM, and that contains unpack where the host offers it.",
-    effect="None with KVM; with other tools and other hosts the default differs.",
+    why="libvirt adds host-model on s390x with KVM, and host-model contains unpack if the host offers it.",
+    effect="None with KVM; other tools and other hosts have other defaults.",
     remedy=f"Add {HOST_MODEL}.",
     safety=Safety.SAFE, example="<domain type='kvm'>\n  <name>guest</name>\n</domain>",
 )  # fmt: skip
@@ -102,8 +102,8 @@ def _no_cpu(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV405", Severity.WARNING, "another CPU model may take the place of this one",
-    why="With fallback='allow', libvirt's default, a host without the model gets the nearest one that it has.",
+    "PV405", Severity.WARNING, "libvirt may use another CPU model",
+    why="With fallback='allow', libvirt's default, a host without the model uses the nearest one that it has.",
     effect="The guest may start without the unpack facility.",
     remedy="Write fallback='forbid'.",
     safety=Safety.SAFE,
@@ -112,15 +112,15 @@ def _no_cpu(ctx: Context) -> Iterator[Hit]:
 def _fallback(ctx: Context) -> Iterator[Hit]:
     model = custom_model(ctx.root.find("cpu"))
     if model is not None and model.get("fallback") == "allow":
-        yield Hit(model, "the fallback may lose unpack", set_attributes(model, fallback="forbid"))
+        yield Hit(model, "the fallback model may lack unpack", set_attributes(model, fallback="forbid"))
 
 
 @TABLE.rule(
     "PV406", Severity.ERROR, "too many virtual processors",
-    why=f"A protected guest reads its configuration through one block of 4 KiB, which has room for {MAX_VCPUS} "
+    why=f"A protected guest reads its configuration from one block of 4 KiB, which has room for {MAX_VCPUS} "
     "processors.",
-    effect=f"QEMU 10 ends: '{qemu.TOO_MANY_CPUS.text} {MAX_VCPUS} CPUs'; older ones fail later.",
-    remedy=f"At most {MAX_VCPUS} in <vcpu>, those not yet plugged included.",
+    effect=f"QEMU 10 ends: '{qemu.TOO_MANY_CPUS.text} {MAX_VCPUS} CPUs'; older releases fail later.",
+    remedy=f"Write at most {MAX_VCPUS} in <vcpu>, which also counts processors that are not yet plugged.",
     safety=Safety.ASK, example="<vcpu current='4'>248</vcpu>",
 )  # fmt: skip
 def _vcpus(ctx: Context) -> Iterator[Hit]:
@@ -130,15 +130,16 @@ def _vcpus(ctx: Context) -> Iterator[Hit]:
         current = element.get("current")
         if current.isdecimal() and len(current) < 10 and int(current) > MAX_VCPUS:
             change += set_attributes(element, current=str(MAX_VCPUS))
-        yield Hit(element, f"{ctx.domain.vcpus} virtual processors; at most {MAX_VCPUS} are possible", Change(change))
+        yield Hit(
+            element, f"{ctx.domain.vcpus} virtual processors, but at most {MAX_VCPUS} are possible", Change(change)
+        )
 
 
 @TABLE.rule(
     "PV407", Severity.WARNING, "AP passthrough without appv and appvi",
-    why="Crypto adapters in a protected guest need the CPU features appv and appvi, which host-model contains where "
-    "the "
+    why="Crypto adapters in a protected guest need the CPU features appv and appvi, which host-model contains if the "
     "host has them.",
-    effect="The guest sees no AP devices.",
+    effect="The guest does not see any AP device.",
     remedy=f"Require appv and appvi, or use {HOST_MODEL}.",
     safety=Safety.ASK,
     example="<domain type='kvm'>\n  <cpu mode='custom' match='exact'>\n    <model fallback='forbid'>gen16a</model>\n"

@@ -1,4 +1,4 @@
-"""Rules about devices that a protected guest can't use or should not have: PV601 to PV615."""
+"""Rules about devices that a protected guest cannot use or should not have: PV601 to PV615."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _hostdevs(ctx: Context, kind: str, model: str = "") -> Iterator[Element]:
 
 @TABLE.rule(
     "PV601", Severity.ERROR, "PCI passthrough",
-    why="A PCI function writes into guest memory by itself, which the ultravisor does not allow.",
+    why="A PCI function accesses guest memory directly, which the ultravisor does not allow.",
     effect="The device does not work in the guest, or the guest does not start.",
     remedy="Use a virtio device instead.",
     example="<hostdev mode='subsystem' type='pci' managed='yes'>\n  <source>\n"
@@ -30,28 +30,28 @@ def _hostdevs(ctx: Context, kind: str, model: str = "") -> Iterator[Element]:
 )  # fmt: skip
 def _pci(ctx: Context) -> Iterator[Hit]:
     for device in (*_hostdevs(ctx, "pci"), *_hostdevs(ctx, "mdev", "vfio-pci")):
-        yield Hit(device, "PCI passthrough is not supported for protected guests")
+        yield Hit(device, "protected guests do not support PCI passthrough")
 
 
 @TABLE.rule(
     "PV602", Severity.ERROR, "CCW passthrough",
-    why="Channel programs of passed-through devices address guest memory, which the host can't read.",
+    why="The host cannot read the channel programs of passed-through devices, because they are in guest memory.",
     effect="The device does not work in the guest, or the guest does not start.",
-    remedy="Give the DASD to the guest as a virtio disk.",
+    remedy="Attach the DASD to the guest as a virtio disk.",
     example="<hostdev mode='subsystem' type='mdev' model='vfio-ccw'>\n  <source>\n"
     "    <address uuid='5c0e63e2-5b86-4f3e-9a5a-0f9d1f6a7a11'/>\n  </source>\n</hostdev>",
 )  # fmt: skip
 def _ccw(ctx: Context) -> Iterator[Hit]:
     for device in _hostdevs(ctx, "mdev", "vfio-ccw"):
-        yield Hit(device, "CCW passthrough is not supported for protected guests")
+        yield Hit(device, "protected guests do not support CCW passthrough")
 
 
 @TABLE.rule(
     "PV603", Severity.ADVICE, "AP (crypto adapter) passthrough",
-    why="Protected guests can use crypto adapters from z16 and LinuxONE 4 on, with a host kernel and a QEMU that "
-    "know it.",
-    effect="On an older machine or host the guest sees no AP devices.",
-    remedy="Check the machine; in the guest bind the queues (pvapconfig) with a secret that was added to it.",
+    why="Protected guests can use crypto adapters on z16, LinuxONE 4 or newer, if the host's kernel and QEMU support "
+    "it.",
+    effect="On an older machine or host the guest does not see any AP device.",
+    remedy="Check the machine; in the guest, bind the queues (pvapconfig) with an association secret.",
     example="<hostdev mode='subsystem' type='mdev' model='vfio-ap'>\n  <source>\n"
     "    <address uuid='5c0e63e2-5b86-4f3e-9a5a-0f9d1f6a7a11'/>\n  </source>\n</hostdev>",
 )  # fmt: skip
@@ -62,7 +62,8 @@ def _ap(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV604", Severity.ERROR, "NIC passthrough",
-    why="An interface of type hostdev is a PCI function given to the guest, which the ultravisor does not allow.",
+    why="An interface of type hostdev is a PCI function that accesses guest memory directly, which the ultravisor "
+    "does not allow.",
     effect="The network device does not work in the guest, or the guest does not start.",
     remedy="Use type='network', 'bridge' or 'direct' with the virtio model.",
     example="<interface type='hostdev' managed='yes'>\n  <source>\n"
@@ -74,30 +75,30 @@ def _nic(ctx: Context) -> Iterator[Hit]:
         source = device.find("source")
         network = source.get("network") if source is not None and device.get("type") == "network" else ""
         if device.get("type") == "hostdev":
-            yield Hit(device, "NIC passthrough is not supported for protected guests")
+            yield Hit(device, "protected guests do not support NIC passthrough")
         elif network in passthrough:
-            yield Hit(device, f"the network {network} passes NICs through, which protected guests don't support")
+            yield Hit(device, f"the network {network} passes NICs through, which protected guests do not support")
 
 
 @TABLE.rule(
     "PV605", Severity.ERROR, "vhost-scsi in the iommu style",
-    why="libvirt has no iommu attribute for a scsi_host device.",
+    why="libvirt does not have an iommu attribute for scsi_host devices.",
     effect=f"The guest refuses the device: '{guest_kernel.NO_ACCESS_PLATFORM.text}'.",
-    remedy="zseal domain convert --style launch-security.",
+    remedy="Run zseal domain convert --style launch-security.",
     style=Style.IOMMU, safety=Safety.ASK, command="",
     example="<hostdev mode='subsystem' type='scsi_host'>\n  <source protocol='vhost' wwpn='naa.5001405a1b2c3d4e'/>\n"
     "</hostdev>",
 )  # fmt: skip
 def _vhost_scsi(ctx: Context) -> Iterator[Hit]:
     for device in _hostdevs(ctx, "scsi_host"):
-        yield Hit(device, "vhost-scsi can't be covered by iommu='on'; use launchSecurity")
+        yield Hit(device, "vhost-scsi cannot be covered by iommu='on'; use launchSecurity")
 
 
 @TABLE.rule(
-    "PV606", Severity.WARNING, "a back end in shared memory",
+    "PV606", Severity.WARNING, "a device in another host process",
     why="virtiofs and vhost-user devices run in other host processes that map the guest's memory.",
-    effect="Untested for protected guests; such a device may stop the guest or stay silent.",
-    remedy="Use a device that QEMU emulates itself.",
+    effect="This is untested with protected guests; such a device may stop the guest or not respond.",
+    remedy="Use a device that QEMU itself emulates.",
     example="<filesystem type='mount'>\n  <driver type='virtiofs' iommu='on'/>\n  <source dir='/srv/share'/>\n"
     "  <target dir='share'/>\n</filesystem>",
 )  # fmt: skip
@@ -107,13 +108,13 @@ def _shared_memory(ctx: Context) -> Iterator[Hit]:
         virtiofs = device.tag == "filesystem" and driver is not None and driver.get("type") == "virtiofs"
         if virtiofs or (device.tag in ("interface", "disk") and device.get("type") == "vhostuser"):
             what = "virtiofs" if virtiofs else f"a vhost-user {device.tag}"
-            yield Hit(device, f"{what} works through shared memory, which is untested for protected guests")
+            yield Hit(device, f"{what} works through shared memory, which is untested with protected guests")
 
 
 @TABLE.rule(
-    "PV607", Severity.ERROR, "a device that s390x doesn't have",
-    why="There is no USB, SATA, IDE or TPM on s390x, and shared memory and NVDIMM devices would map guest memory.",
-    effect="libvirt refuses the domain, or QEMU does at the start.",
+    "PV607", Severity.ERROR, "a device that s390x does not have",
+    why="s390x does not have USB, SATA, IDE or a TPM, and shared-memory and NVDIMM devices would map guest memory.",
+    effect="libvirt refuses the domain, or QEMU does when it starts.",
     remedy="Remove the device; use bus='virtio' or 'scsi' for a disk.",
     safety=Safety.ASK, caught_by=CaughtBy.LIBVIRT,
     example="<shmem name='s'>\n  <model type='ivshmem-plain'/>\n</shmem>",
@@ -122,7 +123,7 @@ def _foreign(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.children:
         name = _foreign_name(device)
         if name:
-            # a disk is never removed without being asked for by name: its bus has to change instead
+            # a disk is never removed: its bus has to change instead
             change = Change() if device.tag == "disk" else remove_element(device)
             yield Hit(device, f"{name} does not exist on s390x or shares guest memory", change)
 
@@ -151,10 +152,10 @@ def _removable(device: Element) -> bool:
 
 
 @TABLE.rule(
-    "PV608", Severity.WARNING, "a CD-ROM or floppy on a bus that s390x doesn't have",
-    why="There is no IDE, SATA or floppy controller on s390x.",
+    "PV608", Severity.WARNING, "a CD-ROM or floppy on a bus that s390x does not have",
+    why="s390x does not have IDE, SATA, USB or floppy controllers.",
     effect="libvirt refuses the domain.",
-    remedy="Use bus='scsi' for a CD-ROM; there are no floppy disks.",
+    remedy="Use bus='scsi' for a CD-ROM, and remove a floppy.",
     safety=Safety.ASK, caught_by=CaughtBy.LIBVIRT,
     example="<disk type='file' device='cdrom'>\n  <target dev='hdc' bus='ide'/>\n  <readonly/>\n</disk>",
 )  # fmt: skip
@@ -171,13 +172,13 @@ def _removable_media(ctx: Context) -> Iterator[Hit]:
                 names.add(free)
                 addresses = list(disk.all("address"))
                 change = Change([*set_attributes(target, dev=free, bus="scsi"), *remove_elements(addresses)])
-            yield Hit(target, f"s390x has no {bus} bus; use scsi or virtio", change)
+            yield Hit(target, f"s390x does not have a {bus} bus; use scsi", change)
 
 
 @TABLE.rule(
     "PV610", Severity.WARNING, "graphics or video",
     why="QEMU draws the screen, so the host can see it.",
-    effect="What the guest shows on the screen is visible to the host, and what is typed there too.",
+    effect="The host sees what the guest shows on its screen, and what a user types there.",
     remedy="Remove <graphics> and <video>; use the console or ssh.",
     safety=Safety.ASK, example="<graphics type='vnc'/>",
 )  # fmt: skip
@@ -185,14 +186,14 @@ def _graphics(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all("graphics", "video"):
         if device.tag == "video" and (model := device.find("model")) is not None and model.get("type") == "none":
             continue
-        yield Hit(device, "what the guest shows on its screen is visible to the host", remove_element(device))
+        yield Hit(device, "the host sees what the guest shows on its screen", remove_element(device))
 
 
 @TABLE.rule(
     "PV611", Severity.WARNING, "a guest agent channel",
-    why="The agent runs commands, reads and writes files for whoever speaks on the channel, and that is the host.",
-    effect="The protection is undermined as soon as the guest starts the agent.",
-    remedy="Remove the channel, and the agent from the image.",
+    why="The agent runs commands and reads and writes files for the other end of the channel, which is the host.",
+    effect="The host can control the guest as soon as the guest starts the agent.",
+    remedy="Remove the channel, and remove the agent from the image.",
     safety=Safety.ASK,
     example="<channel type='unix'>\n  <target type='virtio' name='org.qemu.guest_agent.0'/>\n</channel>",
 )  # fmt: skip
@@ -200,56 +201,56 @@ def _agent(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all("channel"):
         target = device.find("target")
         if target is not None and target.get("name").startswith("org.qemu.guest_agent"):
-            message = "the guest agent lets the host run commands inside, which defeats the protection"
+            message = "the guest agent lets the host run commands in the guest, which defeats the protection"
             yield Hit(device, message, remove_element(device))
 
 
 @TABLE.rule(
     "PV612", Severity.ADVICE, "a console that the host reads",
     why="The console is a device of the host.",
-    effect="Whoever is on the host sees its output and can type into it.",
-    remedy="Disable logins and emergency shells on it inside the image.",
+    effect="Users of the host see its output and can type into it.",
+    remedy="Disable logins and emergency shells on the console in the image.",
     example="<console type='pty'>\n  <target type='sclp'/>\n</console>",
 )  # fmt: skip
 def _console(ctx: Context) -> Iterator[Hit]:
     device = next(ctx.domain.devices.all("console", "serial"), None)
     if device is not None:
-        yield Hit(device, "disable logins on consoles, the host can see and use them")
+        yield Hit(device, "the host can see and use consoles; disable logins on them")
 
 
 @TABLE.rule(
     "PV613", Severity.ADVICE, "entropy from the host",
-    why="The guest has a true random number generator instruction of its own.",
-    effect="The host chooses what /dev/hwrng of the guest delivers.",
+    why="The guest has its own instruction for true random numbers.",
+    effect="The host chooses what the guest's /dev/hwrng returns.",
     remedy="Remove <rng>.",
     safety=Safety.ASK, example="<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n"
     "  <driver iommu='on'/>\n</rng>",
 )  # fmt: skip
 def _rng(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all("rng"):
-        message = "the host supplies this entropy; the guest has its own generator, prefer none"
+        message = "the host supplies this entropy; remove it, the guest has its own generator"
         yield Hit(device, message, remove_element(device))
 
 
 @TABLE.rule(
     "PV614", Severity.ADVICE, "a shared directory",
     why="The directory belongs to the host, which can read and change everything in it.",
-    effect="Data in the share has no protection.",
-    remedy="Keep secrets and programs off it, or encrypt and sign what is there.",
+    effect="Data in the share is not protected.",
+    remedy="Keep secrets and programs off the share, or encrypt and sign them.",
     example="<filesystem type='mount'>\n  <driver type='path' iommu='on'/>\n  <source dir='/srv/share'/>\n"
     "  <target dir='share'/>\n</filesystem>",
 )  # fmt: skip
 def _share(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all("filesystem"):
-        yield Hit(device, "the content of a shared directory is host data")
+        yield Hit(device, "the host can read and change the content of a shared directory")
 
 
 @TABLE.rule(
     "PV615", Severity.ADVICE, "disks are not encrypted by Secure Execution",
-    why="Secure Execution encrypts the boot image and the guest's memory, not its disks. <encryption> in the domain is "
-    "done by the host, which has the key.",
-    effect="Without encryption inside the guest the host reads and changes what is on the disk.",
-    remedy="Use LUKS inside the guest, with a key that is in the image or comes as a secret.",
+    why="Secure Execution encrypts the boot image and the guest's memory, not its disks. The host does the "
+    "<encryption> in the domain and has its key.",
+    effect="Without encryption inside the guest the host can read and change everything on the disk.",
+    remedy="Use LUKS inside the guest, with a key in the image or in a secret.",
     example="<disk type='file' device='disk'>\n  <source file='/images/a.qcow2'>\n    <encryption format='luks'/>\n"
     "  </source>\n  <target dev='vda' bus='virtio'/>\n</disk>",
 )  # fmt: skip
@@ -257,6 +258,6 @@ def _encryption(ctx: Context) -> Iterator[Hit]:
     disks = [disk for disk in ctx.domain.disks if not _removable(disk)]
     host_side = [e for disk in disks for e in disk.walk() if e.tag == "encryption"]
     if host_side:
-        yield Hit(host_side[0], "this encryption is done by the host, which has the key; use LUKS inside the guest")
+        yield Hit(host_side[0], "the host does this encryption and has its key; use LUKS inside the guest")
     elif disks:
-        yield Hit(disks[0], "the host can read this disk unless the guest encrypts it (LUKS); XML can't show that")
+        yield Hit(disks[0], "the host can read this disk unless the guest encrypts it (LUKS), which XML does not show")

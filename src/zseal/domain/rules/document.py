@@ -16,10 +16,11 @@ OLDEST_MACHINE = (5, 2)
 
 TABLE.rule(
     "PV001", Severity.ERROR, "the XML is not well-formed",
-    why="libvirt reads XML, and XML with an element left open or an attribute without quotes is not XML. The sample "
-    "domains on libvirt's own page about protected virtualization leave the disk's <driver …> open.",
-    effect="virsh define, virsh create and virt-xml-validate refuse the file with a tag mismatch, often lines later.",
-    remedy="Close the element, or repair the slip, where the message says.",
+    why="A document with an element left open or an attribute without quotes is not XML. The sample domains on "
+    "libvirt's own page about protected virtualization leave the disk's <driver …> open.",
+    effect="virsh define, virsh create and virt-xml-validate refuse the file with a tag mismatch, often several "
+    "lines later.",
+    remedy="Close the element or repair the mistake at the reported place.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
     example="<disk type='file' device='disk'>\n  <driver name='qemu' type='qcow2'>\n  <source file='/images/a.qcow2'/>"
     "\n  <target dev='vda' bus='virtio'/>\n</disk>",
@@ -30,7 +31,7 @@ TABLE.rule(
     "PV002", Severity.ERROR, "the root element is not a domain",
     why="Only a libvirt <domain> describes a guest; networks, pools, snapshots and saved states are other documents.",
     effect="libvirt refuses to define it.",
-    remedy="Give the output of virsh dumpxml --inactive, or the file under /etc/libvirt/qemu.",
+    remedy="Use the output of virsh dumpxml --inactive, or the file in /etc/libvirt/qemu.",
     caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT, example="<network/>",
 )  # fmt: skip
 def _root(ctx: Context) -> Iterator[Hit]:
@@ -40,8 +41,8 @@ def _root(ctx: Context) -> Iterator[Hit]:
 
 TABLE.rule(
     "PV003", Severity.WARNING, "libvirt's schema does not accept the document",
-    why="libvirt drops elements and attributes it doesn't know without a word, so what was meant by them is lost.",
-    effect="The domain may be defined, without what the misplaced or misspelt part asked for.",
+    why="libvirt drops unknown elements and attributes without a message, and what they ask for is lost.",
+    effect="libvirt may define the domain, but without the misplaced or misspelt part.",
     remedy="Compare the element with libvirt's documentation of the domain format.",
     caught_by=CaughtBy.SCHEMA, example="<domain type='kvm'>\n  <nmae>guest</nmae>\n</domain>",
     needs=[Input.SCHEMA],
@@ -50,8 +51,8 @@ TABLE.rule(
 
 @TABLE.rule(
     "PV004", Severity.ERROR, "the domain type is not kvm",
-    why="Protected guests run under the ultravisor, which only KVM hands them to. QEMU's own emulation has no unpack "
-    "facility.",
+    why="Protected guests run under the ultravisor, and only KVM uses it. QEMU's own emulation does not have the "
+    "unpack facility.",
     effect=f"The image's bootloader stops with '{bootloaders.NO_UNPACK.text}'.",
     remedy="Write type='kvm' in the domain element.",
     safety=Safety.SAFE, example="<domain type='qemu'/>",
@@ -61,14 +62,14 @@ def _type(ctx: Context) -> Iterator[Hit]:
         found = ctx.root.get("type")
         is_now = f"it is {found!r}" if found else "it is not stated"
         yield Hit(
-            ctx.root, f"protected guests need the domain type kvm; {is_now}", set_attributes(ctx.root, type="kvm")
+            ctx.root, f"protected guests need the domain type kvm, but {is_now}", set_attributes(ctx.root, type="kvm")
         )
 
 
 @TABLE.rule(
     "PV005", Severity.ERROR, "the architecture is not s390x",
-    why="Secure Execution exists on IBM Z and LinuxONE only. Without arch= libvirt takes the host's architecture.",
-    effect="libvirt looks for another emulator, or starts a guest that can't run the image.",
+    why="Only IBM Z and LinuxONE have Secure Execution. Without arch= libvirt uses the host's architecture.",
+    effect="libvirt looks for another emulator, or starts a guest that cannot run the image.",
     remedy="Write arch='s390x' in the os type element.",
     safety=Safety.SAFE, example="<os>\n  <type arch='x86_64'>hvm</type>\n</os>",
 )  # fmt: skip
@@ -91,7 +92,7 @@ def _architecture(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV006", Severity.ERROR, "the machine type is not s390-ccw-virtio",
-    why="s390-ccw-virtio is the only machine type QEMU has for s390x; other names belong to other architectures.",
+    why="QEMU has only s390-ccw-virtio and its versions for s390x; other names belong to other architectures.",
     effect="libvirt refuses the domain for this emulator.",
     remedy=f"Write machine='{MACHINE}' in the os type element.",
     safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
@@ -107,9 +108,9 @@ def _machine(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV007", Severity.ADVICE, "an old machine type",
-    why="A versioned machine type pins the device defaults of that QEMU release.",
-    effect="The guest keeps defaults from before protected guests were supported well.",
-    remedy=f"Use machine='{MACHINE}', or a version from {OLDEST_MACHINE[0]}.{OLDEST_MACHINE[1]} on.",
+    why="A versioned machine type keeps the device defaults of that QEMU release.",
+    effect="The guest keeps defaults from the time before QEMU supported protected guests well.",
+    remedy=f"Use machine='{MACHINE}', or version {OLDEST_MACHINE[0]}.{OLDEST_MACHINE[1]} or newer.",
     safety=Safety.ASK, example=f"<os>\n  <type arch='s390x' machine='{MACHINE}-3.0'>hvm</type>\n</os>",
 )  # fmt: skip
 def _old_machine(ctx: Context) -> Iterator[Hit]:
@@ -117,4 +118,4 @@ def _old_machine(ctx: Context) -> Iterator[Hit]:
     match = re.fullmatch(MACHINE + r"-(\d{1,3})\.(\d{1,3})(?:\.\d+)?", kind.get("machine") if kind is not None else "")
     if kind is not None and match and (int(match[1]), int(match[2])) < OLDEST_MACHINE:
         change = set_attributes(kind, machine=MACHINE)
-        yield Hit(kind, f"the machine type {kind.get('machine')} pins old defaults", change)
+        yield Hit(kind, f"the machine type {kind.get('machine')} keeps old defaults", change)

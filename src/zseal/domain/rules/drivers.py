@@ -1,4 +1,4 @@
-"""Rules about driver options and models that don't do what they seem to: PV218 to PV224, in both styles."""
+"""Rules about driver options and models that do not do what they seem to: PV218 to PV224, in both styles."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def _drivers(ctx: Context) -> Iterator[tuple[Element, Element]]:
 
 @TABLE.rule(
     "PV218", Severity.ERROR, "iommu on a device that is not virtio",
-    why="Only virtio devices have the option. A SCSI disk hangs on a controller, and that is the virtio device.",
+    why="Only virtio devices have this option. A SCSI disk is attached to a controller, and the controller is the "
+    "virtio device.",
     effect=f"libvirt refuses the domain: '{libvirt.IOMMU_NOT_VIRTIO.text}'.",
-    remedy="Remove the attribute here, and give the controller <driver iommu='on'/>.",
+    remedy="Remove the attribute, and add <driver iommu='on'/> to the controller.",
     safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
     example="<disk type='file' device='disk'>\n  <driver name='qemu' iommu='on'/>\n  <source file='/images/b.qcow2'/>\n"
     "  <target dev='sda' bus='scsi'/>\n</disk>",
@@ -44,15 +45,15 @@ def _drivers(ctx: Context) -> Iterator[tuple[Element, Element]]:
 def _not_virtio(ctx: Context) -> Iterator[Hit]:
     virtio = {device.element for device in ctx.domain.virtio}
     for device, driver in _drivers(ctx):
-        none = device.get("model") == "none"  # libvirt accepts it there, without effect
+        none = device.get("model") == "none"  # libvirt accepts it there and ignores it
         if driver.get("iommu") and device not in virtio and not none:
-            message = f"iommu is not allowed on this {device.tag}: it is no virtio device itself"
+            message = f"iommu is not allowed on this {device.tag}: it is not a virtio device"
             yield Hit(driver, message, drop_iommu(driver))
 
 
 @TABLE.rule(
     "PV219", Severity.ERROR, "an iommu value that is neither on nor off",
-    why="libvirt's switches take on and off only.",
+    why="The attribute can be on or off.",
     effect="libvirt refuses the domain: invalid value for attribute iommu.",
     remedy="Write iommu='on'.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
@@ -61,14 +62,14 @@ def _not_virtio(ctx: Context) -> Iterator[Hit]:
 def _value(ctx: Context) -> Iterator[Hit]:
     for _, driver in _drivers(ctx):
         if "iommu" in driver.attributes and driver.get("iommu") not in ("on", "off"):
-            message = f"iommu={driver.get('iommu')!r} is no valid value, use 'on'"
+            message = f"iommu={driver.get('iommu')!r} is not a valid value, use 'on'"
             yield Hit(driver, message, set_attributes(driver, iommu="on"))
 
 
 @TABLE.rule(
     "PV220", Severity.ERROR, "iommu on an element other than driver",
-    why="The attribute counts on the device's <driver> element only.",
-    effect="libvirt defines the domain and ignores the attribute: the device stays uncovered.",
+    why="libvirt reads the attribute only from the device's <driver> element.",
+    effect="libvirt defines the domain and ignores the attribute, so the device is not covered.",
     remedy="Move it to the <driver> element.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
     example="<disk type='file' device='disk' iommu='on'>\n  <source file='/images/b.qcow2'/>\n"
@@ -88,17 +89,17 @@ def _wrong_element(ctx: Context) -> Iterator[Hit]:
 
 
 def _cover_beside(ctx: Context, device: ExplicitDevice, element: Element) -> Change:
-    """Cover the device in the change that already edits ``element``'s tag, unless both would touch the same text."""
+    """Cover the device in the same change as ``element``'s tag, unless both edit the same text."""
     if device.driver is None and device.element.empty_tag and device.element is element:
-        return Change()  # the rule of the device adds the driver in the next round
+        return Change()  # the device's own rule adds the driver in the next round
     return cover(ctx.document, device)
 
 
 @TABLE.rule(
     "PV221", Severity.ERROR, "two driver elements in one device",
-    why="libvirt reads one <driver> for each device, the first.",
-    effect="libvirt defines the domain and ignores the second: an iommu='on' there covers nothing.",
-    remedy="Merge them into one.",
+    why="libvirt reads only the first <driver> of each device.",
+    effect="libvirt defines the domain and ignores the second one, so iommu='on' there does not cover the device.",
+    remedy="Merge them into one element.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
     example="<disk type='file' device='disk'>\n  <driver name='qemu' type='qcow2'/>\n  <driver iommu='on'/>\n"
     "  <source file='/images/b.qcow2'/>\n  <target dev='vdb' bus='virtio'/>\n</disk>",
@@ -107,11 +108,11 @@ def _two_drivers(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.children:
         drivers = list(device.all("driver"))
         if len(drivers) > 1:
-            yield Hit(drivers[1], "only the first driver element counts, merge them", _merge(ctx, drivers))
+            yield Hit(drivers[1], "libvirt reads only the first driver element; merge them", _merge(ctx, drivers))
 
 
 def _merge(ctx: Context, drivers: list[Element]) -> Change:
-    """Move what later drivers have and the first has not into the first; nothing where both have children."""
+    """Move what the first driver lacks from later ones into it; nothing if both have children."""
     first, *others = drivers
     attributes: dict[str, str] = {}
     donors = [driver for driver in others if driver.children]
@@ -133,8 +134,8 @@ def _merge(ctx: Context, drivers: list[Element]) -> Change:
 
 @TABLE.rule(
     "PV222", Severity.ERROR, "a PCI-only driver option",
-    why="ats and page_per_vq are options of PCI devices; on s390x virtio devices are CCW devices.",
-    effect="libvirt accepts it, and QEMU ends at the start: \"Property 'virtio-…-ccw.ats' not found\".",
+    why="ats and page_per_vq are options of PCI devices, but virtio devices on s390x are CCW devices.",
+    effect="libvirt accepts it, and QEMU ends when it starts: \"Property 'virtio-…-ccw.ats' not found\".",
     remedy="Remove the attribute.",
     safety=Safety.SAFE,
     example="<interface type='network'>\n  <source network='default'/>\n  <driver iommu='on' ats='on'/>\n</interface>",
@@ -143,7 +144,7 @@ def _pci_option(ctx: Context) -> Iterator[Hit]:
     for device, driver in _drivers(ctx):
         options = [name for name in PCI_OPTIONS if name in driver.attributes]
         if options and not _on_pci(device):
-            message = f"{' and '.join(options)} is for PCI devices only, QEMU will not start"
+            message = f"{' and '.join(options)} is for PCI devices only; QEMU does not start"
             whole = set(driver.attributes) == set(options) and not driver.children
             yield Hit(driver, message, remove_element(driver) if whole else remove_attributes(driver, *options))
 
@@ -154,8 +155,8 @@ def _on_pci(device: Element) -> bool:
 
 @TABLE.rule(
     "PV223", Severity.ERROR, "a transitional or non-transitional virtio model",
-    why="Transitional devices exist on PCI only; virtio-ccw has one model.",
-    effect=f"libvirt accepts it, and QEMU ends at the start: 'virtio-…-transitional' {qemu.PCI_ONLY_MODEL.text}.",
+    why="Only PCI has transitional devices; virtio-ccw has one model.",
+    effect=f"libvirt accepts it, and QEMU ends when it starts: 'virtio-…-transitional' {qemu.PCI_ONLY_MODEL.text}.",
     remedy="Write model='virtio' (virtio-scsi for a SCSI controller).",
     safety=Safety.SAFE,
     example="<interface type='network'>\n  <source network='default'/>\n  <model type='virtio-transitional'/>\n"
@@ -167,7 +168,7 @@ def _transitional(ctx: Context) -> Iterator[Hit]:
         plain = "virtio-scsi" if device.tag == "controller" and device.get("type") == "scsi" else "virtio"
         for element, name in ((device, "model"), (model, "type")):
             if element is not None and element.get(name) in PCI_MODELS:
-                message = f"the model {element.get(name)} is for PCI only, QEMU will not start"
+                message = f"the model {element.get(name)} is for PCI devices only; QEMU does not start"
                 if device.tag == "controller" and plain == "virtio":
                     change = remove_attributes(device, "model")
                 else:
@@ -177,8 +178,8 @@ def _transitional(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV224", Severity.WARNING, "a PCI address on a virtio device",
-    why="libvirt then makes it a zPCI device with a companion; virtio-ccw is what is tested with protected guests.",
-    effect="The device appears on the PCI bus of the guest, if its kernel drives that.",
+    why="With it libvirt creates a zPCI device, but protected guests are tested with virtio-ccw devices.",
+    effect="The device appears on the guest's PCI bus, if the guest's kernel supports PCI.",
     remedy="Remove the address; libvirt assigns a CCW address.",
     safety=Safety.ASK,
     example="<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n  <address type='pci'/>\n</rng>",

@@ -13,8 +13,8 @@ from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
 
-# Most that a queue can have in flight at once: 128 mappings of the largest segment for a disk; for a network queue
-# pair 256 sent packets of 64 KiB and 256 received buffers of 4 KiB; a page or a few for all others.
+# The most that a queue can have in flight: 128 mappings of the largest segment for a disk; 256 sent packets of 64 KiB
+# and 256 received buffers of 4 KiB for a network queue pair; a few pages for all others.
 BLOCK_QUEUE = 128 * SEGMENT_SLOTS * SLOT_SIZE
 NETWORK_QUEUES = 256 * (64 << 10) + 256 * (4 << 10)
 OTHER_DEVICE = MIB
@@ -23,8 +23,8 @@ KERNEL_RESERVE = 128 * MIB
 
 @TABLE.rule(
     "PV911", Severity.ERROR, "the image does not fit the guest's memory",
-    why="The image is loaded at address 0 and lies in memory beside the unpacked kernel and the pool.",
-    effect="QEMU refuses to load it, or the kernel stops early for want of memory.",
+    why="The image is loaded at address 0, and the unpacked kernel and the bounce-buffer pool need memory too.",
+    effect="QEMU refuses to load the image, or the kernel stops early because memory is too small.",
     remedy="Give the guest more memory.",
     needs=[Input.IMAGE],
 )  # fmt: skip
@@ -36,15 +36,15 @@ def _fits(ctx: Context) -> Iterator[Hit]:
     pool = ctx.guest.pool or DEFAULT_SLOTS * SLOT_SIZE
     needed = image.end + pool + KERNEL_RESERVE
     if image.end > ctx.domain.memory:
-        yield Hit(ctx.root.find("memory"), f"{image.name} needs {show_size(image.end)}, the guest has {memory}")
+        yield Hit(ctx.root.find("memory"), f"{image.name} needs {show_size(image.end)}, but the guest has {memory}")
     elif needed > ctx.domain.memory:
-        message = f"{image.name}, its pool and {show_size(KERNEL_RESERVE)} for the kernel take {show_size(needed)}"
-        yield Hit(ctx.root.find("memory"), f"{message}, the guest has {memory}", severity=Severity.WARNING)
+        message = f"{image.name}, its pool and {show_size(KERNEL_RESERVE)} for the kernel need {show_size(needed)}"
+        yield Hit(ctx.root.find("memory"), f"{message}, but the guest has {memory}", severity=Severity.WARNING)
 
 
 @TABLE.rule(
     "PV912", Severity.ERROR, "the image is not for this machine",
-    why="An image has a key slot for each machine it was built for, named by the hash of the machine's host key.",
+    why="An image has a key slot for each machine it was built for, identified by the hash of the machine's host key.",
     effect="'KVM_PV_SET_SEC_PARMS failed: header rc 108 rrc 5' in QEMU's log, 'Protected boot has failed: 0xa02'.",
     remedy="Build the image with the machine's host-key document (zseal image create --host-key-document).",
     needs=[Input.IMAGE, Input.HOST_KEYS],
@@ -60,11 +60,11 @@ def _machine(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV913", Severity.ERROR, "the kernel can't run as a protected guest",
-    why="The kernel must share its bounce buffers with the host. Up to Linux 6.9 that needs the option "
-    "CONFIG_PROTECTED_VIRTUALIZATION_GUEST; since 6.10 it is always there.",
-    effect="The kernel boots protected, never shares a page, and sees no devices.",
-    remedy="Use a kernel with the support; most distributions have it.",
+    "PV913", Severity.ERROR, "the kernel cannot run as a protected guest",
+    why="The kernel must share its bounce buffers with the host. Until Linux 6.9 this needs the option "
+    "CONFIG_PROTECTED_VIRTUALIZATION_GUEST; since 6.10 it is always built in.",
+    effect="The kernel boots protected but never shares a page, so none of its devices works.",
+    remedy="Use a kernel with this support; the kernels of most distributions have it.",
     needs=[Input.KERNEL],
 )  # fmt: skip
 def _kernel(ctx: Context) -> Iterator[Hit]:
@@ -73,10 +73,10 @@ def _kernel(ctx: Context) -> Iterator[Hit]:
         return
     release = f" ({kernel.release})" if kernel.release else ""
     if kernel.supported is None:
-        message = f"it can't be told whether {kernel.name}{release} can run protected: {kernel.basis}"
+        message = f"unknown whether {kernel.name}{release} can run protected: {kernel.basis}"
         yield Hit(ctx.domain.kernel or ctx.root, message, severity=Severity.WARNING)
     else:
-        message = f"{kernel.name}{release} has no support for running protected: {kernel.basis}"
+        message = f"{kernel.name}{release} cannot run protected: {kernel.basis}"
         yield Hit(ctx.domain.kernel or ctx.root, message)
 
 
@@ -97,10 +97,9 @@ def _queues(ctx: Context) -> tuple[int, int, int]:
 
 @TABLE.rule(
     "PV914", Severity.WARNING, "the pool may be too small for the devices",
-    why="An estimate of the most that can be in flight: 32 MiB for each disk queue, 17 MiB for each network queue "
-    "pair, "
-    "1 MiB for each other device.",
-    effect=f"Under full load: '{guest_kernel.SWIOTLB_FULL.text}' in the guest's log, slow or failing I/O.",
+    why="zseal estimates the most that can be in flight: 32 MiB for each disk queue, 17 MiB for each network queue "
+    "pair, 1 MiB for each other device.",
+    effect=f"Under full load I/O is slow or fails, and the guest logs '{guest_kernel.SWIOTLB_FULL.text}'.",
     remedy="Enlarge the pool, or use fewer queues.",
     needs=[Input.PARAMETERS],
 )  # fmt: skip
@@ -115,7 +114,7 @@ def _sizing(ctx: Context) -> Iterator[Hit]:
         slots = min(1 << (wanted // SLOT_SIZE - 1).bit_length(), LARGEST_SLOTS)
         message = (
             f"{disks} disk queues, {networks} network queues and {others} other devices can have "
-            f"{show_size(wanted)} in flight, the pool has {show_size(pool)}; swiotlb={slots} would hold it"
+            f"{show_size(wanted)} in flight, but the pool has {show_size(pool)}; use swiotlb={slots}"
         )
         yield parameter_hit(file, file.swiotlb.parameter if file.swiotlb else None, message)
 
@@ -125,8 +124,9 @@ _CONSOLE_TARGETS = {"ttyS0": "sclplm", "sclp_line0": "sclplm", "ttyS1": "sclp", 
 
 @TABLE.rule(
     "PV915", Severity.WARNING, "the kernel's console is not in the domain",
-    why="console=ttysclp0 (ttyS1) is the SCLP console, ttyS0 (sclp_line0) the line-mode one, hvc0 a virtio console.",
-    effect="No messages of the guest on virsh console.",
+    why="console=ttysclp0 (ttyS1) is the SCLP console, ttyS0 (sclp_line0) the line-mode console, hvc0 a virtio "
+    "console.",
+    effect="virsh console does not show the guest's messages.",
     remedy="Add <console type='pty'><target type='sclp'/></console>, or change console=.",
     needs=[Input.PARAMETERS],
 )  # fmt: skip

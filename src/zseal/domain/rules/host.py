@@ -19,7 +19,7 @@ from zseal.messages import bootloaders, libvirt, qemu
 
 TABLE = Table(__name__)
 
-_HOST_CHECK = "Run zseal host check on the host; it names the step that is missing."
+_HOST_CHECK = "Run zseal host check on the host; it names the missing step."
 
 
 def _uses_launch_security(ctx: Context) -> bool:
@@ -28,8 +28,8 @@ def _uses_launch_security(ctx: Context) -> bool:
 
 @TABLE.rule(
     "PV801", Severity.ERROR, "libvirt does not offer s390-pv on the host",
-    why="libvirt lets a domain with launchSecurity start only if QEMU has the object and the host kernel runs with the "
-    "ultravisor.",
+    why="libvirt starts a domain with launchSecurity only if QEMU has the object s390-pv-guest and the host's kernel "
+    "uses the ultravisor.",
     effect=f"'S390 {libvirt.HOST_NOT_READY.text}' (or: with this QEMU binary).",
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
@@ -37,15 +37,15 @@ def _not_offered(ctx: Context) -> Iterator[Hit]:
     capabilities = ctx.host.capabilities if ctx.host is not None else None
     if capabilities is not None and _uses_launch_security(ctx) and capabilities.s390_pv is False:
         if capabilities.unpack:
-            reason = "the host offers unpack, so /sys/firmware is masked there or QEMU is old; the iommu style can work"
+            reason = "the host offers unpack, so /sys/firmware is masked or QEMU is old; the iommu style can work"
         else:
             reason = "the host is not set up for protected guests, or libvirt's capabilities cache is stale"
         yield Hit(ctx.domain.launch_security[0], f"libvirt does not offer s390-pv on this host: {reason}")
 
 
 @TABLE.rule(
-    "PV802", Severity.ERROR, "the host's CPU model has no unpack",
-    why="QEMU adds the unpack facility to the host model only where KVM can run protected guests.",
+    "PV802", Severity.ERROR, "the host's CPU model lacks unpack",
+    why="QEMU adds the unpack facility to the host model only if KVM can run protected guests.",
     effect=f"QEMU ends with '{qemu.CPU_MODEL.text}', or the image's bootloader stops.",
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
@@ -58,10 +58,10 @@ def _no_unpack(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV803", Severity.ERROR, "libvirt is too old for the domain",
-    why=f"launchSecurity s390-pv came with libvirt {show(LAUNCH_SECURITY_LIBVIRT)}, iommu on drivers with "
-    f"{show(IOMMU_ATTRIBUTE)}, on vsock with 7.1.0, async-teardown with {show(ASYNC_TEARDOWN)}.",
+    why=f"launchSecurity s390-pv needs libvirt {show(LAUNCH_SECURITY_LIBVIRT)}, iommu on drivers "
+    f"{show(IOMMU_ATTRIBUTE)}, on vsock 7.1.0, and async-teardown {show(ASYNC_TEARDOWN)}.",
     effect="libvirt refuses the domain, or drops the element and starts the guest without it.",
-    remedy="Upgrade libvirt, or zseal domain convert --style iommu.",
+    remedy="Upgrade libvirt, or run zseal domain convert --style iommu.",
     safety=Safety.ASK, command="", needs=[Input.VERSIONS],
 )  # fmt: skip
 def _libvirt(ctx: Context) -> Iterator[Hit]:
@@ -71,39 +71,38 @@ def _libvirt(ctx: Context) -> Iterator[Hit]:
     have = f"libvirt {show(version)}"
     if _uses_launch_security(ctx):
         if version < LAUNCH_SECURITY_LIBVIRT:
-            message = f"{have} does not know launchSecurity s390-pv: convert to the iommu style or upgrade"
+            message = f"{have} does not support launchSecurity s390-pv: convert to the iommu style or upgrade"
             yield Hit(ctx.domain.launch_security[0], message)
     else:
         for device in ctx.domain.virtio:
             if device.covered and version < device.kind.iommu_since:
-                message = f"{have} does not know iommu='on' on <{device.kind.tag}>"
+                message = f"{have} does not support iommu='on' on <{device.kind.tag}>"
                 yield Hit(device.driver, f"{message}, {show(device.kind.iommu_since)} does")
     feature = ctx.root.find("features", "async-teardown")
     if feature is not None and version < ASYNC_TEARDOWN:
-        yield Hit(feature, f"{have} does not know async-teardown, {show(ASYNC_TEARDOWN)} does")
+        yield Hit(feature, f"{have} does not support async-teardown, {show(ASYNC_TEARDOWN)} does")
 
 
 @TABLE.rule(
     "PV804", Severity.ERROR, "QEMU is too old for launchSecurity",
-    why=f"The object s390-pv-guest came with QEMU {show(LAUNCH_SECURITY_QEMU)}.",
+    why=f"The object s390-pv-guest needs QEMU {show(LAUNCH_SECURITY_QEMU)}.",
     effect="libvirt refuses the domain: not supported with this QEMU binary.",
-    remedy="Upgrade QEMU, or zseal domain convert --style iommu.",
+    remedy="Upgrade QEMU, or run zseal domain convert --style iommu.",
     safety=Safety.ASK, command="", needs=[Input.VERSIONS],
 )  # fmt: skip
 def _qemu(ctx: Context) -> Iterator[Hit]:
     if _uses_launch_security(ctx) and ctx.target.qemu is not None and ctx.target.qemu < LAUNCH_SECURITY_QEMU:
-        message = f"QEMU {show(ctx.target.qemu)} has no s390-pv-guest: convert to the iommu style or upgrade"
+        message = f"QEMU {show(ctx.target.qemu)} does not have s390-pv-guest: convert to the iommu style or upgrade"
         yield Hit(ctx.domain.launch_security[0], message)
 
 
 @TABLE.rule(
     "PV805", Severity.WARNING, "libvirt and the kernel disagree about the host",
-    why="libvirt looks at the kernel's command line, QEMU asks KVM. They disagree where the ultravisor's "
-    "initialisation "
-    "failed, or where libvirt answers from a cache of before the reboot.",
-    effect="Domains are refused though the host is ready, or accepted though it is not.",
-    remedy="If prot_virt_host is 1: zseal host refresh-libvirt-cache. If it is 0: look for 'prot_virt' in the kernel "
-    "log.",
+    why="libvirt reads the kernel parameters, and QEMU asks KVM. They disagree if the ultravisor's initialisation "
+    "failed, or if libvirt's capabilities cache is older than the last reboot.",
+    effect="libvirt refuses domains although the host is ready, or accepts them although it is not.",
+    remedy="If prot_virt_host is 1, run zseal host refresh-libvirt-cache. If it is 0, search the kernel log for "
+    "'prot_virt'.",
     needs=[Input.HOST],
 )  # fmt: skip
 def _disagree(ctx: Context) -> Iterator[Hit]:
@@ -111,17 +110,19 @@ def _disagree(ctx: Context) -> Iterator[Hit]:
     if host is None or host.capabilities is None:
         return
     if host.capabilities.s390_pv and not host.capabilities.unpack:
-        message = (
-            "libvirt says s390-pv but the host model has no unpack: the ultravisor failed to start, or a stale cache"
-        )
+        message = "libvirt offers s390-pv but the host model lacks unpack: the ultravisor failed to start, or the "
+        "cache is stale"
         yield Hit(ctx.root, message)
     elif host.prot_virt_host and host.capabilities.s390_pv is False:
-        yield Hit(ctx.root, "the kernel can host protected guests but libvirt says no: stale capabilities cache")
+        yield Hit(
+            ctx.root,
+            "the kernel can host protected guests but libvirt does not offer s390-pv: its capabilities cache is stale",
+        )
 
 
 @TABLE.rule(
-    "PV806", Severity.ERROR, "the host can't run protected guests",
-    why="A host needs facility 158, a kernel with ultravisor support, prot_virt=1, and an ultravisor that started.",
+    "PV806", Severity.ERROR, "the host cannot run protected guests",
+    why="A host needs facility 158, a kernel with ultravisor support, prot_virt=1, and a started ultravisor.",
     effect=f"The guest does not start, or its bootloader stops: '{bootloaders.NO_UNPACK.text}'.",
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
@@ -135,13 +136,13 @@ def _not_ready(ctx: Context) -> Iterator[Hit]:
 
 
 def _missing(host: TargetHost) -> str:
-    """The first thing that is missing, in the order in which it has to be put right."""
+    """The first thing that is missing, in the order of the steps to set up a host."""
     if host.architecture not in (None, "s390x"):
-        return f"the host is {host.architecture}: only IBM Z and LinuxONE, s390x, run protected guests in hardware"
+        return f"the host is {host.architecture}: only IBM Z and LinuxONE (s390x) run protected guests in hardware"
     if host.facility is False:
         return "the machine does not offer facility 158: older than z15 or LinuxONE III, a nested guest, or not enabled"
     if host.facility and host.uv_directory is False:
-        return "the host kernel has no ultravisor support: /sys/firmware/uv is missing"
+        return "the host kernel does not support the ultravisor: /sys/firmware/uv is missing"
     if host.facility and host.command_line is not None and not kernel_enables(host.command_line):
         return "the host kernel runs without prot_virt=1"
     if host.prot_virt_host is False:
@@ -151,9 +152,10 @@ def _missing(host: TargetHost) -> str:
 
 @TABLE.rule(
     "PV807", Severity.WARNING, "a spelling of prot_virt= that programs read differently",
-    why="The kernel, libvirt and Kata Containers each parse the parameter in their own way; only the kernel's counts.",
-    effect="One of them believes that the host is ready when it is not, or the other way round.",
-    remedy="Write prot_virt=1 on the host kernel's command line, and run zipl.",
+    why="The kernel, libvirt and Kata Containers each parse the parameter differently, and only the kernel's result "
+    "counts.",
+    effect="One of them takes the host for ready although it is not, or the other way round.",
+    remedy="Write prot_virt=1 in the host's kernel parameters, and run zipl.",
     needs=[Input.HOST],
 )  # fmt: skip
 def _spelling(ctx: Context) -> Iterator[Hit]:
@@ -162,8 +164,8 @@ def _spelling(ctx: Context) -> Iterator[Hit]:
         return
     verdicts = {"the kernel": kernel_enables(line), "libvirt": libvirt_enables(line), "Kata": kata_enables(line)}
     if len(set(verdicts.values())) > 1:
-        told = ", ".join(f"{who}: {'on' if on else 'off'}" for who, on in verdicts.items())
-        yield Hit(ctx.root, f"{' '.join(spellings(line)) or 'prot_virt'} is understood differently ({told})")
+        readings = ", ".join(f"{program}: {'on' if on else 'off'}" for program, on in verdicts.items())
+        yield Hit(ctx.root, f"{' '.join(spellings(line)) or 'prot_virt'} is read differently ({readings})")
 
 
 @TABLE.rule(
@@ -175,16 +177,16 @@ def _spelling(ctx: Context) -> Iterator[Hit]:
 def _processors(ctx: Context) -> Iterator[Hit]:
     limit = ctx.host.max_cpus if ctx.host is not None else None
     if limit is not None and ctx.domain.vcpus is not None and ctx.domain.vcpus > limit:
-        message = f"{ctx.domain.vcpus} virtual processors, the ultravisor allows {limit}"
+        message = f"{ctx.domain.vcpus} virtual processors, but the ultravisor allows {limit}"
         yield Hit(ctx.root.find("vcpu") or ctx.root, message)
 
 
 @TABLE.rule(
-    "PV809", Severity.WARNING, "the host was looked at from a container",
-    why="Unprivileged containers see an empty /sys/firmware, so every check of the ultravisor says no there.",
+    "PV809", Severity.WARNING, "the host was examined from a container",
+    why="Unprivileged containers see an empty /sys/firmware, so every check of the ultravisor fails there.",
     effect="libvirt in the container refuses launchSecurity: 'not supported by this host or kernel'.",
-    remedy="Run the check on the host; in such a container use the iommu style.", needs=[Input.HOST],
+    remedy="Run the check on the host; in such a container, use the iommu style.", needs=[Input.HOST],
 )  # fmt: skip
 def _container(ctx: Context) -> Iterator[Hit]:
     if ctx.host is not None and ctx.host.firmware_masked:
-        yield Hit(ctx.root, "/sys/firmware is empty, so these probes are blind: this is a container")
+        yield Hit(ctx.root, "/sys/firmware is empty, as in a container, so lint cannot examine the ultravisor")

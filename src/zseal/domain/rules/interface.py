@@ -1,8 +1,8 @@
-"""The contract of a lint rule: a row of facts for people and one function that finds what breaks it.
+"""The contract of a lint rule: a row of texts for people and one function that finds what breaks it.
 
 A topic module makes a :class:`Table` and declares each row with :meth:`Table.rule`, as the decorator of its check. A
 check gets the :class:`Context` and yields a :class:`Hit` for every offending element. A hit may carry the change that
-repairs it; the rule's ``safety`` says whether that change may be applied unasked.
+repairs it; the rule's ``safety`` says whether that change may be applied without asking.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class Severity(enum.Enum):
     """How bad a finding is."""
 
-    ERROR = "error"  # will not work, or is not prepared for protected mode
+    ERROR = "error"  # does not work, or does not prepare for protected mode
     WARNING = "warning"  # risky or partly broken
-    ADVICE = "advice"  # works, could be better
+    ADVICE = "advice"  # works but could be better
 
     @property
     def rank(self) -> int:
@@ -38,13 +38,13 @@ class Severity(enum.Enum):
 class Safety(enum.Enum):
     """Whether a rule's repair may be applied without asking."""
 
-    SAFE = "safe"  # the guest does what its author meant
+    SAFE = "safe"  # the domain then does what its author meant
     ASK = "ask"  # mechanical, but changes what the guest does or has
-    NONE = "none"  # only a person can decide
+    NONE = "none"  # a person has to decide
 
 
 class Input(enum.Enum):
-    """What a rule needs besides the XML; the value is how a user gives it."""
+    """What a rule needs in addition to the XML; the value says how a user gives it."""
 
     SCHEMA = "libvirt's RNG schema (package libvirt0 or libvirt-common)"
     HOST = "host facts (--host, --host-root or --capabilities)"
@@ -61,7 +61,7 @@ FIX_PARAMETERS = "zseal domain fix --parmfile FILE"
 
 
 class CaughtBy(enum.Flag):
-    """Who else tells the user before the guest runs."""
+    """What else reports the mistake before the guest runs."""
 
     NOBODY = 0
     SCHEMA = enum.auto()  # libvirt's RNG schema
@@ -70,7 +70,7 @@ class CaughtBy(enum.Flag):
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a check may look at. ``host`` and ``guest`` are None where nothing is known of them."""
+    """What a check may use. ``host`` and ``guest`` are None if nothing is known of them."""
 
     document: Document
     domain: Domain
@@ -91,13 +91,13 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """One thing that breaks a rule: the element, or a place in another file, what is wrong there, and its repair."""
+    """One thing that breaks a rule: the element or a place in another file, the message, and the repair."""
 
     element: Element | None
     message: str
     change: Change = dataclasses.field(default_factory=Change)
-    severity: Severity | None = None  # where it differs from the rule's
-    place: tuple[str, Position] | None = None  # a file and a position that are not the domain's
+    severity: Severity | None = None  # if it differs from the rule's
+    place: tuple[str, Position] | None = None  # a file other than the domain, and a position in it
 
 
 Check = Callable[[Context], Iterable[Hit]]
@@ -107,8 +107,8 @@ Check = Callable[[Context], Iterable[Hit]]
 class LintRule:
     """A lint rule.
 
-    ``example`` is the shortest XML that breaks it, ``needs`` all that must be given for it to be checked, ``style`` the
-    only style it is about (None for any), ``command`` what repairs it (empty where the remedy names another), and
+    ``example`` is the shortest XML that breaks it, ``needs`` all the input it needs, ``style`` the only style it
+    applies to (None for any), ``command`` the command that repairs it (empty if the remedy names another), and
     ``module`` the name of the module that defines it.
     """
 
@@ -139,7 +139,7 @@ class LintRule:
 
 
 def nothing(_: Context) -> Iterable[Hit]:
-    """The check of a rule that the linter itself applies before there is a tree to look at."""
+    """The check of a rule that :mod:`zseal.domain.lint` itself applies to the text."""
     return ()
 
 

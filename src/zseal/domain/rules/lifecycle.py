@@ -18,19 +18,20 @@ _NO_DUMP = (
 
 @TABLE.rule(
     "PV701", Severity.WARNING, "the watchdog dumps the guest",
-    why=_NO_DUMP, effect="The dump fails, or holds encrypted pages only.", remedy="Write action='reset'.",
+    why=_NO_DUMP, effect="The dump fails or contains only encrypted pages.", remedy="Write action='reset'.",
     safety=Safety.ASK, example="<watchdog model='diag288' action='dump'/>",
 )  # fmt: skip
 def _watchdog(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all("watchdog"):
         if device.get("action") == "dump":
             change = set_attributes(device, action="reset")
-            yield Hit(device, "a dump made by the host's watchdog is not usable", change)
+            yield Hit(device, "a dump by the host's watchdog is not usable", change)
 
 
 @TABLE.rule(
     "PV702", Severity.WARNING, "a core dump when the guest crashes",
-    why=_NO_DUMP, effect="The dump fails, or holds encrypted pages only.", remedy="Write destroy, or use kdump inside.",
+    why=_NO_DUMP, effect="The dump fails or contains only encrypted pages.", remedy="Write destroy, or use kdump in "
+    "the guest.",
     safety=Safety.ASK, example="<on_crash>coredump-destroy</on_crash>",
 )  # fmt: skip
 def _on_crash(ctx: Context) -> Iterator[Hit]:
@@ -41,21 +42,21 @@ def _on_crash(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV703", Severity.ADVICE, "guest memory in core dumps of QEMU",
-    why="QEMU's own core dump would hold the guest's memory as the host sees it, encrypted.",
-    effect="Large dumps without use.",
+    why="QEMU's core dump contains the guest's memory as the host sees it, encrypted.",
+    effect="Core dumps are large and useless.",
     remedy="Write dumpCore='off'.",
     safety=Safety.SAFE, example="<memory dumpCore='on' unit='GiB'>4</memory>",
 )  # fmt: skip
 def _dump_core(ctx: Context) -> Iterator[Hit]:
     memory = ctx.root.find("memory")
     if memory is not None and memory.get("dumpCore") == "on":
-        yield Hit(memory, "QEMU's core dump would hold only encrypted pages", set_attributes(memory, dumpCore="off"))
+        yield Hit(memory, "QEMU's core dump would contain only encrypted pages", set_attributes(memory, dumpCore="off"))
 
 
 @TABLE.rule(
-    "PV704", Severity.WARNING, "async-teardown with memory allocated at once",
-    why="With async-teardown the old memory is still there while the guest starts again.",
-    effect="A restart needs the guest's memory twice; the host may run out of it.",
+    "PV704", Severity.WARNING, "async-teardown with memory that is allocated immediately",
+    why="With async-teardown the old memory still exists while the guest starts again.",
+    effect="A restart needs twice the guest's memory, and the host may run out of memory.",
     remedy="Remove <allocation mode='immediate'/>, or async-teardown.",
     safety=Safety.ASK,
     example="<domain type='kvm'>\n  <memoryBacking>\n    <allocation mode='immediate'/>\n  </memoryBacking>\n"
@@ -72,7 +73,7 @@ def _teardown(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV705", Severity.ADVICE, "suspend is enabled",
-    why="The host can't save the memory of a protected guest, and QEMU blocks migration, save and snapshots.",
+    why="The host cannot save the memory of a protected guest, and QEMU blocks migration, save and snapshots.",
     effect="A suspend request fails.",
     remedy="Write enabled='no'.",
     safety=Safety.ASK, example="<pm>\n  <suspend-to-disk enabled='yes'/>\n</pm>",
@@ -82,7 +83,7 @@ def _suspend(ctx: Context) -> Iterator[Hit]:
     for element in pm.all("suspend-to-mem", "suspend-to-disk") if pm is not None else ():
         if element.get("enabled") == "yes":
             change = set_attributes(element, enabled="no")
-            yield Hit(element, "the memory of a protected guest can't be saved by the host", change)
+            yield Hit(element, "the host cannot save the memory of a protected guest", change)
 
 
 _BYPASSING = ("-object", "-m", "-machine", "-M", "-global", "-cpu", "-accel", "-device", "-set")
@@ -91,9 +92,9 @@ _WORDS = ("iommu_platform", "confidential-guest-support", "s390-pv-guest")
 
 @TABLE.rule(
     "PV706", Severity.WARNING, "hand-written QEMU arguments",
-    why="Arguments in <qemu:commandline> go to QEMU as they are, and can undo what the rest of the domain says.",
-    effect="These checks do not see what QEMU is given.",
-    remedy="Say it with libvirt's own elements.",
+    why="Arguments in <qemu:commandline> are passed to QEMU unchanged and can override the rest of the domain.",
+    effect="Lint does not check these arguments.",
+    remedy="Use libvirt's own elements instead.",
     safety=Safety.NONE,
     example=f"<qemu:commandline xmlns:qemu='{QEMU_NAMESPACE}'>\n  <qemu:arg value='-global'/>\n"
     "  <qemu:arg value='virtio-net-ccw.iommu_platform=off'/>\n</qemu:commandline>",

@@ -22,7 +22,7 @@ WORKING_MEMORY = GIB
 
 
 def show_size(size: int) -> str:
-    """A number of bytes for people, in the largest binary unit that keeps it readable."""
+    """A number of bytes as text, in the largest binary unit that fits."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size / unit:.4g} {name}"
@@ -30,16 +30,15 @@ def show_size(size: int) -> str:
 
 
 def block_after(ctx: Context) -> Element | None:
-    """The child of the domain behind which memory elements stand best."""
+    """The child of the domain after which memory elements belong."""
     return next((e for tag in ("currentMemory", "memory", "name") if (e := ctx.root.find(tag)) is not None), None)
 
 
 @TABLE.rule(
     "PV301", Severity.ERROR, "no memballoon element",
-    why="libvirt adds a virtio memory balloon to every domain that doesn't mention one. QEMU disables the discarding "
-    "of "
-    "memory at the switch, so a balloon can't work.",
-    effect="Inflating the balloon takes memory from the guest and gives none to the host.",
+    why="libvirt adds a virtio memory balloon to every domain that does not contain a memballoon element. QEMU "
+    "disables the discarding of memory at the switch to protected mode, so a balloon cannot work.",
+    effect="An inflated balloon takes memory from the guest and does not give it to the host.",
     remedy=f"Add {NO_BALLOON} to the devices.",
     safety=Safety.SAFE, example="<devices/>",
 )  # fmt: skip
@@ -47,16 +46,16 @@ def _no_balloon_element(ctx: Context) -> Iterator[Hit]:
     devices = ctx.root.find("devices")
     if devices is None:
         change = ctx.insert(ctx.root, f"<devices>\n  {NO_BALLOON}\n</devices>", after=ctx.domain.os)
-        yield Hit(ctx.root, "there are no devices, and libvirt will add a memory balloon", change)
+        yield Hit(ctx.root, "there are no devices, and libvirt adds a memory balloon", change)
     elif devices.find("memballoon") is None:
-        yield Hit(devices, "libvirt adds a memory balloon when none is mentioned", ctx.insert(devices, NO_BALLOON))
+        yield Hit(devices, "libvirt adds a memory balloon unless the domain has one", ctx.insert(devices, NO_BALLOON))
 
 
 @TABLE.rule(
     "PV302", Severity.ERROR, "a memory balloon",
-    why="The host can't take single pages back from a protected guest: QEMU disables the discarding of memory at the "
-    "switch.",
-    effect="Inflating the balloon takes memory from the guest and gives none to the host.",
+    why="The host cannot take single pages back from a protected guest: QEMU disables the discarding of memory at "
+    "the switch to protected mode.",
+    effect="An inflated balloon takes memory from the guest and does not give it to the host.",
     remedy=f"Write {NO_BALLOON}.",
     safety=Safety.SAFE, example="<memballoon model='virtio'>\n  <driver iommu='on'/>\n</memballoon>",
 )  # fmt: skip
@@ -64,16 +63,16 @@ def _balloon(ctx: Context) -> Iterator[Hit]:
     for element in ctx.domain.devices.all("memballoon"):
         if element.get("model") != "none":
             yield Hit(
-                element, "ballooning does not work for protected guests",
+                element, "ballooning does not work with protected guests",
                 replace_element(ctx.document, element, NO_BALLOON),
             )  # fmt: skip
 
 
 @TABLE.rule(
     "PV303", Severity.ERROR, "huge pages",
-    why="The ultravisor secures memory in pages of 4 KiB; KVM refuses memory backed by huge pages at the switch.",
-    effect=f"The guest stops at the switch: '{qemu.HUGE_PAGES.text}' in QEMU's log, "
-    "'Protected boot has failed: 0xa02' on the console.",
+    why="The ultravisor secures memory in pages of 4 KiB. KVM refuses the switch if huge pages back the memory.",
+    effect=f"The guest stops at the switch: '{qemu.HUGE_PAGES.text}' in QEMU's log, 'Protected boot has failed: "
+    "0xa02' on the console.",
     remedy="Remove <hugepages>.",
     safety=Safety.SAFE, example="<memoryBacking>\n  <hugepages/>\n</memoryBacking>",
 )  # fmt: skip
@@ -83,14 +82,14 @@ def _huge_pages(ctx: Context) -> Iterator[Hit]:
         parent = element.parent
         alone = parent is not None and len(parent.children) == 1
         change = remove_element(parent if alone and parent is not None else element)
-        yield Hit(element, "huge page backing is refused at the switch to protected mode", change)
+        yield Hit(element, "KVM refuses the switch to protected mode with huge pages", change)
 
 
 @TABLE.rule(
     "PV304", Severity.ERROR, "memory hotplug",
-    why="Protected guests have the memory they start with.",
-    effect=f"'protected VMs: {qemu.RAM_DISCARD.text}' in QEMU's log, and the switch fails.",
-    remedy="Remove maxMemory and the memory devices, and give the guest its full size in <memory>.",
+    why="Protected guests keep the memory that they start with.",
+    effect=f"The switch fails, and QEMU logs 'protected VMs: {qemu.RAM_DISCARD.text}'.",
+    remedy="Remove maxMemory and the memory devices, and write the full size in <memory>.",
     safety=Safety.ASK, example="<maxMemory slots='1' unit='GiB'>8</maxMemory>",
 )  # fmt: skip
 def _hotplug(ctx: Context) -> Iterator[Hit]:
@@ -102,9 +101,9 @@ def _hotplug(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV305", Severity.WARNING, "currentMemory differs from memory",
-    why="Only a balloon can bring a guest from its maximum to another size, and there is none.",
-    effect="The guest has all of its memory from the start, whatever currentMemory says.",
-    remedy="Give both the same size.",
+    why="Only a balloon can change a guest's memory to less than its maximum, and protected guests cannot use one.",
+    effect="The guest has all of its memory from the start and ignores currentMemory.",
+    remedy="Write the same size in both.",
     safety=Safety.SAFE, example="<currentMemory unit='GiB'>2</currentMemory>",
 )  # fmt: skip
 def _current(ctx: Context) -> Iterator[Hit]:
@@ -118,16 +117,15 @@ def _current(ctx: Context) -> Iterator[Hit]:
     ):
         unit = f" unit='{memory.get('unit')}'" if memory.get("unit") else ""
         change = replace_element(ctx.document, current, f"<currentMemory{unit}>{memory.value}</currentMemory>")
-        message = (
-            f"{show_size(size or 0)} instead of {show_size(ctx.domain.memory or 0)} is reachable only by ballooning"
-        )
+        message = f"{show_size(size or 0)} instead of {show_size(ctx.domain.memory or 0)} needs a balloon"
         yield Hit(current, message, change)
 
 
 @TABLE.rule(
     "PV306", Severity.WARNING, "little memory for the guest",
-    why="All I/O of a protected guest goes through bounce buffers. The usual swiotlb=262144 is 512 MiB of its memory.",
-    effect="The guest runs out of memory, or its kernel shrinks the buffers and I/O gets slow.",
+    why="All I/O of a protected guest goes through bounce buffers. The usual swiotlb=262144 takes 512 MiB of its "
+    "memory.",
+    effect="The guest runs out of memory, or its kernel shrinks the buffers and I/O becomes slow.",
     remedy="Give the guest at least 1.5 GiB, or a smaller swiotlb in the image's parameters.",
     example="<memory unit='MiB'>512</memory>",
 )  # fmt: skip
@@ -138,15 +136,14 @@ def _little(ctx: Context) -> Iterator[Hit]:
         pool = ctx.guest.pool
         basis = f"the image's pool of {show_size(pool)}"
     if ctx.domain.memory is not None and ctx.domain.memory < pool + WORKING_MEMORY:
-        message = f"{show_size(ctx.domain.memory)} leaves little beside bounce buffers ({basis})"
+        message = f"{show_size(ctx.domain.memory)} is little memory with bounce buffers ({basis})"
         yield Hit(ctx.root.find("memory"), message)
 
 
 @TABLE.rule(
     "PV307", Severity.ADVICE, "page merging is not off",
-    why="Pages of a protected guest are encrypted when the host sees them, so no two are alike. launchSecurity turns "
-    "the "
-    "merging off by itself, the iommu style does not.",
+    why="The host sees the pages of a protected guest encrypted, so no two are the same. launchSecurity turns page "
+    "merging off, the iommu style does not.",
     effect="The host's KSM spends time on memory that it can never merge.",
     remedy="Add <memoryBacking><nosharepages/></memoryBacking>.",
     style=Style.IOMMU, safety=Safety.SAFE, example="<memoryBacking/>",
@@ -159,12 +156,12 @@ def _sharing(ctx: Context) -> Iterator[Hit]:
         else:
             fragment = "<memoryBacking>\n  <nosharepages/>\n</memoryBacking>"
             change = ctx.insert(ctx.root, fragment, after=block_after(ctx), first=block_after(ctx) is None)
-        yield Hit(backing if backing is not None else ctx.root, "page merging can't help and costs time", change)
+        yield Hit(backing if backing is not None else ctx.root, "page merging costs time and never succeeds", change)
 
 
 @TABLE.rule(
     "PV308", Severity.ADVICE, "a large guest without async-teardown",
-    why="The memory of a protected guest is cleared page by page when it ends.",
+    why="The host clears the memory of a protected guest page by page when the guest ends.",
     effect="Shutdown and reboot take minutes.",
     remedy="Add <async-teardown enabled='yes'/> to the features (libvirt 9.6.0 or newer).",
     safety=Safety.ASK, example="<memory unit='GiB'>256</memory>",
@@ -181,7 +178,7 @@ def _teardown(ctx: Context) -> Iterator[Hit]:
             change = ctx.insert(features, fragment)
         else:
             change = ctx.insert(ctx.root, f"<features>\n  {fragment}\n</features>", after=ctx.domain.os)
-        yield Hit(ctx.root.find("memory"), "the shutdown will be slow without async-teardown", change)
+        yield Hit(ctx.root.find("memory"), "the shutdown is slow without async-teardown", change)
 
 
 @TABLE.rule(

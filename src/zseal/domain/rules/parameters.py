@@ -29,7 +29,7 @@ def parameter_hit(
 
 
 def parameter_file(ctx: Context) -> ParameterFile | None:
-    """The parameters, where they are given."""
+    """The parameters, or None if they are not given."""
     return ctx.guest.parameters if ctx.guest is not None else None
 
 
@@ -41,7 +41,7 @@ def swiotlbs(file: ParameterFile | None) -> Iterator[Swiotlb]:
 
 
 def _resized(file: ParameterFile, swiotlb: Swiotlb, slots: int | None) -> Change:
-    """The change that gives the pool ``slots`` and leaves force and noforce out; without any, the parameter goes."""
+    """The change that sets the pool to ``slots`` without force and noforce; None removes the parameter."""
     if slots is None:
         return file.remove(swiotlb.parameter)
     areas = f",{swiotlb.areas}" if swiotlb.areas is not None else ""
@@ -50,8 +50,8 @@ def _resized(file: ParameterFile, swiotlb: Swiotlb, slots: int | None) -> Change
 
 @TABLE.rule(
     "PV901", Severity.WARNING, "no swiotlb parameter",
-    why="Without it the pool of bounce buffers, through which all I/O goes, has 64 MiB.",
-    effect=f"With several disks or queues: '{guest_kernel.SWIOTLB_FULL.text}' in the guest's log, slow or failing I/O.",
+    why="Without it the bounce-buffer pool, through which all I/O goes, has 64 MiB.",
+    effect=f"With several disks or queues I/O is slow or fails, and the guest logs '{guest_kernel.SWIOTLB_FULL.text}'.",
     remedy=f"Add swiotlb={RECOMMENDED_SLOTS} (512 MiB) to the parameters in the image.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -65,8 +65,8 @@ def _absent(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV902", Severity.ERROR, "swiotlb=noforce",
-    why="It turns the bounce buffers off, and a protected guest has no other way to do I/O.",
-    effect="No disk, no network.",
+    why="noforce turns the bounce buffers off, and a protected guest cannot do I/O without them.",
+    effect="The guest does not have disks or a network.",
     remedy="Remove noforce.",
     safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -79,9 +79,10 @@ def _noforce(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV903", Severity.ERROR, "a swiotlb value that is not understood",
-    why="The kernel reads a number of slots of 2 KiB. It knows no units: in swiotlb=512M it sees 512 slots, 1 MiB.",
-    effect="A pool hundreds of times too small: I/O errors as soon as there is load.",
+    "PV903", Severity.ERROR, "a swiotlb value that the kernel does not understand",
+    why="The kernel reads a number of slots of 2 KiB and does not know units: it reads swiotlb=512M as 512 slots, 1 "
+    "MiB.",
+    effect="The pool is hundreds of times too small, and I/O fails under load.",
     remedy="Write the number of slots: MiB × 512.",
     safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -92,7 +93,7 @@ def _junk(ctx: Context) -> Iterator[Hit]:
             continue
         change = Change()
         if swiotlb.slots is None:
-            read = "understood as nothing at all"
+            read = "ignored"
         else:
             read = f"read as {swiotlb.slots} slots = {show_size(swiotlb.slots * SLOT_SIZE)}"
             unit = _SIZES.get(swiotlb.junk[:1].lower())
@@ -105,8 +106,8 @@ def _junk(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV904", Severity.WARNING, "a pool smaller than the default",
-    why="Even the default of 64 MiB is little for a guest with load.",
-    effect=f"'{guest_kernel.SWIOTLB_FULL.text}' in the guest's log, slow or failing I/O.",
+    why="Even the default of 64 MiB is small for a busy guest.",
+    effect=f"I/O is slow or fails, and the guest logs '{guest_kernel.SWIOTLB_FULL.text}'.",
     remedy=f"Use swiotlb={RECOMMENDED_SLOTS}, or at least {DEFAULT_SLOTS}.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -123,8 +124,9 @@ def _small(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV905", Severity.WARNING, "a very large pool",
-    why="The pool must lie below 2 GiB in one piece, and it is taken from the guest's memory.",
-    effect=f"The kernel shrinks it ('{guest_kernel.SWIOTLB_ADJUSTED.text}'), or the guest has too little left.",
+    why="The pool must be one piece below 2 GiB, and it is taken from the guest's memory.",
+    effect=f"The kernel shrinks the pool ('{guest_kernel.SWIOTLB_ADJUSTED.text}'), or the guest has too little "
+    "memory left.",
     remedy=f"Use at most {LARGEST_SLOTS} slots (1 GiB), and at most half of the guest's memory.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -136,7 +138,7 @@ def _large(ctx: Context) -> Iterator[Hit]:
     size = last.effective_slots() * SLOT_SIZE
     if last.slots > LARGEST_SLOTS:
         asked = show_size(last.slots * SLOT_SIZE)
-        message = f"a pool of {asked} does not fit below 2 GiB and will be shrunk"
+        message = f"a pool of {asked} does not fit below 2 GiB; the kernel shrinks it"
         yield parameter_hit(file, last.parameter, message, _resized(file, last, LARGEST_SLOTS))
     elif ctx.domain.memory is not None and size > ctx.domain.memory // 2:
         message = f"the pool of {show_size(size)} is more than half of the guest's {show_size(ctx.domain.memory)}"
@@ -145,10 +147,10 @@ def _large(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV906", Severity.ADVICE, "a number of slots that is rounded up",
-    why="The kernel rounds to a multiple of 128, and from Linux 6.0 on to a power of two.",
-    effect="The pool takes more memory than was asked for.",
-    remedy="Write the number that it is rounded to.",
+    "PV906", Severity.ADVICE, "a number of slots that the kernel rounds up",
+    why="The kernel rounds up to a multiple of 128, and since Linux 6.0 to a power of two.",
+    effect="The pool is larger than the parameter says.",
+    remedy="Write the rounded number.",
     safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _rounded(ctx: Context) -> Iterator[Hit]:
@@ -164,9 +166,9 @@ def _rounded(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV907", Severity.ADVICE, "swiotlb=force",
-    why="A protected guest bounces all I/O by itself.",
+    why="A protected guest always uses bounce buffers for all I/O.",
     effect="None.",
-    remedy="Leave force out.",
+    remedy="Remove force.",
     safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _force(ctx: Context) -> Iterator[Hit]:
@@ -174,21 +176,23 @@ def _force(ctx: Context) -> Iterator[Hit]:
     for swiotlb in swiotlbs(file):
         if swiotlb.force and file is not None:
             change = _resized(file, swiotlb, swiotlb.slots)
-            yield parameter_hit(file, swiotlb.parameter, "force is not needed: protected guests always bounce", change)
+            yield parameter_hit(
+                file, swiotlb.parameter, "force is not needed: protected guests always use bounce buffers", change
+            )
 
 
 @TABLE.rule(
     "PV908", Severity.WARNING, "a host's parameter in the guest",
-    why="prot_virt=1 is for the kernel of the host. There is no nesting.",
-    effect="None in the guest; perhaps it is missing on the host.",
-    remedy="Remove it here, and see that the host has it.",
+    why="prot_virt=1 is a parameter of the host's kernel. A protected guest cannot host protected guests.",
+    effect="None in the guest; the host may lack the parameter.",
+    remedy="Remove it, and check that the host's kernel has it.",
     safety=Safety.SAFE, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
 def _host_parameter(ctx: Context) -> Iterator[Hit]:
     file = parameter_file(ctx)
     for parameter in file.parameters if file is not None else ():
         if parameter.name in ("prot_virt", "prot-virt") and file is not None:
-            message = f"{parameter.text} belongs on the host's kernel command line"
+            message = f"{parameter.text} belongs to the host's kernel parameters"
             yield parameter_hit(file, parameter, message, file.remove(parameter))
 
 
@@ -208,8 +212,8 @@ def _opens_shell(parameter: KernelParameter) -> str:
 
 @TABLE.rule(
     "PV909", Severity.WARNING, "a shell or a login on the host's console",
-    why="The console is a device of the host. Whoever is there types into what the parameter starts.",
-    effect="A shell inside the protected guest for the host's administrator.",
+    why="The console is a device of the host. Its users can type into the program that the parameter starts.",
+    effect="The host's administrator gets a shell inside the protected guest.",
     remedy="Remove the parameter; with console= also give systemd.getty_auto=0.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -222,18 +226,17 @@ def _shell(ctx: Context) -> Iterator[Hit]:
         reason = _opens_shell(parameter)
         change = file.remove(parameter)
         if not reason and parameter.name == "console" and _CONSOLE.match(parameter.value or "") and not no_getty:
-            reason = "makes systemd start a login there"
+            reason = "makes systemd start a login on the console"
             change = file.append("systemd.getty_auto=0")
         if reason:
-            yield parameter_hit(file, parameter, f"{parameter.text} {reason}, where the host can type", change)
+            yield parameter_hit(file, parameter, f"{parameter.text} {reason}, into which the host can type", change)
 
 
 @TABLE.rule(
     "PV910", Severity.WARNING, "the emergency shell is not disabled",
-    why="When the root disk can't be found or opened, ramdisks offer a shell on the console, and the host causes "
-    "that at "
-    "will: it takes the disk away.",
-    effect="Whoever is at the host's console reads the secrets in the ramdisk.",
+    why="If a ramdisk cannot find or open the root disk, it starts a shell on the console, and the host can cause "
+    "that by removing the disk.",
+    effect="Users of the host's console can read the secrets in the ramdisk.",
     remedy="Add rd.shell=0 rd.emergency=halt (dracut) or panic=0 (initramfs-tools).",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip
@@ -247,5 +250,5 @@ def _emergency(ctx: Context) -> Iterator[Hit]:
             return
         if parameter.name == "rd.emergency" and value in ("halt", "poweroff", "reboot"):
             return
-    message = "no panic=0, rd.shell=0 or rd.emergency=halt: the ramdisk's emergency shell stays open"
+    message = "no panic=0, rd.shell=0 or rd.emergency=halt: the ramdisk's emergency shell is enabled"
     yield parameter_hit(file, None, message, file.append("rd.shell=0 rd.emergency=halt"))

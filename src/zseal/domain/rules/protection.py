@@ -1,4 +1,4 @@
-"""Rules about what makes a domain ready for protected mode at all: PV101 to PV112."""
+"""Rules about what prepares a domain for protected mode: PV101 to PV112."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_launch_security(ctx: Context) -> Change:
 
 
 def drop_iommu(driver: Element, name: str = "iommu") -> Change:
-    """Take the iommu attribute off a driver, and the driver with it where nothing else is left of it."""
+    """Remove the iommu attribute from a driver, and the driver if nothing else is left of it."""
     if set(driver.attributes) == {name} and not driver.children:
         return remove_element(driver)
     return remove_attributes(driver, name)
@@ -40,17 +40,17 @@ def drop_iommu(driver: Element, name: str = "iommu") -> Change:
 
 @TABLE.rule(
     "PV101", Severity.ERROR, "nothing prepares the domain for protected mode",
-    why="A guest can switch to protected mode only if QEMU knows beforehand: through launchSecurity, or through "
+    why="A guest can switch to protected mode only if the domain prepares QEMU for it: with launchSecurity, or with "
     "iommu='on' on every virtio device.",
-    effect=f"The guest switches and then refuses its devices ('{guest_kernel.NO_ACCESS_PLATFORM.text}'): no root "
-    "disk, no network. An image that is not encrypted runs, unprotected.",
+    effect=f"The guest switches and then refuses its devices ('{guest_kernel.NO_ACCESS_PLATFORM.text}'), so it has "
+    "no root disk and no network. An image that is not encrypted runs unprotected.",
     remedy=f"Add {LAUNCH_SECURITY} to the domain (libvirt 7.6.0 or newer).",
     safety=Safety.SAFE, example="<domain type='kvm'>\n  <name>guest</name>\n</domain>",
 )  # fmt: skip
 def _unprotected(ctx: Context) -> Iterator[Hit]:
     if not ctx.domain.launch_security and ctx.domain.style is Style.NONE:
         misplaced = any(element.tag == "launchSecurity" for element in ctx.root.walk())
-        change = Change() if misplaced else add_launch_security(ctx)  # moving it, PV111, is the repair then
+        change = Change() if misplaced else add_launch_security(ctx)  # then PV111 moves it instead
         yield Hit(ctx.root, "nothing in this domain prepares it for protected mode", change)
 
 
@@ -72,7 +72,7 @@ def _other_platform(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV103", Severity.ERROR, "unknown launch security type",
-    why="libvirt knows the type as s390-pv, with a hyphen.",
+    why="libvirt's name for the type is s390-pv, with a hyphen.",
     effect="libvirt refuses the domain: invalid value for attribute type.",
     remedy="Write type='s390-pv'.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT, example="<launchSecurity type='s390_pv'/>",
@@ -87,7 +87,7 @@ def _unknown_type(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV104", Severity.ERROR, "launchSecurity without a type",
-    why="The element says nothing without its type.",
+    why="The element has no meaning without its type.",
     effect="libvirt refuses the domain: missing required attribute type.",
     remedy="Write type='s390-pv'.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT, example="<launchSecurity/>",
@@ -100,9 +100,9 @@ def _no_type(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV105", Severity.WARNING, "ignored content in launchSecurity",
-    why="s390-pv has no settings: no policy, no certificates. What decides is in the encrypted image.",
-    effect="libvirt ignores the content and drops it when it writes the domain back.",
-    remedy="Remove everything but the type.",
+    why="s390-pv has no settings: no policy, no certificates. The encrypted image contains all settings.",
+    effect="libvirt ignores the content and drops it from the domain.",
+    remedy="Remove everything except the type.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
     example="<launchSecurity type='s390-pv'>\n  <policy>0x1</policy>\n</launchSecurity>",
 )  # fmt: skip
@@ -112,7 +112,7 @@ def _content(ctx: Context) -> Iterator[Hit]:
         if element.get("type") == S390_PV and (element.children or extra):
             names = ", ".join([*(child.name for child in element.children), *extra])
             change = Change([*remove_attributes(element, *extra), *unwrap_to_start(element)])
-            yield Hit(element, f"launchSecurity {S390_PV} has no settings, {names} is ignored", change)
+            yield Hit(element, f"launchSecurity {S390_PV} has no settings; libvirt ignores {names}", change)
 
 
 @TABLE.rule(
@@ -132,9 +132,9 @@ def _several(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV107", Severity.ADVICE, "iommu attributes beside launchSecurity",
-    why="With launchSecurity QEMU turns iommu_platform on for every virtio device by itself.",
-    effect="None; but whoever reads the domain must wonder whether the devices without the attribute work.",
+    "PV107", Severity.ADVICE, "iommu attributes in addition to launchSecurity",
+    why="With launchSecurity QEMU turns iommu_platform on for every virtio device.",
+    effect="None; but a reader of the domain may think that devices without the attribute do not work.",
     remedy="Remove iommu='on'.",
     style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
     example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
@@ -147,8 +147,8 @@ def _redundant(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV108", Severity.ERROR, "iommu='off' beside launchSecurity",
-    why="launchSecurity only changes QEMU's default; an explicit off wins over it.",
+    "PV108", Severity.ERROR, "iommu='off' in addition to launchSecurity",
+    why="launchSecurity only changes QEMU's default, and an explicit off overrides it.",
     effect=f"The guest refuses the device: '{guest_kernel.NO_ACCESS_PLATFORM.text}'.",
     remedy="Remove iommu='off'.",
     style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
@@ -157,28 +157,28 @@ def _redundant(ctx: Context) -> Iterator[Hit]:
 def _off(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.virtio:
         if device.iommu == "off" and device.driver is not None:
-            message = f"iommu='off' overrides the default that {device} needs; the guest will refuse it"
+            message = f"iommu='off' overrides the default that {device} needs; the guest refuses it"
             yield Hit(device.driver, message, drop_iommu(device.driver))
 
 
 @TABLE.rule(
     "PV109", Severity.ADVICE, "the older iommu style",
-    why="From libvirt 7.6.0 on launchSecurity covers all virtio devices, those that libvirt adds and those that are "
-    "hot-plugged too, and lets libvirt and QEMU check the host before the start.",
-    effect="None now; the next device that is added without iommu='on' will not work.",
-    remedy="zseal domain convert --style launch-security.",
+    why="Since libvirt 7.6.0 launchSecurity covers all virtio devices, including hot-plugged ones and those that "
+    "libvirt adds, and libvirt and QEMU check the host before the start.",
+    effect="None now; but the next device that is added without iommu='on' does not work.",
+    remedy="Run zseal domain convert --style launch-security.",
     style=Style.IOMMU, safety=Safety.ASK, command="",
     example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _older_style(ctx: Context) -> Iterator[Hit]:
     if ctx.target.libvirt_has(LAUNCH_SECURITY_LIBVIRT):
         first = ctx.domain.iommu_elements[0]
-        yield Hit(first, "launchSecurity would cover all devices, including those libvirt adds by itself")
+        yield Hit(first, "launchSecurity would cover all devices, including those that libvirt adds")
 
 
 @TABLE.rule(
     "PV110", Severity.ERROR, "a virtual IOMMU device",
-    why="An <iommu> device emulates an IOMMU for the guest. It has nothing to do with iommu='on', and s390x has none.",
+    why="An <iommu> device emulates an IOMMU for the guest. It is unrelated to iommu='on' and does not exist on s390x.",
     effect="libvirt refuses the domain.",
     remedy="Remove the <iommu> device.",
     safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT, example="<iommu model='virtio'/>",
@@ -191,8 +191,8 @@ def _iommu_device(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV111", Severity.ERROR, "launchSecurity in the wrong place",
-    why="libvirt looks for launchSecurity directly below <domain> only.",
-    effect="libvirt defines the domain and drops the element: QEMU starts without it.",
+    why="libvirt reads launchSecurity only as a child of <domain>.",
+    effect="libvirt defines the domain and drops the element, and QEMU starts without it.",
     remedy="Move the element to the end of the domain.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA,
     example="<domain type='kvm'>\n  <devices>\n    <launchSecurity type='s390-pv'/>\n  </devices>\n</domain>",
@@ -204,15 +204,16 @@ def _misplaced(ctx: Context) -> Iterator[Hit]:
             if not ctx.domain.launch_security:
                 change += add_launch_security(ctx)
             where = element.parent.name if element.parent else "?"
-            message = f"launchSecurity inside {where}: libvirt drops it silently and the guest can't switch"
+            message = f"launchSecurity inside {where}: libvirt drops it silently and the guest cannot switch to "
+            "protected mode"
             yield Hit(element, message, Change(change))
 
 
 @TABLE.rule(
     "PV112", Severity.WARNING, "only some virtio devices are covered",
-    why="In the iommu style each virtio device needs the attribute, those that libvirt adds by itself too.",
-    effect="The covered devices work, the others are missing in the guest.",
-    remedy="Give every virtio device iommu='on' (the other findings name them), or convert to launchSecurity.",
+    why="In the iommu style each virtio device needs the attribute, including those that libvirt adds.",
+    effect="The covered devices work, and the guest does not see the others.",
+    remedy="Add iommu='on' to every virtio device (the other findings name them), or convert to launchSecurity.",
     style=Style.IOMMU, safety=Safety.SAFE,
     example="<interface type='network'>\n  <source network='default'/>\n  <model type='virtio'/>\n</interface>",
 )  # fmt: skip
@@ -221,5 +222,5 @@ def _mixed(ctx: Context) -> Iterator[Hit]:
     covered = sum(device.covered for device in devices)
     total = len(devices) + len(ctx.domain.implicit)
     if 0 < covered < total:
-        # repaired by the rule of each device
+        # the rule of each device repairs it
         yield Hit(ctx.root.find("devices"), f"{covered} of {total} virtio devices are covered by iommu='on'")
