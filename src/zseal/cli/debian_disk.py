@@ -8,31 +8,35 @@ from typing import Annotated
 
 import typer
 
-from zseal.errors import OutputError, ZsealError
+from zseal.cli.help import command_of
+from zseal.cli.program import run_program
+from zseal.errors import OutputError
 
 
 def command(
     output: Annotated[
         Path,
-        typer.Argument(metavar="OUT.img", help="Disk to write; OUT.vmlinuz and OUT.initrd are written beside it."),
+        typer.Argument(metavar="OUT.img", help="Disk to write; OUT.vmlinuz and OUT.initrd are written next to it."),
     ],
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="Debian suite.", show_default=True)] = "trixie",
     package: Annotated[
         list[str] | None,
-        typer.Option("--package", metavar="NAME", help="Install this package as well; may be given several times."),
+        typer.Option("--package", metavar="NAME", help="Also install this package (repeatable)."),
     ] = None,
-    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of the disk, like 2G.")] = "2G",
-    hostname: Annotated[str, typer.Option("--hostname", metavar="NAME", help="Name of the system.")] = "debian",
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of the disk, such as 2G.")] = "2G",
+    hostname: Annotated[str, typer.Option("--hostname", metavar="NAME", help="Host name of the system.")] = "debian",
     kernel_suite: Annotated[
         str,
-        typer.Option("--kernel-suite", metavar="SUITE", help="Take the kernel from this suite (default: the same)."),
+        typer.Option(
+            "--kernel-suite", metavar="SUITE", help="Take the kernel from this suite (default: that of the disk)."
+        ),
     ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
 ) -> None:
     """Build a Debian root disk that boots to a login prompt as a (protected) s390x guest.
 
-    Takes a minute or two the first time; what was built is kept in the user's cache and copied the next time. Root
-    logs in without a password: set one before anybody else reaches the guest.
+    The first time takes a minute or two. The result is kept in the user's cache and copied the next time. Root logs in
+    without a password: set one before anyone else can reach the guest.
     """
     from zseal.cli.progress import ProgressBars
     from zseal.debian.disk import CMDLINE, Recipe, debian_disk
@@ -50,18 +54,14 @@ def command(
     write_atomic(kernel, built.kernel.read_bytes(), overwrite=overwrite, mode=0o644)
     write_atomic(ramdisk, built.ramdisk, overwrite=overwrite, mode=0o644)
     print(f"Disk {output}, kernel {kernel}, ramdisk {ramdisk}")
-    print(f"Seal them with this kernel command line: {CMDLINE}")
+    print(f"Seal them with these kernel parameters: {CMDLINE}")
 
 
 def main() -> None:
     """Run the tool and exit with its code."""
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    try:
-        app(prog_name="debian-disk")
-    except ZsealError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_program(lambda: command_of(app), sys.argv[1:], "debian-disk")
 
 
 if __name__ == "__main__":

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 COMMAND_SETTINGS = {
     "help": "Seal a Debian s390x kernel, boot it as a protected guest under the software ultravisor, and show what "
-    "protection means: what the guest sees, what the host sees, and what is refused. The first run fetches "
-    "about 55 MB with apt; every run takes about half a minute. Where QEMU is not installed a bare-metal guest on the "
-    "embedded engine shows what it can. Exits with 0 where all was as promised, else 1."
+    "protection means: what the guest sees, what the host sees, and what is refused. The first run fetches about 55 MB "
+    "with apt; every run takes about half a minute. If QEMU is not installed, a bare-metal guest on the embedded "
+    "engine shows what it can. Exit codes: 0 everything was as promised, 1 it was not."
 }
 
 
 def command(
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write the result as JSON to FILE.")
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the results to FILE as JSON.")
     ] = None,
     kernel: Annotated[
-        Path | None, typer.Option("--kernel", metavar="FILE", help="Use this s390x kernel, not Debian's.")
+        Path | None, typer.Option("--kernel", metavar="FILE", help="Use this s390x kernel instead of Debian's.")
     ] = None,
     ramdisk: Annotated[
         Path | None,
         typer.Option(
             "--ramdisk",
             metavar="FILE",
-            help="Use this ramdisk (cpio, may be compressed); it needs /bin/busybox. Our /init is added to it.",
+            help="Use this ramdisk (cpio, may be compressed). It needs /bin/busybox; zseal adds an /init.",
         ),
     ] = None,
     suite: Annotated[
@@ -44,7 +44,7 @@ def command(
     ] = "trixie",
     engine: Annotated[
         EngineName | None,
-        typer.Option("--engine", help="What executes the guest (default: QEMU where it is installed)."),
+        typer.Option("--engine", help="What executes the guest (default: QEMU if it is installed)."),
     ] = None,
 ) -> None:
     """Run the demonstration."""
@@ -125,7 +125,7 @@ def _print(shown: Demonstration) -> None:
             "Not shown: Linux and its devices. They need QEMU for s390x (Debian: qemu-system-misc, Fedora: "
             "qemu-system-s390x); install it, then: zseal demo --engine qemu"
         )
-    print("The software ultravisor is for building, testing and learning; it is no security boundary.")
+    print("The software ultravisor is for building, testing and learning; it is not a security boundary.")
 
 
 def _time(seconds: float) -> str:
@@ -139,5 +139,5 @@ def _yes(value: bool) -> str:
 def _refusal(start: RefusedStart) -> str:
     if not start.refused:
         return f"it was not refused: {start.message}"
-    # what follows the semicolon is advice for people who did not want this
+    # after the semicolon comes advice for people who did not want this
     return f"no: {start.message.split(';')[0]}"

@@ -1,4 +1,4 @@
-"""``zseal explain``: what a code or message means, who says it, what usually lies behind it, and what to do."""
+"""``zseal explain``: what a code or message means, where it comes from, what usually causes it, and what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _read_stdin() -> str:
     limit = MAX_LINES * MAX_TEXT // 8
     text = sys.stdin.buffer.read(limit + 1)
     if len(text) > limit:
-        raise InputError(f"more than {limit} bytes", where="standard input", hint="give only the lines in question")
+        raise InputError(f"more than {limit} bytes", where="stdin", hint="give only the lines in question")
     return text.decode("utf-8", "replace")
 
 
@@ -36,16 +36,19 @@ def command(
     codes: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CODE...",
-            help="Numbers (0x0108, or 0x0108 0x0005 for rc and rrc), 'pgm 3d', 'exit 4', or a message; - reads lines.",
+            metavar="CODE",
+            help="A number (0x0108, or 0x0108 0x0005 for rc and rrc), 'pgm 3d', 'exit 4', or a message; - reads them "
+            "from stdin.",
         ),
     ] = None,
     narrow: Annotated[
         str | None,
-        typer.Option("--command", metavar="NAME", help="The call that answered: SSCP, VERIFY, DIAG308, KVM_PV_UNPACK…"),
+        typer.Option(
+            "--command", metavar="NAME", help="The call that returned the code: SSCP, VERIFY, DIAG308, KVM_PV_UNPACK…"
+        ),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
-    everything: Annotated[bool, typer.Option("--list", help="List everything that can be explained.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    everything: Annotated[bool, typer.Option("--list", help="List everything that zseal can explain.")] = False,
 ) -> None:
     """Explain codes and messages of the ultravisor, KVM, QEMU, libvirt, kernels and bootloaders."""
     import shutil
@@ -60,7 +63,7 @@ def command(
         typer.echo(explaining.list_to_json(readings) if form is Format.JSON else explaining.list_to_text(readings))
         return
     if not codes:
-        raise UsageError("nothing to explain", hint="give a code or a message, or --list")
+        raise UsageError("nothing to explain", hint="give a code, a message, or --list")
     arguments = [_read_stdin()] if codes == ["-"] else codes
     explanations = explaining.explain(arguments, command=narrow)
     known = any(explanation.readings for explanation in explanations)
@@ -74,5 +77,5 @@ def command(
         more = f" and {len(explanations) - 1} more lines" if len(explanations) > 1 else ""
         suffix = f" for {narrow}" if narrow else ""
         raise InputError(
-            f"nothing known about {shown!r}{more}{suffix}", hint="zseal explain --list shows what is known"
+            f"nothing is known about {shown!r}{more}{suffix}", hint="zseal explain --list shows what is known"
         )

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from zseal import __version__
-from zseal.cli.program import run_program
-
-if TYPE_CHECKING:
-    import typer
+from zseal.cli.program import Program, run_program
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,14 +15,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args == ["--version"]:
         print(f"genprotimg version {__version__} (zseal)")
         return
-    run_program(_build_app, args, "genprotimg")
+    run_program(_build, args, "genprotimg")
 
 
-def _build_app() -> typer.Typer:
+def _build() -> Program:
     import typer
 
-    from zseal.cli.image.create import COMMAND_SETTINGS, create
+    from zseal.cli.help import command_of
+    from zseal.cli.image.create import create
 
     app = typer.Typer(name="genprotimg", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-    app.command(**COMMAND_SETTINGS)(create)
-    return app
+    app.command()(create)
+    return command_of(app)

@@ -1,4 +1,4 @@
-"""``zseal host``: is this host ready, what does its ultravisor offer, and making libvirt forget old answers."""
+"""``zseal host``: check whether a host is ready, show what its ultravisor offers, and refresh libvirt's cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Root = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Read a tree written by zseal host capture instead of this host."),
 ]
-_Form = Annotated[Format, typer.Option("--format", help="How to print it.")]
+_Form = Annotated[Format, typer.Option("--format", help="Output format.")]
 
 
 def _source(root: Path | None) -> HostSource:
@@ -47,13 +47,13 @@ def check(
     root: _Root = None,
     form: _Form = Format.TEXT,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what every check means, and those not applicable.")
+        bool, typer.Option("--verbose", "-v", help="Explain every check, and also show those that are not applicable.")
     ] = False,
 ) -> None:
     """Check whether this host is ready.
 
-    Looks at machine, firmware, kernel, KVM, QEMU and libvirt. Exit code 0: protected guests can run; 1: they can't, or
-    it is not known.
+    It checks the machine, firmware, kernel, KVM, QEMU and libvirt. Exit codes: 0 protected guests can run, 1 they
+    cannot, or it is not known.
     """
     from zseal.readiness import check_host, to_json, to_text
 
@@ -65,9 +65,9 @@ def check(
 
 @app.command()
 def info(root: _Root = None, form: _Form = Format.TEXT) -> None:
-    """Show what the ultravisor offers, like pvinfo.
+    """Show what the ultravisor offers, as pvinfo does.
 
-    Exit code 1 where there is no ultravisor.
+    Exit code 1: there is no ultravisor.
     """
     from zseal.errors import InputError
     from zseal.readiness.uv_info import read_host_info, to_json, to_text
@@ -75,46 +75,49 @@ def info(root: _Root = None, form: _Form = Format.TEXT) -> None:
     values = read_host_info(_source(root))
     if not values.present:
         raise InputError(
-            "there is no /sys/firmware/uv: no ultravisor, or a kernel that does not know it",
+            "there is no /sys/firmware/uv: no ultravisor, or a kernel that does not support it",
             where=str(root) if root else None,
-            hint="zseal host check tells what is missing",
+            hint="zseal host check shows what is missing",
         )
     typer.echo(to_json(values) if form is Format.JSON else to_text(values))
 
 
 @app.command()
 def capture(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; it must be new or empty.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create; it must be new or empty.")],
 ) -> None:
-    """Write down what check looks at.
+    """Save everything that check reads.
 
-    The folder can be judged elsewhere with --root. It holds no secrets and no serial numbers.
+    The directory can be checked elsewhere with zseal host check --root. It contains no secrets and no serial numbers.
     """
     from zseal.readiness.capture import capture_host
 
     files = capture_host(_source(None), directory)
-    typer.echo(f"{len(files)} files written to {directory}; look at them, then: zseal host check --root {directory}")
+    typer.echo(f"{len(files)} files written to {directory}; review them, then: zseal host check --root {directory}")
 
 
 @app.command("refresh-libvirt-cache")
 def refresh_libvirt_cache(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps as shell commands, do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the steps as shell commands without running them.")
+    ] = False,
     session: Annotated[
-        bool, typer.Option("--session", help="Your own daemon's cache (qemu:///session) instead of the system's.")
+        bool, typer.Option("--session", help="Refresh your own daemon's cache (qemu:///session), not the system's.")
     ] = False,
 ) -> None:
-    """Make libvirt look at the host anew.
+    """Make libvirt probe the host again.
 
-    Stops libvirt's daemon, deletes what it remembers of QEMU and the host, and starts it again. Guests keep running.
+    It stops libvirt's daemon, deletes what the daemon stored about QEMU and the host, and starts it again. Guests keep
+    running.
     """
     from zseal.readiness.capabilities_cache import Systemd, plan_session_refresh, plan_system_refresh, refresh
 
     manager = Systemd()
     plan = plan_session_refresh() if session else plan_system_refresh(manager)
     if dry_run:
-        typer.echo("\n".join(plan.steps()) or f"# nothing to do: {plan.directory} holds no descriptions")
+        typer.echo("\n".join(plan.steps()) or f"# nothing to do: {plan.directory} contains no descriptions")
         return
     refresh(plan, manager)
     typer.echo(f"{len(plan.files)} cached description(s) deleted from {plan.directory}")
     if not plan.units and not session:
-        typer.echo("no libvirt daemon was running under systemd: one running otherwise has to be restarted by hand")
+        typer.echo("no libvirt daemon was running under systemd: restart a daemon that runs otherwise by hand")

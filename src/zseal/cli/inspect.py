@@ -1,4 +1,4 @@
-"""``zseal inspect``: what is this file, and which command goes further."""
+"""``zseal inspect``: what a file is, and which command to use next."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Format(enum.StrEnum):
 
 
 def command(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files and folders to look at.")],
-    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TEXT,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files and directories to inspect.")],
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
 ) -> None:
-    """Recognise files and folders around protected guests; exit code 1 where one is not known or not readable."""
+    """Recognise files and directories around protected guests. Exit code 1: one is unknown or not readable."""
     from zseal.errors import InputError
     from zseal.inspection import UNKNOWN, inspect, to_json, to_text
 

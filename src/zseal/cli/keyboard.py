@@ -1,4 +1,4 @@
-"""A user's terminal as a guest's console: every key goes to the guest, but for the one that ends the session."""
+"""A user's terminal as a guest's console: every key goes to the guest except the one that ends the session."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PIECE = 1 << 12
 
 
 class RawTerminal:
-    """Takes line editing, echo and signals off the terminal ``descriptor`` within a ``with`` block.
+    """Turns off line editing, echo and signals of the terminal ``descriptor`` within a ``with`` block.
 
-    No effect where that is no terminal. Output is processed as before, so that lines of this program look right.
+    It has no effect on other files. Output is processed as before, so that this program's lines look right.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -45,13 +45,13 @@ class RawTerminal:
 
 
 class Keyboard:
-    """Reads ``descriptor`` in a thread of its own within a ``with`` block: bytes go to ``write``.
+    """Reads ``descriptor`` in a thread of its own within a ``with`` block, and passes the bytes to ``write``.
 
-    ``write`` is given the bytes, and what to call when it has room for more; no more is read until then, but from a
-    terminal, whose escape key works also where nobody takes what was typed.
+    ``write`` gets the bytes and a function to call when there is room for more. Nothing more is read until then, except
+    from a terminal, whose escape key works even if the guest does not take what was typed.
 
-    The escape key calls ``leave``, once, and ends the reading, as the end of the input does without calling anything.
-    Only a terminal has an escape key: what comes from a file or a pipe is passed on as it is.
+    The escape key calls ``leave`` once and ends the reading. The end of the input ends it without a call. Only a
+    terminal has an escape key: input from a file or a pipe is passed on unchanged.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Keyboard:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._wake)  # its other end becomes readable
-        self._room.release()  # there may never be room
+        self._room.release()  # there may never be room otherwise
         self._thread.join()
         os.close(self._wake_reader)
 

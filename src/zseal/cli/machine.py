@@ -72,16 +72,21 @@ def create(
         typer.Option("--backup-host-key", metavar="FILE", help="P-521 private key to use as backup host key."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name in the certificates (default: the directory's).")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name in the certificates (default: that of the directory)."),
     ] = None,
     crl_url: Annotated[
         str | None,
         typer.Option(
-            "--crl-url", metavar="URL", help="Address the certificates name for CRLs (default: one that never exists)."
+            "--crl-url", metavar="URL", help="URL of the CRLs in the certificates (default: one that never exists)."
         ),
     ] = None,
 ) -> None:
-    """Create a software machine: host keys, their documents, and the chain of certificates and CRLs behind them."""
+    """Create a software machine with host keys and certificates.
+
+    The directory contains the private host keys, their host-key documents, and the certificates and CRLs with which
+    to verify these.
+    """
     from zseal.hostkeys.machine import NO_CRL_URL, Machine
 
     machine = Machine.create(
@@ -95,7 +100,7 @@ def show(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the machine.")],
     form: Annotated[
         Format,
-        typer.Option("--format", help="key-hashes is the content of /sys/firmware/uv/keys/all."),
+        typer.Option("--format", help="key-hashes prints the content of /sys/firmware/uv/keys/all."),
     ] = Format.TEXT,
 ) -> None:
     """Show a software machine: its name, key hashes and files."""
@@ -109,14 +114,14 @@ def crl(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the machine.")],
     revoke: Annotated[
         list[Path] | None,
-        typer.Option("--revoke", metavar="FILE", help="Certificate of this machine to list as revoked (repeatable)."),
+        typer.Option("--revoke", metavar="FILE", help="Certificate of this machine to revoke (repeatable)."),
     ] = None,
     days: Annotated[
         float | None,
-        typer.Option("--days", metavar="N", help="End their validity in N days (default: with the certificates)."),
+        typer.Option("--days", metavar="N", help="Let the CRLs expire after N days (default: with the certificates)."),
     ] = None,
 ) -> None:
-    """Issue the machine's CRLs anew: to revoke a host key, or to see what an outdated CRL does."""
+    """Issue the machine's CRLs again, for example to revoke a host key."""
     from zseal.hostkeys.loading import load_first_certificate
     from zseal.hostkeys.machine import Machine
 

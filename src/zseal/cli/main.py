@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zseal import __version__
-from zseal.cli.program import run_program
+from zseal.cli.program import Program, run_program
 
 if TYPE_CHECKING:
     import typer
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 # name: (module, one line of help). A module offers ``app`` (a group of commands) or ``command`` (a single one).
 # Modules are imported only when their command is used, so that `zseal --help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("zseal.cli.demo", "Seal a Debian kernel, boot it protected, and show what protection means."),
+    "demo": ("zseal.cli.demo", "Seal a Debian kernel, boot it, show what protection means."),
     "run": ("zseal.cli.run", "Boot an image as a protected guest on this computer."),
-    "guest": ("zseal.cli.guest.app", "Look at, pause, page and stop running guests."),
+    "guest": ("zseal.cli.guest.app", "Inspect, pause, page and stop running guests."),
     "machine": ("zseal.cli.machine", "Create and show software IBM Z machines."),
     "image": ("zseal.cli.image.app", "Create, describe, test and verify Secure Execution boot images."),
-    "hostkey": ("zseal.cli.hostkey.app", "Verify and describe host-key documents; keep their certificates and CRLs."),
+    "hostkey": ("zseal.cli.hostkey.app", "Verify and describe host-key documents; keep their chain."),
     "domain": ("zseal.cli.domain.app", "Check, repair, convert, create and run libvirt domains."),
     "host": ("zseal.cli.host", "Check whether a host is ready to run protected guests."),
     "explain": ("zseal.cli.explain", "Explain a code or message of firmware, KVM or a bootloader."),
     "inspect": ("zseal.cli.inspect", "Recognise a file and describe it."),
 }
 
-_HELP = "IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests anywhere."
+_HELP = "IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests."
 
 
 def build_app(wanted: str | None) -> typer.Typer:
@@ -45,7 +45,7 @@ def build_app(wanted: str | None) -> typer.Typer:
             False, "--version", callback=print_version, is_eager=True, help="Show the version."
         ),
     ) -> None:
-        """Take what is given in front of a command."""
+        """Take the options that are given before a command."""
 
     root = typer.Typer(
         name="zseal", rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -68,4 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line ``arguments`` (default: this process's) and exit with its code, see :func:`run_program`."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((arg for arg in args if not arg.startswith("-")), None)
-    run_program(lambda: build_app(wanted), args, "zseal")
+
+    def build() -> Program:
+        from zseal.cli.help import command_of
+
+        return command_of(build_app(wanted))
+
+    run_program(build, args, "zseal")

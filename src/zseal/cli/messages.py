@@ -1,4 +1,4 @@
-"""What a command tells on stderr, as much of it as the user wants, and progress bars where a person watches."""
+"""What a command prints on stderr, as much of it as the user wants, and progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import typer
 from zseal.errors import UsageError, ZsealError
 
 Verbose = Annotated[
-    int, typer.Option("-v", "--verbose", count=True, show_default=False, help="Say more, and the causes of an error.")
+    int,
+    typer.Option("-v", "--verbose", count=True, show_default=False, help="Print details, and the causes of an error."),
 ]
 Quiet = Annotated[int, typer.Option("-q", "--quiet", count=True, show_default=False, help="Print errors only.")]
 
@@ -21,28 +22,28 @@ class Messages:
     """Notes go to stderr unless ``quiet``; ``verbose`` adds details and an error's causes."""
 
     def __init__(self, *, verbose: int = 0, quiet: int = 0) -> None:
-        """Raise UsageError where both are asked for."""
+        """Raise UsageError if both are given."""
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other")
         self._verbose, self._quiet = bool(verbose), bool(quiet)
 
     def note(self, text: str) -> None:
-        """Say what was done."""
+        """Print what was done."""
         if not self._quiet:
             typer.echo(text, err=True)
 
     def warning(self, text: str) -> None:
-        """Say what the user may not have wanted."""
+        """Print what the user may not have wanted."""
         self.note(f"warning: {text}")
 
     def detail(self, text: str) -> None:
-        """Say what only a curious user wants to know."""
+        """Print a detail, if the user asked for details."""
         if self._verbose:
             typer.echo(text, err=True)
 
     @contextlib.contextmanager
     def causes(self) -> Iterator[None]:
-        """Print an error that ends the block together with its causes, if the user wants those."""
+        """Print an error that ends the block, together with its causes if the user asked for details."""
         try:
             yield
         except ZsealError as error:
@@ -57,7 +58,7 @@ class Messages:
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int | None], None] | None]:
-        """Yield a function to call with bytes done and bytes in all, or None where nobody watches a terminal."""
+        """Yield a function to call with the bytes done and the total, or None if stderr is not a terminal."""
         if self._quiet or not sys.stderr.isatty():
             yield None
             return

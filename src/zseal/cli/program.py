@@ -1,4 +1,4 @@
-"""Runs a command line and ends the process: whatever goes wrong becomes one line and an exit code."""
+"""Runs a command line and ends the process: every failure becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
-from zseal.cli.signals import Signalled, raised
+from zseal.cli.signals import Signalled, signals_as_exceptions
 from zseal.errors import ZsealError
 
-if TYPE_CHECKING:
-    import typer
+
+class Program(Protocol):
+    """A command line's command, as typer makes it: takes the arguments and returns the exit code, if any."""
+
+    def __call__(self, arguments: list[str], /, *, prog_name: str, standalone_mode: bool) -> object:
+        """Run the command with ``arguments``."""
 
 
-def run_program(build: Callable[[], typer.Typer], arguments: Sequence[str], name: str) -> NoReturn:
+def run_program(build: Callable[[], Program], arguments: Sequence[str], name: str) -> NoReturn:
     """Run what ``build`` returns as the program ``name`` and exit with its code.
 
-    0 is success, 1 a failure, 2 wrong usage, 128 and a number the signal that ended it; some commands document more.
+    0 is success, 1 a failure, 2 wrong usage, 128 plus a signal's number the end by that signal. Some commands document
+    more.
     """
     try:
-        with raised():
+        with signals_as_exceptions():
             code = _run(build, arguments, name)
     except Signalled as signalled:
         tell(f"error: {signalled}")
@@ -30,23 +35,23 @@ def run_program(build: Callable[[], typer.Typer], arguments: Sequence[str], name
 
 
 def tell(text: str) -> None:
-    """Print a line on stderr; where nobody can read it, for the terminal was closed, it goes nowhere."""
+    """Print a line on stderr. If the terminal was closed, the line is dropped."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # Python writes what is left at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # Python writes the rest at exit
 
 
 def one_line(text: str) -> str:
-    """Escape what would not show as it is: names of files may have newlines in them."""
+    """Escape characters that are not printable: file names may contain newlines."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _run(build: Callable[[], typer.Typer], arguments: Sequence[str], name: str) -> int:
-    """Run it, tell what went wrong, and return the exit code."""
-    import typer  # which takes so long that a signal may come meanwhile
+def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> int:
+    """Run it, report what went wrong, and return the exit code."""
+    import typer  # which takes long enough for a signal to arrive meanwhile
 
-    # typer parses with a library of its own, of whose errors it exports this one; it derives from that for wrong usage
+    # typer parses with a library of its own and exports only this error of it, which derives from that for wrong usage
     wrong_usage: type[Exception] = typer.BadParameter.__mro__[1]
     _open_standard_descriptors()
     _write_what_can_be_written()
@@ -62,11 +67,11 @@ def _run(build: Callable[[], typer.Typer], arguments: Sequence[str], name: str) 
         tell("error: interrupted")
         return 130
     except BrokenPipeError:
-        # the reader is gone: nothing more can be said, and Python's own flush at exit must not complain either
+        # the reader is gone: nothing more can be printed, and Python's own flush at exit must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        # whoever opened the file knows best what it is; here the file's name has to do
+        # only the code that opened the file knows what it is; here its name has to suffice
         where = f"{error.filename}: " if error.filename else ""
         tell(f"error: {one_line(where)}{error.strerror or type(error).__name__}")
         return 1
@@ -74,15 +79,15 @@ def _run(build: Callable[[], typer.Typer], arguments: Sequence[str], name: str) 
 
 
 def _open_standard_descriptors() -> None:
-    """Put /dev/null where a daemon or cron closed a standard stream.
+    """Open /dev/null in place of a standard stream that a daemon or cron closed.
 
-    Else the next file that is opened gets its number, and a program that is started loses that file to its own stream.
+    Otherwise the next file to be opened gets its number, and a program that is started takes that file for its stream.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
             os.set_inheritable(number, True)
     # Python has no objects for streams that were closed when it started
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
@@ -91,7 +96,7 @@ def _open_standard_descriptors() -> None:
 
 
 def _write_what_can_be_written() -> None:
-    """Let characters that the terminal's encoding does not have come out as question marks, not as an exception."""
+    """Print question marks for characters that the terminal's encoding lacks, instead of raising an exception."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
 
@@ -100,7 +105,7 @@ def _wrong_usage(error: Exception) -> str:
     message: str = error.format_message() if hasattr(error, "format_message") else str(error)
     if message.startswith("Usage:"):
         return message  # the help of a group that was called without a command
-    message = " ".join(message.split()).rstrip(".").replace(": Value error, ", ": ")  # as typer begins some
+    message = " ".join(message.split()).rstrip(".").replace(": Value error, ", ": ")  # typer's prefix
     context = getattr(error, "ctx", None)
     hint = f"; see {context.command_path} --help" if context else ""
     return f"error: {message[:1].lower()}{message[1:]}{hint}"

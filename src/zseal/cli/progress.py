@@ -32,7 +32,7 @@ class ProgressBars:
             self._bars.stop()
 
     def step(self, text: str) -> None:
-        """Begin a step: those before are done."""
+        """Begin a step; the steps before it are done."""
         if self._bars is None:
             print(f"- {text}", file=sys.stderr)
             return

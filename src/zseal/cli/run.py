@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zseal.cli.program import one_line, tell
-from zseal.cli.signals import Signalled, held, too_late
+from zseal.cli.signals import Signalled, ignore_signals_from_now, signals_deferred
 from zseal.errors import UsageError, ZsealError
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.engines import EngineName
@@ -33,7 +33,7 @@ COMMAND_SETTINGS: dict[str, Any] = {
     "epilog": (
         "Exit codes: 0 power-off, 1 error, 2 wrong usage, 3 guest panic, 4 image refused by the ultravisor, "
         "5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, 130 interrupted or stopped, "
-        "129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM. What follows -- goes to QEMU as it is."
+        "129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM. Arguments after -- are passed to QEMU unchanged."
     ),
 }
 
@@ -41,14 +41,14 @@ COMMAND_SETTINGS: dict[str, Any] = {
 def command(
     ctx: typer.Context,
     machine: Annotated[
-        Path, typer.Option("--machine", metavar="DIR", help="Software machine to run it on, see zseal machine create.")
+        Path, typer.Option("--machine", metavar="DIR", help="Software machine to run on; see zseal machine create.")
     ],
     image: Annotated[
         Path | None,
-        typer.Argument(metavar="IMAGE", help="Secure Execution boot image; without one the guest boots from disk."),
+        typer.Argument(metavar="IMAGE", help="Secure Execution boot image; without it the guest boots from disk."),
     ] = None,
     memory: Annotated[
-        str, typer.Option("--memory", "-m", metavar="SIZE", help="Guest memory, like 512M or 2G.")
+        str, typer.Option("--memory", "-m", metavar="SIZE", help="Guest memory, such as 512M or 2G.")
     ] = "1G",
     cpus: Annotated[int, typer.Option("--cpus", metavar="N", min=1, max=248, help="Number of CPUs.")] = 1,
     disk: Annotated[
@@ -56,7 +56,7 @@ def command(
         typer.Option(
             "--disk",
             metavar="FILE[,format=F][,readonly][,bootindex=N][,iommu=off]",
-            help="virtio disk (raw unless told otherwise); may be given several times.",
+            help="virtio disk, raw by default (repeatable).",
         ),
     ] = None,
     net: Annotated[
@@ -64,56 +64,63 @@ def command(
         typer.Option(
             "--net",
             metavar="user[,hostfwd=tcp::2222-:22][,mac=M][,restrict][,iommu=off]",
-            help="virtio network card; user: QEMU translates addresses, this computer is 10.0.2.2. May be repeated.",
+            help="virtio network card (repeatable). user: QEMU translates addresses; this computer is 10.0.2.2.",
         ),
     ] = None,
-    rng: Annotated[bool, typer.Option("--rng", help="virtio source of random bytes, this computer's.")] = False,
+    rng: Annotated[
+        bool, typer.Option("--rng", help="virtio source of random bytes, which come from this computer.")
+    ] = False,
     console: Annotated[
         str | None,
         typer.Option(
             "--console",
             metavar="stdio|pty|socket:PATH",
-            help="Where to type at the guest (default: nowhere, its output goes to stdout). stdio: here, Ctrl-] ends.",
+            help="Where to type at the guest. stdio is here, and Ctrl-] ends the guest. By default the console only "
+            "goes to stdout.",
         ),
     ] = None,
     machine_type: Annotated[
-        str, typer.Option("--machine-type", metavar="TYPE", help="QEMU's machine, like s390-ccw-virtio-7.2.")
+        str, typer.Option("--machine-type", metavar="TYPE", help="QEMU's machine type, such as s390-ccw-virtio-7.2.")
     ] = "s390-ccw-virtio",
     io_policy: Annotated[
         IoPolicy,
         typer.Option(
             "--io-policy",
-            help="A device is given a page the guest does not share: stop the guest, count it, or do not look.",
+            help="What to do if a device request names an unshared page: stop the guest, only count it, or do not "
+            "check.",
         ),
     ] = IoPolicy.ENFORCE,
     kernel_console: Annotated[
         bool,
-        typer.Option("--kernel-console", help="Show the line-mode console (operating-system messages) as well."),
+        typer.Option("--kernel-console", help="Also show the line-mode console (operating-system messages)."),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write an account of the run as JSON.")
+        Path | None, typer.Option("--report", metavar="FILE", help="Write a report of the run as JSON.")
     ] = None,
     host_dump: Annotated[
         Path | None,
         typer.Option("--host-dump", metavar="FILE", help="Write what the host sees of guest memory at the end."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: made from that of the image)."),
+        typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: derived from the image's name)."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
     ] = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page about the run, readable anywhere.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML report of the run.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", min=0.1, help="End the guest after so many seconds.")
+        float | None, typer.Option("--timeout", metavar="S", min=0.1, help="Stop the guest after this many seconds.")
     ] = None,
     engine: Annotated[
         EngineName,
-        typer.Option("--engine", help="embedded: without QEMU, devices and Linux (pip install 'zseal[fast]')."),
+        typer.Option(
+            "--engine",
+            help="What executes the guest; embedded needs no QEMU, but has no devices and runs no Linux.",
+        ),
     ] = EngineName.QEMU,
     qemu: Annotated[
         str | None, typer.Option("--qemu", metavar="PROGRAM", help="QEMU to use (default: qemu-system-s390x).")
@@ -135,13 +142,13 @@ def command(
     serve = None if console in (None, "stdio") else parse_console(console)
     arguments = list(ctx.args)
     if image is not None and str(image).startswith("-"):
-        arguments.insert(0, str(image))  # behind -- all words look alike; an image is written ./-name
+        arguments.insert(0, str(image))  # after -- all words look alike; write ./-name for an image
         image = None
     disks = [parse_disk(text) for text in disk or []]
     if image is None and not disks:
         raise UsageError("there is nothing to boot", hint="give an image, or a bootable disk with --disk")
     if image is not None and any(item.boot_index is not None for item in disks):
-        raise UsageError("an image and a disk to boot from are given", hint="leave away IMAGE or bootindex=")
+        raise UsageError("both an image and a boot disk were given", hint="remove IMAGE or bootindex=")
     guest = Guest(
         image,
         machine=Machine.load(machine),
@@ -166,7 +173,7 @@ def command(
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What is to be written about a run, once it is over."""
+    """The files to write about a run once it is over."""
 
     report: Path | None
     host_dump: Path | None
@@ -174,7 +181,7 @@ class Outputs:
     overwrite: bool
 
     def check(self) -> None:
-        """Raise ZsealError for outputs that are one file and for one that can't be written, before anything starts."""
+        """Raise ZsealError if two outputs are one file or one cannot be written, before anything starts."""
         from zseal.files import check_output
 
         wanted = {"--report": self.report, "--host-dump": self.host_dump, "--html": self.html}
@@ -186,9 +193,9 @@ class Outputs:
             check_output(path, overwrite=self.overwrite)
 
     def write(self, guest: Guest) -> list[ZsealError | Signalled]:
-        """Write them all, whatever becomes of the others; ``guest`` has ended and is not closed yet.
+        """Write each of them even if others fail; ``guest`` has ended and is not closed yet.
 
-        Returns what went wrong; a signal ends the one that is being written.
+        Returns the failures. A signal ends the output that is being written.
         """
         failures: list[ZsealError | Signalled] = []
         for path, write in (
@@ -228,23 +235,23 @@ def follow(
     keyboard: bool = False,
     serve: Callable[[Guest], ConsoleServer] | None = None,
 ) -> int:
-    """Run ``guest``, write what was asked for, tell how it ended and what its console told; return the exit code.
+    """Run ``guest``, write the outputs, report its result and diagnoses, and return the exit code.
 
-    Its console goes to stdout, unless ``serve`` opens another place for it; ``keyboard`` types what comes from stdin.
-    The exit code is the guest's own, unless that is 0 and an output can't be written.
+    Its console goes to stdout unless ``serve`` opens another place for it; ``keyboard`` passes stdin to it. The exit
+    code is the guest's own, unless that is 0 and an output cannot be written.
     """
     stream = _stream if serve is None else _wait
     show = functools.partial(_stream_and_show, stream=stream) if watch else stream
     with guest, contextlib.ExitStack() as consoles:
 
         def connect_and_show() -> None:
-            with held():  # a console that is connected half would not be disconnected
+            with signals_deferred():  # a half connected console would not be disconnected
                 consoles.enter_context(_console(guest, keyboard=keyboard, serve=serve))
             show(guest)
 
         result = _until_end(guest, connect_and_show)
         failures = outputs.write(guest)
-        too_late()
+        ignore_signals_from_now()
     for diagnosis in guest.diagnoses:
         tell(f"diagnosis: {diagnosis}")
     tell(result.message if result.exit_code == 0 else f"error: {result.message}")
@@ -255,7 +262,7 @@ def follow(
 
 @contextlib.contextmanager
 def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleServer] | None) -> Iterator[None]:
-    """Connect the guest's console to the keyboard, or to others."""
+    """Connect the guest's console to the keyboard, or to a server."""
     from zseal.cli.keyboard import Keyboard, RawTerminal
     from zseal.guest.events import Outcome, Result
 
@@ -275,7 +282,7 @@ def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleSe
 
 
 def _until_end(guest: Guest, follow: Callable[[], None]) -> Result:
-    """Follow the guest until it has ended, end it where a signal comes or its console can't be shown; return how."""
+    """Follow the guest until it ends, end it if a signal arrives or its console cannot be shown; return its result."""
     from zseal.guest.events import Outcome, Result
 
     try:
@@ -294,8 +301,8 @@ def _until_end(guest: Guest, follow: Callable[[], None]) -> Result:
 
 def _why_not_shown(error: OSError) -> str:
     if error.errno in (errno.EPIPE, errno.EIO):  # EIO: the terminal was closed
-        return "nobody reads the guest's console any longer, so the guest was ended"
-    return f"the guest's console can't be shown, so the guest was ended: {error.strerror or type(error).__name__}"
+        return "the reader of the guest's console is gone, so the guest was ended"
+    return f"the guest's console cannot be shown, so the guest was ended: {error.strerror or type(error).__name__}"
 
 
 def _stream(guest: Guest) -> None:
@@ -310,12 +317,12 @@ def _stream(guest: Guest) -> None:
 
 
 def _wait(guest: Guest) -> None:
-    """Let the guest run; its console is elsewhere."""
+    """Wait for the guest to end; its console is elsewhere."""
     guest.wait()
 
 
 def _stream_and_show(guest: Guest, stream: Callable[[Guest], None]) -> None:
-    """Show the guest live; its console goes where ``stream`` takes it as well if stdout is no terminal."""
+    """Show the guest live; if stdout is not a terminal, ``stream`` also gets its console."""
     from zseal.cli.guest.watch import watch
     from zseal.guest.watch.live import CONSOLE_LINES
 
@@ -324,7 +331,7 @@ def _stream_and_show(guest: Guest, stream: Callable[[Guest], None]) -> None:
     def pass_on() -> None:
         try:
             stream(guest)
-        except OSError as error:  # whoever read it is gone: that ends the run, as it does without the view
+        except OSError as error:  # the reader is gone: that ends the run, as it does without the view
             failed.append(error)
 
     console = None

@@ -1,4 +1,6 @@
-"""The signals that end a program, as one exception: there is an orderly end, which further signals do not disturb."""
+"""Turns the signals that end a program into one exception, so that it ends in order; further signals do not disturb
+that.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ from types import FrameType
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up", "SIGQUIT": "quit"}
 _PATIENCE = 10.0
-"""Seconds that an orderly end may take, in which QEMU has 5 to write out its disks; a later signal counts anew."""
+"""Seconds that an orderly end may take; QEMU has 5 of them to write out its disks. A later signal counts again."""
 
 
 class Signalled(BaseException):
-    """The signal ``number`` came; ``exit_code`` is what shells make of it."""
+    """The signal ``number`` arrived; ``exit_code`` is the one that shells use for it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(_WORDS[signal.Signals(number).name])
@@ -25,35 +27,35 @@ class Signalled(BaseException):
 
 
 class _Handler:
-    """Raises Signalled for the first signal and does nothing for those that come soon after."""
+    """Raises Signalled for the first signal and ignores those that arrive soon after."""
 
     def __init__(self) -> None:
         self.came = False
         self._quiet_until = -math.inf
-        self._held = False
+        self._deferring = False
         self._waiting: Signalled | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         if time.monotonic() < self._quiet_until:
             return
         self.be_quiet()
-        if not self._held:
+        if not self._deferring:
             raise Signalled(number)
         self._waiting = Signalled(number)
 
     def be_quiet(self) -> None:
-        """The end has begun."""
+        """Ignore signals from now on: the end has begun."""
         self.came = True
         self._quiet_until = time.monotonic() + _PATIENCE
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Raise at the end of the block only."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """Raise Signalled only at the end of the block."""
+        self._deferring = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferring = False
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             raise waiting
@@ -63,15 +65,15 @@ _handler = _Handler()
 
 
 @contextlib.contextmanager
-def raised() -> Iterator[None]:
-    """Raise Signalled in the block for the first signal that asks the program to end; to be used around all it does.
+def signals_as_exceptions() -> Iterator[None]:
+    """Raise Signalled in the block, which is all that the program does, for the first signal that asks it to end.
 
-    Those that were ignored at the start (nohup, jobs in the background) stay so. Once one came, the program is
-    at its end: then they are ignored behind the block, where Python would put back what the system does by itself.
+    Signals that were ignored at the start (nohup, background jobs) stay ignored. Once a signal has arrived, the program
+    is at its end: all signals are then ignored after the block too, where Python would restore the system's default.
     """
     global _handler
     if threading.current_thread() is not threading.main_thread():
-        yield  # handlers are for the main thread alone
+        yield  # only the main thread can have handlers
         return
     handler = _handler = _Handler()
     found = {number: signal.getsignal(number) for number in signal.Signals if number.name in _WORDS}
@@ -85,11 +87,11 @@ def raised() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if handler.came else action)
 
 
-def held() -> contextlib.AbstractContextManager[None]:
-    """Let signals wait for the end of the block, which must be short: it is not left half done."""
-    return _handler.held()
+def signals_deferred() -> contextlib.AbstractContextManager[None]:
+    """Defer signals to the end of the block, which must be short and is never left half done."""
+    return _handler.deferred()
 
 
-def too_late() -> None:
-    """Ignore signals from now on, as after the first: all is done but cleaning up and telling the outcome."""
+def ignore_signals_from_now() -> None:
+    """Ignore signals from now on, as after the first: only cleaning up and reporting the result remain."""
     _handler.be_quiet()

@@ -258,7 +258,7 @@ def test_a_reader_that_goes_away_ends_the_guest(machine: Machine, seal: Seal) ->
     guest.process.stdout.close()
     guest.process.wait(timeout=30)
     assert guest.process.stderr.read() == (
-        b"error: nobody reads the guest's console any longer, so the guest was ended\n"
+        b"error: the reader of the guest's console is gone, so the guest was ended\n"
     )
     guest.process.stderr.close()
     assert guest.process.returncode == 1

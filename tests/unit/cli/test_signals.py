@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from zseal.cli.program import run_program
-from zseal.cli.signals import Signalled, held, raised, too_late
+from zseal.cli.signals import Signalled, ignore_signals_from_now, signals_as_exceptions, signals_deferred
 
 ENDINGS = [
     (signal.SIGINT, "error: interrupted\n"),
@@ -121,8 +121,8 @@ def test_actions_are_put_back_where_no_signal_came() -> None:
 @pytest.mark.usefixtures("actions")
 def test_a_held_signal_comes_behind_the_block() -> None:
     done = []
-    with pytest.raises(Signalled, match="terminated") as caught, raised():
-        with held():
+    with pytest.raises(Signalled, match="terminated") as caught, signals_as_exceptions():
+        with signals_deferred():
             os.kill(os.getpid(), signal.SIGTERM)
             done.append("inside")
         done.append("behind")
@@ -132,8 +132,8 @@ def test_a_held_signal_comes_behind_the_block() -> None:
 
 @pytest.mark.usefixtures("actions")
 def test_a_signal_can_be_too_late() -> None:
-    with raised():
-        too_late()
+    with signals_as_exceptions():
+        ignore_signals_from_now()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -141,7 +141,7 @@ def test_a_signal_can_be_too_late() -> None:
 def test_an_end_that_takes_too_long_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("zseal.cli.signals.time.monotonic", lambda: now)
-    with raised():
+    with signals_as_exceptions():
         with pytest.raises(Signalled):
             os.kill(os.getpid(), signal.SIGINT)
         now += 5  # QEMU's

@@ -218,7 +218,7 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert json.loads(out)["explanations"][0]["readings"][0]["name"] == "HOST_KEY"
     code, out, err = run(capsys, "0xdead")
     assert (code, out) == (1, "")
-    assert err.startswith("error: nothing known about '0xdead'")
+    assert err.startswith("error: nothing is known about '0xdead'")
     assert err.count("\n") == 1
     assert run(capsys, "0x0108", "--command", "NO")[0] == 2
     assert run(capsys)[0] == 2

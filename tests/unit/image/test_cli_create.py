@@ -230,7 +230,7 @@ def test_own_boot_loaders_can_be_given(create: Runner, tmp_path: Path) -> None:
     (folder / "stage3a.bin").write_bytes(bytes(4096))
     (folder / "stage3b_reloc.bin").write_bytes(bytes(128))
     ran = create("--no-verify", "--x-bootloader-directory", folder)
-    assert ran.code == 0 and "boot loaders are taken from" in ran.err
+    assert ran.code == 0 and "bootloaders are taken from" in ran.err
     stage3a = read_image(tmp_path / "image").stage3a
     assert stage3a is not None and stage3a.owner == "unknown"
 

@@ -1,4 +1,4 @@
-"""``zseal guest``: look at, pause, page and stop running guests."""
+"""``zseal guest``: inspect, pause, page and stop running guests."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    epilog="Guests are those that this user started with zseal run. docs/guest-control.md tells more.",
+    epilog="The guests are those that this user started with zseal run; see docs/guest-control.md.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the guest, see zseal guest list.")]
-Form = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the guest; see zseal guest list.")]
+Form = Annotated[Format, typer.Option("--format", help="text is for people, json for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
 _BYTES_A_LINE = 16
 _NUMBER_LENGTH = 40
-"""Characters of a wrong number that are repeated in a message."""
+"""Characters of an invalid number that a message repeats."""
 
 
 def _connect(name: str) -> GuestControl:
@@ -44,14 +44,14 @@ def _connect(name: str) -> GuestControl:
 
 
 def _number(text: str, what: str) -> int:
-    """Return the number that ``text`` is: decimal, or hexadecimal with 0x, below 2^63; raises UsageError."""
+    """Return the number in ``text``: decimal, or hexadecimal with 0x, below 2^63; raises UsageError."""
     shown = text if len(text) <= _NUMBER_LENGTH else f"{text[:_NUMBER_LENGTH]}…"
     try:
         value = int(text, 0)
     except ValueError:
         value = -1
     if value < 0:
-        raise UsageError(f"{shown!r} is no {what}", hint="write it like 4096 or 0x1000")
+        raise UsageError(f"{shown!r} is not a valid {what}", hint="use a number such as 4096 or 0x1000")
     if value >= 1 << 63:
         raise UsageError(f"{shown!r} is too large: {what}", hint="the largest is 2^63 - 1")
     return value
@@ -63,7 +63,7 @@ def _print_json(value: Json) -> None:
 
 @contextlib.contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function to call with what is done and what is to do, or None where nobody watches a terminal."""
+    """Yield a function to call with the work done and the total, or None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -76,7 +76,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-# --- looking ---
+# --- inspecting ---
 
 
 @app.command("list")
@@ -89,7 +89,7 @@ def list_command(form: Form = Format.TEXT) -> None:
         _print_json([*guests])
         return
     if not guests:
-        typer.echo("no guest runs", err=True)
+        typer.echo("no guest is running", err=True)
         return
     from zseal.guest.observation import uptime
 
@@ -124,7 +124,7 @@ def _observation(status: dict[str, Json]) -> Observation:
 
 @app.command()
 def status(name: Name, form: Form = Format.TEXT) -> None:
-    """Show what a guest does: state, boot phase, memory, pages by state, calls."""
+    """Show a guest's state, boot phase, memory, pages and calls."""
     from zseal.guest.observation import page_text, uptime
 
     with _connect(name) as guest:
@@ -173,7 +173,7 @@ def pages(
     overwrite: Overwrite = False,
     form: Form = Format.TEXT,
 ) -> None:
-    """Show the state of every page: a picture on a terminal, runs of pages elsewhere."""
+    """Show the state of every page. On a terminal that is a picture, elsewhere runs of pages."""
     from zseal.files import write_atomic
 
     with _connect(name) as guest:
@@ -195,12 +195,12 @@ def pages(
 @app.command("read-memory")
 def read_memory(
     name: Name,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Guest absolute address, like 0x10000.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Guest absolute address, such as 0x10000.")],
     length: Annotated[str, typer.Argument(metavar="LENGTH", help="Number of bytes.")],
-    raw: Annotated[bool, typer.Option("--raw", help="Write the bytes themselves.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Write the raw bytes to stdout.")] = False,
     form: Form = Format.TEXT,
 ) -> None:
-    """Show what the host sees of a guest's memory: shared pages as they are, private ones encrypted."""
+    """Show what the host sees of a guest's memory. Shared pages are shown as they are, private ones encrypted."""
     first, size = _number(address, "address"), _number(length, "number of bytes")
     with _connect(name) as guest:
         data = guest.read_memory(first, size)
@@ -226,7 +226,7 @@ def dump(
     overwrite: Overwrite = False,
     form: Form = Format.TEXT,
 ) -> None:
-    """Write what the host sees of all memory to a file; private pages are ciphertext there."""
+    """Write what the host sees of all memory to a file. Private pages are ciphertext there."""
     with _connect(name) as guest, _progress("Dumping") as progress:
         size = guest.dump(file, overwrite=overwrite, progress=progress)
     _told(form, {"name": name, "file": str(file), "bytes": size}, f"{size:,} bytes written to {file}")
@@ -242,18 +242,20 @@ def _console(name: str, lines: int, form: Format) -> None:
             typer.echo(line)
 
 
-Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="Number of lines; 0 is all kept.")]
+Lines = Annotated[
+    int, typer.Option("--lines", "-n", metavar="N", min=0, help="Number of lines; 0 shows all that are kept.")
+]
 
 
 @app.command()
 def console(name: Name, lines: Lines = 24, form: Form = Format.TEXT) -> None:
-    """Show the last screen of the guest's console; 64 KiB of output are kept."""
+    """Show the last screen of the guest's console. zseal keeps 64 KiB of its output."""
     _console(name, lines, form)
 
 
 @app.command()
 def screendump(name: Name, lines: Lines = 24, form: Form = Format.TEXT) -> None:
-    """Show the last screen, as console does."""
+    """Show the last screen of the guest's console, as console does."""
     _console(name, lines, form)
 
 
@@ -262,12 +264,17 @@ def watch(
     name: Name,
     interval: Annotated[
         float | None,
-        typer.Option("--interval", metavar="S", min=0.1, help="Seconds between two looks (0.5; 2 without a terminal)."),
+        typer.Option(
+            "--interval", metavar="S", min=0.1, help="Refresh interval in seconds (0.5; 2 without a terminal)."
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Stop after so many looks.")] = None,
+    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Stop after N refreshes.")] = None,
     form: Form = Format.TEXT,
 ) -> None:
-    """Watch a guest live: boot phases, pages, calls per second, devices, console; Ctrl-C ends it, not the guest."""
+    """Watch a guest live; Ctrl-C ends the view, not the guest.
+
+    The view shows boot phases, pages, calls per second, devices and the console.
+    """
     from zseal.cli.guest.watch import watch as show
     from zseal.guest.control.protocol import ControlError
     from zseal.guest.watch.live import CONSOLE_LINES
@@ -300,7 +307,7 @@ def watch(
         typer.echo("the guest has ended", err=True)
 
 
-# --- doing ---
+# --- controlling ---
 
 
 def _told(form: Format, answer: dict[str, Json], text: str) -> None:
@@ -320,37 +327,38 @@ def pause(name: Name, form: Form = Format.TEXT) -> None:
 
 @app.command()
 def resume(name: Name, form: Form = Format.TEXT) -> None:
-    """Let the CPUs run again, once all pages that are out are back; the ultravisor verifies each of them.
+    """Bring all pages back and let the CPUs run again.
 
-    A page that is not what it was ends the guest: its zseal run exits with code 8.
+    The ultravisor verifies each page. A page that was changed ends the guest: its zseal run exits with code 8.
     """
     with _connect(name) as guest, _progress("Bringing pages back") as progress:
         count = guest.resume(progress=progress)
-    text = f"{name} runs" + (f", {count:,} pages came back" if count else "")
+    text = f"{name} is running" + (f", {count:,} pages came back" if count else "")
     _told(form, {"name": name, "state": "running", "pages": count}, text)
 
 
 @app.command("page-out")
 def page_out(
     name: Name,
-    count: Annotated[str, typer.Argument(metavar="COUNT|all", help="How many private pages have to leave.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that they go to, with mode 0600.")],
+    count: Annotated[str, typer.Argument(metavar="COUNT|all", help="Number of private pages to page out.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write the pages to, with mode 0600.")],
     start: Annotated[
         str, typer.Option("--from", metavar="ADDRESS", help="Begin with the page at this guest absolute address.")
     ] = "0",
     overwrite: Overwrite = False,
     form: Form = Format.TEXT,
 ) -> None:
-    """Pause the guest and move private pages to a file: exported, so encrypted, and gone from its memory.
+    """Pause the guest and move private pages to a file.
 
-    The guest stands still until resume brings them back.
+    The pages are exported, and so encrypted, and leave the guest's memory. The guest is paused until resume brings them
+    back.
     """
     wanted = None if count == "all" else _number(count, "number of pages")
     first = _number(start, "address")
     with _connect(name) as guest, _progress("Paging out") as progress:
         moved = guest.page_out(file, wanted, start=first, overwrite=overwrite, progress=progress)
     answer: dict[str, Json] = {"name": name, "state": "paged-out", "pages": moved, "file": str(file)}
-    _told(form, answer, f"{moved:,} pages moved to {file}; {name} stands still until zseal guest resume {name}")
+    _told(form, answer, f"{moved:,} pages moved to {file}; {name} is paused until zseal guest resume {name}")
 
 
 @app.command("page-in")
@@ -359,9 +367,9 @@ def page_in(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File that page-out wrote, or a copy of it.")],
     form: Form = Format.TEXT,
 ) -> None:
-    """Bring pages back from a file; the ultravisor verifies each. The guest stays paused.
+    """Bring pages back from a file and verify each. The guest stays paused.
 
-    A page that is not what it was ends the guest: its zseal run exits with code 8.
+    A page that was changed ends the guest: its zseal run exits with code 8.
     """
     with _connect(name) as guest, _progress("Bringing pages back") as progress:
         moved = guest.page_in(file, progress=progress)
@@ -375,12 +383,16 @@ def stop(
     timeout: Annotated[
         int,
         typer.Option(
-            "--timeout", metavar="S", min=0, max=3600, help="Wait so long for its operating system to power off."
+            "--timeout",
+            metavar="S",
+            min=0,
+            max=3600,
+            help="Seconds to wait for the guest's operating system to power off.",
         ),
     ] = 10,
     form: Form = Format.TEXT,
 ) -> None:
-    """Ask the guest to power off, and end it where it does not in time; its disks are written out."""
+    """Ask the guest to power off, and end it after a timeout. Its disks are written out."""
     with _connect(name) as guest:
         message = guest.stop(wait=timeout)
     _told(form, {"name": name, "message": message}, message)
@@ -388,7 +400,7 @@ def stop(
 
 @app.command()
 def kill(name: Name, form: Form = Format.TEXT) -> None:
-    """End the guest at once; what its disks were not given yet is lost."""
+    """End the guest immediately. Data that it has not written to its disks is lost."""
     with _connect(name) as guest:
         message = guest.kill()
     _told(form, {"name": name, "message": message}, message)

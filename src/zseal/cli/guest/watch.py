@@ -1,4 +1,4 @@
-"""The live view on a terminal, and what stands for it where there is none."""
+"""The live view on a terminal, and the lines that replace it elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Show = Callable[["Look"], None]
 
 
 class Format(enum.StrEnum):
-    """How something is told."""
+    """Output formats."""
 
     TEXT = "text"
     JSON = "json"
@@ -28,13 +28,13 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def default_interval(stream: TextIO) -> float:
-    """Return how often to look: people on a terminal want to see it move, a log wants to stay short."""
+    """Return the refresh interval in seconds: short on a terminal, longer in a log."""
     return 0.5 if _is_terminal(stream) else 2.0
 
 
 @contextlib.contextmanager
 def shown(stream: TextIO, form: Format = Format.TEXT) -> Iterator[Show]:
-    """Yield a function that shows a look on ``stream``: a picture on a terminal, a line of text or JSON elsewhere."""
+    """Yield a function that shows a frame on ``stream``: a picture on a terminal, a line of text or JSON elsewhere."""
     from zseal.guest.watch.live import line, view
 
     if form is Format.JSON or not _is_terminal(stream):
@@ -61,9 +61,9 @@ def watch(
     interval: float | None = None,
     count: int | None = None,
 ) -> None:
-    """Show what ``observe`` gives every ``interval`` s until it gives None, ``pause`` says so, or ``count`` times.
+    """Show what ``observe`` returns every ``interval`` s, until it or ``pause`` ends the view, or ``count`` times.
 
-    ``pause`` waits so many seconds and returns whether to go on.
+    ``observe`` returns None at the end. ``pause`` waits the seconds given and returns whether to go on.
     """
     from zseal.guest.watch.live import Watcher
 
@@ -76,7 +76,7 @@ def watch(
             show(watcher.look(seen))
             number += 1
             if number == count or not pause(seconds):
-                # the last state is worth seeing as well
+                # show the last state as well
                 if number != count and (seen := observe()) is not None:
                     show(watcher.look(seen))
                 return

@@ -1,4 +1,4 @@
-"""``zseal hostkey``: verify and describe host-key documents, keep bundles, say what expires."""
+"""``zseal hostkey``: verify and describe host-key documents, keep bundles, show what expires."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")]
 DaysOption = Annotated[
-    float, typer.Option("--days", metavar="N", min=0, help="Exit with 1 for what ends within N days.")
+    float, typer.Option("--days", metavar="N", min=0, help="Exit with 1 if anything expires within N days.")
 ]
 
 
@@ -47,10 +47,12 @@ def verify(
     root_ca: options.RootCa = None,
     bundle: options.BundleDirectory = None,
     no_verify: options.NoVerify = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but refusals and warnings.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only refusals and warnings.")] = False,
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Verify host-key documents, as pvverify does. Exit 0: all are genuine, current and not revoked. 1: not."""
+    """Verify host-key documents, as pvverify does. Exit codes: 0 all are genuine, current and not revoked, 1 not all
+    are.
+    """
     paths = options.split_files(host_key_document)
     if not paths:
         raise UsageError("give at least one host-key document with -k")
@@ -118,7 +120,7 @@ def _document_json(report: DocumentReport) -> dict[str, object]:
 
 @app.command()
 def show(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Certificates or CRLs, PEM or DER.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Certificates or CRLs, PEM or DER.")],
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Describe host-key documents, certificates and CRLs."""
@@ -141,13 +143,13 @@ def show(
 @app.command()
 def status(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Certificates or CRLs, PEM or DER.")
+        list[Path] | None, typer.Argument(metavar="FILE", help="Certificates or CRLs, PEM or DER.")
     ] = None,
     bundle: options.BundleDirectory = None,
     days: DaysOption = 30,
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Say until when host-key documents, certificates and CRLs hold. Exit 1: something ends soon or is missing."""
+    """Show when host-key documents, certificates and CRLs expire. Exit code 1: something expires soon or is missing."""
     if not files and bundle is None:
         raise UsageError("give files, or a bundle with --bundle")
     from zseal.hostkeys.bundle import Bundle
@@ -199,7 +201,9 @@ def bundle_create(
     root_ca: options.RootCa = None,
     offline: options.Offline = False,
 ) -> None:
-    """Create a bundle: certificates, CRLs (fetched too, unless --offline), host-key documents and maybe a root."""
+    """Create a bundle of certificates, CRLs and host-key documents. The CRLs are also fetched, unless --offline is
+    given.
+    """
     if not cert:
         raise UsageError("give the signing key and the intermediate CAs with --cert")
     from zseal.hostkeys.bundle import Bundle
@@ -224,7 +228,9 @@ def bundle_update(
     root_ca: options.RootCa = None,
     offline: options.Offline = False,
 ) -> None:
-    """Fetch the CRLs of a bundle anew (unless --offline) and add files to it. Exit 1: not all could be renewed."""
+    """Fetch the CRLs of a bundle again and add files to it. With --offline it only adds files. Exit code 1: not all
+    CRLs could be renewed.
+    """
     from zseal.hostkeys.bundle import Bundle
 
     _, changes = Bundle.load(directory).update(
@@ -257,7 +263,7 @@ def bundle_show(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the bundle.")],
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Show what is in a bundle, until when it holds, and which CRLs are missing."""
+    """Show what is in a bundle, when it expires, and what is missing."""
     from zseal.hostkeys.bundle import Bundle
 
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The options by which every command takes host-key documents and what to verify them against."""
+"""The options with which commands take host-key documents and the material to verify them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HostKeyDocuments = Annotated[
         "-k", "--host-key-document", metavar="FILE", help="Host-key document (repeatable, or separated by commas)."
     ),
 ]
-NoVerify = Annotated[bool, typer.Option("--no-verify", help="Take the host-key documents without verifying them.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not verify the host-key documents.")]
 Certificates = Annotated[
     list[str] | None,
     typer.Option(
@@ -29,13 +29,13 @@ Certificates = Annotated[
         "--cert",
         "--crt",
         metavar="FILE",
-        help="Certificates to verify with: the IBM Z signing key and intermediate CAs (repeatable).",
+        help="Certificates for verification: the IBM Z signing key and intermediate CAs (repeatable).",
     ),
 ]
 Crls = Annotated[
     list[str] | None, typer.Option("--crl", metavar="FILE", help="Certificate revocation list (repeatable).")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch no revocation lists.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not fetch revocation lists.")]
 RootCa = Annotated[
     list[Path] | None,
     typer.Option("--root-ca", metavar="FILE", help="Trust this root CA instead of the system's."),
@@ -43,7 +43,9 @@ RootCa = Annotated[
 BundleDirectory = Annotated[
     Path | None,
     typer.Option(
-        "--bundle", metavar="DIR", help="Certificates and CRLs kept with zseal hostkey bundle, or a software machine."
+        "--bundle",
+        metavar="DIR",
+        help="Directory of certificates and CRLs made by zseal hostkey bundle, or of a software machine.",
     ),
 ]
 
@@ -51,11 +53,11 @@ BundleDirectory = Annotated[
 def split_files(values: Iterable[str] | None) -> list[Path]:
     """Return the file names in ``values``, each of which may be several separated by commas.
 
-    A file whose own name has commas is taken as it is.
+    The name of an existing file may contain commas.
     """
     names: list[str] = []
     for value in values or ():
-        # os.path.exists(), as many names together may be too long for one, which Path.exists() raises for
+        # os.path.exists(), because many names together may be too long for a file name, for which Path.exists() raises
         single = "," not in value or os.path.exists(value)  # noqa: PTH110
         names += [value] if single else [part for part in value.split(",") if part]
     return [Path(name) for name in names]
@@ -69,7 +71,7 @@ def load_trust(
     bundle: Path | None,
     no_verify: bool,
 ) -> TrustMaterial | None:
-    """Return what to verify with, None with ``no_verify``; raises UsageError for options that don't fit together."""
+    """Return what to verify with, None with ``no_verify``; raises UsageError for options that exclude each other."""
     certificates, crls = split_files(cert), split_files(crl)
     if no_verify and (certificates or bundle):
         raise UsageError("--no-verify excludes --cert and --bundle")
@@ -87,7 +89,7 @@ def load_trust(
 
 
 def print_warnings(report: DocumentReport) -> None:
-    """Say on stderr what is odd about a document, and that one of a software machine is no hardware."""
+    """Print the warnings about a document on stderr, and one if it is of a software machine."""
     source = report.document.source
     for warning in report.warnings:
         typer.echo(f"warning: {source}: {warning}", err=True)

@@ -7,34 +7,36 @@ from typing import Annotated
 
 import typer
 
-from zseal.cli.image.create import COMMAND_SETTINGS, create
+from zseal.cli.image.create import create
 from zseal.cli.image.diff import diff
 from zseal.cli.image.info import info
 from zseal.cli.image.test import TestCommand, test
 from zseal.cli.messages import Messages, Quiet, Verbose
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-app.command("create", short_help="Seal kernel, ramdisk and command line into an image.", **COMMAND_SETTINGS)(create)
-app.command("info", **COMMAND_SETTINGS)(info)
-app.command("test", cls=TestCommand, short_help="Tell which host keys can open it.", **COMMAND_SETTINGS)(test)
-app.command("diff", **COMMAND_SETTINGS)(diff)
+app.command("create", short_help="Seal kernel, ramdisk and command line into an image.")(create)
+app.command("info")(info)
+app.command("test", cls=TestCommand, short_help="Show which host keys can open an image.")(test)
+app.command("diff")(diff)
 
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Boot image.")]
 
 
-@app.command("verify", short_help="Check all that happens at boot; extract parts.", **COMMAND_SETTINGS)
+@app.command("verify", short_help="Check everything that happens at boot; extract parts.")
 def verify(
     image: ImageArgument,
-    machine: Annotated[Path, typer.Option("--machine", metavar="DIR", help="Software machine that would boot it.")],
+    machine: Annotated[Path, typer.Option("--machine", metavar="DIR", help="Software machine to boot it.")],
     extract: Annotated[
         Path | None,
         typer.Option("--extract", metavar="OUTDIR", help="Write kernel, ramdisk and parmfile into this directory."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist in OUTDIR.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files in OUTDIR.")] = False,
     verbose: Verbose = 0,
     quiet: Quiet = 0,
 ) -> None:
-    """Do all that the machine's ultravisor would do at boot, without booting. Exit 0: it would start. 1: refused."""
+    """Do everything that the machine's ultravisor would do at boot, without booting. Exit codes: 0 the image would
+    start, 1 it is refused.
+    """
     messages = Messages(verbose=verbose, quiet=quiet)
     from zseal.hostkeys.machine import Machine
     from zseal.image.verify import verify_image
@@ -49,8 +51,8 @@ def verify(
     which = "backup host key" if result.backup_key else "host key"
     typer.echo(f"{image}: this machine would start it")
     typer.echo(f"  header      authentic; opened with the {which} {accepted.host_key_hash.hex()}")
-    loader = result.image.stage3a or "not known: a start will tell whether it leads to these components"
-    typer.echo(f"  boot loader {loader} (plain, not covered by the header)")
+    loader = result.image.stage3a or "not known: only a start shows whether it leads to these components"
+    typer.echo(f"  bootloader  {loader} (plain, not covered by the header)")
     for part in result.components:
         size = part.size if part.original_size is None else part.original_size
         typer.echo(f"  {part.name:<11} {size:>12} bytes at {part.address:#x}")
@@ -60,13 +62,13 @@ def verify(
         typer.echo(f"  wrote       {path}")
 
 
-@app.command("extract-header", short_help="Write the SE header to a file.", **COMMAND_SETTINGS)
+@app.command("extract-header", short_help="Write the SE header of an image to a file.")
 def extract_header(
     image: ImageArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File for the SE header.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
-    """Write the bare SE header of an image, as attestation and add-secret requests need it, to a file."""
+    """Write the bare SE header of an image to a file, as attestation and add-secret requests need it."""
     from zseal.files import write_atomic
     from zseal.image.read import read_image
 

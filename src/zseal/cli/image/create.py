@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
-COMMAND_SETTINGS: dict[str, Any] = {"context_settings": {"help_option_names": ["-h", "--help"]}}
 
-# an option is a list so that giving it twice can be told from giving it once: that is an error, as with pvimg
+# an option is a list so that an option given twice can be detected: that is an error, as with pvimg
 _Paths = list[Path] | None
 _Texts = list[str] | None
 
@@ -53,7 +52,7 @@ def create(
     ] = None,
     ramdisk: Annotated[_Paths, typer.Option("-r", "--ramdisk", metavar="FILE", help="Initial ramdisk.")] = None,
     parmfile: Annotated[
-        _Paths, typer.Option("-p", "--parmfile", metavar="FILE", help="File with the kernel command line.")
+        _Paths, typer.Option("-p", "--parmfile", metavar="FILE", help="File with the kernel parameters (command line).")
     ] = None,
     output: Annotated[_Paths, typer.Option("-o", "--output", metavar="FILE", help="Image to write.")] = None,
     host_key_document: options.HostKeyDocuments = None,
@@ -64,9 +63,9 @@ def create(
     root_ca: options.RootCa = None,
     bundle: options.BundleDirectory = None,
     no_component_check: Annotated[
-        bool, typer.Option("--no-component-check", help="Do not check kernel, ramdisk and command line.")
+        bool, typer.Option("--no-component-check", help="Accept any file as kernel, ramdisk and parmfile.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     cck: Annotated[
         _Paths,
         typer.Option(
@@ -80,35 +79,50 @@ def create(
         _Paths, typer.Option("--image-key", metavar="FILE", help="Component key, 64 bytes (default: random).")
     ] = None,
     enable_dump: Annotated[
-        bool, typer.Option("--enable-dump", help="Let the host take dumps (needs --cck or --enable-cck-update).")
+        bool, typer.Option("--enable-dump", help="Let the host dump the guest (needs --cck or --enable-cck-update).")
     ] = False,
-    disable_dump: Annotated[bool, typer.Option("--disable-dump", help="The default.")] = False,
+    disable_dump: Annotated[
+        bool, typer.Option("--disable-dump", help="Do not let the host dump the guest (default).")
+    ] = False,
     enable_cck_extension_secret: Annotated[
         bool,
         typer.Option(
-            "--enable-cck-extension-secret", help="Add-secret requests must carry a secret from the CCK (needs --cck)."
+            "--enable-cck-extension-secret", help="Require a secret from the CCK in add-secret requests (needs --cck)."
         ),
     ] = False,
     disable_cck_extension_secret: Annotated[
-        bool, typer.Option("--disable-cck-extension-secret", help="The default.")
+        bool, typer.Option("--disable-cck-extension-secret", help="Do not require a secret from the CCK (default).")
     ] = False,
     enable_cck_update: Annotated[
         bool, typer.Option("--enable-cck-update", help="Let the guest replace its CCK (z17 and newer).")
     ] = False,
-    disable_cck_update: Annotated[bool, typer.Option("--disable-cck-update", help="The default.")] = False,
-    enable_pckmo: Annotated[bool, typer.Option("--enable-pckmo", help="The default.")] = False,
+    disable_cck_update: Annotated[
+        bool, typer.Option("--disable-cck-update", help="Do not let the guest replace its CCK (default).")
+    ] = False,
+    enable_pckmo: Annotated[
+        bool, typer.Option("--enable-pckmo", help="Let PCKMO wrap DEA, TDEA, AES and ECC keys (default).")
+    ] = False,
     disable_pckmo: Annotated[
-        bool, typer.Option("--disable-pckmo", help="No PCKMO for DEA, TDEA, AES and ECC keys.")
+        bool, typer.Option("--disable-pckmo", help="Do not let PCKMO wrap DEA, TDEA, AES and ECC keys.")
     ] = False,
-    enable_pckmo_hmac: Annotated[bool, typer.Option("--enable-pckmo-hmac", help="PCKMO for HMAC keys.")] = False,
-    disable_pckmo_hmac: Annotated[bool, typer.Option("--disable-pckmo-hmac", help="The default.")] = False,
+    enable_pckmo_hmac: Annotated[bool, typer.Option("--enable-pckmo-hmac", help="Let PCKMO wrap HMAC keys.")] = False,
+    disable_pckmo_hmac: Annotated[
+        bool, typer.Option("--disable-pckmo-hmac", help="Do not let PCKMO wrap HMAC keys (default).")
+    ] = False,
     enable_backup_keys: Annotated[
-        bool, typer.Option("--enable-backup-keys", help="A machine may use its backup host key.")
+        bool, typer.Option("--enable-backup-keys", help="Let a machine open the image with its backup host key.")
     ] = False,
-    disable_backup_keys: Annotated[bool, typer.Option("--disable-backup-keys", help="The default.")] = False,
-    enable_image_encryption: Annotated[bool, typer.Option("--enable-image-encryption", help="The default.")] = False,
+    disable_backup_keys: Annotated[
+        bool, typer.Option("--disable-backup-keys", help="Do not let machines use their backup host keys (default).")
+    ] = False,
+    enable_image_encryption: Annotated[
+        bool, typer.Option("--enable-image-encryption", help="Encrypt kernel, ramdisk and command line (default).")
+    ] = False,
     disable_image_encryption: Annotated[
-        bool, typer.Option("--disable-image-encryption", help="Only protect kernel and ramdisk against changes.")
+        bool,
+        typer.Option(
+            "--disable-image-encryption", help="Protect the components against changes only, not against reading."
+        ),
     ] = False,
     x_bootloader_directory: Annotated[
         _Paths, typer.Option("--x-bootloader-directory", metavar="DIR", hidden=True)
@@ -127,7 +141,7 @@ def create(
 ) -> None:
     """Seal a kernel, a ramdisk and a command line into an image that only the owners of the host keys can open.
 
-    The options are those of pvimg create; host-key documents are verified unless --no-verify is given.
+    The options are those of pvimg create. Host-key documents are verified unless --no-verify is given.
     """
     messages = Messages(verbose=verbose + old_verbose, quiet=quiet)
     if old_verbose:
@@ -162,7 +176,7 @@ def create(
     )
     controls.check(cck=request.cck is not None, image_key=request.image_key is not None)
     if not host_key_document:
-        raise UsageError("--host-key-document is missing", hint="give the document of each machine that may run it")
+        raise UsageError("--host-key-document is missing", hint="give one for each machine that may run the image")
     trust = options.load_trust(cert=cert, crl=crl, root_ca=root_ca, bundle=bundle, no_verify=no_verify)
     with messages.causes():
         documents = _documents(options.split_files(host_key_document), trust, offline, messages)
@@ -187,7 +201,7 @@ def _controls(words: list[_Texts], switches: dict[str, tuple[bool, bool]]) -> Co
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Request:
-    """A command line that makes sense."""
+    """The options of a command line that has been checked."""
 
     kernel: Path
     ramdisk: Path | None
@@ -249,12 +263,12 @@ def _create(request: _Request, documents: list[HostKeyDocument], messages: Messa
     secret_flags = word(request.secret_flags, "--x-scf")
     start_address = word(request.start_address, "--x-psw")
     if not request.controls.image_encryption:
-        messages.warning("kernel, ramdisk and command line are not encrypted: everybody can read them in the image")
+        messages.warning("kernel, ramdisk and command line are not encrypted: anyone who has the image can read them")
     if not request.check_components:
         messages.warning("kernel, ramdisk and command line are not checked")
     bootloaders = Bootloaders.default()
     if request.bootloaders is not None:
-        messages.warning(f"boot loaders are taken from {request.bootloaders}")
+        messages.warning(f"bootloaders are taken from {request.bootloaders}")
         bootloaders = Bootloaders.from_directory(request.bootloaders)
     with messages.progress("sealing") as progress:
         built = build_image(

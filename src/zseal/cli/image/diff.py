@@ -1,4 +1,4 @@
-"""``zseal image diff``: tells how two images differ."""
+"""``zseal image diff``: show how two images differ."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Format(enum.StrEnum):
 
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="Image or SE header.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Second image or SE header.")],
     machine: Annotated[
         list[Path] | None,
-        typer.Option("--machine", metavar="DIR", help="Software machine that opens them (repeatable)."),
+        typer.Option("--machine", metavar="DIR", help="Software machine that can open the images (repeatable)."),
     ] = None,
     hdr_key: Annotated[
         list[Path] | None,
-        typer.Option("--hdr-key", metavar="FILE", help="Header key of one or both (repeatable)."),
+        typer.Option("--hdr-key", metavar="FILE", help="Header protection key of one or both images (repeatable)."),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print the differences.")] = Format.TEXT,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where they differ.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if the images differ.")] = False,
 ) -> None:
-    """Tell how two images differ. With keys that open both, what is inside is compared too; no key is shown."""
+    """Show how two images differ. With keys that open both images, their contents are compared too; no key is shown."""
     from zseal.formats.se_header import HEADER_KEY_SIZE
     from zseal.hostkeys.machine import Machine
     from zseal.image.diff import compare_images, key_opener, machine_opener
@@ -62,11 +62,11 @@ def _print(comparison: Comparison, first: Path, second: Path, *, keys: bool) -> 
     if drawn := [difference.what for difference in comparison.differences if difference.every_build]:
         typer.echo(f"as in any two builds: {', '.join(drawn)}")
     if comparison.rebuilt and comparison.differences:
-        typer.echo("same inputs, sealed anew")
+        typer.echo("same inputs, sealed again")
     if not comparison.differences:
-        typer.echo("no difference" + ("" if all(comparison.opened) else " in what can be known without keys"))
+        typer.echo("no difference" + ("" if all(comparison.opened) else " that can be seen without keys"))
     for path, opened in zip((first, second), comparison.opened, strict=True):
         if keys and not opened:
             typer.echo(f"note: none of the keys opens {path}", err=True)
     if not keys:
-        typer.echo("note: contents can be compared with --machine or --hdr-key", err=True)
+        typer.echo("note: to compare the contents, give --machine or --hdr-key", err=True)

@@ -1,4 +1,4 @@
-"""``zseal image info``: describes a header or an image as ``pvimg info`` does, and more."""
+"""``zseal image info``: describe a header or an image as ``pvimg info`` does, and more."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _format(name: str | None) -> tuple[str, str]:
     if name is None:
         name = "text" if sys.stdout.isatty() else "json"
     if name.lower() not in _FORMATS:
-        raise UsageError(f"there is no format {name!r}", hint="take one of " + ", ".join(_FORMATS))
+        raise UsageError(f"there is no format {name!r}", hint="use one of " + ", ".join(_FORMATS))
     return _FORMATS[name.lower()]
 
 
@@ -40,51 +40,52 @@ def _print_schema(name: str) -> None:
     if name.lower() == "json":
         typer.echo(json.dumps(info_schema(), indent=2))
     elif name.lower() == "text":
-        typer.echo("The text format has no schema: it may change any time. Use --format json in programs.")
+        typer.echo("The text format has no schema: it may change at any time. Use --format json in programs.")
     else:
-        raise UsageError(f"there is no schema for {name!r}", hint="take text or json")
+        raise UsageError(f"there is no schema for {name!r}", hint="use text or json")
 
 
 def info(
     image: Annotated[
-        Path | None, typer.Argument(metavar="INPUT", help="Image, SE header, or any file with an image in it.")
+        Path | None, typer.Argument(metavar="INPUT", help="Image, SE header, or any file that contains an image.")
     ] = None,
     form: Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="text, text:full, json (pretty), json:minify, or json:full, which adds what pvimg does not tell. "
+            help="text, text:full, json (pretty), json:minify, or json:full, which adds what pvimg does not show. "
             "Default: text on a terminal, json elsewhere.",
         ),
     ] = None,
     hdr_key: Annotated[
-        Path | None, typer.Option("--hdr-key", metavar="FILE", help="Header protection key: verifies the header.")
+        Path | None, typer.Option("--hdr-key", metavar="FILE", help="Header protection key, to verify the header with.")
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", hidden=True)] = None,
     show_secrets: Annotated[
-        bool, typer.Option("--show-secrets", help="Show the keys in the header too (needs --hdr-key).")
+        bool, typer.Option("--show-secrets", help="Also show the keys in the header (needs --hdr-key).")
     ] = False,
     host_key_document: Annotated[
         list[str] | None,
         typer.Option(
-            "-k", "--host-key-document", metavar="FILE", help="Say whether this host key can open it (repeatable)."
+            "-k", "--host-key-document", metavar="FILE", help="Show whether this host key can open it (repeatable)."
         ),
     ] = None,
     check_digests: Annotated[
-        bool, typer.Option("--check-digests", help="Compare the components with the header's digests (reads them all).")
+        bool, typer.Option("--check-digests", help="Compare all components with the header's digests.")
     ] = False,
     print_schema: Annotated[
-        str | None, typer.Option("--print-schema", metavar="text|json", help="Print the schema of a format instead.")
+        str | None,
+        typer.Option("--print-schema", metavar="text|json", help="Print the schema of this format and exit."),
     ] = None,
     verbose: Verbose = 0,
     quiet: Quiet = 0,
 ) -> None:
-    """Describe an image or SE header. Without --hdr-key nothing it says is authenticated."""
+    """Describe an image or SE header. Without --hdr-key the description is not authenticated."""
     messages = Messages(verbose=verbose, quiet=quiet)
     if print_schema is not None:
         if image or form or hdr_key or key or show_secrets or host_key_document or check_digests:
-            raise UsageError("--print-schema excludes all else")
+            raise UsageError("--print-schema excludes all other options")
         _print_schema(print_schema)
         return
     if image is None:
@@ -113,7 +114,7 @@ def info(
 
 @dataclasses.dataclass(frozen=True)
 class HeaderKey:
-    """The file with the header key, and whether what it opens may be shown."""
+    """The file with the header key, and whether to show the secrets that it opens."""
 
     file: Path | None
     show_secrets: bool

@@ -1,4 +1,4 @@
-"""``zseal image test``: tells which host keys an image is sealed for, as ``pvimg test`` does."""
+"""``zseal image test``: show for which host keys an image is sealed, as ``pvimg test`` does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zseal.formats.key_hashes import KEY_HASHES
 
 
 class TestCommand(TyperCommand):
-    """Lets ``--key-hashes`` stand alone: its value follows only behind an equals sign."""
+    """Lets ``--key-hashes`` stand alone: a value follows only after an equals sign."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
         """Give ``--key-hashes`` its default value."""
@@ -35,13 +35,13 @@ def test(
         typer.Option(
             "--key-hashes",
             metavar="[=FILE]",
-            help=f"Hashes of the host keys of a machine, as Linux lists them (default: {KEY_HASHES}).",
+            help=f"A machine's host key hashes, as Linux lists them (default: {KEY_HASHES}).",
         ),
     ] = None,
     verbose: Verbose = 0,
     quiet: Quiet = 0,
 ) -> None:
-    """Tell which of the given host keys can open an image. Exit 0: at least one. 1: none."""
+    """Show which of the given host keys can open an image. Exit codes: 0 at least one can, 1 none can."""
     messages = Messages(verbose=verbose, quiet=quiet)
     documents = options.split_files(host_key_document)
     if bool(documents) == bool(key_hashes):

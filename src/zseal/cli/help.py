@@ -1,0 +1,52 @@
+"""How help looks in every program: ``-h`` works everywhere, and arguments show no Python types and no braces."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Protocol
+
+import typer.main
+from typer.core import TyperArgument
+
+from zseal.cli.program import Program
+
+
+class Command(Protocol):
+    """A command or a group of commands, of which typer does not export the types."""
+
+    @property
+    def context_settings(self) -> MutableMapping[str, Any]:
+        """Return the settings that the commands below it inherit."""
+
+    @property
+    def params(self) -> Sequence[object]:
+        """Return the command's options and arguments."""
+
+
+class _Argument(TyperArgument):
+    """An argument that help shows as ``IMAGE``, where typer shows ``{IMAGE}`` and ``IMAGE <path>``."""
+
+    def display_type_rich(self, ctx: object) -> None:
+        """Return None: the name is enough."""
+
+    def get_usage_pieces(self, ctx: object) -> list[str]:
+        """Return the name as in manuals: ``NAME``, ``[NAME]``, ``NAME...`` or ``[NAME...]``."""
+        name = self.display_name_raw + ("..." if self.nargs != 1 else "")
+        return [name if self.required else f"[{name}]"]
+
+
+def command_of(app: typer.Typer) -> Program:
+    """Return the command that ``app`` describes, with the help described above."""
+    command = typer.main.get_command(app)
+    improve_help(command)
+    return command
+
+
+def improve_help(command: Command) -> None:
+    """Give ``command`` and the commands below it the help described above."""
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument):
+            parameter.__class__ = _Argument
+    for child in getattr(command, "commands", {}).values():
+        improve_help(child)
