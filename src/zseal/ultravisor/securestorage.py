@@ -100,8 +100,7 @@ class SecureStorage:
 
     def detach(self, guest: GuestStorage) -> None:
         """End ``guest``: its keys and pins are gone; its frames stay secure until they are exported or destroyed."""
-        shared = guest.pages.frame[guest.pages.state == SHARED]
-        self.frames.state[shared] = SHARED_FRAME
+        self.frames.state[self.frames_of(guest, np.flatnonzero(guest.pages.state == SHARED))] = SHARED_FRAME
         del self.guests[guest.serial]
         guest.sealer.wipe()
         self._copy[:] = bytes(len(self._copy))
@@ -109,6 +108,17 @@ class SecureStorage:
     def owner(self, frame: int) -> tuple[GuestStorage | None, int]:
         """Return the living guest that a secure, shared or pinned frame belongs to, and the page it holds."""
         return self.guests.get(self.frames.owner.item(frame)), self.frames.page.item(frame)
+
+    def frames_of(self, guest: GuestStorage, pages: Index) -> Index:
+        """Return the frames in which ``pages``, all resident, of ``guest`` are.
+
+        The frame table has the last word: a frame that it gives to another page or guest is left out, so that nothing
+        done to a guest's pages can reach the frame of another.
+        """
+        table = self.frames
+        frames: Index = guest.pages.frame[pages].astype(np.int64)
+        own = (table.state[frames] >= SECURE) & (table.owner[frames] == guest.serial) & (table.page[frames] == pages)
+        return frames if own.all() else frames[own]
 
     def _by_owner(self, frames: Index) -> Iterator[tuple[GuestStorage | None, Index]]:
         """Split frames that are not non-secure by owner; None stands for a guest that is gone."""
@@ -215,6 +225,7 @@ class SecureStorage:
         for guest, part in self._by_owner(frames):
             if guest is not None:
                 guest.pages.state[self.frames.page[part]] = SHARED_OUT
+        self._split_large(frames)
         self.frames.release(frames)
 
     # ---------------------------------------------------------------- import
@@ -278,14 +289,13 @@ class SecureStorage:
 
     def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
         """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
-        table, state = self.frames, guest.pages.state[pages]
+        state = guest.pages.state[pages]
         done, answer = len(pages), None
         exported = np.flatnonzero(state == EXPORTED)
         authentic = self._decrypt(guest, pages[exported], frames[exported]) if exported.size else 0
         if authentic < exported.size:
             done, answer = int(exported[authentic]), PageCall.INTEGRITY
         pages, frames, state = pages[:done], frames[:done], state[:done]
-        self.retire_shared(frames[(table.state[frames] == SHARED_FRAME) & (table.owner[frames] != guest.serial)])
         unused = state == UNUSED
         for _, frame, length in runs(frames[unused], CHUNK):
             clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
@@ -308,6 +318,13 @@ class SecureStorage:
         return good
 
     def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: int) -> None:
+        """Make ``pages`` resident in ``frames``: the one place in which a frame gets an owner among the guests.
+
+        A frame has one owner: what another guest shares is taken from it first (feature MISC).
+        """
+        foreign = (self.frames.state[frames] == SHARED_FRAME) & (self.frames.owner[frames] != guest.serial)
+        if foreign.any():
+            self.retire_shared(frames[foreign])
         self.frames.take(frames, state, guest.serial, pages)
         guest.pages.settle(pages, frames, SHARED if state == SHARED_FRAME else PRIVATE)
 

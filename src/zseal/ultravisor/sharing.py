@@ -34,7 +34,7 @@ def share(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
             raise _with_host(guest, page) from None
     elif state != PRIVATE:
         raise _with_host(guest, page)
-    storage.frames.state[guest.pages.frame.item(page)] = SHARED_FRAME
+    _change(storage, guest, page, SHARED_FRAME)
     guest.pages.state[page] = SHARED
     return True
 
@@ -49,12 +49,24 @@ def unshare(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
         raise _with_host(guest, page)
     if state != SHARED:
         return True
-    frame = guest.pages.frame.item(page)
-    if storage.frames.state.item(frame) == PINNED:
+    if storage.frames.state.item(guest.pages.frame.item(page)) == PINNED:
         return False
-    storage.frames.state[frame] = SECURE
+    _change(storage, guest, page, SECURE)
     guest.pages.state[page] = PRIVATE
     return True
+
+
+def _change(storage: SecureStorage, guest: GuestStorage, page: int, state: int) -> None:
+    """Give the frame of one resident ``page`` the FrameState ``state``; see ``SecureStorage.frames_of``."""
+    frame = guest.pages.frame.item(page)
+    if storage.holds(guest, page, frame):
+        storage.frames.state[frame] = state
+
+
+def _take_back(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
+    """Make shared ``pages`` private again, pins notwithstanding."""
+    storage.frames.state[storage.frames_of(guest, pages)] = SECURE
+    guest.pages.state[pages] = PRIVATE
 
 
 def ready_to_share(guest: GuestStorage) -> NDArray[np.bool_]:
@@ -72,7 +84,7 @@ def _unchanged(ready: NDArray[np.bool_]) -> None:
 def share_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
     """Do :func:`share` for each of ``pages``, all of which were ready; raises UvcRefusal where one is not any more."""
     _unchanged(guest.pages.state[pages] == PRIVATE)
-    storage.frames.state[guest.pages.frame[pages]] = SHARED_FRAME
+    storage.frames.state[storage.frames_of(guest, pages)] = SHARED_FRAME
     guest.pages.state[pages] = SHARED
 
 
@@ -87,8 +99,7 @@ def ready_to_unshare(storage: SecureStorage, guest: GuestStorage) -> NDArray[np.
 def unshare_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
     """Do :func:`unshare` for each of ``pages``; raises as :func:`share_pages`."""
     _unchanged(ready_to_unshare(storage, guest)[pages])
-    storage.frames.state[guest.pages.frame[pages]] = SECURE
-    guest.pages.state[pages] = PRIVATE
+    _take_back(storage, guest, pages)
 
 
 def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:
@@ -98,8 +109,7 @@ def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:
     """
     table = guest.pages
     shared = np.flatnonzero(table.state == SHARED)
-    storage.frames.state[table.frame[shared]] = SECURE
-    table.state[shared] = PRIVATE
+    _take_back(storage, guest, shared)
     out = np.flatnonzero(table.state == SHARED_OUT)
     table.state[out] = UNUSED
     return int(shared.size + out.size)
@@ -119,4 +129,4 @@ def unpin(storage: SecureStorage, guest: GuestStorage, page: int) -> None:
     """Undo :func:`pin` for the frame of ``page``; no effect where it is not pinned. Raises UvcRefusal."""
     if guest.pages.state.item(page) != SHARED:
         raise UvcRefusal(PageCall.NOT_SHARED)
-    storage.frames.state[guest.pages.frame.item(page)] = SHARED_FRAME
+    _change(storage, guest, page, SHARED_FRAME)

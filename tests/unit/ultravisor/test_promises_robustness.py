@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.unit.ultravisor.invariants import tables_agree
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
@@ -47,25 +48,6 @@ def _documented(command: int, rc: int, rrc: int) -> bool:
     if command not in set(Command):
         return rc in (Generic.INVALID_COMMAND.rc, Generic.INVALID_LENGTH.rc)
     return find_response_code(Command(command), rc, rrc) is not None
-
-
-def _consistent(machine: ModelMachine) -> None:
-    """Both tables agree, and donated storage adds up."""
-    state = machine.ultravisor._machine  # the tables themselves: no call shows all of them
-    table = state.secure.frames
-    seen = 0
-    for guest in state.secure.guests.values():
-        resident = np.flatnonzero((guest.pages.state == 1) | (guest.pages.state == 2))
-        frames = guest.pages.frame[resident].astype(np.int64)
-        assert np.unique(frames).size == frames.size
-        assert np.all(table.owner[frames] == guest.serial)
-        assert np.all(table.page[frames] == resident)
-        private = guest.pages.state[resident] == 1
-        assert np.all((table.state[frames] == 2) == private)
-        seen += frames.size
-    alive = np.isin(table.owner, list(state.secure.guests)) & (table.state >= 2)
-    assert int(np.count_nonzero(alive)) == seen
-    assert state.ledger.total == PAGE_SIZE * int(np.count_nonzero(table.state == 1))
 
 
 INTERESTING = [
@@ -137,7 +119,7 @@ def test_promise_95_fuzzed_control_blocks_get_documented_answers(machine: ModelM
             continue  # the call itself donated or secured the page of its block
         assert (cc == 0) == (answer.rc == 1)
         assert _documented(answer.command, answer.rc, answer.rrc), answer
-    _consistent(machine)
+    tables_agree(machine.ultravisor)
 
 
 def _fuzz_guest(guest: ModelGuest, data: bytes) -> None:
@@ -409,7 +391,7 @@ def test_promise_98_concurrent_calls_keep_the_tables_consistent(machine_keys: Ma
         thread.join(timeout=120)
         assert not thread.is_alive(), "a deadlock"
     assert not failures, failures[0]
-    _consistent(machine)
+    tables_agree(machine.ultravisor)
     for guest in running:
         for number in range(4):
             assert machine.ultravisor.firmware.guest_read(guest.handle, (256 + number * area) << PAGE_SHIFT, 1) == b"\0"
