@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * Looks at the virtio queues of a guest whose CPU is about to notify a device, where there is nothing to say about them:
- * to ask zseal takes half a millisecond, in which that CPU stands still.
+ * Looks at the virtio queues of a guest whose CPU is about to notify a device. Asking zseal takes half a millisecond, in
+ * which that CPU stands still, and nearly always there is nothing to object to.
  *
- * What is right and wrong, and every count, is decided by src/zseal/guest/audit/audit.py. This only recognises requests that
- * lie in shared pages in one of the usual forms (a chain of descriptors, or a table of them in their order), and writes
- * down what it saw. Whatever looks different is zseal's. The layout of what both share, in queues.h, is also that of
+ * src/zseal/guest/audit/queue.py decides what is right and wrong, and counts. This only recognises requests that lie in
+ * shared pages in one of the usual forms (a chain of descriptors, or a table of them in order), and records what it saw.
+ * zseal is asked about all others. The layout of what both share, in queues.h, is also in
  * src/zseal/engine/qemu/plugin_queues.py.
  *
- * The guest may change all it has while this reads: each value is read once. It may also describe more than anybody should
- * look at in one go; that is zseal's, too.
+ * The guest may change its storage while this reads it, so each value is read once. It may also describe more than should
+ * be looked at in one go: zseal is asked about that as well.
  */
 
 #include "queues.h"

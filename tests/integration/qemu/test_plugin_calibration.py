@@ -1,4 +1,4 @@
-"""What the plugin learns by before a guest begins: it does, whatever is in storage, and leaves nothing behind."""
+"""Calibration of the plugin before a guest begins: it works whatever is in storage, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def state(cpu: QemuCpu, memory: SharedMemory) -> State:
 
 
 @pytest.fixture
-def taught(monkeypatch: pytest.MonkeyPatch) -> list[tuple[State, State, int]]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[State, State, int]]:
     """Return, for each guest that was started, its state before and after, and how many instructions it executed."""
     seen: list[tuple[State, State, int]] = []
     steps: list[int] = []
@@ -64,17 +64,17 @@ def calls_by(guest: Guest) -> object:
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
-def test_registers_and_storage_are_as_before(start: Start, taught: list[tuple[State, State, int]], cpus: int) -> None:
+def test_registers_and_storage_are_as_before(start: Start, seen: list[tuple[State, State, int]], cpus: int) -> None:
     with start("hello uvc=4242,8", cpus=cpus) as guest:
         guest.wait(60)
         assert calls_by(guest) == "lock"
-    ((before, after, steps),) = taught
+    ((before, after, steps),) = seen
     assert after == before
     assert steps == 5
 
 
 def test_an_image_whose_interruptions_end_in_a_disabled_wait(
-    seal: Callable[..., Path], machine: Machine, taught: list[tuple[State, State, int]]
+    seal: Callable[..., Path], machine: Machine, seen: list[tuple[State, State, int]]
 ) -> None:
     """As those of a kernel do before it begins: a CPU that waits would end no step."""
     image = seal("hello")
@@ -86,22 +86,24 @@ def test_an_image_whose_interruptions_end_in_a_disabled_wait(
         assert calls_by(guest) == "lock"
     assert result is not None
     assert result.outcome is Outcome.POWEROFF, result.message
-    ((before, after, steps),) = taught
+    ((before, after, steps),) = seen
     assert after == before
     assert steps == 5
 
 
-@pytest.mark.parametrize("lesson", range(5))
-def test_without_one_of_the_lessons_translations_tell(
-    start: Start, monkeypatch: pytest.MonkeyPatch, lesson: int
+@pytest.mark.parametrize("example", range(5))
+def test_without_one_of_the_examples_translations_are_watched(
+    start: Start, monkeypatch: pytest.MonkeyPatch, example: int
 ) -> None:
-    monkeypatch.setattr(calibration, "_LESSONS", calibration._LESSONS[:lesson] + calibration._LESSONS[lesson + 1 :])
-    assert_translations_tell(start)
+    monkeypatch.setattr(
+        calibration, "_EXAMPLES", calibration._EXAMPLES[:example] + calibration._EXAMPLES[example + 1 :]
+    )
+    assert_translations_are_watched(start)
 
 
-@pytest.mark.parametrize("lesson", [1, 2, 3])
+@pytest.mark.parametrize("example", [1, 2, 3])
 def test_an_instruction_that_takes_no_lock_teaches_nothing(
-    start: Start, monkeypatch: pytest.MonkeyPatch, lesson: int
+    start: Start, monkeypatch: pytest.MonkeyPatch, example: int
 ) -> None:
     """In the problem state they are privileged operations, and the lock is taken for the exception."""
     refused = Psw(calibration._BEFORE.mask | PROBLEM_STATE, calibration._BEFORE.address)
@@ -110,16 +112,16 @@ def test_an_instruction_that_takes_no_lock_teaches_nothing(
 
     def step_refused(cpu: QemuCpu) -> None:
         nonlocal count
-        if count == lesson:
+        if count == example:
             cpu.psw = refused
         count += 1
         step(cpu)
 
     monkeypatch.setattr(QemuCpu, "step", step_refused)
-    assert_translations_tell(start)
+    assert_translations_are_watched(start)
 
 
-def assert_translations_tell(start: Start) -> None:
+def assert_translations_are_watched(start: Start) -> None:
     with start("hello uvc=4242,8") as guest:
         result = guest.wait(60)
         console = b"".join(event.data for event in guest.events() if isinstance(event, ConsoleOutput))

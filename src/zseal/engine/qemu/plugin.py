@@ -1,9 +1,7 @@
-"""What a QEMU guest's CPU is kept from doing before somebody has seen to it: virtio notifications and ultravisor calls.
+"""The conversation with the plugin in QEMU, which holds a CPU in front of an instruction until zseal lets it go on.
 
-They are seen by a plugin inside QEMU (its source is in ``native/qemu_plugin``), or by breakpoints where QEMU takes no
-plugins. Both stop the CPU in front of its DIAGNOSE 0x500 or UVC, but a stop at a breakpoint, after which QEMU
-translates everything anew, costs a guest that reads its disk nine tenths of its speed, and any breakpoint some of it.
-For the same reason the plugin stops a CPU at the LPSWE, too, by which a kernel ends unpacking itself.
+docs/plugin.md describes the plugin (``native/qemu_plugin``). If QEMU takes no plugin, breakpoints see virtio
+notifications and ultravisor calls.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ _END_SECONDS = 5.0
 
 
 class PluginEvent(enum.Enum):
-    """What a CPU is about to execute that the plugin stops it in front of."""
+    """What the plugin holds a CPU in front of."""
 
     NOTIFICATION = 1
     """A DIAGNOSE 0x500."""
@@ -45,48 +43,48 @@ class PluginEvent(enum.Enum):
     ENTRY = 3
     """The instruction where kernels begin (KERNEL_START), or one at that address in a program."""
     LOAD = 4
-    """An LPSWE, where ENTRY came before and the kernel proper has not begun since."""
+    """An LPSWE between ENTRY and the start of the kernel proper."""
 
 
 class Ability(enum.IntFlag):
-    """What the plugin says of itself."""
+    """What the plugin says it can do."""
 
     EXACT = 1
     """A CPU that goes on, after QEMU was told to stop, executes nothing more than the LPSWE it is at."""
-    TEACHABLE = 2
-    """It can learn from an example of each how QEMU's lock tells of notifications and calls."""
-    LEARNED = 4
-    """It has: translations are watched no longer than a kernel boots."""
+    CALIBRATABLE = 2
+    """It can be calibrated to see notifications and calls by QEMU's global lock."""
+    CALIBRATED = 4
+    """It is calibrated: it watches translations only while a kernel boots."""
 
 
 class _Order(enum.Enum):
-    """What the plugin is told, in one byte."""
+    """What zseal sends to the plugin, one byte each."""
 
     GO = b"\1"
     """The CPU that waits for an answer may go on."""
     BEGIN = b"\2"
-    """The guest begins: what came so far was there to learn by."""
-    LEAVE = b"\3"
-    """The kernel proper begins: no LOAD is of interest until the next ENTRY, nor any translation until a reset."""
+    """The guest begins: what came so far was calibration."""
+    KERNEL = b"\3"
+    """The kernel proper begins: LOADs are of no interest until the next ENTRY, nor translations until a reset."""
 
 
 def plugin_path() -> Path | None:
-    """Return the plugin for this kind of computer; None where there is none, or no way to stop a CPU with it."""
+    """Return the plugin for this kind of computer; None if there is none, or no way to stop a CPU with it."""
     return _native.library("qemu_plugin") if knows_what_was_taken() else None
 
 
 class Notifications:
     """The notifications and ultravisor calls of one machine.
 
-    ``hook`` is asked of notifications, unless it is None. ``reached`` is told of each CPU that has come to anything
-    else, and of the instruction's address; it returns when the CPU may go on. ``failed`` is told of what either raises:
-    the CPU stays where it is then. Both come in a thread of their own.
+    ``hook`` is asked about notifications, unless it is None. ``reached`` is called for each CPU that has come to any
+    other event, with the instruction's address, and returns when the CPU may go on. ``failed`` is called with what
+    either raises: the CPU stays where it is then. All are called in a thread of their own.
     """
 
     def __init__(self, hook: NotifyHook | None, reached: _EventHook, failed: Callable[[BaseException], None]) -> None:
         self._hook = hook
         self.by = "none"
-        """What sees them: "plugin", "breakpoints" or "none"."""
+        """What sees notifications: "plugin", "breakpoints" or "none"."""
         self.exact = False
         """Whether the plugin is ``Ability.EXACT``."""
         self._reached = reached
@@ -95,7 +93,7 @@ class Notifications:
         self._stops = 0
 
     def watch(self, machine: QemuMachine, sites: Sites) -> None:
-        """Begin, before the first instruction of ``machine``."""
+        """Start before the first instruction of ``machine``; the breakpoints in ``sites`` become what is needed."""
         if machine.plugin is not None:
             self._thread = PluginThread(*machine.plugin, self._hook, self._reached, self._failed)
             self.exact = Ability.EXACT in self._thread.ready()
@@ -107,27 +105,27 @@ class Notifications:
             sites.notifications = machine.plugin is None
 
     def begin(self, cpu: QemuCpu, memory: SharedMemory) -> None:
-        """Prepare the plugin, with the help of ``cpu``, before the machine begins to run."""
+        """Calibrate the plugin, with the help of ``cpu``, before the machine begins to run."""
         if self._thread is not None:
-            if Ability.TEACHABLE in self._thread.abilities:
+            if Ability.CALIBRATABLE in self._thread.abilities:
                 calibrate(cpu, memory)
             self._thread.order(_Order.BEGIN)
 
     def kernel_begins(self) -> None:
         """The kernel proper begins when the machine is resumed."""
         if self._thread is not None:
-            self._thread.order(_Order.LEAVE)
+            self._thread.order(_Order.KERNEL)
 
     @property
     def calls_by(self) -> str:
         """What sees ultravisor calls: "lock" or "translations" (the plugin), or "breakpoints"."""
         if self._thread is None:
             return "breakpoints"
-        return "lock" if Ability.LEARNED in self._thread.abilities else "translations"
+        return "lock" if Ability.CALIBRATED in self._thread.abilities else "translations"
 
     def at_breakpoint(self, cpu: int, machine: QemuMachine) -> bool:
-        """Ask for ``cpu`` at a breakpoint; True where it may go on, else raises EngineLostError at the guest's end."""
-        # At the price of such a stop it may as well be asked each time where the queues are.
+        """Ask for ``cpu`` at a breakpoint; True if it may go on, else raises EngineLostError at the guest's end."""
+        # At the price of such a stop zseal may as well ask each time where the queues are.
         self._stops += 1
         if self._hook is None or self._hook(Notification(cpu, setups=self._stops), VirtioView(machine.qmp).queues):
             return True
@@ -143,9 +141,10 @@ class Notifications:
 class PluginThread:
     """Answers the plugin at the other end of ``connection``, in a thread, until ``close``.
 
-    A thread of its own because QEMU can't stop its CPUs while one waits for an answer, and the engine's thread may be
-    waiting for just that. For the same reason ``monitor`` is a QMP connection nobody else uses, greeted already. Both
-    are owned. What ``hook`` and ``reached`` raise goes to ``failed``, in this thread; the CPU stays where it is then.
+    It has a thread of its own because QEMU cannot stop its CPUs while one waits for an answer, and the engine's thread
+    may be waiting for just that. For the same reason ``monitor`` is a QMP connection of its own, past its handshake.
+    Both connections are owned. What ``hook`` and ``reached`` raise goes to ``failed``, in this thread; the CPU stays
+    where it is then.
     """
 
     def __init__(
@@ -163,11 +162,11 @@ class PluginThread:
         self._reached = reached
         self._failed = failed
         self.abilities = Ability(0)
-        """As the plugin said last."""
+        """What the plugin reported last."""
         self._thread = threading.Thread(target=self._run, name="zseal-io", daemon=True)
 
     def ready(self) -> Ability:
-        """Wait for the plugin's first message, and return what it says. Raises EngineLostError."""
+        """Wait for the plugin's first message, and return its abilities. Raises EngineLostError if there is none."""
         try:
             message = self._receive()
         except OSError:
@@ -182,7 +181,7 @@ class PluginThread:
         self._thread.start()
 
     def order(self, order: _Order) -> None:
-        """Have the plugin take ``order`` before the machine, which stands still, is resumed."""
+        """Send ``order``; the plugin takes it before the machine, which stands still, is resumed."""
         with contextlib.suppress(OSError):  # others notice QEMU's end
             self._connection.sendall(order.value)
 
@@ -213,7 +212,7 @@ class PluginThread:
         """Return whether ``cpu`` may go on, else it is to stay."""
         if kind != PluginEvent.NOTIFICATION.value:
             with contextlib.suppress(EngineError):  # others notice its end
-                self._monitor.events()  # nobody needs them, but QEMU keeps what is not read: two for each stop
+                self._monitor.events()  # of no use here, but QEMU keeps what is not read: two for each stop
             self._reached(cpu, PluginEvent(kind), value)
             return True
         return self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
@@ -230,7 +229,7 @@ class PluginThread:
 
     def _queues(self) -> Sequence[VirtioQueue]:
         try:
-            self._monitor.events()  # nobody here needs them
+            self._monitor.events()  # of no use here
             return self._view.queues()
         except OSError as error:
             raise EngineError(f"QEMU does not tell its virtio devices: {error}") from error

@@ -105,15 +105,15 @@ def test_events_that_nobody_needs_are_taken_from_qemu(plugin: Callable[[NotifyHo
     other.monitor.sendall(b'{"event": "STOP"}\n')
 
 
-@pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.TEACHABLE])
+@pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.CALIBRATABLE])
 def test_the_plugin_says_first_what_it_can_do_and_later_what_it_has_learned(abilities: Ability) -> None:
     other = Plugin(allow)
     other.socket.sendall(MESSAGE.pack(READY, 0, abilities))
     assert other.thread.ready() == other.thread.abilities == abilities
     other.thread.start()
-    other.socket.sendall(MESSAGE.pack(READY, 0, abilities | Ability.LEARNED))
+    other.socket.sendall(MESSAGE.pack(READY, 0, abilities | Ability.CALIBRATED))
     assert other.notify() == b"\1", "no answer to what is no question"
-    assert other.thread.abilities == abilities | Ability.LEARNED
+    assert other.thread.abilities == abilities | Ability.CALIBRATED
     other.close()
 
 
@@ -241,7 +241,7 @@ def test_with_the_plugin_no_breakpoints_are_wanted(exact: bool) -> None:
     assert (notifications.exact, sites.loads) == (exact, not exact)
 
 
-@pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.TEACHABLE])
+@pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.CALIBRATABLE])
 def test_the_plugin_is_taught_where_it_can_learn_and_told_how_the_guest_gets_on(
     monkeypatch: pytest.MonkeyPatch, abilities: Ability
 ) -> None:
@@ -263,14 +263,14 @@ def test_the_plugin_is_taught_where_it_can_learn_and_told_how_the_guest_gets_on(
         notifications.kernel_begins()
         told.append(theirs.recv(9))
         assert notifications.calls_by == "translations"
-        theirs.sendall(MESSAGE.pack(READY, 0, abilities | Ability.LEARNED))
+        theirs.sendall(MESSAGE.pack(READY, 0, abilities | Ability.CALIBRATED))
         theirs.sendall(MESSAGE.pack(NOTIFICATION, 0, 0))
         assert theirs.recv(1) == b"\1"
         assert notifications.calls_by == "lock"
         notifications.close()
         notifications.kernel_begins()  # nobody is there to be told
     assert told == [b"\2", b"\3"]
-    assert taught == ([cpu, memory] if Ability.TEACHABLE in abilities else [])
+    assert taught == ([cpu, memory] if Ability.CALIBRATABLE in abilities else [])
 
 
 def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:
