@@ -110,7 +110,7 @@ def boot_plain(subject: Subject, memory: int) -> float:
 
 
 class Worker:
-    """A guest with WORKER_INIT that waits at its console for work; raises EngineError where it never gets there."""
+    """A guest with WORKER_INIT that waits at its console for work; raises EngineError if it never gets there."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
@@ -209,7 +209,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table: medians of all rounds; ``plain`` and ``ratio`` None where nothing is beside it."""
+    """One line of the table: medians of all rounds; ``plain`` and ``ratio`` None if nothing is beside it."""
 
     name: str
     unit: str

@@ -40,7 +40,7 @@ class UsageError(ZsealError):
 
 
 class InputError(ZsealError):
-    """A file or value the user gave can't be read or used."""
+    """A file or value the user gave cannot be read or used."""
 
 
 class FormatError(InputError):
@@ -48,7 +48,7 @@ class FormatError(InputError):
 
 
 class OutputError(ZsealError):
-    """An output can't be written, or exists and was not to be replaced."""
+    """An output cannot be written, or exists and was not to be replaced."""
 
 
 class VerificationError(ZsealError):

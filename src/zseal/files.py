@@ -27,7 +27,7 @@ def _exists(path: Path) -> OutputError:
 def read_limited(path: Path, limit: int, what: str) -> bytes:
     """Return the content of the file ``path``, which is ``what`` for messages and has at most ``limit`` bytes.
 
-    Raises InputError where it can't be read or is larger.
+    Raises InputError if it cannot be read or is larger.
     """
     try:
         with path.open("rb") as stream:
@@ -42,7 +42,7 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
 def read_description(directory: Path, name: str, limit: int, what: str, hint: str) -> bytes:
     """Return the content of the file ``name`` that tells what ``directory`` is, namely ``what``.
 
-    Raises InputError where there is none, with ``hint``, and where it can't be read or has more than ``limit`` bytes.
+    Raises InputError if there is none, with ``hint``, and where it cannot be read or has more than ``limit`` bytes.
     """
     try:
         return read_limited(directory / name, limit, f"description of the {what}")
@@ -57,8 +57,8 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
     """Open a new file without a name and give it the name ``path`` when the block ends without an exception.
 
     The target is replaced only with ``overwrite``, and only if it is a regular file or a link to one, which stays a
-    link. A crash at any moment leaves the old content or none, and nothing beside it. Raises OutputError where the
-    target exists unasked or can't be written.
+    link. A crash at any moment leaves the old content or none, and nothing beside it. Raises OutputError if the
+    target exists unasked or cannot be written.
     """
     path = _target(path, overwrite=overwrite)
     part = _part(path)
@@ -91,7 +91,7 @@ class _CheckOnlyError(Exception):
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where :func:`atomic_output` would, as far as can be known beforehand; nothing is written."""
+    """Raise OutputError if :func:`atomic_output` would, as far as can be known beforehand; nothing is written."""
     with contextlib.suppress(_CheckOnlyError), atomic_output(path, overwrite=overwrite):
         raise _CheckOnlyError
 
@@ -102,7 +102,7 @@ def _part(path: Path) -> Path:
 
 
 def _target(path: Path, *, overwrite: bool) -> Path:
-    """Return the path of the file to write; raises OutputError where something is there that must stay."""
+    """Return the path of the file to write; raises OutputError if something is there that must stay."""
     try:
         if path.exists() and not path.is_file():
             # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
@@ -116,7 +116,7 @@ def _target(path: Path, *, overwrite: bool) -> Path:
 
 
 def _open_new(part: Path, mode: int) -> tuple[int, bool]:
-    """Open a new file beside ``part`` without a name, or where the system can't do that as ``part`` itself.
+    """Open a new file beside ``part`` without a name, or where the system cannot do that as ``part`` itself.
 
     Returns its descriptor and whether it has the name.
     """
@@ -125,14 +125,14 @@ def _open_new(part: Path, mode: int) -> tuple[int, bool]:
         try:
             return os.open(part.parent, os.O_RDWR | unnamed, mode), False
         except OSError as error:
-            # EISDIR and EINVAL are what kernels and file systems say that don't know O_TMPFILE
+            # EISDIR and EINVAL are what kernels and file systems say that do not know O_TMPFILE
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                 raise
     return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), True
 
 
 def _give_name(descriptor: int, path: Path) -> None:
-    """Give the open file without a name the name ``path``; raises FileExistsError where that is taken."""
+    """Give the open file without a name the name ``path``; raises FileExistsError if that is taken."""
     # os.link() follows the link in /proc only when it is called with a directory descriptor: linkat(2), not link(2)
     links = os.open(_DESCRIPTORS, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -142,7 +142,7 @@ def _give_name(descriptor: int, path: Path) -> None:
 
 
 def _rename_to_new(part: Path, path: Path) -> None:
-    """Rename ``part`` to ``path``; raises FileExistsError where that is taken."""
+    """Rename ``part`` to ``path``; raises FileExistsError if that is taken."""
     try:
         # unlike rename(), link() refuses a target that appeared meanwhile
         os.link(part, path)
@@ -159,7 +159,7 @@ def _rename_to_new(part: Path, path: Path) -> None:
 def new_directory(path: Path, *, what: str, hint: str, mode: int = 0o700) -> Iterator[Path]:
     """Yield a new directory that gets the name ``path`` when the block ends without an exception, and else is removed.
 
-    ``what`` says in messages what it becomes. Raises OutputError where ``path`` exists, with ``hint``, or can't be
+    ``what`` says in messages what it becomes. Raises OutputError if ``path`` exists, with ``hint``, or cannot be
     written.
     """
     exists = OutputError("it exists", where=str(path), hint=hint)

@@ -68,7 +68,7 @@ class ProtectedGuests:
 
         Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed first.
         ``machine`` is another than ``zseal_machine`` to seal it for and run it on. A guest ends after ``timeout``
-        seconds (60) whatever it does. Raises ZsealError where it can't be sealed or started, ValueError where neither
+        seconds (60) whatever it does. Raises ZsealError if it cannot be sealed or started, ValueError where neither
         or both are given, or what belongs to a kernel comes with an image.
         """
         from zseal.guest.started import StartedGuest

@@ -1,4 +1,4 @@
-"""A holder for key material that can't be printed by accident."""
+"""A holder for key material that cannot be printed by accident."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ class Secret:
         return f"Secret({len(self._data)} bytes)"
 
     def __reduce__(self) -> tuple[type[Secret], tuple[bytes]]:
-        raise TypeError("a Secret can't be pickled")
+        raise TypeError("a Secret cannot be pickled")

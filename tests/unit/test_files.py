@@ -15,7 +15,7 @@ from zseal.files import atomic_output, check_output, new_directory, read_limited
 
 @pytest.fixture(params=["unnamed", "named", "not Linux", "no links"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder where files need no name, and some where systems or file systems can do less."""
+    """Return an empty directory where files need no name, and some where systems or file systems can do less."""
     if request.param == "named":
         real = os.open
 

@@ -211,7 +211,7 @@ def mapped_ranges(
 
     Only what lies inside the storage and between virtual ``start`` and ``end`` is named. ``executable_only`` leaves
     out what instruction-execution protection covers. Damaged entries are passed over; more than TABLE_LIMIT tables
-    raise FormatError, so that a hostile guest can't make this endless.
+    raise FormatError, so that a hostile guest cannot make this endless.
     """
     if asce & ASCE_REAL_SPACE:
         runs: Iterator[tuple[int, int, int]] = iter([(0, 0, storage.size)])
@@ -342,7 +342,7 @@ class CpuMemory:
     def _pieces(self, address: int, length: int, write: bool) -> list[tuple[int, int]]:
         """Absolute (address, length) of every piece inside one page; all are translated before any is used."""
         if length < 0:
-            raise ValueError(f"a length can't be negative: {length}")
+            raise ValueError(f"a length cannot be negative: {length}")
         if (address & 0xFFF) + length <= PAGE_SIZE and address <= ADDRESS_MASK and length:
             return [(self.absolute(address, write=write), length)]
         pieces = []

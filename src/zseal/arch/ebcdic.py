@@ -1,6 +1,6 @@
 """EBCDIC as the SCLP line-mode console and load parameters use it: code page 500, lines ended by NL (0x15).
 
-Linux's console driver (arch/s390/kernel/ebcdic.c, ``ASCEBC``) and s390-tools' boot loaders convert with code page 500;
+Linux's console driver (arch/s390/kernel/ebcdic.c, ``ASCEBC``) and s390-tools' bootloaders convert with code page 500;
 Python's codec maps 0x25 (LF) to a line feed and 0x15 to U+0085, so the line end is exchanged here.
 """
 
@@ -27,7 +27,7 @@ def decode_loadparm(data: bytes) -> str:
 
 
 def encode_loadparm(text: str) -> bytes:
-    """Return ``text`` as an 8-byte load parameter, padded with spaces; raises ValueError if it can't be one."""
+    """Return ``text`` as an 8-byte load parameter, padded with spaces; raises ValueError if it cannot be one."""
     if len(text) > 8 or not all(c.isascii() and (c.isalnum() or c in ". ") for c in text):
         raise ValueError("a load parameter is at most 8 letters, digits, spaces and periods")
     return encode(text.upper()).ljust(8, bytes([SPACE]))

@@ -54,7 +54,7 @@ def has_facility(data: bytes, bit: int) -> bool:
 def store_facility_list(memory: OperandMemory, address: int, r0: int, facilities: bytes) -> tuple[int, int]:
     """Do what STFLE does with the operand at ``address`` (a doubleword boundary) and general register 0 ``r0``.
 
-    Returns register 0 and the condition code. Raises ProgramInterruption where the operand can't be stored.
+    Returns register 0 and the condition code. Raises ProgramInterruption if the operand cannot be stored.
     """
     needed = len(facilities) // 8
     wanted = (r0 & 0xFF) + 1

@@ -58,7 +58,7 @@ class Psw(NamedTuple):
         return cls(value & ~0x7FFFFFFF & ~SHORT_FORMAT, value & 0x7FFFFFFF)
 
     def to_short(self) -> int:
-        """Return the 64-bit short format; raises ValueError where mask or address has no short form."""
+        """Return the 64-bit short format; raises ValueError if mask or address has no short form."""
         if self.mask & 0x7FFFFFFF or self.mask & SHORT_FORMAT or not 0 <= self.address <= 0x7FFFFFFF:
             raise ValueError("this PSW has no short form")
         return self.mask | SHORT_FORMAT | self.address

@@ -28,9 +28,9 @@ def encrypt(key: Secret, iv: bytes, plaintext: bytes, aad: bytes = b"") -> tuple
 
 
 def decrypt(key: Secret, iv: bytes, ciphertext: bytes, tag: bytes, aad: bytes = b"") -> Secret:
-    """Return the plaintext, which is never in memory that can't be wiped.
+    """Return the plaintext, which is never in memory that cannot be wiped.
 
-    Raises VerificationError where key, IV, ciphertext, tag or ``aad`` is not the original.
+    Raises VerificationError if key, IV, ciphertext, tag or ``aad`` is not the original.
     """
     plain = bytearray(len(ciphertext) + _BLOCK_SIZE)  # update_into wants room for one block more
     decryptor = Cipher(algorithms.AES(_key(key)), modes.GCM(iv, tag)).decryptor()

@@ -22,7 +22,7 @@ def seal_header(fixed: FixedPart, slots: tuple[KeySlot, ...], area: SecretArea, 
 def open_header(header: SeHeader, header_key: Secret) -> SecretArea:
     """Authenticate ``header`` and return its decrypted area.
 
-    Raises VerificationError where the key is wrong or any byte of the header was changed, FormatError for an area with
+    Raises VerificationError if the key is wrong or any byte of the header was changed, FormatError for an area with
     optional items.
     """
     try:

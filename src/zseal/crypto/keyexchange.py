@@ -89,7 +89,7 @@ def wrap(protection_key: Secret, kek: Secret) -> tuple[bytes, bytes]:
 
 
 def unwrap(slot: KeySlot, kek: Secret) -> Secret:
-    """Return the 32-byte protection key in ``slot``; raises VerificationError where the tag does not match."""
+    """Return the 32-byte protection key in ``slot``; raises VerificationError if the tag does not match."""
     return gcm.decrypt(kek, _WRAP_IV, slot.wrpk, slot.kst)
 
 

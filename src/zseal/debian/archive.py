@@ -35,7 +35,7 @@ _MAX_KERNEL_PACKAGES = 8
 
 
 class DebianError(ZsealError):
-    """Debian's archive can't be reached, verified, or lacks the package."""
+    """Debian's archive cannot be reached, verified, or lacks the package."""
 
 
 class AbsentPackageError(DebianError):
@@ -55,7 +55,7 @@ class KernelFiles:
     def module(self, name: str) -> list[tuple[str, bytes]]:
         """Return the module ``name`` and all it depends on, in load order, as (file name, content) pairs.
 
-        Raises InputError where the kernel has no such module.
+        Raises InputError if the kernel has no such module.
         """
         loaded: dict[str, bytes] = {}
         self._collect(name, loaded)
@@ -143,7 +143,7 @@ class DebianArchive:
         return _own_mirror()
 
     def directory(self, name: str, fill: Callable[[Path], None]) -> Path:
-        """Return the cached directory ``name`` of this suite; where there is none, ``fill`` makes its content first."""
+        """Return the cached directory ``name`` of this suite; if there is none, ``fill`` makes its content first."""
         place = self._root / name
         if place.is_dir():
             return place

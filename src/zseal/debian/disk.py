@@ -110,7 +110,7 @@ class DebianDisk:
 def debian_disk(recipe: Recipe, *, cache: Path | None = None, progress: Progress | None = None) -> DebianDisk:
     """Return the disk of ``recipe``, from the cache or built now, which takes a minute or two.
 
-    Root's password is empty. Raises ZsealError where packages can't be fetched, a program is missing, or the packages'
+    Root's password is empty. Raises ZsealError if packages cannot be fetched, a program is missing, or the packages'
     scripts fail.
     """
     progress = progress or NoProgress()
@@ -156,7 +156,7 @@ def partition_table(size: int, signature: int) -> bytes:
     ``signature`` (32 bits) makes the partition's name, PARTUUID=XXXXXXXX-01. The first 440 bytes are left to zipl.
     """
     start, sectors = _PARTITION // _SECTOR, min((size - _PARTITION) // _SECTOR, 0xFFFFFFFF)
-    beyond = b"\xfe\xff\xff"  # cylinder, head and sector of a place they can't name
+    beyond = b"\xfe\xff\xff"  # cylinder, head and sector of a place they cannot name
     entry = b"\x80" + beyond + b"\x83" + beyond + start.to_bytes(4, "little") + sectors.to_bytes(4, "little")
     return bytes(440) + signature.to_bytes(4, "little") + bytes(2) + entry + bytes(48) + b"\x55\xaa"
 

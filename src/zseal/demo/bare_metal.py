@@ -60,7 +60,7 @@ class _Boot:
 def demonstrate_embedded(directory: Path, *, progress: Progress | None = None) -> Demonstration:
     """Build everything in the empty ``directory``, run it and return what was seen.
 
-    Raises MissingDependencyError without the package unicorn, another ZsealError where a step can't be done at all.
+    Raises MissingDependencyError without the package unicorn, another ZsealError where a step cannot be done at all.
     """
     progress = progress or NoProgress()
     emulator_version()

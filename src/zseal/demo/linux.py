@@ -94,7 +94,7 @@ class _Boot:
 class Demonstration:
     """The measured result; ``ok`` is whether every promise was kept. Seconds are from start to the guest's own word.
 
-    ``kernel`` and ``prot_virt_guest`` are None where the guest was no Linux.
+    ``kernel`` and ``prot_virt_guest`` are None if the guest was no Linux.
     """
 
     booted: bool
@@ -146,7 +146,7 @@ def demonstrate(
     """Build everything in the empty ``directory``, run it and return what was seen.
 
     ``kernel`` and ``ramdisk`` replace Debian's; the ramdisk (newc, compressed or not) must hold /bin/busybox, and
-    modules the kernel needs for a virtio disk in /modules. Raises ZsealError where a step can't be done at all.
+    modules the kernel needs for a virtio disk in /modules. Raises ZsealError if a step cannot be done at all.
     """
     progress = progress or NoProgress()
     find_program()  # before anything is fetched
@@ -284,7 +284,7 @@ def host_sees(guest: Guest, marker: str) -> bool:
 def refused_start(
     image: Path, machine: Machine, *, memory: int = MEMORY, engine: EngineName = EngineName.QEMU
 ) -> RefusedStart:
-    """Start ``image`` and return how it was refused; raises DemoError where nothing happens."""
+    """Start ``image`` and return how it was refused; raises DemoError if nothing happens."""
     with Guest(image, machine=machine, memory=memory, timeout=60.0, engine=engine) as guest:
         result = guest.wait(90.0)
     if result is None:

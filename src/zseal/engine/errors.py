@@ -6,7 +6,7 @@ from zseal.errors import ZsealError
 
 
 class EngineError(ZsealError):
-    """The engine can't do what it was asked to, or answers what it must not."""
+    """The engine cannot do what it was asked to, or answers what it must not."""
 
 
 class EngineLostError(EngineError):

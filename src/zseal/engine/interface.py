@@ -145,10 +145,10 @@ class StopKind(enum.Enum):
 
     POWEROFF = "poweroff"
     PANIC = "panic"
-    """A CPU loaded a disabled wait PSW, or can't make progress: its program check handler interrupts itself."""
+    """A CPU loaded a disabled wait PSW, or cannot make progress: its program check handler interrupts itself."""
     WATCHDOG = "watchdog"
     DISK = "disk"
-    """A disk's file can't be written, and the guest must not go on without."""
+    """A disk's file cannot be written, and the guest must not go on without."""
     CLOSED = "closed"
     """The engine was told to end, or closed, by its user."""
     LOST = "lost"
@@ -197,7 +197,7 @@ class EngineListener(Protocol):
         """
 
     def series(self, trap: Trap) -> Series | None:
-        """Return what calls like ``trap``, a UVC that was just completed, have in common; None where nothing is."""
+        """Return what calls like ``trap``, a UVC that was just completed, have in common; None if nothing is."""
 
     def milestone(self, milestone: Milestone) -> None:
         """Take note of where the boot is."""

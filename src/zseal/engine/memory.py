@@ -30,7 +30,7 @@ class SharedMemory:
             self._map = mmap.mmap(self.descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, OverflowError) as error:
             os.close(self.descriptor)
-            raise InputError(f"this computer can't provide {size // MIB} MiB of guest memory: {error}") from error
+            raise InputError(f"this computer cannot provide {size // MIB} MiB of guest memory: {error}") from error
         self._view = memoryview(self._map)
 
     @property

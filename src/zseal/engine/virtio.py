@@ -55,7 +55,7 @@ class Notification:
 
 
 FindQueues = Callable[[], Sequence[VirtioQueue]]
-"""Asks the machine which queues there are; raises EngineError where it does not answer now."""
+"""Asks the machine which queues there are; raises EngineError if it does not answer now."""
 
 NotifyHook = Callable[[Notification, FindQueues], bool]
 """Called with each notification while its CPU waits; returns whether it may go on.

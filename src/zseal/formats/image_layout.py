@@ -1,4 +1,4 @@
-"""Where the parts of a boot image lie: fixed addresses, component numbers and the boot loaders' argument blocks.
+"""Where the parts of a boot image lie: fixed addresses, component numbers and the bootloaders' argument blocks.
 
 A file offset is the guest absolute address, for the file is loaded at 0. Two dialects exist and hosts accept both, as
 a host sees nothing but memory, the IPL parameter block and the SE header: that of genprotimg up to 2.35 (components in

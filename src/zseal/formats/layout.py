@@ -85,13 +85,13 @@ class Layout:
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> Self:
-        """Read the structure at ``offset`` of ``data``; raises FormatError where it does not fit."""
+        """Read the structure at ``offset`` of ``data``; raises FormatError if it does not fit."""
         if offset < 0 or len(data) - offset < cls.SIZE:
             raise FormatError(f"{cls.__name__} needs {cls.SIZE} bytes, {max(0, len(data) - offset)} are there")
         return cls(**dict(zip(cls.FIELDS, cls._STRUCT.unpack_from(data, offset), strict=True)))
 
     def pack(self) -> bytes:
-        """Return the ``SIZE`` bytes of the structure; raises ValueError where a value does not fit its field."""
+        """Return the ``SIZE`` bytes of the structure; raises ValueError if a value does not fit its field."""
         out = bytearray(self.SIZE)
         for name, spec in self.FIELDS.items():
             value = getattr(self, name)

@@ -135,12 +135,12 @@ class SecretArea:
     psw_mask: int
     """Mask of the PSW the protected guest starts with."""
     psw_address: int
-    """Address of that PSW: the absolute address of the last component, the encrypted boot loader."""
+    """Address of that PSW: the absolute address of the last component, the encrypted bootloader."""
     scf: SecretFlags
     """Secret control flags; unknown bits are kept."""
 
     def pack(self) -> bytes:
-        """Return the 128 plaintext bytes; raises ValueError where a key has the wrong size."""
+        """Return the 128 plaintext bytes; raises ValueError if a key has the wrong size."""
         if (len(self.cck), len(self.image_key)) != (COMMUNICATION_KEY_SIZE, IMAGE_KEY_SIZE):
             raise ValueError(f"a key of the encrypted area has {len(self.cck)} or {len(self.image_key)} bytes")
         numbers = _AreaNumbers(psw_mask=self.psw_mask, psw_address=self.psw_address, scf=self.scf).pack()

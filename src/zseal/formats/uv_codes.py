@@ -199,12 +199,12 @@ class SetParameters(ResponseCode):
     AUTHENTICATION = 0x0107, 0x0001, "the header's authentication tag does not match", _TAMPERED, False
     HOST_KEY = (
         0x0108, 0x0005, "the image is not built for this machine: no key slot matches its host key",
-        "build the image with this machine's host key document",
+        "build the image with this machine's host-key document",
     )  # fmt: skip
     CUSTOMER_KEY = 0x0108, 0x000B, "the customer public key in the header is not a point on P-521", _TAMPERED
     BACKUP_KEY = (
         0x0108, 0x0034, "no key slot matches the machine's host key or its backup host key",
-        "build the image with a host key document of this machine",
+        "build the image with a host-key document of this machine",
     )  # fmt: skip
     KEY_SLOT = 0x0108, None, "the key slot for this machine cannot be opened", _TAMPERED, False
     SECRET_FLAG = (
@@ -262,7 +262,7 @@ class Attest(ResponseCode):
     ENCRYPTED_SIZE = 0x0109, None, "the request's encrypted area has the wrong size", "create the request anew"
     FLAG = 0x010A, None, "the request has an unsupported plaintext attestation flag on", "create it without the flag"
     ALGORITHM = 0x010B, None, "the measurement algorithm is not supported", "create the request anew"
-    DECRYPTION = 0x010C, None, "the request cannot be decrypted", "create it with this machine's host key document"
+    DECRYPTION = 0x010C, None, "the request cannot be decrypted", "create it with this machine's host-key document"
     MEASUREMENT_SIZE = 0x010D, None, "the measurement area is too small", _CALLER
     ADDITIONAL_SIZE = 0x010E, None, "the additional-data area is too small for the flags", _CALLER
 
@@ -277,7 +277,7 @@ class AddSecret(ResponseCode):
     SIZE = 0x0105, None, "the request has the wrong size", "create the request anew"
     SLOTS = 0x0106, None, "the request has an invalid number of key slots", "create the request anew"
     FLAGS = 0x0107, None, "the request has unsupported flags on", "create it without the flags"
-    DECRYPTION = 0x0108, None, "the request cannot be decrypted", "create it with this machine's host key document"
+    DECRYPTION = 0x0108, None, "the request cannot be decrypted", "create it with this machine's host-key document"
     TYPE = 0x0109, None, "the secret's type is not supported", "use another type"
     LENGTH = 0x010A, None, "the secret has the wrong length for its type", "create the request anew"
     FULL = 0x010B, None, "the secret store is full", "start the guest anew"

@@ -98,7 +98,7 @@ def _forward(text: str) -> HostForward:
 def with_boot_disk(disks: Iterable[Disk]) -> tuple[Sequence[Disk], Disk]:
     """Return ``disks`` with one to boot from, the first unless their boot indexes say otherwise, and that one.
 
-    Raises UsageError where there is none, InputError where nothing bootable lies on it.
+    Raises UsageError if there is none, InputError where nothing bootable lies on it.
     """
     found = list(disks)
     if not found:
@@ -111,7 +111,7 @@ def with_boot_disk(disks: Iterable[Disk]) -> tuple[Sequence[Disk], Disk]:
 
 
 def _check_bootable(disk: Disk) -> None:
-    """Raise InputError where the firmware would find nothing; only raw disks can be looked at."""
+    """Raise InputError if the firmware would find nothing; only raw disks can be looked at."""
     if disk.format != "raw":
         return
     try:

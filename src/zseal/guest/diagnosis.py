@@ -67,7 +67,7 @@ def _of_message(identifier: str, message: Message, *, hint: str | None = None, k
 
 
 WITHOUT_IOMMU = "virtio-without-iommu"
-"""The id of devices that a protected guest can't use."""
+"""The id of devices that a protected guest cannot use."""
 _ADD_IOMMU = (
     "leave iommu=off away from --disk and --net, give devices behind -- iommu_platform=on, "
     "write <driver iommu='on'/> in domain XML"
@@ -126,7 +126,7 @@ def never_protected() -> Diagnosis:
 
 def unused_device(device: str) -> Diagnosis:
     """A protected guest never set up ``device``, which comes without iommu_platform, whatever its console shows."""
-    message = f"the guest made no use of {device}: it comes without iommu_platform, so a protected guest can't "
+    message = f"the guest made no use of {device}: it comes without iommu_platform, so a protected guest cannot "
     return Diagnosis(WITHOUT_IOMMU, f"{message}send its data through shared memory", _ADD_IOMMU, "")
 
 

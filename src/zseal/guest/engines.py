@@ -31,7 +31,7 @@ def create_engine(
 ) -> Engine:
     """Return an engine for the machine ``config``; ``entry``, ``program`` and ``run_ahead`` are for QEMU.
 
-    Raises UsageError where there is no such engine, or ``config`` or ``program`` ask for what only QEMU has;
+    Raises UsageError if there is no such engine, or ``config`` or ``program`` ask for what only QEMU has;
     MissingDependencyError where the embedded engine's package is not installed.
     """
     try:

@@ -68,30 +68,30 @@ def _on_huge_pages(path: str) -> bool:
 
 
 _BALLOON = (
-    "a protected guest can't have a memory balloon: discarding memory is off while it is protected, because a page "
+    "a protected guest cannot have a memory balloon: discarding memory is off while it is protected, because a page "
     "that is given away comes back without its content and fails the integrity check"
 )
 _HOT_PLUG = (
-    "a protected guest's memory can't grow: devices that add memory need to discard it again, and QEMU says "
+    "a protected guest's memory cannot grow: devices that add memory need to discard it again, and QEMU says "
     f'"{qemu.RAM_DISCARD.text}" when the guest is to be protected'
 )
 _HUGE_PAGES = (
-    "a protected guest's memory can't be huge pages, the ultravisor keeps track of every 4 KiB; QEMU says "
+    "a protected guest's memory cannot be huge pages, the ultravisor keeps track of every 4 KiB; QEMU says "
     f'"{qemu.HUGE_PAGES.text}"'
 )
 _MIGRATION = (
-    "a protected guest can't be migrated, saved or loaded: its registers and keys never leave the ultravisor; "
+    "a protected guest cannot be migrated, saved or loaded: its registers and keys never leave the ultravisor; "
     f'QEMU says "{qemu.NOT_MIGRATABLE.text}"'
 )
-_PASSTHROUGH = "devices can't be passed through to a protected guest: they can't access its private memory"
+_PASSTHROUGH = "devices cannot be passed through to a protected guest: they cannot access its private memory"
 _CRYPTO = (
     "crypto adapters are passed through to protected guests only by IBM z16 and later machines; "
     "this software machine has none"
 )
 
 _MONITOR = (
-    "a protected guest can't have a monitor of QEMU's besides zseal's: it could be migrated or be given devices there "
-    "that protected guests can't have, with nobody to refuse it"
+    "a protected guest cannot have a monitor of QEMU's besides zseal's: it could be migrated or be given devices there "
+    "that protected guests cannot have, with nobody to refuse it"
 )
 
 
@@ -121,7 +121,7 @@ _UNSEEN = "the I/O audit does not see what a guest tells devices on PCI"
 UNAUDITED: Sequence[Fence] = (
     Fence("device", _driver(".*-pci"), _UNSEEN, "give the device whose name ends in -ccw, or choose --io-policy off"),
 )
-"""What can't be audited."""
+"""What cannot be audited."""
 
 _SET_BY_ZSEAL = "zseal sets this itself"
 _OWN = {
@@ -187,7 +187,7 @@ def _properties(name: str, value: str) -> Properties:
 
 
 def check_arguments(arguments: Sequence[str], *, protected: bool, audited: bool = False) -> None:
-    """Raise UsageError where ``arguments`` ask for what the guest can't have; says what, why and what to do."""
+    """Raise UsageError if ``arguments`` ask for what the guest cannot have; says what, why and what to do."""
     fences = [*(FENCES if protected else ()), *(UNAUDITED if audited else ()), *CONFLICTS]
     for name, written, properties in options(arguments):
         for fence in fences:

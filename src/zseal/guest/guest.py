@@ -73,8 +73,8 @@ class Guest:
     has neither devices nor Linux (docs/engines.md); UsageError where something else asks for them.
     ``run_ahead`` False makes every ultravisor call stop QEMU, as without the package unicorn. ``io_policy`` says what
     happens where a device is given a page that the guest does not share: "enforce", "audit" or "off". Raises ZsealError
-    where the image can't be run: it is none, the memory is too little for it or more than this computer has free, QEMU
-    is missing or does not start.
+    if the image cannot be run: it is none, the memory is too little for it or more than this computer has free, QEMU is
+    missing or does not start.
 
     With a ``name`` (letters, digits, dots, dashes, underscores) other processes of this user find and control it, see
     ``zseal.guest.control``; it must not be in use, but with ``number_name``, which makes it ``name-2`` and so on then.
@@ -245,7 +245,7 @@ class Guest:
     def start(self) -> None:
         """Create the machine and let the guest run."""
         if self._started:
-            raise EngineError("a guest can't be started twice")
+            raise EngineError("a guest cannot be started twice")
         self._started = True
         end_at_exit(self.close)
         try:
@@ -328,7 +328,7 @@ class Guest:
         return self._stream.wait_for_end(timeout)
 
     def wait_for_protection(self, timeout: float = 60.0) -> None:
-        """Wait until the guest runs protected for the first time; raises EngineError where it never does."""
+        """Wait until the guest runs protected for the first time; raises EngineError if it never does."""
         for event in self._stream.read_until(timeout):
             if isinstance(event, Protected):
                 return
@@ -337,7 +337,7 @@ class Guest:
         raise EngineError(f"the guest was not protected within {timeout:g} s")
 
     def wait_for_output(self, text: str, timeout: float = 60.0) -> str:
-        """Return what the guest has written up to and including ``text``; raises EngineError where it never does."""
+        """Return what the guest has written up to and including ``text``; raises EngineError if it never does."""
         if not isinstance(text, str):
             raise TypeError(f"wait_for_output takes a str, not {type(text).__name__}")
         written = bytearray()
@@ -392,7 +392,7 @@ class Guest:
         self._thread.call(lambda: self._engine.write_console(data, when_room))
 
     def pause(self) -> None:
-        """Stop the guest's CPUs; raises EngineError where it has ended."""
+        """Stop the guest's CPUs; raises EngineError if it has ended."""
         self._thread.call(self._session.pause)
 
     def resume(self) -> None:

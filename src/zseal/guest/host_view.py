@@ -54,12 +54,12 @@ class Host:
         try:
             yield from self._memory.uv.view_pieces(address, length, live=True)
         except ProgramInterruption as error:
-            raise InputError(f"guest memory can't be read: {error}") from error
+            raise InputError(f"guest memory cannot be read: {error}") from error
 
     def dump(self, path: Path, *, overwrite: bool = False) -> int:
         """Write the host's view of all memory to the new file ``path`` and return the number of bytes.
 
-        Raises OutputError where the file can't be written or exists.
+        Raises OutputError if the file cannot be written or exists.
         """
         with atomic_output(path, overwrite=overwrite) as stream:
             for address in range(0, self.memory_size, _PIECE):
@@ -69,7 +69,7 @@ class Host:
         return self.memory_size
 
     def find(self, pattern: bytes) -> int | None:
-        """Return the address of the first place where the host's view holds ``pattern``; None where none does.
+        """Return the address of the first place where the host's view holds ``pattern``; None if none does.
 
         ``pattern`` has 1 to 4096 bytes; raises InputError for another.
         """

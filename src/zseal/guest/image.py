@@ -53,7 +53,7 @@ class BootImage:
             hypervisor.expect_image(header, self.image.ipib.components, self.read)
 
     def check_memory(self, memory: int) -> None:
-        """Raise InputError where a guest with ``memory`` bytes can't even hold the image."""
+        """Raise InputError if a guest with ``memory`` bytes cannot even hold the image."""
         if memory < self.end:
             raise InputError(
                 f"the guest's {memory // MIB} MiB of memory are too little for an image of {-(-self.end // MIB)} MiB",
@@ -67,7 +67,7 @@ class BootImage:
 
 
 def inspect_image(path: Path) -> BootImage:
-    """Open the boot image ``path``; raises InputError or FormatError where it can't be run, and why."""
+    """Open the boot image ``path``; raises InputError or FormatError if it cannot be run, and why."""
     try:
         # without O_NONBLOCK a pipe with nobody at its other end would be waited for
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -83,7 +83,7 @@ def inspect_image(path: Path) -> BootImage:
         size = os.fstat(descriptor).st_size
         if image.base:
             raise FormatError(
-                "the file only contains a boot image: it can't be booted", hint="give the image as it was built"
+                "the file only contains a boot image: it cannot be booted", hint="give the image as it was built"
             )
         if entry >= size:
             raise FormatError(f"the image says that it begins at {entry:#x}, behind its end")

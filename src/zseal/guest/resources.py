@@ -13,7 +13,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def _number(path: Path) -> int | None:
-    """Return the number in a one-line file; None where there is none."""
+    """Return the number in a one-line file; None if there is none."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -50,7 +50,7 @@ def _left_in_cgroups() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that a new program can use without swapping, as Linux estimates; None where nothing tells."""
+    """Return the bytes that a new program can use without swapping, as Linux estimates; None if nothing tells."""
     found = []
     try:
         for line in _MEMINFO.read_text(encoding="ascii").splitlines():
@@ -66,7 +66,7 @@ def available_memory() -> int | None:
 
 
 def check_memory(size: int) -> None:
-    """Raise InputError where a guest of ``size`` bytes is larger than what this computer has free."""
+    """Raise InputError if a guest of ``size`` bytes is larger than what this computer has free."""
     available = available_memory()
     if available is not None and size > available:
         raise InputError(

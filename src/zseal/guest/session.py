@@ -91,7 +91,7 @@ class Session:
         self.at_end: list[Callable[[], None]] = []
         """Called when the guest has stopped, while its memory and pages are still what they were."""
         self.io: IoAudit | None = None
-        """The audit of what the guest's devices are told to do; None where nobody looks."""
+        """The audit of what the guest's devices are told to do; None if nobody looks."""
         self.paging = Paging(vmm.host_side, self) if vmm is not None else None
         self._paused = False
         self._ever_protected = False
@@ -149,7 +149,7 @@ class Session:
 
     @property
     def traffic(self) -> Callable[[], Sequence[DeviceTraffic]] | None:
-        """Tells what each device queue moved so far; None where nobody looks."""
+        """Tells what each device queue moved so far; None if nobody looks."""
         return None if self.io is None else self.io.traffic
 
     def audit_io(self, policy: IoPolicy, watch: QueueWatch | None = None) -> IoAudit:
@@ -175,7 +175,7 @@ class Session:
         """End the guest in front of its request, or just tell; in the thread that found it."""
         if self.io is not None and self.io.policy is IoPolicy.ENFORCE:
             pages = finding.violation.about_pages
-            before = "could touch what it does not share" if pages else "was told what can't be checked"
+            before = "could touch what it does not share" if pages else "was told what cannot be checked"
             text = f"the guest was stopped before a device {before}: {finding}"
             self.kill(Result(Outcome.IO_VIOLATION, text))
         if self._loop is not None:
@@ -210,7 +210,7 @@ class Session:
             self._engine.kill()
 
     def pause(self) -> None:
-        """Stop the CPUs; raises EngineError where the guest has ended."""
+        """Stop the CPUs; raises EngineError if the guest has ended."""
         self._check_alive()
         self._engine.pause()
         self._check_alive()

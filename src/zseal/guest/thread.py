@@ -53,7 +53,7 @@ class GuestThread:
     def call(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the guest's thread, return what it returns and raise what it raises.
 
-        Raises EngineError where the thread has not begun, has ended, or ends before it comes to ``function``.
+        Raises EngineError if the thread has not begun, has ended, or ends before it comes to ``function``.
         """
         if threading.current_thread() is self._thread:
             return function()

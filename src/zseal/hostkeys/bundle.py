@@ -73,8 +73,8 @@ class Bundle:
     ) -> tuple[Bundle, Changes]:
         """Create a bundle in the new directory ``directory`` from files, and fetch CRLs unless ``offline``.
 
-        At least one certificate must be a signing key. The directory appears whole or not at all. Raises OutputError
-        where it exists or can't be written, InputError for unfit files.
+        At least one certificate must be a signing key. The directory appears whole or not at all. Raises OutputError if
+        it exists or cannot be written, InputError for unfit files.
         """
         with new_directory(directory, what="bundle", hint="use: zseal hostkey bundle update", mode=0o755) as part:
             for folder in (CERTIFICATES, CRLS, HOST_KEYS):
@@ -95,7 +95,7 @@ class Bundle:
 
     @classmethod
     def load(cls, directory: Path) -> Bundle:
-        """Return the bundle in ``directory``; raises InputError where it is none or a file in it is damaged.
+        """Return the bundle in ``directory``; raises InputError if it is none or a file in it is damaged.
 
         The directory of a software machine serves as one too, without its root: that has to be named.
         """
@@ -150,7 +150,7 @@ class Bundle:
     ) -> tuple[Bundle, Changes]:
         """Add files to the bundle, renew its CRLs from their distribution points unless ``offline``, and return it.
 
-        Each file is replaced atomically; what an interrupted update leaves is a bundle too. A CRL that can't be
+        Each file is replaced atomically; what an interrupted update leaves is a bundle too. A CRL that cannot be
         fetched is a problem in the result, not an error. Raises InputError for unfit files, before anything is
         written.
         """

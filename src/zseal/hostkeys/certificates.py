@@ -75,7 +75,7 @@ class AuthorityKey:
 class Certificate:
     """An X.509 certificate and where it came from.
 
-    ``key`` is None for a kind of key that can't be used. ``key_usage`` is None where the extension is absent.
+    ``key`` is None for a kind of key that cannot be used. ``key_usage`` is None if the extension is absent.
     ``unknown_critical`` lists critical extensions (dotted numbers) whose meaning is not known here.
     """
 
@@ -199,7 +199,7 @@ class Crl:
         try:
             return self.raw.get_revoked_certificate_by_serial_number(certificate.serial) is not None
         except ValueError:
-            return True  # an entry that can't be read may be this one
+            return True  # an entry that cannot be read may be this one
 
     def pem(self) -> bytes:
         """Return the CRL in PEM."""

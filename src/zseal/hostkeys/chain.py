@@ -82,7 +82,7 @@ def validate_chain(
     crls: Sequence[Crl],
     now: datetime,
 ) -> tuple[Certificate, ...]:
-    """Return the chain from ``signing_key`` to the root among ``trusted``; raises RuleError where it does not hold."""
+    """Return the chain from ``signing_key`` to the root among ``trusted``; raises RuleError if it does not hold."""
     chain = _build(signing_key, trusted, untrusted, now)
     _check_extensions(chain)
     _check_strength(chain)
@@ -226,7 +226,7 @@ def _check_revocation(
     candidates = [crl for crl in crls if crl.complete and crl.issuer == certificate.issuer and crl.may_be_from(issuer)]
     if not candidates:
         raise _fail(
-            ChainCode.NO_CRL, level, certificate, f"can't be checked: no CRL of {certificate.issuer_label}", _HINT_CRL
+            ChainCode.NO_CRL, level, certificate, f"cannot be checked: no CRL of {certificate.issuer_label}", _HINT_CRL
         )
     # the first of the best: OpenSSL looks at one list only
     crl = max(
@@ -254,7 +254,7 @@ def _check_revocation(
     )
     for code, broken, message, hint in problems:
         if broken:
-            raise _fail(code, level, certificate, f"can't be checked: {message} ({crl.source})", hint)
+            raise _fail(code, level, certificate, f"cannot be checked: {message} ({crl.source})", hint)
     # other lists of the same issuer may know of a revocation that this one does not
     others = (
         other for other in candidates if other is not crl and _is_due(other, now) and other.is_signed_by(issuer.key)

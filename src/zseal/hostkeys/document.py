@@ -57,7 +57,7 @@ def key_kind(certificate: Certificate) -> str:
 def load_host_key_document(source: Source) -> HostKeyDocument:
     """Return the document in ``source``, a file or its content: the first certificate in it, PEM or DER.
 
-    Raises InputError where it can't be read or there is none.
+    Raises InputError if it cannot be read or there is none.
     """
     data, name = read_source(source, "host-key document")
     certificates = parse_objects(data, name).certificates

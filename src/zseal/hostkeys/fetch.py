@@ -49,7 +49,7 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
 def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -> bytes:
     """Return the body at the http or https address ``url``, whatever status it comes with.
 
-    The proxies of the environment are used. Raises FetchError where nothing comes within ``timeout`` seconds in all,
+    The proxies of the environment are used. Raises FetchError if nothing comes within ``timeout`` seconds in all,
     or more than ``max_size`` bytes.
     """
     if not url.lower().startswith(SCHEMES):
@@ -97,7 +97,7 @@ def _fetch(url: str, timeout: float, max_size: int) -> bytes:
 
 def _read(response: IO[bytes], url: str, deadline: float, max_size: int) -> bytes:
     body = bytearray()
-    # read1 returns what has arrived: a server that drips bytes can't hold the reader beyond the deadline
+    # read1 returns what has arrived: a server that drips bytes cannot hold the reader beyond the deadline
     read = getattr(response, "read1", response.read)
     while chunk := read(_CHUNK):
         body += chunk

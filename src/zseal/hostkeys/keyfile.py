@@ -19,7 +19,7 @@ MAX_KEY_FILE = 64 << 10
 def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Return the P-521 private key in the file ``path``: PEM or DER, PKCS #8 or SEC 1, not encrypted.
 
-    Raises InputError where it can't be read or is another kind of key.
+    Raises InputError if it cannot be read or is another kind of key.
     """
     data = read_limited(path, MAX_KEY_FILE, "private key")
     where = str(path)

@@ -43,7 +43,7 @@ class Objects:
 
 
 def parse_objects(data: bytes, source: str) -> Objects:
-    """Return all certificates and CRLs in ``data``, which may be none; raises FormatError where one is damaged."""
+    """Return all certificates and CRLs in ``data``, which may be none; raises FormatError if one is damaged."""
     if data[:1] == b"\x30":
         try:
             return _parse_der(data, source)
@@ -83,7 +83,7 @@ def read_source(source: Source, what: str) -> tuple[bytes, str]:
 
 
 def load_objects(source: Source) -> Objects:
-    """Return all certificates and CRLs in ``source``, PEM or DER; raises InputError where there are none."""
+    """Return all certificates and CRLs in ``source``, PEM or DER; raises InputError if there are none."""
     data, name = read_source(source, "certificate file")
     objects = parse_objects(data, name)
     if not objects.all:
@@ -92,7 +92,7 @@ def load_objects(source: Source) -> Objects:
 
 
 def load_crls(source: Source) -> tuple[Crl, ...]:
-    """Return the CRLs in ``source``, PEM or DER; raises InputError where there are none."""
+    """Return the CRLs in ``source``, PEM or DER; raises InputError if there are none."""
     data, name = read_source(source, "CRL")
     crls = parse_objects(data, name).crls
     if not crls:
@@ -110,7 +110,7 @@ def load_root(source: Source) -> Objects:
 
 
 def load_first_certificate(source: Source) -> Certificate:
-    """Return the first certificate in ``source``, PEM or DER; raises InputError where there is none."""
+    """Return the first certificate in ``source``, PEM or DER; raises InputError if there is none."""
     data, name = read_source(source, "certificate")
     certificates = parse_objects(data, name).certificates
     if not certificates:

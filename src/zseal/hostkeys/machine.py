@@ -75,8 +75,8 @@ class Machine:
         ``crl_url`` is the address below which they say that its CRLs are: nothing needs to be there. ``now`` is the
         time of issue (default: the clock's).
 
-        The directory appears whole, with mode 0700 and keys 0600, or not at all. Raises OutputError where it exists
-        or can't be written, InputError for an unfit key or name.
+        The directory appears whole, with mode 0700 and keys 0600, or not at all. Raises OutputError if it exists
+        or cannot be written, InputError for an unfit key or name.
         """
         name = _checked_name(directory.absolute().name if name is None else name)
         if not crl_url.startswith(("http://", "https://")):
@@ -113,7 +113,7 @@ class Machine:
 
     @classmethod
     def load(cls, directory: Path) -> Machine:
-        """Return the machine in ``directory``; raises InputError where it is none or its files don't fit together."""
+        """Return the machine in ``directory``; raises InputError if it is none or its files do not fit together."""
         description = read_description(
             directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: zseal machine create DIR"
         )

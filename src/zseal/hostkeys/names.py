@@ -29,7 +29,7 @@ _CRL_ORDER = (
 )
 
 CanonicalName = tuple[frozenset[tuple[str, str | bytes]], ...]
-"""A name as certificates are matched by: case and runs of white space don't count, the order of its parts does."""
+"""A name as certificates are matched by: case and runs of white space do not count, the order of its parts does."""
 
 
 def canonical(name: x509.Name) -> CanonicalName:

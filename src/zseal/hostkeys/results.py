@@ -108,7 +108,7 @@ class DocumentReport:
 
     @property
     def refusal(self) -> HostKeyVerificationError | None:
-        """What to raise or to tell about this document, None where it is accepted."""
+        """What to raise or to tell about this document, None if it is accepted."""
         return None if self.failure is None else HostKeyVerificationError(self, self.failure)
 
 

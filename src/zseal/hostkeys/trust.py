@@ -41,7 +41,7 @@ class TrustMaterial:
         """Return what is in these files or contents, each PEM (any number of certificates and CRLs) or DER.
 
         CRLs beside the certificates and beside the root count too. ``bundle`` is the directory of a bundle, whose
-        content is added; ``root_ca`` takes the place of its root. Raises InputError for a file that can't be read or
+        content is added; ``root_ca`` takes the place of its root. Raises InputError for a file that cannot be read or
         has nothing of the kind in it.
         """
         given = sum((load_objects(source) for source in certificates), Objects())

@@ -22,8 +22,8 @@ _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 def system_roots() -> tuple[Certificate, ...]:
     """Return the certificates that OpenSSL trusts by default; SSL_CERT_FILE and SSL_CERT_DIR name other places.
 
-    Certificates that can't be read are left out: one odd root must not keep the others from being used. So are roots of
-    software machines: those have to be named.
+    Certificates that cannot be read are left out: one odd root must not keep the others from being used. So are roots
+    of software machines: those have to be named.
     """
     paths = ssl.get_default_verify_paths()
     overridden = paths.openssl_cafile_env in os.environ or paths.openssl_capath_env in os.environ

@@ -56,7 +56,7 @@ class Hypervisor(Protocol):
         """Issue the UVC with its control block at ``address`` and return the condition code."""
 
     def series(self, cpu: int, memory: OperandMemory, address: int) -> Series | None:
-        """Return what calls like the completed one at ``address`` have in common; None where nothing is."""
+        """Return what calls like the completed one at ``address`` have in common; None if nothing is."""
 
 
 def clear_registers(cpu: Cpu) -> None:
@@ -122,7 +122,7 @@ class Firmware:
         return Action.DONE
 
     def series(self, trap: Trap) -> Series | None:
-        """Return what calls like ``trap``, a UVC that was just completed, have in common; None where nothing is."""
+        """Return what calls like ``trap``, a UVC that was just completed, have in common; None if nothing is."""
         if not self._hypervisor.protected:
             return None
         cpu = trap.cpu

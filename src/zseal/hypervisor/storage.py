@@ -17,7 +17,7 @@ class HostStorage:
 
     Guest absolute address and host absolute address are the same. The hypervisor's area of ``own`` bytes begins at
     ``base``, at or above 2 GiB and behind guest RAM; what lies between does not exist. The area takes up memory only as
-    it is touched, and the guest's CPUs can't reach it.
+    it is touched, and the guest's CPUs cannot reach it.
     """
 
     def __init__(self, ram: SharedMemory, own: int) -> None:

@@ -292,7 +292,7 @@ class Vmm(CallingHost):
         raise EngineError("the guest's pages leave secure storage faster than they come back")
 
     def series(self, cpu: int, memory: OperandMemory, address: int) -> Series | None:
-        """Return what guest calls like the completed one at ``address`` have in common; None where nothing is."""
+        """Return what guest calls like the completed one at ``address`` have in common; None if nothing is."""
         header = UvcbHeader.unpack(memory.read(address, HEADER_SIZE))
         answer = Generic.EXECUTED
         if (header.length, header.rc) != (ShareUvcb.SIZE, answer.rc):
@@ -311,14 +311,14 @@ class Vmm(CallingHost):
         )
 
     def import_page(self, address: int) -> None:
-        """Bring the guest's page at ``address`` back into secure storage; raises CallFailed where it was changed."""
+        """Bring the guest's page at ``address`` back into secure storage; raises CallFailed if it was changed."""
         page = address & ~(PAGE_SIZE - 1)
         self.call(GuestPageUvcb.call(Command.CONV_TO_SEC_STOR, guest_handle=self._handle(), gaddr=page))
 
     def touch(self, address: int) -> None:
         """Make the page at ``address`` secure, which a CPU of the guest is about to use; no effect while unprotected.
 
-        What the hypervisor does at a non-secure-storage-access exception. Raises CallFailed where the page was changed.
+        What the hypervisor does at a non-secure-storage-access exception. Raises CallFailed if the page was changed.
         """
         if not self.protected:
             return

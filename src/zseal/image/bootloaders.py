@@ -93,7 +93,7 @@ def _read(path: Path, arguments_size: int) -> bytes:
         with path.open("rb") as file:
             blob = file.read(MAX_SIZE + 1)
     except OSError as error:
-        raise InputError(f"can't read the bootloader: {error.strerror}", where=str(path)) from error
+        raise InputError(f"cannot read the bootloader: {error.strerror}", where=str(path)) from error
     _check_size(blob, arguments_size, str(path))
     return blob
 

@@ -96,7 +96,7 @@ def build_image(
     ``start_address`` replaces the address of stage3b as the place the guest starts at. ``check_components`` refuses a
     kernel that is none, a command line too long for it and an empty ramdisk.
 
-    Raises InputError for inputs and keys that can't be used, OutputError where the output can't be written or exists.
+    Raises InputError for inputs and keys that cannot be used, OutputError where the output cannot be written or exists.
     """
     keys = keys or ImageKeys.generate()
     bootloaders = bootloaders or Bootloaders.default()

@@ -42,7 +42,7 @@ def check_ramdisk(ramdisk: SourceStream) -> None:
 def read_command_line(parmfile: SourceStream) -> bytes:
     """Return the command line as stored in an image: a NUL is appended unless it already ends in one.
 
-    A newline at the end is part of it. Raises InputError where no kernel at all could take it.
+    A newline at the end is part of it. Raises InputError if no kernel at all could take it.
     """
     text = parmfile.peek(MAX_COMMAND_LINE + 1)
     if len(text) > MAX_COMMAND_LINE:

@@ -29,7 +29,7 @@ class Controls:
     """Kernel, ramdisk and command line are encrypted; without, they are only protected against changes."""
 
     def check(self, *, cck: bool, image_key: bool) -> None:
-        """Raise UsageError for decisions that don't fit; ``cck`` and ``image_key`` say whether those keys are given."""
+        """Raise UsageError for decisions that do not fit; ``cck`` and ``image_key``: are those keys given?."""
         if self.dump and not (cck or self.cck_update):
             raise UsageError("--enable-dump needs --cck or --enable-cck-update")
         if self.cck_extension_secret and not cck:

@@ -225,7 +225,7 @@ def _image_section(image: Image, digests_match: bool | None) -> list[str]:
         return ["no component list found: this is a bare header, or the rest of the image is damaged"]
     layout = f"{image.dialect.value} layout" if image.dialect else "unknown layout"
     at = f" at offset {image.base:#x}" if image.base else ""
-    lines = [f"Image{at} ({layout}, boot loader: {image.stage3a or 'not found'})"]
+    lines = [f"Image{at} ({layout}, bootloader: {image.stage3a or 'not found'})"]
     lines += [
         f"  {part.name:<9} {part.address:#012x} {part.size:>12} bytes {part.size // 4096:>8} pages"
         for part in image.components

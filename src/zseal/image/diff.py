@@ -28,7 +28,7 @@ from zseal.ultravisor.acceptance import accept_header
 from zseal.ultravisor.refusal import UvcRefusal
 
 Opener = Callable[[SeHeader], SecretArea]
-"""Opens a header with some key; raises VerificationError or UvcRefusal where it is the wrong one."""
+"""Opens a header with some key; raises VerificationError or UvcRefusal if it is the wrong one."""
 
 ABSENT = "absent"
 
@@ -94,7 +94,7 @@ def compare_images(
     """Compare two images or SE headers. Each of ``openers`` is tried on both headers.
 
     Without keys, flags, key slots, places and stored bytes are compared; with keys also the decrypted kernel, ramdisk
-    and command line, and whether keys are the same. Raises FormatError or InputError where one is no image.
+    and command line, and whether keys are the same. Raises FormatError or InputError if one is no image.
     """
     with open_image(first) as (a, stream_a), open_image(second) as (b, stream_b):
         sides = (_Side.open(a, stream_a, openers), _Side.open(b, stream_b, openers))
@@ -227,7 +227,7 @@ def _loader_differences(a: _Side, b: _Side) -> Iterator[Difference]:
             b.image.dialect.value if b.image.dialect else "unknown",
         ),
         ("header address", f"{_address(a):#x}", f"{_address(b):#x}"),
-        ("boot loader stage3a", str(a.image.stage3a or "not found"), str(b.image.stage3a or "not found")),
+        ("bootloader stage3a", str(a.image.stage3a or "not found"), str(b.image.stage3a or "not found")),
     )
 
 

@@ -58,7 +58,7 @@ class ImageKeys:
     def generate(
         cls, *, header_key: Secret | None = None, image_key: Secret | None = None, cck: Secret | None = None
     ) -> ImageKeys:
-        """Return new random values around the keys that are given; raises InputError where one has a wrong size."""
+        """Return new random values around the keys that are given; raises InputError if one has a wrong size."""
         image_key = _checked(image_key, IMAGE_KEY_SIZE, "image key")
         if image_key.reveal()[: IMAGE_KEY_SIZE // 2] == image_key.reveal()[IMAGE_KEY_SIZE // 2 :]:
             raise InputError("the two halves of the image key are equal", hint="AES-XTS needs two different keys")

@@ -41,7 +41,7 @@ class Place:
     ipib: Ipib | None = None
     ipib_offset: int | None = None
     stage3a: FoundStage3a | None = None
-    """None where no arguments that name this header were found."""
+    """None if no arguments that name this header were found."""
     base: int = 0
 
 
@@ -67,7 +67,7 @@ def locate(stream: BinaryIO) -> Place:
     As pvimg does: with metadata at 0xc000 they decide; otherwise the header is looked for on the first 21 pages. Beyond
     that, the whole file is searched, for it may be a disk or archive with an image somewhere in it.
 
-    Raises FormatError where there is no header, and HeaderError where the one found is damaged or unknown.
+    Raises FormatError if there is no header, and HeaderError where the one found is damaged or unknown.
     """
     metadata = _metadata_at(stream, METADATA_OFFSET)
     if metadata:

@@ -9,7 +9,7 @@ from zseal.formats.image_layout import ComponentKind, classify_prefix
 from zseal.formats.ipib import IpibComponent
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes done so far and the bytes to do, None where that is not known."""
+"""Called with the bytes done so far and the bytes to do, None if that is not known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Component:
     """A component of an image: ``address`` and ``size`` (whole pages, bytes) as the IPL parameter block lists them."""
 
     kind: ComponentKind | None
-    """What it holds; None where its tweak prefix follows the numbering of neither pvimg nor genprotimg."""
+    """What it holds; None if its tweak prefix follows the numbering of neither pvimg nor genprotimg."""
     tweak_prefix: int
     address: int
     size: int
     original_size: int | None = None
-    """Bytes before padding; None where that is not known."""
+    """Bytes before padding; None if that is not known."""
 
     @classmethod
     def from_ipib(cls, listed: IpibComponent) -> Component:

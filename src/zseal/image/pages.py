@@ -19,7 +19,7 @@ from zseal.image.stage3b import MAX_STAGE3B, find_arguments, with_sizes
 
 
 def check_complete(image: Image, stream: BinaryIO) -> None:
-    """Raise FormatError where the list of components is missing or damaged, or the file ends too early."""
+    """Raise FormatError if the list of components is missing or damaged, or the file ends too early."""
     if image.ipib is None:
         if image.ipib_offset is not None:
             if image.ipib_offset >= image.file_size:
@@ -47,9 +47,9 @@ def check_complete(image: Image, stream: BinaryIO) -> None:
 
 
 def component_sizes(image: Image, stream: BinaryIO, start_address: int, xts: XtsPages | None) -> tuple[Component, ...]:
-    """Return the components with their sizes before padding, which the encrypted boot loader's arguments tell.
+    """Return the components with their sizes before padding, which the encrypted bootloader's arguments tell.
 
-    That boot loader is what the guest starts at, or else the last component. It is decrypted with ``xts`` where that
+    That bootloader is what the guest starts at, or else the last component. It is decrypted with ``xts`` where that
     is given. Where it is another tool's with other arguments, the components come back as they are.
     """
     started = [part for part in image.components if 0 <= start_address - part.address < part.size]
@@ -65,7 +65,7 @@ def component_sizes(image: Image, stream: BinaryIO, start_address: int, xts: Xts
 def plain_size(part: Component) -> int:
     """Return how many bytes of a decrypted component are content: all where that is not known.
 
-    The NUL that ends a command line belongs to the boot loader's contract, not to the text.
+    The NUL that ends a command line belongs to the bootloader's contract, not to the text.
     """
     if part.original_size is None:
         return part.size
@@ -84,7 +84,7 @@ def process_pages(
     """Return the digests of all pages of ``components``; decrypt some of them on the way.
 
     ``outputs`` maps addresses of components to where their content goes, decrypted with ``xts`` where that is given.
-    Raises InputError where reading fails; call :func:`check_complete` first.
+    Raises InputError if reading fails; call :func:`check_complete` first.
     """
     outputs = outputs or {}
     total, done = sum(part.size for part in components), 0
@@ -113,7 +113,7 @@ def process_pages(
 def digests_match(image: Image, stream: BinaryIO, *, progress: Progress | None = None) -> bool:
     """Return whether the components are those that the header's digests were made of. Needs no key.
 
-    Whether the header itself is authentic is another question. Raises FormatError where components are missing.
+    Whether the header itself is authentic is another question. Raises FormatError if components are missing.
     """
     check_complete(image, stream)
     fixed = image.header.fixed

@@ -34,7 +34,7 @@ class Image:
     dialect: Dialect | None
     """Whose order of components this is; None for a bare header or another's numbering."""
     stage3a: FoundStage3a | None
-    """The plaintext boot loader; None where none was found that names this header."""
+    """The plaintext bootloader; None if none was found that names this header."""
     file_size: int
     where: str | None
     """The file, for messages."""
@@ -48,8 +48,8 @@ class Image:
 def read_image(source: Source | BinaryIO) -> Image:
     """Describe the image in ``source``: a bare SE header, an image, or any file with an image in it.
 
-    ``source`` is a path, the content, or a seekable binary file object. Nothing is authenticated. Raises FormatError
-    where there is no well-formed SE header, InputError where the file can't be read.
+    ``source`` is a path, the content, or a seekable binary file object. Nothing is authenticated. Raises FormatError if
+    there is no well-formed SE header, InputError where the file cannot be read.
     """
     with open_image(source) as (image, _):
         return image

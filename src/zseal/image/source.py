@@ -24,7 +24,7 @@ Source = str | os.PathLike[str] | bytes | Readable
 
 
 class SourceStream:
-    """One input: ``what`` it is and ``where`` it comes from, for messages. Raises InputError where reading fails."""
+    """One input: ``what`` it is and ``where`` it comes from, for messages. Raises InputError if reading fails."""
 
     def __init__(self, stream: Readable, what: str, where: str | None, size: int | None) -> None:
         self._stream = stream
@@ -32,7 +32,7 @@ class SourceStream:
         self.what = what
         self.where = where
         self.size = size
-        """Bytes in all, None where only reading to the end tells."""
+        """Bytes in all, None if only reading to the end tells."""
 
     def _read(self, size: int) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""What the encrypted boot loader knows of the other components: where they are and how long without padding."""
+"""What the encrypted bootloader knows of the other components: where they are and how long without padding."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def render(template: bytes, components: Sequence[Component]) -> bytes:
 
 
 def find_arguments(stage3b: bytes, components: Sequence[Component]) -> Stage3bArguments | None:
-    """Return the arguments in a decrypted ``stage3b`` component, or None for another's boot loader.
+    """Return the arguments in a decrypted ``stage3b`` component, or None for another's bootloader.
 
     They are its last 64 bytes before the padding, whose start nothing tells: they are recognised by naming components
     of this image with sizes that fit.

@@ -35,7 +35,7 @@ class Verification:
     image: Image
     accepted: AcceptedHeader
     components: tuple[Component, ...]
-    """As in ``image``, with sizes before padding where the encrypted boot loader's arguments could be read."""
+    """As in ``image``, with sizes before padding where the encrypted bootloader's arguments could be read."""
     backup_key: bool
     """Whether it was the machine's backup host key that opened the header."""
     extracted: tuple[Path, ...]
@@ -58,7 +58,7 @@ def verify_image(
     every check holds. The NUL that ends a command line is not part of the extracted ``parmfile``.
 
     Raises UvcRefusal with the rc and rrc of the failing check, FormatError where the file is no complete image or its
-    plain parts do not lead to these components, InputError and OutputError where files can't be read or written.
+    plain parts do not lead to these components, InputError and OutputError where files cannot be read or written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -114,23 +114,23 @@ def _verify(
 
 
 def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
-    """Raise FormatError where starting the image does not lead to the components that are verified.
+    """Raise FormatError if starting the image does not lead to the components that are verified.
 
     These parts are plain and the ultravisor never sees them: what they say decides what it is asked to verify. Where
-    the boot loader keeps that otherwise than known ones do (``image.stage3a`` is None), only a start can tell.
+    the bootloader keeps that otherwise than known ones do (``image.stage3a`` is None), only a start can tell.
     """
     if image.stage3a is None:
         ours = Bootloaders.default().stage3a[: -Stage3aArguments.SIZE]
         if read_at(stream, image.base + STAGE3A_ADDRESS, len(ours)) == ours:
             raise FormatError(
-                "the boot loader (stage3a) is zseal's, but its arguments do not name this SE header",
+                "the bootloader (stage3a) is zseal's, but its arguments do not name this SE header",
                 where=image.where,
                 hint="take an undamaged copy",
             )
         return
     if image.stage3a.ipib_offset != image.ipib_offset:
         raise FormatError(
-            f"the boot loader (stage3a) hands over the component list at byte {image.stage3a.ipib_offset}, the image's "
+            f"the bootloader (stage3a) hands over the component list at byte {image.stage3a.ipib_offset}, the image's "
             f"metadata name the one at byte {image.ipib_offset}",
             where=image.where,
             hint="take an undamaged copy",
@@ -138,7 +138,7 @@ def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
     start = Psw.from_short(int.from_bytes(read_at(stream, image.base, 8), "big"))
     if not 0 <= start.address - STAGE3A_ADDRESS < image.stage3a.size:
         raise FormatError(
-            f"the PSW at its beginning leads to {start.address:#x}, not to the boot loader (stage3a)",
+            f"the PSW at its beginning leads to {start.address:#x}, not to the bootloader (stage3a)",
             where=image.where,
             hint="take an undamaged copy",
         )
@@ -175,5 +175,5 @@ def _directory(path: Path) -> Iterator[None]:
 def _extracted_files(components: tuple[Component, ...], directory: Path) -> dict[Component, Path]:
     named = {part: directory / FILE_NAMES[part.kind] for part in components if part.kind in FILE_NAMES}
     if not named or len(set(named.values())) < len(named):
-        raise InputError("cannot tell which component is the kernel: another tool's numbering and boot loader")
+        raise InputError("cannot tell which component is the kernel: another tool's numbering and bootloader")
     return named

@@ -30,7 +30,7 @@ _LONGEST_VALUE = 300
 def inspect(path: Path) -> Description:
     """Return what the file or directory ``path`` is; its kind is ``unknown`` where nobody recognises it.
 
-    Reads a bounded part of it, except that a kernel is read to find its release. Raises InputError where it can't be
+    Reads a bounded part of it, except that a kernel is read to find its release. Raises InputError if it cannot be
     read.
     """
     sample = Sample(path)

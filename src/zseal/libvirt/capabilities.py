@@ -19,7 +19,7 @@ MAX_XML_BYTES = 4 << 20
 def parse_xml(data: bytes, what: str) -> etree._Element:
     """Return the root of the XML document ``data``, which is ``what`` for messages.
 
-    Raises FormatError where it is larger than 4 MiB, not well-formed, or declares a document type.
+    Raises FormatError if it is larger than 4 MiB, not well-formed, or declares a document type.
     """
     from lxml import etree
 
@@ -41,7 +41,7 @@ def parse_xml(data: bytes, what: str) -> etree._Element:
 class DomainCapabilities:
     """What ``virsh domcapabilities`` says about protected guests.
 
-    ``s390_pv`` is None where the element is missing (libvirt too old to make a statement). ``security_types`` is None
+    ``s390_pv`` is None if the element is missing (libvirt too old to make a statement). ``security_types`` is None
     without a ``launchSecurity`` block (before libvirt 10.5.0). ``unpack`` tells whether the host model *requires* the
     feature: the same word inside ``blockers`` means the opposite.
     """
@@ -57,7 +57,7 @@ class DomainCapabilities:
 
 
 def parse_domain_capabilities(data: bytes) -> DomainCapabilities:
-    """Read a ``domainCapabilities`` document; raises FormatError where it is none."""
+    """Read a ``domainCapabilities`` document; raises FormatError if it is none."""
     root = parse_xml(data, "domain capabilities")
     if root.tag != "domainCapabilities":
         raise FormatError(f"expected domain capabilities, found the element {str(root.tag)[:40]}")
@@ -87,7 +87,7 @@ class CachedEmulator:
     """One file of libvirt's capabilities cache: what libvirt remembers about a QEMU program.
 
     ``secure_guest`` is libvirt's marker that the host could run protected guests when the entry was made.
-    ``unpack`` is whether QEMU's expanded host CPU model had the feature, None where KVM was not usable then.
+    ``unpack`` is whether QEMU's expanded host CPU model had the feature, None if KVM was not usable then.
     ``kernel`` is the release and version of the kernel that ran then.
     """
 
@@ -107,7 +107,7 @@ def _number(text: str | None) -> int | None:
 
 
 def parse_cached_emulator(file: str, data: bytes) -> CachedEmulator:
-    """Read the cache file named ``file``; raises FormatError where it is none."""
+    """Read the cache file named ``file``; raises FormatError if it is none."""
     root = parse_xml(data, "libvirt capabilities cache")
     if root.tag != "qemuCaps":
         raise FormatError(f"expected a cached QEMU description, found the element {str(root.tag)[:40]}")

@@ -1,7 +1,7 @@
 """Connections to libvirt: in this process (``qemu:///embed``), or to a daemon.
 
-The in-process driver is the whole of libvirt's QEMU driver without a daemon. It keeps everything below one folder and
-works as long as an event loop turns.
+The in-process driver is the whole of libvirt's QEMU driver without a daemon. It keeps everything below one directory
+and works as long as an event loop turns.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def _is_embedded(uri: str) -> bool:
 
 @contextlib.contextmanager
 def open_connection(uri: str = EMBED) -> Iterator[Connection]:
-    """Open ``qemu:///embed`` (with ``?root=DIR``, or in a folder of this process), ``…/session`` or ``…/system``.
+    """Open ``qemu:///embed`` (with ``?root=DIR``, or in a directory of this process), ``…/session`` or ``…/system``.
 
-    Raises UsageError or InputError where libvirt can't, MissingDependencyError without libvirt-python.
+    Raises UsageError or InputError if libvirt cannot, MissingDependencyError without libvirt-python.
     """
     parts = urlsplit(uri)
     if parts.scheme not in ("qemu", "qemu+unix") or parts.netloc or parts.path not in _PATHS:
@@ -124,7 +124,7 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
 
 @functools.cache
 def _own_root() -> Path:
-    """The folder of this process's libvirt, which can have one only; removed when the process ends."""
+    """The directory of this process's libvirt, which can have one only; removed when the process ends."""
     root = Path(tempfile.mkdtemp(prefix="zseal-libvirt-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return root
@@ -145,7 +145,7 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
         driver_hint = "install libvirt-daemon-driver-qemu (Debian, Fedora)"
         return MissingDependencyError("libvirt's QEMU driver is not installed", hint=driver_hint)
     if "already open with path" in reason:
-        return InputError("this process has opened libvirt in another folder already", where=uri)
+        return InputError("this process has opened libvirt in another directory already", where=uri)
     hint: str | None = None
     if "Permission denied" in reason:
         hint = "only root and the group libvirt may use that daemon"
@@ -153,7 +153,7 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
         hint = "root has no session: use qemu:///system, or leave --connect out"
     elif not _is_embedded(uri):
         hint = "start libvirtd (or virtqemud), or leave --connect out: zseal then needs no daemon"
-    return InputError(f"libvirt can't connect: {_one_line(reason)}", where=uri, hint=hint)
+    return InputError(f"libvirt cannot connect: {_one_line(reason)}", where=uri, hint=hint)
 
 
 _START_HINTS = {

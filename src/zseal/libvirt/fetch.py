@@ -38,7 +38,7 @@ def fetch(uri: str, name: str) -> FetchedDomain:
     try:
         connection = libvirt.openReadOnly(uri)
     except libvirt.libvirtError as error:
-        raise InputError(f"libvirt can't connect: {error}", where=uri) from error
+        raise InputError(f"libvirt cannot connect: {error}", where=uri) from error
     try:
         try:
             domain = connection.lookupByName(name)

@@ -10,7 +10,7 @@ HINT = "install it with `pip install zseal[libvirt]` or your distribution's pyth
 
 
 def libvirt_module() -> ModuleType:
-    """Return libvirt's Python module; raises MissingDependencyError where it is not installed."""
+    """Return libvirt's Python module; raises MissingDependencyError if it is not installed."""
     try:
         import libvirt
     except ImportError as error:

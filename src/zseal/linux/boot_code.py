@@ -99,7 +99,7 @@ def plain_length(memory: SparseStorage, start: int, limit: int) -> tuple[int, bo
 
 
 def unmapped_kernel(code: memoryview) -> tuple[int, int] | None:
-    """Return where the packed kernel will begin with DAT off, and its length; None where the boot code turns DAT on.
+    """Return where the packed kernel will begin with DAT off, and its length; None if the boot code turns DAT on.
 
     Kernels before 6.3 turn it on themselves. Their boot code tells address, entry and size of what it unpacks in a
     structure (``struct vmlinux_info``), and both addresses are the same.

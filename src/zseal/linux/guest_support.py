@@ -1,4 +1,4 @@
-"""Whether a Linux kernel was built to run as a protected guest: what can be told from its file, and what can't.
+"""Whether a Linux kernel was built to run as a protected guest: what can be told from its file, and what cannot.
 
 Until Linux 6.9 that was the option CONFIG_PROTECTED_VIRTUALIZATION_GUEST; since 6.10 every s390x kernel has the code.
 The release stands readable in the loader part of the kernel file; the options stand in the config file beside it, or
@@ -34,7 +34,7 @@ _ATTEMPTS = 8
 
 @dataclasses.dataclass(frozen=True)
 class KernelSupport:
-    """The verdict on a kernel: ``supported`` is None where it can't be told; ``basis`` says from what."""
+    """The verdict on a kernel: ``supported`` is None if it cannot be told; ``basis`` says from what."""
 
     name: str
     release: str | None

@@ -32,7 +32,7 @@ _UNASSIGNED_LEAST = 48  # of 63; the rest may have handlers (0x50, 0x60…)
 def find_handler(storage: Storage, ranges: Iterable[tuple[int, int, int]]) -> int | None:
     """Return the virtual address of the operation-exception handler of the Linux kernel mapped at ``ranges``.
 
-    ``ranges`` are (virtual, absolute, length). None where there is no such table, or more than one that differ.
+    ``ranges`` are (virtual, absolute, length). None if there is no such table, or more than one that differ.
     """
     mapped = list(ranges)
     low = min((virtual for virtual, _, _ in mapped), default=0)

@@ -25,7 +25,7 @@ _LEADING_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 
 @dataclasses.dataclass(frozen=True)
 class Swiotlb:
-    """What the kernel makes of ``swiotlb=``. ``slots`` is the number read, None where there is none."""
+    """What the kernel makes of ``swiotlb=``. ``slots`` is the number read, None if there is none."""
 
     parameter: KernelParameter
     slots: int | None

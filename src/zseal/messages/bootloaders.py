@@ -11,7 +11,7 @@ NO_UNPACK = Message(
     BOOTLOADER,
     "Secure unpack facility is not available",
     Meaning(
-        ("the guest has no facility 161, so it can't enter protected mode; the bootloader stops with code 0x4607"),
+        ("the guest has no facility 161, so it cannot enter protected mode; the bootloader stops with code 0x4607"),
         ("the host is not set up for protected guests, the CPU model lacks unpack, or QEMU emulates the CPU (TCG)"),
         "zseal host check on the host; zseal domain lint on the domain; without IBM Z hardware use zseal run",
     ),

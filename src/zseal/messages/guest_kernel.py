@@ -14,7 +14,7 @@ GUEST = "guest kernel"
 def _refused_device(match: re.Match[str]) -> Meaning:
     driver, device = match["driver"] or "virtio", match["device"] or "a device"
     return Meaning(
-        f"the guest refused the {driver} device {device}: it comes without iommu_platform, so a protected guest can't "
+        f"the guest refused the {driver} device {device}: it comes without iommu_platform, so a protected guest cannot "
         "send its data through shared memory",
         NO_ACCESS_PLATFORM.meaning.cause,
         NO_ACCESS_PLATFORM.meaning.remedy,

@@ -52,7 +52,7 @@ NO_KVM = Message(
     LIBVIRT,
     "the accel 'kvm' is not supported by",
     Meaning(
-        "QEMU can't use KVM here",
+        "QEMU cannot use KVM here",
         "/dev/kvm is missing, or this is no s390x host",
         "zseal host check on the host; without IBM Z hardware use zseal run",
     ),

@@ -22,7 +22,7 @@ HUGE_PAGES = Message(
     QEMU,
     "Protected VMs can currently not be backed with huge pages",
     Meaning(
-        "guests backed by huge pages can't enter protected mode",
+        "guests backed by huge pages cannot enter protected mode",
         "<hugepages> in the domain, or -mem-path on hugetlbfs",
         "remove <memoryBacking><hugepages/> from the domain (zseal domain fix)",
     ),
@@ -32,7 +32,7 @@ NOT_MIGRATABLE = Message(
     QEMU,
     "protected VMs are currently not migratable",
     Meaning(
-        "protected guests can't be migrated, saved or snapshotted with memory",
+        "protected guests cannot be migrated, saved or snapshotted with memory",
         "virsh migrate, save, managedsave, snapshot or a plain dump of a protected guest",
         "shut it down instead; dumps work with virsh dump --memory-only where the image permits them",
     ),
@@ -42,7 +42,7 @@ RAM_DISCARD = Message(
     QEMU,
     "cannot disable RAM discard",
     Meaning(
-        "a device insists on giving memory back to the host, which protected guests can't do",
+        "a device insists on giving memory back to the host, which protected guests cannot do",
         "virtio-mem, or another device that needs discard",
         "remove memory hotplug devices from the domain",
     ),
@@ -85,7 +85,7 @@ ONLY_MIGRATABLE = Message(
     QEMU,
     "unpack facility is not compatible with the --only-migratable",
     Meaning(
-        "a guest that must be migratable can't become protected",
+        "a guest that must be migratable cannot become protected",
         "-only-migratable with a CPU model that has unpack",
         "drop the option",
     ),

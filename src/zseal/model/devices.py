@@ -46,7 +46,7 @@ class Status(enum.IntEnum):
 
 
 class DeviceError(ZsealError):
-    """A request the device can't carry out, or did not."""
+    """A request the device cannot carry out, or did not."""
 
 
 class DeviceMemory:
@@ -177,7 +177,7 @@ class BouncePool:
         guest.share(address, -(-slots * SLOT // PAGE_SIZE) * PAGE_SIZE)
 
     def take(self) -> int:
-        """Return the address of a free slot; raises DeviceError where all are in use."""
+        """Return the address of a free slot; raises DeviceError if all are in use."""
         if not self._free:
             raise DeviceError("all bounce buffers are in use", hint="give the guest a larger pool")
         return self._address + self._free.pop() * SLOT

@@ -19,7 +19,7 @@ from zseal.model.pager import GuestKilledError, Pager
 _BUSY = 2
 _LOOPS = 64
 _BLOCK_PAGE = 0x1000  # where the guest builds its control blocks
-_DEFAULT_IMAGE = ((0x10000, b"model kernel"), (0x20000, b"model boot loader"))
+_DEFAULT_IMAGE = ((0x10000, b"model kernel"), (0x20000, b"model bootloader"))
 ResultT = TypeVar("ResultT")
 
 
@@ -90,7 +90,7 @@ class ModelGuest:
         self._each_page(Command.SET_SHARED_ACCESS, address, length)
 
     def unshare(self, address: int, length: int = PAGE_SIZE) -> None:
-        """Unshare whole pages; raises GuestKilledError where one is refused or stays pinned."""
+        """Unshare whole pages; raises GuestKilledError if one is refused or stays pinned."""
         self._each_page(Command.REMOVE_SHARED_ACCESS, address, length)
 
     def _each_page(self, command: Command, address: int, length: int) -> None:

@@ -1,7 +1,7 @@
 """A host in Python: a hypervisor that issues the real calls, for guests that page.
 
 It does what Linux (KVM) and QEMU do on a real machine, and as they do it: a control block in storage for each call,
-donated memory, demand paging by program interruption. What it can't do on real hardware it can't do here.
+donated memory, demand paging by program interruption. What it cannot do on real hardware it cannot do here.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class ModelHost(CallingHost):
             self.frames.give_back(frame, _HEADER_PAGES)
 
     def load(self, configuration: ModelConfiguration, address: int, stored: bytes) -> None:
-        """Put a component's stored pages into guest storage, as a boot loader or QEMU does before it is protected."""
+        """Put a component's stored pages into guest storage, as a bootloader or QEMU does before it is protected."""
         for at in range(0, len(stored), PAGE_SIZE):
             frame = self.map_page(configuration, (address + at) >> PAGE_SHIFT)
             self.uv.write(frame << PAGE_SHIFT, stored[at : at + PAGE_SIZE])
@@ -243,7 +243,7 @@ class ModelHost(CallingHost):
         self._aside = configuration
 
     def finish_aside(self) -> None:
-        """Destroy what the guest that was set aside left; raises HostError where there is none."""
+        """Destroy what the guest that was set aside left; raises HostError if there is none."""
         if self._aside is None:
             raise HostError("no guest is set aside")
         self.free_pages(self._aside)

@@ -1,4 +1,4 @@
-"""Sealed images for model guests: a header and any components, without a kernel or boot loaders."""
+"""Sealed images for model guests: a header and any components, without a kernel or bootloaders."""
 
 from __future__ import annotations
 

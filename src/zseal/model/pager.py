@@ -19,7 +19,7 @@ from zseal.model.host import HostError, ModelConfiguration, ModelHost
 
 
 class GuestKilledError(ZsealError):
-    """The guest can't continue, as on a real host, where its VMM would get SIGSEGV."""
+    """The guest cannot continue, as on a real host, where its VMM would get SIGSEGV."""
 
 
 class Pager:
@@ -62,7 +62,7 @@ class Pager:
         return frame
 
     def unpin(self, page: int) -> None:
-        """Undo :meth:`pin`; raises CallFailed where the page is not pinned."""
+        """Undo :meth:`pin`; raises CallFailed if the page is not pinned."""
         gaddr = page << PAGE_SHIFT
         self._host.call(GuestPageUvcb.call(Command.UNPIN_PAGE_SHARED, guest_handle=self.handle, gaddr=gaddr))
         self._pinned.discard(page)
@@ -77,7 +77,7 @@ class Pager:
         Raises HostError for a pinned page, CallFailed where the ultravisor refuses the export.
         """
         if page in self._pinned:
-            raise HostError(f"guest page {page << PAGE_SHIFT:#x} is pinned and can't be paged out")
+            raise HostError(f"guest page {page << PAGE_SHIFT:#x} is pinned and cannot be paged out")
         frame = self._resident[page]
         self._host.call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=frame << PAGE_SHIFT))
         self._file.seek(page * PAGE_SIZE)
@@ -105,7 +105,7 @@ class Pager:
     def fault(self, interruption: ProgramInterruption) -> None:
         """Do what Linux does for a program interruption that a guest's access gave the host.
 
-        Raises GuestKilledError where the page can't be brought back, and the interruption itself where it is not for
+        Raises GuestKilledError if the page cannot be brought back, and the interruption itself where it is not for
         the pager.
         """
         if interruption.address is None:
@@ -121,4 +121,4 @@ class Pager:
         try:
             self._host.call(GuestPageUvcb.call(Command.CONV_TO_SEC_STOR, guest_handle=self.handle, gaddr=gaddr))
         except CallFailed as failed:
-            raise GuestKilledError(f"guest page {gaddr:#x} can't be brought back: {failed}") from failed
+            raise GuestKilledError(f"guest page {gaddr:#x} cannot be brought back: {failed}") from failed

@@ -89,7 +89,7 @@ def _units(manager: ServiceManager) -> tuple[str, ...]:
 
 
 def plan_system_refresh(manager: ServiceManager, directory: Path = Path(LIBVIRT_CACHE)) -> RefreshPlan:
-    """Plan for the system daemon, modular (virtqemud) or not (libvirtd); raises ZsealError where it may not be read."""
+    """Plan for the system daemon, modular (virtqemud) or not (libvirtd); raises ZsealError if it may not be read."""
     return RefreshPlan(directory=directory, files=_cached_files(directory), units=_units(manager))
 
 
@@ -125,7 +125,7 @@ def _must(answer: CommandResult, what: str) -> None:
 def refresh(plan: RefreshPlan, manager: ServiceManager) -> None:
     """Do what ``plan`` says.
 
-    The daemon is started again whatever happens to the files. Raises ZsealError where a step fails.
+    The daemon is started again whatever happens to the files. Raises ZsealError if a step fails.
     """
     if plan.units:
         _must(manager.systemctl("stop", *plan.units), "stop libvirt's daemon")

@@ -134,7 +134,7 @@ _PARTS = (_processes, _firmware, _directories, _cache, _devices, _commands)
 def capture_host(source: HostSource, directory: Path) -> tuple[Path, ...]:
     """Write what ``source`` says to the new or empty ``directory`` and return the files, sorted.
 
-    Raises OutputError where the directory is not empty or can't be written.
+    Raises OutputError if the directory is not empty or cannot be written.
     """
     try:
         if directory.exists() and any(directory.iterdir()):

@@ -43,7 +43,7 @@ MACHINE_MODELS: Mapping[str, MachineModel] = {
 
 @dataclasses.dataclass(frozen=True)
 class CpuInfo:
-    """``machine`` is the four-digit type; ``facilities`` and ``features`` are None where the line is missing."""
+    """``machine`` is the four-digit type; ``facilities`` and ``features`` are None if the line is missing."""
 
     machine: str | None
     facilities: frozenset[int] | None

@@ -114,7 +114,7 @@ def _kernel_log(source: HostSource) -> str | None:
 
 
 def read_cache(source: HostSource, directory: str = LIBVIRT_CACHE) -> tuple[CachedEmulator, ...] | None:
-    """Return libvirt's cached descriptions of s390x emulators, or None where the directory can't be read.
+    """Return libvirt's cached descriptions of s390x emulators, or None if the directory cannot be read.
 
     Files that are no such description are skipped.
     """

@@ -67,7 +67,7 @@ class HostReport:
         return sum(result.status is status for result in self.results)
 
     def find(self, identifier: str) -> CheckResult:
-        """Return the result of the check ``identifier``; raises KeyError where there is none."""
+        """Return the result of the check ``identifier``; raises KeyError if there is none."""
         for result in self.results:
             if result.id == identifier:
                 return result
@@ -130,7 +130,7 @@ _INDENT = " " * 8
 
 
 _ELSEWHERE = (
-    "This is {architecture}, no IBM Z or LinuxONE, so it can't host protected guests in hardware; nothing is wrong "
+    "This is {architecture}, no IBM Z or LinuxONE, so it cannot host protected guests in hardware; nothing is wrong "
     "with it. What zseal does here: build and verify boot images (zseal image), check host keys and libvirt domains "
     "(zseal hostkey, zseal domain), and run protected guests on its own software ultravisor (zseal demo, zseal run). "
     "To judge a real host, run zseal host check on it, or read what zseal host capture wrote there with --root."

@@ -61,19 +61,19 @@ class HostSource(abc.ABC):
 
     @abc.abstractmethod
     def text(self, path: str) -> str | None:
-        """Return the text of the file ``path`` (UTF-8, undecodable bytes replaced), or None where it can't be read."""
+        """Return the text of the file ``path`` (UTF-8, undecodable bytes replaced), or None if it cannot be read."""
 
     @abc.abstractmethod
     def names(self, path: str) -> tuple[str, ...] | None:
-        """Return the sorted names in the directory ``path``, or None where there is no such directory."""
+        """Return the sorted names in the directory ``path``, or None if there is no such directory."""
 
     @abc.abstractmethod
     def device(self, path: str) -> DeviceState | None:
-        """Return the state of the device node ``path``, or None where nobody looked."""
+        """Return the state of the device node ``path``, or None if nobody looked."""
 
     @abc.abstractmethod
     def run(self, command: HostCommand) -> CommandResult | None:
-        """Return what ``command`` answers, or None where nobody asked."""
+        """Return what ``command`` answers, or None if nobody asked."""
 
 
 def _read_text(path: Path) -> str | None:
@@ -163,7 +163,7 @@ class CapturedHost(HostSource):
     """
 
     def __init__(self, root: Path) -> None:
-        """Use the tree at ``root``; raises InputError where it is no directory or does not look like a capture."""
+        """Use the tree at ``root``; raises InputError if it is no directory or does not look like a capture."""
         try:
             self._root = root.resolve(strict=True)
         except OSError as error:

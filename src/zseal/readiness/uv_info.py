@@ -92,7 +92,7 @@ _DECIMAL = {"max_assoc_secrets", "max_cpus", "max_guests", "max_retr_secrets", "
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """One group of values: ``key`` as in the JSON output, ``title`` for people; None where the kernel shows none."""
+    """One group of values: ``key`` as in the JSON output, ``title`` for people; None if the kernel shows none."""
 
     key: str
     title: str
@@ -103,7 +103,7 @@ class Section:
 class HostInfo:
     """Everything pvinfo shows, and the sizes and key hashes it leaves out.
 
-    ``present`` is False where there is no ``/sys/firmware/uv`` at all. ``limits`` and ``dump_sizes`` map file names to
+    ``present`` is False if there is no ``/sys/firmware/uv`` at all. ``limits`` and ``dump_sizes`` map file names to
     numbers (sizes in bytes); ``raw`` maps every file below ``query/`` to its text.
     """
 

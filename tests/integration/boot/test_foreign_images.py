@@ -147,7 +147,7 @@ def assemble(folder: Path, source: str) -> bytes:
 
 
 IMAGES = {
-    "loaders elsewhere, boot loader first and kernel last": Foreign(
+    "loaders elsewhere, bootloader first and kernel last": Foreign(
         stage3a=0x18000, ipib=0x30000, header=0x1E000,
         addresses={"stage3b": 0x200000, "cmdline": 0x203000, "kernel": 0x300000},
         numbers={"stage3b": 1, "cmdline": 900, "kernel": 0xFFFF},

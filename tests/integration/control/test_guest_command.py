@@ -161,7 +161,7 @@ def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
     start("one")
     wrong = {
         ("status", "two"): "no guest named two runs",
-        ("status", "../x"): "can't be called",
+        ("status", "../x"): "cannot be called",
         ("status", "--", "-x"): "a letter or digit first",
         ("read-memory", "one", "zero", "5"): "no address",
         ("read-memory", "one", "0x" + "f" * 5000, "1"): "is too large: address",

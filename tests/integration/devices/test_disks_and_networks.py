@@ -131,7 +131,7 @@ def test_full_bounce_buffers_are_explained_with_a_pool_that_suffices(
 ) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(32 * MIB))
-    # Each request fits into the smallest pool, else the kernel would try it for ever; all at once do not.
+    # Each request fits into the smallest pool, else the kernel would try it forever; all at once do not.
     readers = (
         "for n in 0 1 2 3 4 5 6 7; do dd if=/dev/vda of=/dev/null bs=256k iflag=direct skip=$n count=8 & done; wait"
     )

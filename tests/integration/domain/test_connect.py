@@ -30,7 +30,7 @@ def test_a_domain_is_fetched_by_name_and_by_uuid() -> None:
 def test_what_is_not_there_is_told_in_one_line() -> None:
     with pytest.raises(InputError, match=r"test:///default: no domain 'gone'; virsh list --all"):
         fetch("test:///default", "gone")
-    with pytest.raises(InputError, match="libvirt can't connect"):
+    with pytest.raises(InputError, match="libvirt cannot connect"):
         fetch("nothing:///here", "gone")
 
 

@@ -251,7 +251,7 @@ def test_a_guest_that_does_not_end_in_time_is_ended(start: Start) -> None:
 
 
 def test_a_qemu_with_much_to_say_does_not_wait_for_a_reader(start: Start) -> None:
-    with start("hello", qemu_arguments=["-d", "in_asm,op"]) as guest:  # some MiB on its standard error
+    with start("hello", qemu_arguments=["-d", "in_asm,op"]) as guest:  # some MiB on its stderr
         assert result_of(guest).outcome is Outcome.POWEROFF
 
 

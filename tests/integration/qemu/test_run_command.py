@@ -130,12 +130,12 @@ def test_outputs_that_exist_are_kept_unless_told_otherwise(machine: Machine, sea
     assert json.loads(report.read_text())["format"] == 1
 
 
-@pytest.mark.parametrize("name", ["no/report", "file/report", "folder"])
+@pytest.mark.parametrize("name", ["no/report", "file/report", "directory"])
 def test_an_output_that_can_not_be_written_is_refused_beforehand(
     machine: Machine, seal: Seal, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "directory").mkdir()
     path, image = tmp_path / name, seal("hello")
     for option in ("--report", "--html", "--host-dump"):
         done = run(machine, image, option, str(path), "--overwrite")
@@ -157,7 +157,7 @@ def test_one_file_is_not_for_two_outputs(machine: Machine, seal: Seal, tmp_path:
 def test_an_output_that_fails_at_the_end_hides_neither_the_outcome_nor_the_other_outputs(
     machine: Machine, seal: Seal, tmp_path: Path
 ) -> None:
-    folder, page = tmp_path / "folder", tmp_path / "page.html"
+    folder, page = tmp_path / "directory", tmp_path / "page.html"
     for words, code in (("say=here wait", 130), ("say=here nap=300 nap=300", 1), ("say=here nap=300 panic", 3)):
         folder.mkdir()
         outputs = ("--report", str(folder / "report"), "--html", str(page), "--overwrite")

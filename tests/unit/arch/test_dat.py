@@ -237,7 +237,7 @@ def test_tables_in_circles_come_to_an_end() -> None:
     for index in range(2048):
         memory.write(0x4000 + index * 8, (0x4000 | 3 << 2 | 3).to_bytes(8, "big"))
         memory.write(0x8000 + index * 8, (0x8000 | 1 << 2 | 3).to_bytes(8, "big"))
-    # A region-first entry can't point to a table of its own type: every entry of that one is out of place.
+    # A region-first entry cannot point to a table of its own type: every entry of that one is out of place.
     assert list(mapped_ranges(memory, 0x4000 | 3 << 2 | 3)) == []
     for index in range(2048):
         memory.write(0x4000 + index * 8, (0x8000 | 2 << 2 | 3).to_bytes(8, "big"))

@@ -34,7 +34,7 @@ def group(name: str) -> Any:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Run the command line in this process and return exit code, standard output and standard error."""
+    """Run the command line in this process and return exit code, stdout and stderr."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     out, err = capsys.readouterr()

@@ -148,5 +148,5 @@ def test_memory_is_whole_mebibytes(size: int) -> None:
 
 
 def test_more_memory_than_can_be_mapped_is_one_line() -> None:
-    with pytest.raises(InputError, match="can't provide"):
+    with pytest.raises(InputError, match="cannot provide"):
         SharedMemory(1 << 62)

@@ -1,4 +1,4 @@
-"""Extra QEMU arguments that a protected guest can't have are refused, with the reason QEMU has for it."""
+"""Extra QEMU arguments that a protected guest cannot have are refused, with the reason QEMU has for it."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_its_image_is_expected_by_the_ultravisor(
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
     assert len(used) == 1
-    assert used[0] >= 3  # kernel, command line, boot loader
+    assert used[0] >= 3  # kernel, command line, bootloader
 
 
 def write(guest: Guest, address: int, data: bytes) -> None:
@@ -209,7 +209,7 @@ def test_a_guest_with_a_wrong_name_is_refused_before_it_has_memory(
         raise AssertionError("an engine was created")
 
     monkeypatch.setattr("zseal.guest.guest.create_engine", create)
-    with pytest.raises(InputError, match="a guest can't be called 'no such name!'"):
+    with pytest.raises(InputError, match="a guest cannot be called 'no such name!'"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded", name="no such name!")
 
 

@@ -1,4 +1,4 @@
-"""What can't be run is refused before anything is started."""
+"""What cannot be run is refused before anything is started."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from zseal.guest.thread import GuestThread
 
 
 def outcome_of(function: Callable[[], object]) -> object:
-    """Return what ``function`` returns or raises; it may not wait for ever."""
+    """Return what ``function`` returns or raises; it may not wait forever."""
     found: list[object] = []
 
     def run() -> None:

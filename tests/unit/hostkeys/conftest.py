@@ -144,7 +144,7 @@ class List:
             builder = builder.add_extension(extension, critical)
         signed = builder.sign(key(self.signer), digest_for(key(self.signer)))
         parsed = parse_crl(signed.public_bytes(Encoding.DER), source)
-        # the builder can't leave out the end
+        # the builder cannot leave out the end
         return parsed if self.end is not None else replace(parsed, next_update=None)
 
 

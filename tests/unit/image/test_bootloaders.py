@@ -35,10 +35,10 @@ def test_relocatable_stage3b_is_preferred(folder: Path) -> None:
 
 def test_what_is_missing_is_named(folder: Path) -> None:
     (folder / "stage3b_reloc.bin").unlink()
-    with pytest.raises(InputError, match=r"stage3b_reloc\.bin: can't read the bootloader: No such file"):
+    with pytest.raises(InputError, match=r"stage3b_reloc\.bin: cannot read the bootloader: No such file"):
         Bootloaders.from_directory(folder)
     (folder / "stage3a.bin").unlink()
-    with pytest.raises(InputError, match=r"stage3a\.bin: can't read the bootloader: No such file"):
+    with pytest.raises(InputError, match=r"stage3a\.bin: cannot read the bootloader: No such file"):
         Bootloaders.from_directory(folder)
     with pytest.raises(InputError, match="not a directory"):
         Bootloaders.from_directory(folder / "nowhere")

@@ -215,7 +215,7 @@ def test_full_disk_is_one_error() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_at_any_moment_the_old_output_stays(number: signal.Signals, tmp_path: Path) -> None:
-    """The child feeds its own ramdisk for ever; it is killed once it is in the middle of it."""
+    """The child feeds its own ramdisk forever; it is killed once it is in the middle of it."""
     output = tmp_path / "image"
     output.write_bytes(b"old")
     script = (

@@ -28,7 +28,7 @@ STAGE3A_SIZE, IPIB_AT, HEADER_AT, FIRST = 0x2BD8, 0x13000, 0x14000, 0x15000
 
 @dataclasses.dataclass
 class Builder:
-    """Builds in genprotimg's layout, or with other numbers, gaps and a boot loader without arguments."""
+    """Builds in genprotimg's layout, or with other numbers, gaps and a bootloader without arguments."""
 
     numbers: Sequence[int] = tuple(GENPROTIMG_NUMBERS.values())
     gap: int = 0

@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def without_what_varies(text: str) -> str:
-    """Leave out hashes, and the sizes and addresses that follow from the size of boot loaders and test guest."""
+    """Leave out hashes, and the sizes and addresses that follow from the size of bootloaders and test guest."""
     text = re.sub(r"\b[0-9a-f]{16,}\b", "<hex>", text)
     text = re.sub(r"0x[0-9a-f]{5,}\b", "<address>", text)
     return re.sub(r" +\d+ (bytes|pages)|for \d+ pages", " <size>", text)

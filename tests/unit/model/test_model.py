@@ -95,7 +95,7 @@ def test_what_happens_to_the_page_file_is_noticed(machine: ModelMachine, attack:
         put(0x40, old)
     else:
         put(0x40, bytes(PAGE_SIZE))
-    with pytest.raises(GuestKilledError, match="guest page 0x40000 can't be brought back"):
+    with pytest.raises(GuestKilledError, match="guest page 0x40000 cannot be brought back"):
         guest.read(0x40000, 9)
 
 

@@ -48,7 +48,7 @@ class _PswLoaded(Exception):  # noqa: N818 - it ends an instruction, it is no er
 
 
 def interpret(cpu: EmbeddedCpu, instruction: Instruction, hardware: Hardware) -> bool:
-    """Carry out ``instruction`` and advance the PSW; returns False where it is none of this module's."""
+    """Carry out ``instruction`` and advance the PSW; returns False if it is none of this module's."""
     handler = _TABLE.get(instruction.opcode)
     if handler is None:
         return False
@@ -61,7 +61,7 @@ def interpret(cpu: EmbeddedCpu, instruction: Instruction, hardware: Hardware) ->
 
 
 def sensitive(data: bytes) -> bool:
-    """Whether the unprivileged ``data`` must not be executed by Unicorn: it shows Unicorn's state, or can't be."""
+    """Whether the unprivileged ``data`` must not be executed by Unicorn: it shows Unicorn's state, or cannot be."""
     return decode.opcode(data) in _SENSITIVE or breaks_translator(data)
 
 
@@ -293,7 +293,7 @@ def _ipte(cpu: EmbeddedCpu, ins: Instruction, _: Hardware) -> None:
 
 
 def _load_real(cpu: EmbeddedCpu, ins: Instruction, *, wide: bool) -> None:
-    """LRA, LRAY, LRAG: cc 0 with the real address, 3 with the exception code where there is none."""
+    """LRA, LRAY, LRAG: cc 0 with the real address, 3 with the exception code if there is none."""
     address = ins.operand(cpu.gr, cpu.psw, index=ins.r3)
     try:
         view = CpuMemory(cpu, cpu.storage, space=AddressSpace.PRIMARY if not cpu.psw.dat else None)

@@ -43,7 +43,7 @@ class Machine(Protocol):
         """Make the page at ``absolute`` accessible to the guest; raises ProgramInterruption."""
 
     def interpret(self, cpu: EmbeddedCpu, instruction: Instruction) -> bool:
-        """Carry out ``instruction``; returns False where it is none that this engine interprets.
+        """Carry out ``instruction``; returns False if it is none that this engine interprets.
 
         Advances the PSW or sets a new one. Raises ProgramInterruption.
         """
@@ -55,7 +55,7 @@ class Machine(Protocol):
         """Let ``cpu`` take one pending interruption that its PSW and CR0 allow; returns whether there was one."""
 
     def halted(self, cpu: EmbeddedCpu) -> None:
-        """``cpu`` has loaded a disabled wait PSW, or can't make progress any more."""
+        """``cpu`` has loaded a disabled wait PSW, or cannot make progress any more."""
 
 
 class EmbeddedCpu:
@@ -384,7 +384,7 @@ class EmbeddedCpu:
         try:
             length = len(decode.read(self.fetch, self.psw.address))
         except ProgramInterruption as fetching:
-            # The instruction itself can't be read: that comes before anything it would do.
+            # The instruction itself cannot be read: that comes before anything it would do.
             self.interrupt(fetching, 2)
             return
         self.interrupt(error, length)

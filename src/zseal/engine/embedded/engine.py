@@ -27,7 +27,7 @@ class EmbeddedEngine(Engine):
     """Executes ``kernel`` (a boot image, or a bare-metal program like the test guest) on Unicorn Engine.
 
     ``kernel`` and ``ramdisk`` are descriptors of files, read at every reset; ``memory`` is in bytes, whole MiB.
-    Raises MissingDependencyError where Unicorn is not installed.
+    Raises MissingDependencyError if Unicorn is not installed.
     """
 
     name = "embedded"
@@ -55,7 +55,7 @@ class EmbeddedEngine(Engine):
 
     @classmethod
     def for_machine(cls, config: MachineConfig) -> Self:
-        """Return an engine for the machine that ``config`` describes; raises UsageError where it has what QEMU has."""
+        """Return an engine for the machine that ``config`` describes; raises UsageError if it has what QEMU has."""
         wanted = {
             "disks": config.disks,
             "networks": config.networks,
@@ -66,7 +66,7 @@ class EmbeddedEngine(Engine):
             if there:
                 raise UsageError(f"the embedded engine has no {what}", hint="use --engine qemu")
         if config.kernel is None:
-            raise UsageError("the embedded engine can't boot from a disk", hint="use --engine qemu")
+            raise UsageError("the embedded engine cannot boot from a disk", hint="use --engine qemu")
         return cls(
             config.kernel,
             memory=config.memory,

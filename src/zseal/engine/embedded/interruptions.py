@@ -102,7 +102,7 @@ def take(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
 
 
 def seconds_to_next(cpu: EmbeddedCpu) -> float | None:
-    """Return in how many seconds a clock will interrupt the waiting ``cpu``; None where none will."""
+    """Return in how many seconds a clock will interrupt the waiting ``cpu``; None if none will."""
     controls = cpu.cr(0)
     if not cpu.psw.mask & EXTERNAL:
         return None

@@ -67,7 +67,7 @@ def _is_linux(read: Callable[[int, int], bytes]) -> bool:
 
 
 def linux_release(read: Callable[[int, int], bytes]) -> str | None:
-    """Return the release of the Linux kernel whose decompressor lies at 0x10000, None where there is none.
+    """Return the release of the Linux kernel whose decompressor lies at 0x10000, None if there is none.
 
     Linux names its version since 5.2, at an address that its boot code holds (``kernel_file.VERSION_OFFSET``).
     """

@@ -155,7 +155,7 @@ class EmbeddedMachine:
         )
 
     def seconds_to_next(self) -> float | None:
-        """Return how long all CPUs will wait; None where only the console can wake one."""
+        """Return how long all CPUs will wait; None if only the console can wake one."""
         waits = [interruptions.seconds_to_next(cpu) for cpu in self.cpus if cpu.operating]
         return min((wait for wait in waits if wait is not None), default=None)
 

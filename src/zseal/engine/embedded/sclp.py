@@ -64,7 +64,7 @@ class Sclp:
     """The SCLP of one machine with ``memory``: ``write`` takes console output.
 
     ``input`` is what was typed at the ASCII console and the guest has not read.
-    ``pending`` is the parameter of the service signal that waits to be taken by a CPU, None where there is none.
+    ``pending`` is the parameter of the service signal that waits to be taken by a CPU, None if there is none.
     """
 
     def __init__(self, memory: Storage, *, cpus: int, line_mode: bool, write: Callable[[Console, bytes], None]) -> None:

@@ -1,8 +1,8 @@
-"""End a process when ours does: ``python guard.py PID [FOLDER…]`` reads standard input and acts at its end.
+"""End a process when ours does: ``python guard.py PID [FOLDER…]`` reads stdin and acts at its end.
 
 libvirt detaches the QEMU it starts, so the kernel does not tie the two together. If the ultravisor is gone, its guest
-must not go on, and the folders it left are removed. A byte on standard input before its end says that all was cleared
-up already. The guard holds a pidfd, so that a process that took over the number is never hit.
+must not go on, and the directories it left are removed. A byte on stdin before its end says that all was
+cleared up already. The guard holds a pidfd, so that a process that took over the number is never hit.
 """
 
 from __future__ import annotations

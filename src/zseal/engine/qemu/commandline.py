@@ -20,7 +20,7 @@ def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
     """Return the CPU features that a QEMU of ``version`` computes wrongly: vector instructions before 10.0.
 
     VECTOR CHECKSUM of QEMU 7.2 gives wrong sums, and Linux checks TCP with it since 6.9: no connection is accepted.
-    10.0 is known to be right. A kernel that can't do without vectors says so, and there is ``-- -cpu max`` for it.
+    10.0 is known to be right. A kernel that cannot do without vectors says so, and there is ``-- -cpu max`` for it.
     """
     return () if version is None or version >= _VECTORS_RIGHT else ("vx", "vxeh")
 

@@ -80,7 +80,7 @@ class QemuCpu:
         try:
             return bytes.fromhex(reply.decode("ascii"))
         except ValueError as error:
-            raise EngineError(f"QEMU's gdb stub can't tell a register: {reply!r}") from error
+            raise EngineError(f"QEMU's gdb stub cannot tell a register: {reply!r}") from error
 
     def _get(self, number: int) -> int:
         if not self._values:
@@ -174,7 +174,7 @@ class QemuCpu:
     # --- storage as this CPU sees it ---
 
     def instruction(self) -> bytes:
-        """Return the instruction at the PSW (2, 4 or 6 bytes); raises ProgramInterruption where there is none."""
+        """Return the instruction at the PSW (2, 4 or 6 bytes); raises ProgramInterruption if there is none."""
         first = self._fetch(0, 2)
         length = instruction_length(first[0])
         return first if length == 2 else first + self._fetch(2, length - 2)
@@ -232,7 +232,7 @@ class QemuCpu:
         for candidate in self._alike(sample):
             if self._is_prefix(candidate):
                 return candidate
-        raise EngineError(f"the prefix register of CPU {self.number} can't be found")
+        raise EngineError(f"the prefix register of CPU {self.number} cannot be found")
 
     def _alike(self, sample: bytes) -> list[int]:
         """Return the places of 8 KiB that begin with ``sample``, among all storage that was ever written."""

@@ -60,7 +60,7 @@ class QemuEngine(Engine):
 
     @property
     def sites(self) -> Sites | None:
-        """Where the guest stops; None where it runs without traps."""
+        """Where the guest stops; None if it runs without traps."""
         return self._sites
 
     @property

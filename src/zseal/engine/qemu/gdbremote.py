@@ -60,7 +60,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def unescape(payload: bytes) -> bytes:
-    """Undo escapes (``}``) and run lengths (``*``) of a received payload; raises EngineError where it is malformed."""
+    """Undo escapes (``}``) and run lengths (``*``) of a received payload; raises EngineError if it is malformed."""
     if b"}" not in payload and b"*" not in payload:
         return payload
     out = bytearray()
@@ -97,7 +97,7 @@ def knows_what_was_taken() -> bool:
 
 
 def _not_taken(connection: socket.socket) -> int:
-    """Return a measure of what was sent and not received, 0 for nothing; raises OSError where nobody knows."""
+    """Return a measure of what was sent and not received, 0 for nothing; raises OSError if nobody knows."""
     answer = fcntl.ioctl(connection, termios.TIOCOUTQ, struct.pack("=i", 0))
     count: int = struct.unpack("=i", answer)[0]
     return count
@@ -107,7 +107,7 @@ class GdbRemote:
     """A connection to a gdb stub over ``connection``, which this object owns and closes.
 
     ``running`` is true between a resume and the stop reply that ends it; requests are for stopped machines only.
-    Methods raise EngineLostError where the other side is gone and EngineError where it refuses.
+    Methods raise EngineLostError if the other side is gone and EngineError where it refuses.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -200,7 +200,7 @@ class GdbRemote:
         return self.requests([payload])[0]
 
     def command(self, *payloads: bytes) -> None:
-        """Send ``payloads`` that are answered with OK; raises EngineError where one is not."""
+        """Send ``payloads`` that are answered with OK; raises EngineError if one is not."""
         if not payloads:
             return
         for payload, reply in zip(payloads, self.requests(payloads), strict=True):
@@ -290,7 +290,7 @@ class GdbRemote:
         try:
             data = bytes.fromhex(reply.decode("ascii"))
         except ValueError as error:
-            raise EngineError(f"QEMU can't read guest storage at {address:#x}") from error
+            raise EngineError(f"QEMU cannot read guest storage at {address:#x}") from error
         return data
 
     # --- run and stop ---

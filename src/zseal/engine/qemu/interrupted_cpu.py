@@ -25,7 +25,7 @@ _HOME_SPACE = 13  # the control register of the address space that Linux keeps i
 def last_interruption(cpu: Cpu, storage: Storage) -> Interrupted | None:
     """Return the last program interruption of ``cpu``, where it was one of the kernel and suppressed an instruction.
 
-    None where it was another one, such as a page fault.
+    None if it was another one, such as a page fault.
     """
     assigned = storage.read(cpu.prefix, lowcore.SIZE)
     length = assigned[lowcore.PROGRAM_LENGTH]
@@ -104,4 +104,4 @@ class InterruptedCpu:
 
     def step(self) -> None:
         """Refuse: what was interrupted is over."""
-        raise EngineError("an interrupted CPU can't be stepped")
+        raise EngineError("an interrupted CPU cannot be stepped")

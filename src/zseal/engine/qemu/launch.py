@@ -21,7 +21,7 @@ from zseal.engine.qemu.qmp import Qmp
 
 _QUIT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
-"""How long QEMU may take to tell its queues: it can't while it waits for the very CPU that waits for us."""
+"""How long QEMU may take to tell its queues: it cannot while it waits for the very CPU that waits for us."""
 _T = TypeVar("_T")
 
 
@@ -89,7 +89,7 @@ def start_qemu(
     """Start QEMU, created stopped, with a gdb stub for ``traps``.
 
     The ``plugin`` watches ultravisor calls, and notifications of devices where ``notifications`` says so; of those it
-    lets plain ones through itself where there are ``queues``. Raises ZsealError where QEMU can't be started or refuses
+    lets plain ones through itself where there are ``queues``. Raises ZsealError if QEMU cannot be started or refuses
     its arguments.
     """
     with contextlib.ExitStack() as undo:

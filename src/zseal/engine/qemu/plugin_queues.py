@@ -118,7 +118,7 @@ class WatchedQueue(NamedTuple):
 class QueueWatch:
     """The memory file that both share, for a guest of ``pages`` pages. It shares those whose state is in ``shared``.
 
-    Raises InputError where this computer has no memory for it.
+    Raises InputError if this computer has no memory for it.
     """
 
     def __init__(self, pages: int, shared: Iterable[int]) -> None:
@@ -131,7 +131,9 @@ class QueueWatch:
             self._map = _mapped(self._descriptor, size)
         except OSError as error:
             self.close()
-            raise InputError(f"this computer can't provide {size} bytes to watch a guest's devices: {error}") from error
+            raise InputError(
+                f"this computer cannot provide {size} bytes to watch a guest's devices: {error}"
+            ) from error
         self._head = _Head.from_buffer(self._map)
         self._head.size, self._head.pages = _SIZE, pages
         self._head.shared = sum(1 << state for state in shared)

@@ -29,7 +29,7 @@ _TIED = Path(__file__).with_name("die_with_parent.py")
 
 
 def find_program(program: str | None = None) -> str:
-    """Return the path of QEMU for s390x; raises MissingDependencyError where there is none."""
+    """Return the path of QEMU for s390x; raises MissingDependencyError if there is none."""
     wanted = program or os.environ.get("ZSEAL_QEMU") or PROGRAM
     found = shutil.which(wanted)
     if found is None:
@@ -42,7 +42,7 @@ def find_program(program: str | None = None) -> str:
 
 @functools.cache
 def program_version(path: str) -> tuple[int, int] | None:
-    """Return QEMU's major and minor version; None where it does not tell, EngineError where it says nothing at all."""
+    """Return QEMU's major and minor version; None if it does not tell, EngineError where it says nothing at all."""
     try:
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:  # then it would not start either
@@ -88,7 +88,7 @@ class QemuProcess(abc.ABC):
 
     @abc.abstractmethod
     def messages(self) -> str:
-        """Return what QEMU has written to its standard output and error so far (the end of it)."""
+        """Return what QEMU has written to its stdout and stderr so far (the end of it)."""
 
     @abc.abstractmethod
     def wait(self, timeout: float | None = None) -> int | None:
@@ -104,7 +104,7 @@ class QemuProcess(abc.ABC):
         return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else ""
 
     def send_kill(self) -> None:
-        """Kill QEMU without waiting for its end; raises EngineError where that is not allowed."""
+        """Kill QEMU without waiting for its end; raises EngineError if that is not allowed."""
         if self.pidfd < 0:
             return
         try:
@@ -147,7 +147,7 @@ class OwnProcess(QemuProcess):
         super().__init__(self._process.pid, output)
 
     def collect(self) -> bool:
-        """Take what QEMU wrote, up to 64 KiB: with more in the pipe it waits. False where nothing more will come."""
+        """Take what QEMU wrote, up to 64 KiB: with more in the pipe it waits. False if nothing more will come."""
         if self.output is None:
             return False
         try:
@@ -159,7 +159,7 @@ class OwnProcess(QemuProcess):
         return bool(data)
 
     def messages(self) -> str:
-        """Return what QEMU has written to its standard output and error so far (the last 64 KiB of it)."""
+        """Return what QEMU has written to its stdout and stderr so far (the last 64 KiB of it)."""
         self.collect()
         return self._messages.decode("utf-8", "replace")
 

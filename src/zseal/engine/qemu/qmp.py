@@ -38,7 +38,7 @@ class QmpEvent:
 class Qmp:
     """A QMP session over ``connection``, which this object owns.
 
-    Raises EngineLostError where QEMU is gone, EngineError where it refuses a command.
+    Raises EngineLostError if QEMU is gone, EngineError where it refuses a command.
     """
 
     def __init__(self, connection: socket.socket, *, timeout: float = REPLY_SECONDS) -> None:

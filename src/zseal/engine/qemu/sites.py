@@ -100,7 +100,7 @@ class Sites:
         return None if self._unmapped is None else self._unmapped[0]
 
     def kind(self, address: int) -> TrapKind | None:
-        """Return what is expected at ``address``; None where nothing is."""
+        """Return what is expected at ``address``; None if nothing is."""
         return self._found.get(address)
 
     def may_start_kernel(self, address: int) -> bool:

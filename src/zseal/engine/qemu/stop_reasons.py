@@ -13,7 +13,7 @@ def wants_reset(event: QmpEvent) -> bool:
 
 
 def stop_for(event: QmpEvent) -> Stop | None:
-    """Return the end that ``event`` tells of; None where the guest goes on."""
+    """Return the end that ``event`` tells of; None if the guest goes on."""
     if event.name == "SHUTDOWN":
         reason = event.text("reason")
         if reason == "guest-shutdown":

@@ -248,7 +248,7 @@ class TrappedRun(QemuRun):
     def _handle(self, thread: int) -> list[bytes] | None:
         """Handle the CPU of ``thread`` at a breakpoint; returns what is to be sent with the resume.
 
-        None where there is nothing to resume: the machine stopped in another way, and that was handled.
+        None if there is nothing to resume: the machine stopped in another way, and that was handled.
         """
         cpu = self._cpu(thread)
         if self.owner.was_reset(cpu):

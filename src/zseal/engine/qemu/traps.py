@@ -71,7 +71,7 @@ class Traps:
     def handle_call(self, cpu: QemuCpu) -> None:
         """Handle ``cpu``, which has just taken the operation exception of a UVC: complete the call instead.
 
-        Raises EngineError where it went on since: the guest has seen an exception then that must not be.
+        Raises EngineError if it went on since: the guest has seen an exception then that must not be.
         """
         assigned = self._memory.read(cpu.prefix, lowcore.SIZE)
         old, new = (Psw.unpack(assigned, at) for at in (lowcore.PROGRAM_OLD_PSW, lowcore.PROGRAM_NEW_PSW))
@@ -87,7 +87,7 @@ class Traps:
     def handle_load(self, cpu: QemuCpu, address: int) -> None:
         """Handle ``cpu``, which has just executed the LPSWE at real ``address``: it may have started the kernel proper.
 
-        Raises EngineError where it went on since: the kernel may have looked for facilities then.
+        Raises EngineError if it went on since: the kernel may have looked for facilities then.
         """
         psw = cpu.psw
         if self._sites.stage is not Stage.DECOMPRESSOR or not psw.dat:

@@ -32,7 +32,7 @@ class VirtioView:
         self._devices: dict[str, VirtioDevice] = {}
 
     def queues(self) -> list[VirtioQueue]:
-        """Return all queues that are set up; raises EngineError where QEMU is too old or does not answer."""
+        """Return all queues that are set up; raises EngineError if QEMU is too old or does not answer."""
         found: list[VirtioQueue] = []
         for entry in _list(self._qmp.execute("x-query-virtio")):
             path = _text(entry, "path")

@@ -54,7 +54,7 @@ class Fault:
 
 
 def emulator_version() -> str:
-    """Return Unicorn's version; raises MissingDependencyError where it is not installed."""
+    """Return Unicorn's version; raises MissingDependencyError if it is not installed."""
     return str(_load()[0].__version__)
 
 
@@ -65,8 +65,8 @@ def _load() -> Any:  # the package has no types
         from unicorn.unicorn_py3.unicorn import uclib
     except ImportError as error:
         raise MissingDependencyError("the package 'unicorn' is not installed", hint=_HINT) from error
-    except Exception as error:  # the binding raises its own kinds where the shared library can't be loaded
-        raise MissingDependencyError(f"the package 'unicorn' can't be used: {error}", hint=_HINT) from error
+    except Exception as error:  # the binding raises its own kinds where the shared library cannot be loaded
+        raise MissingDependencyError(f"the package 'unicorn' cannot be used: {error}", hint=_HINT) from error
     return unicorn, unicorn_const, s390x_const, uclib
 
 
@@ -223,7 +223,7 @@ class Emulator:
     def run(self, client: EmulatorClient, *, instructions: int = 0) -> None:
         """Execute from the PSW in :attr:`registers`, which the caller has stored, and refresh them at the end.
 
-        Ends where ``client`` ends it, at an access that can't be translated (:attr:`fault` says which; the PSW points
+        Ends where ``client`` ends it, at an access that cannot be translated (:attr:`fault` says which; the PSW points
         at the instruction), in front of a refused block (:attr:`stopped_block`), or after ``instructions`` (0: without
         end). An exception that the client raised comes out here, the registers being those in front of the instruction
         it was called for.
@@ -234,7 +234,7 @@ class Emulator:
             self._uc.emu_start(start, 0, count=instructions)
         except self._error_type as error:
             if self.fault is None and self._raised is None:
-                self._raised = EngineError(f"Unicorn can't go on from guest address {start:#x}: {error}")
+                self._raised = EngineError(f"Unicorn cannot go on from guest address {start:#x}: {error}")
         self.load()
         if self.stopped_block is not None:
             self.registers[PSW_ADDRESS] = self.stopped_block
@@ -297,7 +297,7 @@ class Emulator:
         self._uc.ctl_flush_tb()
 
     def close(self) -> None:
-        """Give the memory back; the object can't be used any longer, and a second time has no effect."""
+        """Give the memory back; the object cannot be used any longer, and a second time has no effect."""
         if not hasattr(self, "_uc"):
             return
         # The hooks hold the binding's object and this one in a circle; without them it is closed at once.

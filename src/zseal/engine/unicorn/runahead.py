@@ -1,4 +1,4 @@
-"""Run-ahead: execute what a stopped CPU does next on the same memory, until it can't be done exactly.
+"""Run-ahead: execute what a stopped CPU does next on the same memory, until it cannot be done exactly.
 
 A guest shares its bounce buffers page by page, one ultravisor call each. Stopping the machine for every one costs far
 more than the call. So while the machine is stopped at one, an Emulator executes the following instructions on the same
@@ -44,7 +44,7 @@ class End(enum.Enum):
 
     NOT_TRIED = "not tried"
     CODE = "an instruction that is not run ahead"
-    ACCESS = "a page that can't be accessed"
+    ACCESS = "a page that cannot be accessed"
     CALL = "a call that ends the stretch"
     TIME = "the time for one stretch"
 
@@ -114,7 +114,7 @@ class _AheadCpu:
         return value
 
     def set_cr(self, number: int, value: int) -> None:
-        raise EngineError(f"control register {number} can't be set to {value:#x} while a CPU runs ahead")
+        raise EngineError(f"control register {number} cannot be set to {value:#x} while a CPU runs ahead")
 
     def ar(self, number: int) -> int:
         self.fetch_access_registers()
@@ -145,7 +145,7 @@ class _AheadCpu:
         self._cpu.psw = self.psw
 
     def step(self) -> None:
-        raise EngineError("a CPU that runs ahead can't be stepped")
+        raise EngineError("a CPU that runs ahead cannot be stepped")
 
 
 def _no_series(_trap: Trap) -> None:
@@ -155,7 +155,7 @@ def _no_series(_trap: Trap) -> None:
 class RunAhead:
     """Runs CPUs of one machine ahead on its ``memory``; make one a machine and close it before the memory.
 
-    Raises MissingDependencyError where Unicorn is not installed.
+    Raises MissingDependencyError if Unicorn is not installed.
     """
 
     def __init__(self, memory: Storage) -> None:
@@ -244,7 +244,7 @@ class RunAhead:
 def _possible(psw: Psw) -> bool:
     if psw.mask & (_PER | WAIT) or psw.problem_state or psw.mask & (EA | BA) != EA | BA:
         return False
-    # Elsewhere instructions and operands are in different spaces, which one virtual TLB can't tell apart.
+    # Elsewhere instructions and operands are in different spaces, which one virtual TLB cannot tell apart.
     return not psw.dat or psw.address_space in (AddressSpace.PRIMARY, AddressSpace.HOME)
 
 

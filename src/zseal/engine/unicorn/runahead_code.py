@@ -6,7 +6,7 @@ them instruction by instruction.
 What is left out ends a run-ahead in front of the block of code that has it: privileged and semiprivileged
 instructions, clocks, SVC and PC, changes of address space or addressing mode, access registers as operand addresses,
 floating point, vectors, transactions, all that a CPU may interrupt half-way, and TRANSLATE, of which Unicorn has done a
-part already when it finds that the next page can't be stored to. Opcodes are those of the
+part already when it finds that the next page cannot be stored to. Opcodes are those of the
 z/Architecture Principles of Operation, appendix B.
 """
 
@@ -191,7 +191,7 @@ def _uses_access_registers(instruction: bytes) -> bool:
 def judge(fetch: Callable[[int, int], bytes], address: int, size: int) -> Verdict:
     """Judge the block of ``size`` bytes at ``address``: every instruction in it must be one to run ahead.
 
-    ``fetch`` reads guest code by logical address and raises ProgramInterruption where it can't. Targets of EXECUTE
+    ``fetch`` reads guest code by logical address and raises ProgramInterruption if it cannot. Targets of EXECUTE
     RELATIVE LONG are judged as well. EXECUTE may change a target's second byte, so only targets whose opcode has no
     part there are taken.
     """

@@ -53,7 +53,7 @@ class _Record(ctypes.Structure):
 
 
 def hook_path() -> Path | None:
-    """Return the compiled hook for this kind of computer; None where there is none."""
+    """Return the compiled hook for this kind of computer; None if there is none."""
     return _native.library("unicorn_hook")
 
 
@@ -61,8 +61,8 @@ class SeriesHook:
     """A hook for Unicorn's interruptions that answers the calls of one series and leaves the rest to ``otherwise``.
 
     ``read`` and ``write`` are addresses of Unicorn's batch functions; ``names`` and ``values`` those of their arguments
-    for the sixteen general registers and the PSW, whose values are at ``registers``. Raises OSError where ``path``
-    can't be loaded.
+    for the sixteen general registers and the PSW, whose values are at ``registers``. Raises OSError if ``path``
+    cannot be loaded.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ class Reading:
     """One way to read a code or message.
 
     ``code`` is its normal form, ``name`` a short name, ``source`` who says it. ``cause`` is what usually lies behind
-    it, None where the meaning says that already. ``commands`` are the names of the ultravisor calls (or the one
+    it, None if the meaning says that already. ``commands`` are the names of the ultravisor calls (or the one
     diagnose code) this reading belongs to, empty where that does not matter.
     ``published`` is False for answers whose number is zseal's own choice, so that hardware will not give it.
     """

@@ -124,7 +124,7 @@ class IoAudit:
         try:
             queues = find()
         except EngineError:
-            return False  # the machine is about to stop, and can't be asked before this CPU has
+            return False  # the machine is about to stop, and cannot be asked before this CPU has
         self._current = {(queue.device.path, queue.number): queue for queue in queues}
         for key, queue in self._current.items():
             known = self._queues.get(key)
@@ -164,7 +164,7 @@ class IoAudit:
         return TouchedPages(self._watch.used(position)) if self._watch is not None and position < QUEUES else None
 
     def _give(self, setups: int) -> None:
-        """Let the engine look at all queues, unless there is one that can't be checked."""
+        """Let the engine look at all queues, unless there is one that cannot be checked."""
         if self._watch is not None and not any(queue.packed for queue in self._current.values()):
             positions = [queue.position() if key in self._current else None for key, queue in self._queues.items()]
             self._watch.publish(setups, positions)

@@ -20,7 +20,7 @@ class IoPolicy(enum.Enum):
 
     @classmethod
     def of(cls, value: Self | str) -> Self:
-        """Return the policy that ``value`` is or names; raises UsageError where there is none."""
+        """Return the policy that ``value`` is or names; raises UsageError if there is none."""
         try:
             return cls(value)
         except ValueError:

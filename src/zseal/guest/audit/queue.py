@@ -37,7 +37,7 @@ _MANY = 16  # descriptors that are faster checked all at once than one by one
 
 
 class Refused(NamedTuple):
-    """Storage from ``address`` on can't be given to a device."""
+    """Storage from ``address`` on cannot be given to a device."""
 
     address: int
     reason: str
@@ -47,7 +47,7 @@ class Pages(Protocol):
     """The guest's page states, as the audit asks for them. Storage that may be used is marked in ``used``."""
 
     def find_refused(self, address: int, length: int, used: TouchedPages) -> Refused | None:
-        """Return where ``length`` bytes at ``address`` leave the shared pages first; None where they do not."""
+        """Return where ``length`` bytes at ``address`` leave the shared pages first; None if they do not."""
 
     def all_shared(self, addresses: Addresses, lengths: Addresses, used: TouchedPages) -> bool:
         """Whether all these ranges are surely shared. Not so sure where one of them is unusual: ask for each then."""
@@ -74,7 +74,7 @@ class TouchedPages:
 
 @dataclasses.dataclass(frozen=True)
 class Violation:
-    """A device request that reaches outside the shared pages, or can't be understood."""
+    """A device request that reaches outside the shared pages, or cannot be understood."""
 
     device: str
     queue: int
@@ -184,7 +184,7 @@ class QueueAudit:
     def packed(self) -> Violation:
         """Count, and return, that the queue is a packed ring: there is nothing to follow in it."""
         self.activity.violations += 1
-        return self._malformed("the descriptor ring", None, "is a packed ring, which can't be checked")
+        return self._malformed("the descriptor ring", None, "is a packed ring, which cannot be checked")
 
     def persists(self, violation: Violation) -> bool:
         """Whether ``violation`` is true still, and not of a request that the device has finished since."""
@@ -285,7 +285,7 @@ class QueueAudit:
         index = self.layout.used_index(self._read)
         count = (index - self._used) % _INDEXES
         if count > self.layout.size:
-            # Came around: which requests are with the device can't be told, only that there is an end to them.
+            # Came around: which requests are with the device cannot be told, only that there is an end to them.
             self._pending.clear()
             self._early.clear()
             count = 0

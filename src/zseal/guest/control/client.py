@@ -43,7 +43,7 @@ Report = Callable[[int, int], None]
 class GuestControl:
     """A connection to the running guest ``name``; a context manager.
 
-    Raises ControlError where it does not run, does not answer within ``timeout`` s, or refuses.
+    Raises ControlError if it does not run, does not answer within ``timeout`` s, or refuses.
     """
 
     def __init__(self, name: str, *, timeout: float = ANSWER_SECONDS) -> None:
@@ -181,7 +181,7 @@ class GuestControl:
     def dump(self, path: Path, *, overwrite: bool = False, progress: Report | None = None) -> int:
         """Write what the host sees of all guest memory to the new file ``path``; return the number of bytes.
 
-        ``progress`` is told bytes. Raises OutputError where the file can't be written.
+        ``progress`` is told bytes. Raises OutputError if the file cannot be written.
         """
         total = self.status()["memory"]
         with atomic_output(path, overwrite=overwrite) as stream:

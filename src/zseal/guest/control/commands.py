@@ -65,7 +65,7 @@ class Controlled:
 
     @property
     def paging(self) -> Paging:
-        """The pages of the guest; raises ControlError where it is not a protected one."""
+        """The pages of the guest; raises ControlError if it is not a protected one."""
         if self.monitor.session.paging is None:
             raise ControlError("the guest is not protected, so there are no private pages to export")
         return self.monitor.session.paging

@@ -29,7 +29,7 @@ DATA_LIMIT = 1 << 20
 
 
 class ControlError(ZsealError):
-    """A guest can't be reached, or refuses what it was asked for."""
+    """A guest cannot be reached, or refuses what it was asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Request:
 
     @classmethod
     def parse(cls, line: bytes) -> Request:
-        """Return the request in ``line``; raises ControlError where it is none."""
+        """Return the request in ``line``; raises ControlError if it is none."""
         message = parse_object(line)
         command, arguments, number = message.get("command"), message.get("arguments", {}), message.get("id")
         if not isinstance(command, str):
@@ -59,7 +59,7 @@ class Request:
 
 
 def parse_object(line: bytes) -> dict[str, Json]:
-    """Return the JSON object in ``line``; raises ControlError where there is none."""
+    """Return the JSON object in ``line``; raises ControlError if there is none."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
@@ -93,7 +93,7 @@ class Arguments:
         return value
 
     def optional_number(self, name: str, *, least: int = 0) -> int | None:
-        """Return the whole number ``name``, or None where it is missing."""
+        """Return the whole number ``name``, or None if it is missing."""
         return None if self._values.get(name) is None else self.number(name, least=least)
 
     def text(self, name: str) -> str:

@@ -32,10 +32,10 @@ _LOCK_SECONDS = 5.0
 
 
 def check_name(name: str) -> str:
-    """Return ``name``; raises InputError where a guest can't be called that."""
+    """Return ``name``; raises InputError if a guest cannot be called that."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"a guest can't be called {name!r}",
+            f"a guest cannot be called {name!r}",
             hint="use 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
         )
     return name
@@ -77,7 +77,7 @@ class Listener:
 
 
 class Directory:
-    """The opened directory of guests; raises ControlError where it can't be used safely, or NoDirectoryError."""
+    """The opened directory of guests; raises ControlError if it cannot be used safely, or NoDirectoryError."""
 
     def __init__(self, path: Path | None = None, *, create: bool = False) -> None:
         self.path = path or directory_path()
@@ -124,7 +124,7 @@ class Directory:
                 raise ControlError(f"cannot listen for commands: {error.strerror}", where=str(self.path)) from error
 
     def connect(self, name: str) -> socket.socket:
-        """Return a connection to the guest ``name``; raises ControlError where it does not run."""
+        """Return a connection to the guest ``name``; raises ControlError if it does not run."""
         check_name(name)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:

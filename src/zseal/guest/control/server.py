@@ -224,7 +224,7 @@ class _Connection:
         self._step()
 
     def _finish_reading(self) -> None:
-        """Read no more: where the next request would begin can't be told."""
+        """Read no more: where the next request would begin cannot be told."""
         self._finished = True
         self._loop.remove_reader(self._socket.fileno())
 

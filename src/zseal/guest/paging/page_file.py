@@ -53,12 +53,12 @@ class PageFileHeader:
 
     @classmethod
     def unpack(cls, data: bytes) -> PageFileHeader:
-        """Return the header in ``data``; raises FormatError where there is none."""
+        """Return the header in ``data``; raises FormatError if there is none."""
         if len(data) < HEADER_SIZE or not data.startswith(MAGIC):
             raise FormatError("this is no page file of zseal guest page-out")
         _, version, page_size, identifier, count = _HEADER.unpack_from(data)
         if version != VERSION or page_size != PAGE_SIZE:
-            raise FormatError(f"a page file of version {version} with pages of {page_size} bytes can't be read")
+            raise FormatError(f"a page file of version {version} with pages of {page_size} bytes cannot be read")
         return cls(identifier, count)
 
 
@@ -71,7 +71,7 @@ def pack_records(pages: Pages, data: bytes) -> bytes:
 
 
 def open_page_file(path: Path) -> BinaryIO:
-    """Open ``path`` for reading; raises InputError where it is no ordinary file or can't be read."""
+    """Open ``path`` for reading; raises InputError if it is no ordinary file or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Pages of a running guest out to a file and back: export, a file full of ciphertext, import with verification.
 
-On stock QEMU the CPUs reach guest RAM without asking anyone, so a page that is out can't be brought back at the moment
+On stock QEMU the CPUs reach guest RAM without asking anyone, so a page that is out cannot be brought back at the moment
 it is touched. The guest therefore stands still from the first page that leaves until all are back. What the ultravisor
 is asked to do, and what it refuses, is the same as on a host that pages on demand.
 
@@ -60,7 +60,7 @@ class Running(Protocol):
         """Whether the CPUs stand still."""
 
     def pause(self) -> None:
-        """Stop the CPUs; raises EngineError where the guest has ended."""
+        """Stop the CPUs; raises EngineError if the guest has ended."""
 
     def unpause(self) -> None:
         """Let the CPUs run, whatever is out; no effect where the guest has ended."""
@@ -111,8 +111,8 @@ class Paging:
     def page_out(self, path: Path, count: int | None = None, *, start: int = 0, overwrite: bool = False) -> Steps:
         """Pause the guest, export ``count`` private pages (None: all) from address ``start`` on, move them to ``path``.
 
-        The file gets mode 0600 and appears whole or not at all; where it can't be written every page stays and the
-        guest goes on. Raises InputError where there is nothing to page out, OutputError for the file.
+        The file gets mode 0600 and appears whole or not at all; where it cannot be written every page stays and the
+        guest goes on. Raises InputError if there is nothing to page out, OutputError for the file.
         """
         if count is not None and count < 1:
             raise InputError("at least one page has to leave")
@@ -163,7 +163,7 @@ class Paging:
         except UvcRefusal as refusal:
             reason = describe(Command.CONV_FROM_SEC_STOR, refusal.rc, refusal.rrc)
             page = (first + refusal.done) << PAGE_SHIFT
-            raise EngineError(f"page {page:#x} can't be exported: {reason}") from refusal
+            raise EngineError(f"page {page:#x} cannot be exported: {reason}") from refusal
         stream.write(pack_records(np.arange(first, first + length), data))
 
     def _take_back(self, exported: list[tuple[int, int]]) -> None:
@@ -178,7 +178,7 @@ class Paging:
     def page_in(self, path: Path) -> Steps:
         """Bring back the pages that wait in ``path``, or in the file it is a copy of; the guest goes on standing still.
 
-        Raises InputError where no pages wait there, and PageIntegrityError, with the guest ended, where a page is not
+        Raises InputError if no pages wait there, and PageIntegrityError, with the guest ended, where a page is not
         what it was.
         """
         with self._working():
@@ -237,7 +237,7 @@ class Paging:
                 reason = describe(Command.CONV_TO_SEC_STOR, refusal.rc, refusal.rrc)
                 page = (first + refusal.done) << PAGE_SHIFT
                 if refusal.answer is not PageCall.INTEGRITY:
-                    raise EngineError(f"page {page:#x} can't be brought back: {reason}") from refusal
+                    raise EngineError(f"page {page:#x} cannot be brought back: {reason}") from refusal
                 failure = PageIntegrityError(page, reason, path)
                 self._run.end(Result(Outcome.INTEGRITY, failure.message))
                 raise failure from refusal
@@ -250,7 +250,7 @@ class Paging:
         try:
             yield
         except ProgramInterruption as interruption:
-            raise EngineError(f"guest memory can't be reached: {interruption}") from interruption
+            raise EngineError(f"guest memory cannot be reached: {interruption}") from interruption
         finally:
             self._busy = False
 

@@ -41,12 +41,12 @@ class Sample:
     """
 
     def __init__(self, path: Path) -> None:
-        """Look at ``path``; raises InputError where it can't be read, or is neither file nor directory."""
+        """Look at ``path``; raises InputError if it cannot be read, or is neither file nor directory."""
         self.path = path
         try:
             status = path.stat()
             self.is_directory = stat.S_ISDIR(status.st_mode)
-            # opening a pipe or device may block for ever, or do something
+            # opening a pipe or device may block forever, or do something
             if not self.is_directory and not stat.S_ISREG(status.st_mode):
                 raise InputError("neither a regular file nor a directory", where=str(path))
             self.mode = stat.S_IMODE(status.st_mode)
@@ -73,7 +73,7 @@ class Sample:
 
     @property
     def whole(self) -> bytes | None:
-        """The whole content, or None where it is larger than 16 MiB."""
+        """The whole content, or None if it is larger than 16 MiB."""
         if self.size <= len(self.head):
             return self.head
         return self.read(0, self.size) if self.size <= MAX_WHOLE else None
@@ -95,4 +95,4 @@ class Recogniser(abc.ABC):
 
     @abc.abstractmethod
     def recognise(self, sample: Sample) -> Description | None:
-        """Return what ``sample`` is, or None where it is none of this family."""
+        """Return what ``sample`` is, or None if it is none of this family."""

@@ -27,7 +27,7 @@ class RawKernel(Recogniser):
             fields["protected_guest_support"] = support.supported
             fields["known_from"] = support.basis
             if support.supported is False:
-                problems.append("this kernel can't run as a protected guest")
+                problems.append("this kernel cannot run as a protected guest")
         except ZsealError as error:
             problems.append(error.message)
         fields["max_command_line"] = limit - 1
@@ -129,7 +129,7 @@ class Elf(Recogniser):
                 "guest-dump",
                 "dump of a protected guest; its memory is encrypted, only the customer communication key opens it",
                 fields,
-                () if fields["storage_state"] else ("it has no section pv_mem_meta, so it can't be decrypted",),
+                () if fields["storage_state"] else ("it has no section pv_mem_meta, so it cannot be decrypted",),
                 (sample.command("zgetdump {file} -k CCK OUT"),),
             )
         if kind == _CORE:

@@ -52,7 +52,7 @@ _JSON_KINDS = (
 
 
 def _json_value(content: dict[str, object], path: str) -> Value:
-    """Return the value at ``path``, keys joined by dots; None where there is nothing simple."""
+    """Return the value at ``path``, keys joined by dots; None if there is nothing simple."""
     value: object = content
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None

@@ -39,7 +39,7 @@ def warned(found: str, fix: str | None = None) -> Judgement:
 
 
 def failed(found: str, fix: str) -> Judgement:
-    """Return the verdict that protected guests can't run like this."""
+    """Return the verdict that protected guests cannot run like this."""
     return Judgement(CheckStatus.FAIL, found, fix)
 
 

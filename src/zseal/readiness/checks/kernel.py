@@ -14,7 +14,7 @@ _ADD_PARAMETER = "add prot_virt=1 to the kernel parameters of the host, run zipl
 
 
 def has_facility(facts: HostFacts) -> bool | None:
-    """Return whether facility 158 is on, None where it is not known."""
+    """Return whether facility 158 is on, None if it is not known."""
     facilities = facts.cpu.facilities if facts.cpu else None
     return None if facilities is None else Facility.ULTRAVISOR_CALL in facilities
 
@@ -85,7 +85,7 @@ class ProtVirtParameter(Check):
     def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``/proc/cmdline`` by the kernel's rules."""
         if facts.command_line is None:
-            return not_applicable("/proc/cmdline can't be read")
+            return not_applicable("/proc/cmdline cannot be read")
         written = spellings(facts.command_line)
         if kernel_enables(facts.command_line):
             return passed(" ".join(written))
@@ -108,7 +108,7 @@ class ProtVirtReaders(Check):
         """Compare the three parsers on ``/proc/cmdline``."""
         line = facts.command_line
         if line is None:
-            return not_applicable("/proc/cmdline can't be read")
+            return not_applicable("/proc/cmdline cannot be read")
         kernel = kernel_enables(line)
         others = {"libvirt": libvirt_enables(line), "Kata Containers": kata_enables(line)}
         wrong = [name for name, verdict in others.items() if verdict != kernel]

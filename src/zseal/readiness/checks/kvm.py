@@ -17,7 +17,7 @@ class KvmDevice(Check):
         """Judge the ``sie`` feature and ``/dev/kvm``."""
         features = facts.cpu.features if facts.cpu else None
         if features is not None and "sie" not in features:
-            return failed("the CPUs offer no SIE: this system can't run KVM guests", "run it in an LPAR")
+            return failed("the CPUs offer no SIE: this system cannot run KVM guests", "run it in an LPAR")
         if facts.kvm_device is None:
             return not_applicable("/dev/kvm was not looked at")
         if not facts.kvm_device.exists:
@@ -36,7 +36,8 @@ class KvmHugePages(Check):
     id = "kvm-hpage"
     title = "KVM huge page backing"
     meaning = (
-        "A guest backed by huge pages can't enter protected mode. The parameter only permits such backing: what counts "
+        "A guest backed by huge pages cannot enter protected mode. The parameter only permits such backing: what "
+        "counts "
         "is that protected guests themselves have none."
     )
 

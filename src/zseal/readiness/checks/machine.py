@@ -45,7 +45,7 @@ class Partition(Check):
                 "this system is itself a protected guest", "run the check on the LPAR that hosts it, not in the guest"
             )
         if facts.system is None:
-            return not_applicable("/proc/sysinfo can't be read")
+            return not_applicable("/proc/sysinfo cannot be read")
         program = facts.system.control_program
         if program is None:
             name = f" {facts.system.lpar_name}" if facts.system.lpar_name else ""

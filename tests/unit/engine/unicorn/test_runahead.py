@@ -1,4 +1,4 @@
-"""Run-ahead leaves a CPU exactly where it would be, and stops in front of what it can't do."""
+"""Run-ahead leaves a CPU exactly where it would be, and stops in front of what it cannot do."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_it_stops_in_front_of_a_block_with_what_it_does_not_do(machine: Machine,
     before = machine.memory.read(0, machine.memory.size)
     stretch = ahead.run(machine, never)
     assert stretch == Stretch(0, End.CODE, ())
-    if machine.psw.address == CODE + 20:  # the emulator itself finds that it can't: all before it is done
+    if machine.psw.address == CODE + 20:  # the emulator itself finds that it cannot: all before it is done
         assert machine.grs[3] == 0x201
     else:
         assert machine.psw.address == CODE + 12

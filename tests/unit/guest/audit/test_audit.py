@@ -206,5 +206,5 @@ def test_packed_rings_are_not_taken_for_split_ones(policy: IoPolicy) -> None:
     assert machine.notify() is (policy is IoPolicy.AUDIT)
     assert machine.audit.traffic()[0].violations == 2
     (finding,) = machine.told
-    assert "is a packed ring, which can't be checked; start the device without packed=on" in str(finding)
+    assert "is a packed ring, which cannot be checked; start the device without packed=on" in str(finding)
     assert machine.audit.traffic()[0].requests == 0

@@ -305,7 +305,7 @@ def test_a_device_is_recognised_by_how_far_it_came() -> None:
     watched.check()
     assert watched.follows(taken=5, used=0)
     assert watched.follows(taken=5, used=5)
-    assert not watched.follows(taken=5, used=6), "it can't have given back what it did not have"
+    assert not watched.follows(taken=5, used=6), "it cannot have given back what it did not have"
     assert watched.follows(taken=6, used=6), "while it is busy it takes what it was not told of"
     assert not watched.follows(taken=6, used=7)
     assert not watched.follows(taken=5 + LAYOUT.size, used=0), "but never a whole ring"

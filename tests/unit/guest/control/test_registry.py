@@ -65,7 +65,7 @@ def test_runtime_directory_that_is_not_there_is_not_used(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", ".x", "a b", "ü", "x" * 65, "a\n", "a\0"])
 def test_names_that_can_not_be_are_refused(runtime: Path, name: str) -> None:
-    with pytest.raises(InputError, match="can't be called"):
+    with pytest.raises(InputError, match="cannot be called"):
         check_name(name)
     with pytest.raises(InputError):
         listen(name)

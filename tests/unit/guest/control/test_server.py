@@ -1,4 +1,4 @@
-"""The guest's end of the socket: what it answers, and what hostile and slow clients can't do to it."""
+"""The guest's end of the socket: what it answers, and what hostile and slow clients cannot do to it."""
 
 from __future__ import annotations
 

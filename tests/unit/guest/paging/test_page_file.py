@@ -70,7 +70,7 @@ def test_header_of_anything_else_is_refused(data: bytes) -> None:
 def test_header_of_another_version_is_refused(at: int) -> None:
     data = bytearray(PageFileHeader.new(1).pack())
     data[at] ^= 1
-    with pytest.raises(FormatError, match="can't be read"):
+    with pytest.raises(FormatError, match="cannot be read"):
         PageFileHeader.unpack(bytes(data))
 
 
