@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zseal.lazy import lazy_names
+from zseal.version import __version__
 
 if TYPE_CHECKING:
     from zseal.domain import convert_domain, create_domain, fix_domain, lint_domain
@@ -62,8 +63,6 @@ if TYPE_CHECKING:
     from zseal.readiness import CapturedHost, LiveHost, check_host
     from zseal.secret import Secret
     from zseal.ultravisor import Ultravisor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Bundle",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from zseal import __version__
 from zseal.cli.program import Program, run_program
+from zseal.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

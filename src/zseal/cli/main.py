@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zseal import __version__
 from zseal.cli.program import Program, run_program
+from zseal.version import __version__
 
 if TYPE_CHECKING:
     import typer

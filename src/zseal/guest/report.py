@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from zseal import __version__
 from zseal.engine.interface import Engine
 from zseal.guest.diagnosis import Diagnosis
 from zseal.guest.events import Event, Protected, Reached, Reset, Result, Started, StartRefused
 from zseal.hypervisor.vmm import Refusal, Vmm
 from zseal.jsonvalue import Json
+from zseal.version import __version__
 
 FORMAT = 1
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from email.message import Message
 from typing import IO
 
-from zseal import __version__
 from zseal.errors import ZsealError
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.loading import parse_objects
+from zseal.version import __version__
 
 Fetch = Callable[[str], bytes]
 """Returns the body behind an address, or raises ZsealError or OSError."""

@@ -8,11 +8,11 @@ import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from zseal import __version__
 from zseal.crypto.header import open_header
 from zseal.formats.se_header import MAGIC, PlainFlags, SecretArea, SecretFlags, SeHeader
 from zseal.image.read import Image
 from zseal.secret import Secret
+from zseal.version import __version__
 
 API_LEVEL = 1
 

@@ -7,11 +7,11 @@ import re
 from pathlib import PurePath
 from urllib.parse import quote
 
-from zseal import __version__
 from zseal.domain.lint import PROOF, LintFinding
 from zseal.domain.report.interface import LintFormat, LintRun
 from zseal.domain.rules import RULES
 from zseal.domain.rules.interface import LintRule, Severity
+from zseal.version import __version__
 
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.ADVICE: "note"}
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from zseal.arch import lowcore
 from zseal.arch.controls import initial_controls
 from zseal.arch.dat import CpuMemory, fetch_absolute
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
-from zseal.arch.psw import BA, CONDITION_CODE_SHIFT, EA, PROBLEM_STATE, WAIT, AddressSpace, Psw
+from zseal.arch.psw import BA, CONDITION_CODE_SHIFT, EA, PROBLEM_STATE, PSW_SIZE, WAIT, AddressSpace, Psw
 from zseal.arch.storage import PAGE_SIZE, Storage
-from zseal.engine.embedded import decode, interruptions
+from zseal.engine.embedded import decode
 from zseal.engine.embedded.clock import CpuTimer
 from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.operands import OwnMemory
@@ -242,6 +243,12 @@ class EmbeddedCpu:
         """Read the lowcore."""
         return self.read_absolute(self._prefix + offset, length)
 
+    def exchange_psws(self, old: int, new: int, psw: Psw) -> None:
+        """Store ``psw`` in the lowcore at ``old`` and go on with the PSW at ``new``, as an interruption does."""
+        self.set_lowcore(old, psw.pack())
+        self.psw = Psw.unpack(self.lowcore(new, PSW_SIZE))
+        self.forget_translations()
+
     def set_lowcore(self, offset: int, data: bytes) -> None:
         """Write to the lowcore, as the machine itself does."""
         self.write_absolute(self._prefix + offset, data)
@@ -318,7 +325,7 @@ class EmbeddedCpu:
         self._forget_interruption()
         emulator.run(self, instructions=count)
         if self._supervisor_call:
-            interruptions.supervisor_call(self)
+            self._call_supervisor()
         elif self._trapped is not None:
             self._complete(self._trapped, auxiliary)
         elif emulator.fault is not None:
@@ -327,6 +334,14 @@ class EmbeddedCpu:
             self._repeated = 0
             return emulator.stopped_block is None
         return False
+
+    def _call_supervisor(self) -> None:
+        """Take the interruption of the SVC at the PSW (or of an EXECUTE of one)."""
+        psw = self.psw
+        instruction = decode.resolve(self.fetch, self.gr, psw, decode.read(self.fetch, psw.address))
+        self.set_lowcore(lowcore.SVC_LENGTH, bytes([instruction.length]))
+        self.set_lowcore(lowcore.SVC_CODE, bytes([0, instruction.data[1]]))
+        self.exchange_psws(lowcore.SVC_OLD_PSW, lowcore.SVC_NEW_PSW, psw.advanced(instruction.length))
 
     def _forget_interruption(self) -> None:
         self._trapped = None

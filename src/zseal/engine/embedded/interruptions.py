@@ -1,4 +1,4 @@
-"""External interruptions and supervisor calls: what is pending, and the exchange of PSWs in the lowcore.
+"""External and restart interruptions: what is pending, and what a CPU finds in its lowcore.
 
 Subclass masks are those of the z/Architecture Principles of Operation, chapter 6.
 """
@@ -6,15 +6,12 @@ Subclass masks are those of the z/Architecture Principles of Operation, chapter 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
 
 from zseal.arch import lowcore
-from zseal.arch.psw import EXTERNAL, PSW_SIZE, Psw
-from zseal.engine.embedded import clock, decode
+from zseal.arch.psw import EXTERNAL
+from zseal.engine.embedded import clock
+from zseal.engine.embedded.cpu import EmbeddedCpu
 from zseal.engine.embedded.sclp import Sclp
-
-if TYPE_CHECKING:
-    from zseal.engine.embedded.cpu import EmbeddedCpu
 
 
 class External(enum.IntEnum):
@@ -37,25 +34,9 @@ _SUBCLASS = {
 """The bit of control register 0 that lets a CPU take the interruption."""
 
 
-def _exchange(cpu: EmbeddedCpu, old: int, new: int, psw: Psw) -> None:
-    cpu.set_lowcore(old, psw.pack())
-    cpu.psw = Psw.unpack(cpu.lowcore(new, PSW_SIZE))
-    cpu.forget_translations()
-
-
-def supervisor_call(cpu: EmbeddedCpu) -> None:
-    """Take the interruption of the SVC at the PSW (or of an EXECUTE of one)."""
-    psw = cpu.psw
-    data = decode.read(cpu.fetch, psw.address)
-    instruction = decode.resolve(cpu.fetch, cpu.gr, psw, data)
-    cpu.set_lowcore(lowcore.SVC_LENGTH, bytes([instruction.length]))
-    cpu.set_lowcore(lowcore.SVC_CODE, bytes([0, instruction.data[1]]))
-    _exchange(cpu, lowcore.SVC_OLD_PSW, lowcore.SVC_NEW_PSW, psw.advanced(instruction.length))
-
-
 def restart(cpu: EmbeddedCpu) -> None:
     """Take a restart interruption."""
-    _exchange(cpu, lowcore.RESTART_OLD_PSW, lowcore.RESTART_NEW_PSW, cpu.psw)
+    cpu.exchange_psws(lowcore.RESTART_OLD_PSW, lowcore.RESTART_NEW_PSW, cpu.psw)
 
 
 def _pending(cpu: EmbeddedCpu, sclp: Sclp) -> External | None:
@@ -97,7 +78,7 @@ def take(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
         cpu.set_lowcore(lowcore.EXTERNAL_PARAMETER, (sclp.pending or 0).to_bytes(4, "big"))
         sclp.pending = None
     cpu.set_lowcore(lowcore.EXTERNAL_CODE, int(code).to_bytes(2, "big"))
-    _exchange(cpu, lowcore.EXTERNAL_OLD_PSW, lowcore.EXTERNAL_NEW_PSW, psw)
+    cpu.exchange_psws(lowcore.EXTERNAL_OLD_PSW, lowcore.EXTERNAL_NEW_PSW, psw)
     return True
 
 

@@ -13,7 +13,6 @@ import select
 import socket
 from collections.abc import Mapping
 
-from zseal import __version__
 from zseal.errors import ZsealError
 from zseal.guest.acceptor import Acceptor
 from zseal.guest.control.commands import COMMANDS, Answer, Controlled, Data, Progress, Wait
@@ -29,6 +28,7 @@ from zseal.guest.control.protocol import (
 from zseal.guest.control.registry import Listener, peer_credentials
 from zseal.guest.watch.monitor import Monitor
 from zseal.jsonvalue import Json
+from zseal.version import __version__
 
 CONNECTION_LIMIT = 32
 """Clients at a time; the one that has been silent longest makes room for the next."""
