@@ -1,0 +1,58 @@
+"""Which package of src/zseal may import which: the one place that says so.
+
+The rows go from the ground up, and a row names rows above itself only, so every arrow points down. A new package, or a
+new arrow, is a line here and a reason in the commit that adds it. ``GROUND`` is for everybody.
+"""
+
+from __future__ import annotations
+
+GROUND = {
+    "version": "",
+    "errors": "",
+    "secret": "",
+    "lazy": "",
+    "jsonvalue": "",
+    "progress": "",
+    "files": "errors",
+    "sizes": "errors",
+    "_native": "",
+}
+
+LAYERS = {
+    # facts: what the architecture, Linux and the binary formats say
+    "arch": "",
+    "linux": "arch",
+    "formats": "arch linux",
+    "messages": "arch linux",
+    "crypto": "arch formats",
+    "testguest": "",
+    # what people bring and take: keys and images
+    "hostkeys": "crypto formats",
+    "ultravisor": "arch crypto formats",
+    "image": "arch crypto formats linux ultravisor",
+    # what runs guests
+    "libvirt": "",
+    "engine": "arch formats libvirt linux",
+    "hypervisor": "arch crypto engine formats ultravisor",
+    "guest": "arch crypto engine formats hostkeys hypervisor image linux messages ultravisor",
+    "model": "arch crypto engine formats hypervisor messages ultravisor",
+    # real hosts, domains, and what others hand in
+    "readiness": "arch formats libvirt linux messages",
+    "domain": "arch engine guest hostkeys image libvirt linux messages readiness",
+    "explanations": "arch formats guest messages",
+    "inspection": "arch crypto formats guest hostkeys image libvirt linux readiness",
+    # whole stories, and the ways in
+    "debian": "arch engine guest",
+    "demo": "arch debian engine guest hostkeys image testguest",
+    "pytest_plugin": "engine guest hostkeys image",
+    "__init__": "domain engine explanations guest hostkeys image inspection model readiness ultravisor",
+    "cli": "debian demo domain engine explanations formats guest hostkeys image inspection libvirt readiness",
+    "__main__": "cli",
+}
+
+
+def may_import(package: str) -> set[str]:
+    """The packages that ``package`` may import, itself among them."""
+    if package in GROUND:
+        return {package, *GROUND[package].split()}
+    return {package, *GROUND, *LAYERS[package].split()}
