@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runahead.test_lockstep import PrivateCopy, Registers
+from zseal.arch.decode import opcode
 from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB, PAGE_SIZE
-from zseal.engine.embedded.decode import opcode
 from zseal.engine.interface import Trap
 from zseal.engine.machine import MachineConfig
 from zseal.engine.memory import SharedMemory

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from zseal.arch import decode
 from zseal.arch.dat import ADDRESS_MASK, PREFIX_AREA_SIZE, PREFIX_MASK, CpuMemory, real_to_absolute
+from zseal.arch.decode import Instruction
 from zseal.arch.facilities import facility_list, store_facility_list
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import ADDRESS_SPACE_SHIFT, DAT, PSW_SIZE, AddressSpace, Psw
-from zseal.engine.embedded import clock, decode
+from zseal.engine.embedded import clock
 from zseal.engine.embedded.cpu import EmbeddedCpu
-from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.unicorn.runahead_code import breaks_translator
 

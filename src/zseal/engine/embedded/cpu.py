@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from zseal.arch import lowcore
+from zseal.arch import decode, lowcore
 from zseal.arch.controls import initial_controls
 from zseal.arch.dat import CpuMemory, fetch_absolute
+from zseal.arch.decode import Instruction
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import BA, CONDITION_CODE_SHIFT, EA, PROBLEM_STATE, PSW_SIZE, WAIT, AddressSpace, Psw
 from zseal.arch.storage import PAGE_SIZE, Storage
-from zseal.engine.embedded import decode
 from zseal.engine.embedded.clock import CpuTimer
-from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.errors import EngineError
 from zseal.engine.interruption import present

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from zseal.arch.decode import Instruction
 from zseal.arch.diag308 import ReturnCode, Subcode
 from zseal.arch.instructions import Pattern, classify
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
@@ -11,7 +12,6 @@ from zseal.arch.psw import MASK_64BIT, WAIT, Psw
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.embedded import control, interruptions, sigp
 from zseal.engine.embedded.cpu import EmbeddedCpu
-from zseal.engine.embedded.decode import Instruction
 from zseal.engine.embedded.load import Program, linux_release
 from zseal.engine.embedded.sclp import Sclp
 from zseal.engine.errors import EngineError

@@ -1,4 +1,4 @@
-"""Instructions that this engine interprets itself: fields and operand addresses, EXECUTE resolved."""
+"""Fields of an instruction, addresses of its operands, EXECUTE resolved: what an interpreter needs to know of it."""
 
 from __future__ import annotations
 
