@@ -23,12 +23,12 @@ PREFIX_MASK = 0x7FFFE000
 """The bits of a prefix register: a multiple of 8 KiB below 2 GiB."""
 ADDRESS_MASK = (1 << 64) - 1
 TABLE_LIMIT = 1 << 16
-"""Translation tables one walk reads at most: enough for 64 GiB in 4 KiB pages, and an end for tables in circles."""
+"""The most translation tables that one walk reads: enough for 64 GiB in 4 KiB pages, and an end for circular tables."""
 
 # Fields that the ASCE and the table entries share (bit 0 is the most significant of 64).
 ORIGIN = ADDRESS_MASK & ~0xFFF
 TYPE_SHIFT, LENGTH_MASK = 2, 3
-# The ASCE's own.
+# Fields of the ASCE only.
 ASCE_PRIVATE_SPACE = 0x100
 ASCE_REAL_SPACE = 0x20
 # Table entries.
@@ -55,7 +55,7 @@ _EXECUTION_PROTECTION = 1 << (63 - 43)  # in CR0
 
 
 class Registers(Protocol):
-    """The registers that address translation looks at; ``zseal.engine.interface.Cpu`` has them."""
+    """The registers that address translation uses; ``zseal.engine.interface.Cpu`` has them."""
 
     @property
     def psw(self) -> Psw:
@@ -77,7 +77,7 @@ Translations = dict[int | None, tuple[dict[int, int], dict[int, int]]]
 
 
 def real_to_absolute(address: int, prefix: int) -> int:
-    """Apply prefixing: real 0 to 0x1fff and the 8 KiB at ``prefix`` trade places. The same step undoes itself."""
+    """Apply prefixing: real 0 to 0x1fff and the 8 KiB at ``prefix`` trade places. Applying it again undoes it."""
     area = address & ~(PREFIX_AREA_SIZE - 1)
     if area == 0:
         return address + prefix
@@ -142,7 +142,7 @@ def translate(
 
 
 class _TableWalk:
-    """One pass over all tables under an ASCE: yields mapped runs of real storage, in order of virtual address."""
+    """One pass over all tables under an ASCE; yields mapped runs of real storage in order of virtual address."""
 
     def __init__(self, storage: Storage, *, start: int, end: int, executable: bool) -> None:
         self._storage = storage
@@ -151,12 +151,12 @@ class _TableWalk:
         self._tables = 0
 
     def _table(self, origin: int, first: int, count: int) -> npt.NDArray[np.uint64]:
-        """Entries ``first`` and following of a table; what lies outside storage is not there."""
+        """Return the table's entries from ``first`` on, without those outside storage."""
         self._tables += 1
         if self._tables > TABLE_LIMIT:
             raise FormatError(
-                f"the guest's address space is described by more than {TABLE_LIMIT} translation tables",
-                hint="its page tables are damaged, or run in circles",
+                f"the guest's address space has more than {TABLE_LIMIT} translation tables",
+                hint="its page tables are damaged or circular",
             )
         begin = origin + first * 8
         size = min(count * 8, self._storage.size - begin)
@@ -169,7 +169,7 @@ class _TableWalk:
         shift = _LEVEL_SHIFT[level]
         span = 1 << shift
         entries = self._table(origin, first * 512, (last - first + 1) * 512)
-        # Chosen by numpy: a hostile guest can fill every table with entries that are passed over.
+        # numpy selects the entries: a hostile guest can fill every table with entries to skip.
         usable = entries & np.uint64(INVALID | 3 << TYPE_SHIFT) == np.uint64(level << TYPE_SHIFT)
         start = base + first * 512 * span
         begin, end = max(0, (self._start - start) // span), max(0, -(-(self._end - start) // span))
@@ -209,9 +209,9 @@ def mapped_ranges(
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (virtual, absolute, length) of all storage mapped under ``asce``, merged and by ascending virtual address.
 
-    Only what lies inside the storage and between virtual ``start`` and ``end`` is named. ``executable_only`` leaves
-    out what instruction-execution protection covers. Damaged entries are passed over; more than TABLE_LIMIT tables
-    raise FormatError, so that a hostile guest cannot make this endless.
+    Only storage between virtual ``start`` and ``end`` is included. ``executable_only`` omits what instruction-execution
+    protection covers. Damaged entries are skipped; more than TABLE_LIMIT tables raise FormatError, so that a hostile
+    guest cannot make this endless.
     """
     if asce & ASCE_REAL_SPACE:
         runs: Iterator[tuple[int, int, int]] = iter([(0, 0, storage.size)])
@@ -250,10 +250,11 @@ def _absolute_runs(runs: Iterator[tuple[int, int, int]], prefix: int) -> Iterato
 
 
 def fetch_absolute(cpu: Registers, storage: Storage, address: int) -> int:
-    """Return the absolute address that ``cpu`` fetches its instruction at logical ``address`` from.
+    """Return the absolute address from which ``cpu`` fetches the instruction at logical ``address``.
 
     Instructions come from the home space in home-space mode and from the primary space otherwise. Raises
-    ProgramInterruption; protection where CR0 turns instruction-execution protection on and the page is not executable.
+    ProgramInterruption; with PROTECTION if CR0 turns on instruction-execution protection and the page is not
+    executable.
     """
     psw = cpu.psw
     if psw.mask & DAT:
@@ -273,7 +274,7 @@ class CpuMemory:
     DAT off: addresses are real. DAT on: they belong to ``space``; HOME (CR13) is where a UVC's operands are. With
     ``space`` None they belong to the space that the PSW names for ordinary operands; in access-register mode that is
     the primary space for an access-list-entry token (ALET) of 0 and the secondary one for 1, taken from the access
-    register ``base``. Translations are kept for the life of the object, like a TLB: make a new one at each stop. A CPU
+    register ``base``. The object keeps translations as long as it lives, like a TLB: make a new one at each stop. A CPU
     that runs ahead without a stop lends its own in the attribute ``translations``.
     """
 
@@ -322,7 +323,7 @@ class CpuMemory:
         return bool(self._cpu.cr(0) & _LOW_ADDRESS_PROTECTION) and not private
 
     def page(self, address: int, *, write: bool = False) -> int:
-        """Return the absolute address of the page of logical ``address``, low-address protection left aside."""
+        """Return the absolute address of the page of logical ``address``, without low-address protection."""
         if self._asce is None:
             page = real_to_absolute(address & ORIGIN, self._prefix)
         else:
@@ -356,7 +357,7 @@ class CpuMemory:
 
     def read(self, address: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes at logical ``address``; raises ProgramInterruption."""
-        # The first two lines make no decision that the rest would not: ultravisor calls come here most of all.
+        # The first two lines are a shortcut for ultravisor calls, which come here most of all.
         if 0 < length <= PAGE_SIZE - (address & 0xFFF) and (page := self._fetched.get(address >> 12)) is not None:
             return self._storage.read(page | address & 0xFFF, length)
         return b"".join(self._storage.read(at, size) for at, size in self._pieces(address, length, False))
@@ -376,6 +377,6 @@ class CpuMemory:
     def check(self, address: int, length: int, *, write: bool) -> None:
         """Raise what an access to all ``length`` bytes would raise."""
         known = self._stored if write else self._fetched
-        low = write and address < 2 * PAGE_SIZE  # where low-address protection may be
+        low = write and address < 2 * PAGE_SIZE  # where low-address protection applies
         if low or not 0 < length <= PAGE_SIZE - (address & 0xFFF) or address >> 12 not in known:
             self._pieces(address, length, write)

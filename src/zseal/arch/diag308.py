@@ -1,6 +1,6 @@
-"""DIAGNOSE 0x308, by which a program loads and resets its machine: what it asks for, and what it gets as an answer.
+"""DIAGNOSE 0x308, with which a program loads and resets its machine: functions and return codes.
 
-The function is the number in general register R3. From Linux (arch/s390/include/asm/diag.h, ipl.h) and QEMU
+The function is the number in general register R3. Sources: Linux (arch/s390/include/asm/diag.h, ipl.h) and QEMU
 (target/s390x/diag.c), which name only what they use.
 """
 
@@ -24,7 +24,7 @@ class Subcode(enum.IntEnum):
 
 
 class ReturnCode(enum.IntEnum):
-    """What DIAGNOSE 0x308 leaves in general register R1+1."""
+    """Return codes of DIAGNOSE 0x308, in general register R1+1."""
 
     OK = 0x0001
     NO_CONFIGURATION = 0x0102

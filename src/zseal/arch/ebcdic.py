@@ -1,4 +1,4 @@
-"""EBCDIC as the SCLP line-mode console and load parameters use it: code page 500, lines ended by NL (0x15).
+"""EBCDIC as the SCLP line-mode console and load parameters use it: code page 500, lines end with NL (0x15).
 
 Linux's console driver (arch/s390/kernel/ebcdic.c, ``ASCEBC``) and s390-tools' bootloaders convert with code page 500;
 Python's codec maps 0x25 (LF) to a line feed and 0x15 to U+0085, so the line end is exchanged here.
@@ -17,7 +17,7 @@ def decode(data: bytes) -> str:
 
 
 def encode(text: str) -> bytes:
-    """Return ``text`` in EBCDIC, ``\\n`` as NL (0x15); what code page 500 lacks becomes a question mark."""
+    """Return ``text`` in EBCDIC, ``\\n`` as NL (0x15); characters that code page 500 lacks become question marks."""
     return text.replace("\n", "\x85").encode(_CODE_PAGE, "replace")
 
 

@@ -1,7 +1,7 @@
 """Facility bits and the list that STFLE (store facility list extended) stores.
 
 Bit 0 is the most significant bit of the list's first doubleword. STFLE takes the number of doublewords wanted, less
-one, in bits 56-63 of general register 0 and leaves there the number needed, less one; condition code 3 says that the
+one, in bits 56-63 of general register 0 and leaves the number needed there, less one. Condition code 3 means that the
 list was cut (z/Architecture Principles of Operation, "STORE FACILITY LIST EXTENDED").
 """
 
@@ -31,7 +31,7 @@ def _location(bit: int) -> tuple[int, int]:
 
 
 def facility_list(bits: Iterable[int]) -> bytes:
-    """Return the shortest list of whole doublewords with exactly ``bits`` set (8 bytes where there are none)."""
+    """Return the shortest list of whole doublewords with exactly ``bits`` set (8 bytes if there are none)."""
     bits = set(bits)
     data = bytearray(8 * (max(bits, default=0) // 64 + 1))
     for bit in bits:
@@ -46,7 +46,7 @@ def facility_bits(data: bytes) -> list[int]:
 
 
 def has_facility(data: bytes, bit: int) -> bool:
-    """Whether ``bit`` is set in a stored list; bits behind its end are off."""
+    """Whether ``bit`` is set in a stored list; bits beyond its end are off."""
     byte, mask = _location(bit)
     return byte < len(data) and bool(data[byte] & mask)
 
@@ -67,14 +67,14 @@ def amend_facility_list(
 ) -> tuple[int, int]:
     """Turn on the facilities ``add`` in a list that a CPU has just stored at ``address``.
 
-    ``r0_before`` and ``r0_after`` are general register 0 in front of and behind the CPU's own STFLE. Only doublewords
-    that the program asked for are touched; where the CPU's own list was too short for the bits, it grows. Returns
-    register 0 and the condition code as STFLE on a machine with these facilities would leave them.
+    ``r0_before`` and ``r0_after`` are general register 0 before and after the CPU's own STFLE. Only doublewords that
+    the program asked for are changed; if the CPU's own list was too short for the bits, it grows. Returns register 0
+    and the condition code as STFLE on a machine with these facilities would leave them.
     """
     present = (r0_after & 0xFF) + 1
     stored = min((r0_before & 0xFF) + 1, present)
     data = bytearray(memory.read(address, 8 * stored))
-    # What the CPU has but the program did not ask for must still count as needed.
+    # Facilities that the CPU has, but the program did not ask for, still count as needed.
     data += bytes(8 * (present - stored))
     extra = facility_list(add)
     data += bytes(max(0, len(extra) - len(data)))

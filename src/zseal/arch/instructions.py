@@ -16,7 +16,7 @@ LPSWE_LENGTH = 4
 
 
 class Pattern(enum.Enum):
-    """Instructions that are searched for in guest code; the values are those of the engine's trap kinds."""
+    """Instructions to search for in guest code; the values are those of the engine's trap kinds."""
 
     STFLE = "stfle"
     DIAG_308 = "diag308"
@@ -26,7 +26,7 @@ class Pattern(enum.Enum):
 
 
 def instruction_length(first_byte: int) -> int:
-    """Return 2, 4 or 6: the two leftmost bits of an instruction tell its length in bytes."""
+    """Return 2, 4 or 6: the two leftmost bits of an instruction are its length in bytes."""
     return (2, 4, 4, 6)[first_byte >> 6 & 3]
 
 
@@ -45,7 +45,7 @@ def classify(instruction: bytes) -> Pattern | None:
 
 
 def _halfword(value: int) -> np.uint16:
-    """The number that a big-endian halfword reads as in an array of the host's byte order."""
+    """Return a big-endian halfword as it reads in an array of the host's byte order."""
     return np.uint16(int.from_bytes(value.to_bytes(2, "big"), sys.byteorder))
 
 

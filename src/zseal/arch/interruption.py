@@ -44,7 +44,7 @@ class ProgramCode(enum.IntEnum):
 class ProgramInterruption(Exception):  # noqa: N818 - the architecture's own word for it
     """An instruction or access that ends in a program interruption of the CPU (or host) that issued it.
 
-    ``address`` is the failing byte address where there is one; ``teid`` is the translation-exception identification.
+    ``address`` is the failing byte address, if there is one; ``teid`` is the translation-exception identification.
     """
 
     def __init__(self, code: ProgramCode, address: int | None = None, *, teid: int | None = None) -> None:

@@ -1,13 +1,13 @@
-"""Assigned storage locations: where a CPU and its operating system tell each other of interruptions.
+"""Assigned storage locations: where a CPU and its operating system exchange interruptions.
 
-Offsets from the prefix; PSWs have 16 bytes, all is big-endian. Source: z/Architecture Principles of Operation,
-chapter 3, "Assigned Storage Locations".
+Offsets are from the prefix, PSWs have 16 bytes, everything is big-endian. Source: z/Architecture Principles of
+Operation, chapter 3, "Assigned Storage Locations".
 """
 
 from __future__ import annotations
 
 SIZE = 0x200
-"""Bytes that the locations named here lie in."""
+"""Bytes that cover the locations named here."""
 
 EXTERNAL_PARAMETER, EXTERNAL_CPU, EXTERNAL_CODE = 0x80, 0x84, 0x86
 SVC_LENGTH, SVC_CODE = 0x89, 0x8A

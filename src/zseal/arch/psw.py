@@ -23,7 +23,7 @@ _INTERRUPTS = IO | EXTERNAL | MACHINE_CHECK
 
 
 class AddressSpace(enum.IntEnum):
-    """PSW bits 16-17: which control register holds the address-space-control element (ASCE) of an access."""
+    """PSW bits 16-17: which control register contains the address-space-control element (ASCE) of an access."""
 
     PRIMARY = 0  # CR1
     ACCESS_REGISTER = 1
@@ -97,7 +97,7 @@ class Psw(NamedTuple):
 
     @property
     def address_mask(self) -> int:
-        """The bits that an address has in the current addressing mode: 24, 31 or 64 of them."""
+        """The mask of an address in the current addressing mode: 24, 31 or 64 bits."""
         if self.mask & EA:
             return (1 << 64) - 1
         return 0x7FFFFFFF if self.mask & BA else 0xFFFFFF
@@ -107,5 +107,5 @@ class Psw(NamedTuple):
         return Psw(self.mask & ~(3 << CONDITION_CODE_SHIFT) | cc << CONDITION_CODE_SHIFT, self.address)
 
     def advanced(self, length: int) -> Psw:
-        """Return this PSW behind an instruction of ``length`` bytes (64-bit addressing wraps)."""
+        """Return this PSW after an instruction of ``length`` bytes (64-bit addressing wraps)."""
         return Psw(self.mask, self.address + length & (1 << 64) - 1)

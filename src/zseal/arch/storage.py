@@ -1,4 +1,4 @@
-"""The interface through which everything sees storage by absolute address."""
+"""The interface through which all other code sees storage by absolute address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Storage(Protocol):
     """Byte-addressable absolute storage of ``size`` bytes; all addresses are absolute.
 
     ``view`` gives direct access to the bytes without a copy. Accesses outside raise ProgramInterruption(ADDRESSING).
-    No protection is applied at this level: who may see which page is the ultravisor's business.
+    This level applies no protection: the ultravisor decides who may see which page.
     """
 
     @property
@@ -34,14 +34,14 @@ class Storage(Protocol):
 
 
 class OperandMemory(Protocol):
-    """Storage as one instruction sees it: logical addresses, translated and checked as its CPU would.
+    """Storage as one instruction sees it: logical addresses, translated and checked as by its CPU.
 
     A CPU with DAT off gives real addresses; with DAT on, a UVC's operands are in the home space (CR13). Accesses that
     the CPU could not make raise ProgramInterruption; a write that fails stores nothing.
     """
 
     def read(self, address: int, length: int) -> bytes:
-        """Return a copy of ``length`` bytes; every page may lie elsewhere in absolute storage."""
+        """Return a copy of ``length`` bytes, whose pages may be anywhere in absolute storage."""
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store ``data``, all or nothing."""

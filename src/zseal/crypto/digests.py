@@ -51,7 +51,7 @@ class ImageDigests:
         self._count += pages
 
     def copy(self) -> ImageDigests:
-        """Return the digests of what was added so far, to add something else to."""
+        """Return a copy of the digests so far, to which other pages can be added."""
         twin = ImageDigests()
         twin._pages, twin._addresses, twin._tweaks = self._pages.copy(), self._addresses.copy(), self._tweaks.copy()
         twin._count = self._count

@@ -32,7 +32,7 @@ def decrypt(key: Secret, iv: bytes, ciphertext: bytes, tag: bytes, aad: bytes = 
 
     Raises VerificationError if key, IV, ciphertext, tag or ``aad`` is not the original.
     """
-    plain = bytearray(len(ciphertext) + _BLOCK_SIZE)  # update_into wants room for one block more
+    plain = bytearray(len(ciphertext) + _BLOCK_SIZE)  # update_into needs room for one more block
     decryptor = Cipher(algorithms.AES(_key(key)), modes.GCM(iv, tag)).decryptor()
     decryptor.authenticate_additional_data(aad)
     decryptor.update_into(ciphertext, plain)

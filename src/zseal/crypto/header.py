@@ -30,7 +30,7 @@ def open_header(header: SeHeader, header_key: Secret) -> SecretArea:
     except VerificationError as error:
         raise VerificationError(
             "the SE header is not authentic: its tag does not match",
-            hint="it was changed, or the header key is another's",
+            hint="it was changed, or the header key is that of another image",
         ) from error
     try:
         return SecretArea.unpack(plain.view())

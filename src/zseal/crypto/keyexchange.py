@@ -24,7 +24,7 @@ _WRAP_IV = bytes(gcm.IV_SIZE)
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MachineKeys:
-    """The private host keys of one machine: ``host``, and ``backup`` where it has a second one; both on P-521."""
+    """The private host keys of one machine: ``host``, and ``backup`` if it has a second one; both on P-521."""
 
     host: ec.EllipticCurvePrivateKey
     backup: ec.EllipticCurvePrivateKey | None = None
@@ -52,7 +52,9 @@ def public_coordinates(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def public_key(coordinates: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the P-521 key with the 160 bytes of ``coordinates`` (X || Y); raises InputError for no point of it."""
+    """Return the P-521 key with the 160 bytes of ``coordinates`` (X || Y); raises InputError if they are not on the
+    curve.
+    """
     if len(coordinates) != PUBLIC_KEY_SIZE:
         raise InputError(f"a public key has {PUBLIC_KEY_SIZE} bytes of coordinates, not {len(coordinates)}")
     x = int.from_bytes(coordinates[:COORDINATE_SIZE], "big")
@@ -60,7 +62,7 @@ def public_key(coordinates: bytes) -> ec.EllipticCurvePublicKey:
     try:
         return ec.EllipticCurvePublicNumbers(x, y, CURVE()).public_key()
     except ValueError as error:
-        raise InputError("the public key is not a point of the curve P-521") from error
+        raise InputError("the public key is not a point on the curve P-521") from error
 
 
 def key_hash(key: ec.EllipticCurvePublicKey | bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""AES-256-XTS over many 4096-byte pages, each a data unit of its own tweak.
+"""AES-256-XTS over many 4096-byte pages, each a data unit with its own tweak.
 
 A cipher object for every page costs more than the encryption itself. XTS is ECB between two XORs with a sequence of
-block tweaks: E(K2, tweak) times 1, x, x**2 … in GF(2**128). Those are computed for a run of pages at once (see
-``xts_tweaks``), then one bulk AES-ECB call does the run.
+block tweaks: E(K2, tweak) times 1, x, x**2 … in GF(2**128). Those are computed for a whole run of pages (see
+``xts_tweaks``), then one bulk AES-ECB call processes the run.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ TWEAK_SIZE = 16
 KEY_SIZE = 64
 # pages whose tweaks are prepared together: enough to make numpy's cost per call vanish
 _RUN = 512
-# pages a pass: few enough for tweaks and both sides of the cipher to stay in the processor's cache
+# pages per pass: few enough for tweaks and both sides of the cipher to stay in the processor's cache
 _PASS = 32
 
-# below this, a cipher object a page is faster
+# below this, one cipher object for each page is faster
 _FEW = 32
 
 Buffer = bytes | bytearray | memoryview
@@ -41,11 +41,11 @@ def page_tweaks(prefix: int, offset: int, pages: int) -> bytes:
 
 
 class XtsPages:
-    """AES-256-XTS under one 64-byte key (data key || tweak key). Not for use by several threads at once.
+    """AES-256-XTS under one 64-byte key (data key || tweak key). Only one thread at a time may use it.
 
-    The methods that encrypt and decrypt take whole pages, return a new bytearray, or fill ``out`` (of the same size)
-    where that is given, and raise ValueError for a broken page or a number of tweaks that does not match. The data is
-    read once, so nothing goes wrong where someone changes it meanwhile.
+    The methods that encrypt and decrypt take whole pages. They return a new bytearray, or fill ``out`` (of the same
+    size) if given, and raise ValueError for a broken page or a number of tweaks that does not match. They read the data
+    once, so it may change meanwhile without harm.
     """
 
     def __init__(self, key: Secret) -> None:
@@ -58,7 +58,7 @@ class XtsPages:
         self._secret = Secret(data)
         data = self._secret.view()
         self._key = algorithms.AES(data)
-        # ECB is only the building block here: XTS is put around it below
+        # ECB is only the building block here: the methods below build XTS from it
         bulk = Cipher(algorithms.AES(data[:32]), modes.ECB())  # noqa: S305
         self._encryptor: CipherContext = bulk.encryptor()
         self._decryptor: CipherContext = bulk.decryptor()
@@ -66,7 +66,7 @@ class XtsPages:
         self._buffers: tuple[Words, Words, NDArray[np.uint8]] | None = None
 
     def wipe(self) -> None:
-        """Overwrite the key held here; this is of no use afterwards."""
+        """Overwrite the key; the object cannot be used afterwards."""
         self._secret.wipe()
         del self._encryptor, self._decryptor, self._tweaker, self._key
 
@@ -95,7 +95,7 @@ class XtsPages:
         return result
 
     def decrypt_into(self, data: Buffer, tweaks: Sequence[bytes] | Buffer, target: Target) -> None:
-        """Undo :meth:`encrypt_pages`, with the result in ``target``, for instance the storage it is for."""
+        """Undo :meth:`encrypt_pages`, with the result in ``target``, for example the destination storage."""
         self._crypt(data, tweaks, target, encrypt=False)
 
     def _crypt(self, data: Buffer, tweaks: Sequence[bytes] | Buffer, target: Target, *, encrypt: bool) -> None:
@@ -121,7 +121,7 @@ class XtsPages:
     def _many_pages(self, data: Buffer, tweaks: Buffer, result: Target, *, encrypt: bool) -> None:
         if self._buffers is None:
             shape = (_PASS, BLOCKS, 2)
-            # update_into wants room for one block more
+            # update_into needs room for one more block
             after = np.empty(_PASS * PAGE_SIZE + 16, dtype=np.uint8)
             self._buffers = np.empty(shape, dtype="<u8"), np.empty(shape, dtype="<u8"), after
         all_tweaks, all_before, after = self._buffers

@@ -1,4 +1,4 @@
-"""The block tweaks of XTS for many pages at once: first tweak times x**0 … x**255 in GF(2**128).
+"""The block tweaks of XTS for many pages together: first tweak times x**0 … x**255 in GF(2**128).
 
 A tweak is a polynomial over GF(2): bit n of its little-endian number is the coefficient of x**n, and
 x**128 = x**7 + x**2 + x + 1 (0x87). Block 8k + i of a half page (128 blocks) is ``t = first * x**i`` times x**8k, that
@@ -9,7 +9,7 @@ is, t moved up by k bytes, where the k bytes leaving the top come back at the bo
     folded[n]         = low(t[n]) ^ high(t[n - 1])
     joined            = folded[0..15], t[0] ^ high(t[15]), t[1..15]     (32 bytes)
 
-the result is ``joined[16 - k : 32 - k]``, a mere copy, except that its first byte is low(t[16 - k]) alone: the byte
+the result is ``joined[16 - k : 32 - k]``, a plain copy, except that its first byte is low(t[16 - k]) alone: the byte
 below did not leave the top. The second half page is the same from ``first * x**128``. Only the 16 values t of a page
 are computed with shifts, all pages side by side, which is what numpy does fast.
 """
@@ -52,7 +52,7 @@ def _bases(first: Words) -> tuple[Words, Words]:
     low[0, 0], high[0, 0] = first[:, 0], first[:, 1]
     for step in (1, 2, 4):
         low[0, step : 2 * step], high[0, step : 2 * step] = _times_x(low[0, :step], high[0, :step], step)
-    # x**128 is 0x87, so this is the sum of four shifted copies; what leaves their tops is folded once more
+    # x**128 is 0x87, so this is the sum of four shifted copies; the bits that leave their tops are folded once more
     below, above = low[0], high[0]
     carry = above >> _u64(63) ^ above >> _u64(62) ^ above >> _u64(57)
     low[1] = _times_87(below) ^ _times_87(carry)
@@ -78,7 +78,7 @@ def _by_page(words: Words) -> Words:
 
 
 class BlockTweaks:
-    """The block tweaks of pages: prepared for many at once, written out for as many as fit the processor's cache.
+    """The block tweaks of pages: prepared for many pages together, written for as many as fit the processor's cache.
 
     ``first`` has the shape (pages, 2): the encrypted page tweaks as little-endian words, low word first.
     """

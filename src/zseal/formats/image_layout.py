@@ -1,7 +1,7 @@
 """Where the parts of a boot image lie: fixed addresses, component numbers and the bootloaders' argument blocks.
 
-A file offset is the guest absolute address, for the file is loaded at 0. Two dialects exist and hosts accept both, as
-a host sees nothing but memory, the IPL parameter block and the SE header: that of genprotimg up to 2.35 (components in
+A file offset is a guest absolute address, because the file is loaded at 0. Two dialects exist, and hosts accept both,
+because they see only memory, the IPL parameter block and the SE header: that of genprotimg up to 2.35 (components in
 the order kernel, command line, ramdisk, stage3b) and that of pvimg 2.36 and newer (kernel, ramdisk, command line,
 stage3b). zseal writes the second.
 """
@@ -16,7 +16,7 @@ from zseal.linux import kernel_file
 
 STAGE3A_ADDRESS = kernel_file.ENTRY
 STAGE3A_ENTRY = 0x11000
-# older tools that extract headers look at pages 0x14 to 0x17 only
+# older tools that extract headers check only pages 0x14 to 0x17
 MIN_HEADER_ADDRESS = 0x14000
 # extended and basic addressing mode: 64-bit addresses, DAT off, no interruption enabled
 INITIAL_PSW_MASK = 0x0000000180000000
@@ -62,7 +62,7 @@ _BY_NUMBER = {number: (kind, Dialect.PVIMG) for kind, number in COMPONENT_NUMBER
 
 
 def classify_prefix(tweak_prefix: int) -> tuple[ComponentKind, Dialect] | None:
-    """Return what the component with this tweak prefix is and whose numbering that follows; None for another's."""
+    """Return the kind of the component with this tweak prefix and the tool that numbers so; None for other tools."""
     return _BY_NUMBER.get(tweak_prefix >> 48)
 
 

@@ -1,6 +1,6 @@
 """The IPL parameter block (IPIB) of type 5: where the SE header and the components of a protected guest are.
 
-Layout and limits as in Linux' uapi ``asm/ipl.h`` and as QEMU checks them for DIAGNOSE 308 subcode 8.
+Layout and limits as in Linux's uapi ``asm/ipl.h`` and as QEMU checks them for DIAGNOSE 308 subcode 8.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zseal.formats.layout import Layout, u8, u32, u64
 from zseal.formats.se_header import MAX_HEADER_SIZE
 
 BLOCK_TYPE_PV = 5
-# lengths of the block as a whole; 148 is what QEMU insists on
+# lengths of the whole block; QEMU requires 148
 MIN_LENGTH = 148
 MAX_LENGTH = 4096
 COMPONENT_ALIGNMENT = 4096

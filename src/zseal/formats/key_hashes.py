@@ -1,6 +1,7 @@
 """The list of host-key hashes that Linux shows on an IBM Z host: text, exactly 15 lines of 64 hexadecimal digits.
 
-Line 1 is the host key, line 2 the backup host key, the others are for keys to come; unused lines are zeros.
+Line 1 is the host key, line 2 the backup host key; the other lines are reserved for future keys. Unused lines are
+zeros.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ KEY_HASHES = "/sys/firmware/uv/keys/all"
 """Where Linux shows it."""
 LINES = 15
 MAX_SIZE = 2048
-"""Bytes, generously: 15 lines with their ends have 990."""
+"""Upper limit of the size in bytes; 15 lines with their line ends have 990."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ListedHash:
 
 
 def parse_key_hashes(text: str, where: str) -> tuple[ListedHash, ...]:
-    """Return the hashes in ``text`` that are in use; ``where`` names it in the FormatError for any other content."""
+    """Return the hashes in ``text`` that are in use; the FormatError for any other content names ``where``."""
     lines = text.splitlines()
     if len(lines) != LINES:
         raise FormatError(f"a list of key hashes has {LINES} lines, this has {len(lines)}", where=where)

@@ -25,7 +25,7 @@ MAGIC = b"IBMSecEx"
 VERSION_1 = 0x100
 # pvimg, QEMU and KVM refuse larger ones
 MAX_HEADER_SIZE = 8192
-# what read_header_size needs of the beginning: magic, version, sehs
+# the bytes that read_header_size needs: magic, version, sehs
 SIZE_PREFIX = 16
 HEADER_KEY_SIZE = 32
 COMMUNICATION_KEY_SIZE = 32
@@ -36,7 +36,7 @@ DIGEST_SIZE = 64
 
 
 class _FlagWord(enum.IntFlag):
-    """A 64-bit word of flags that keeps bits without a name, also when it is inverted."""
+    """A 64-bit word of flags that keeps unnamed bits, even when inverted."""
 
     def _complement(self) -> Self:
         return type(self)(self.value ^ (1 << 64) - 1)
@@ -50,7 +50,7 @@ class _FlagWord(enum.IntFlag):
 class PlainFlags(_FlagWord):
     """Plaintext control flags (pcf); bit 0 is the most significant."""
 
-    # IntFlag's own covers no higher bit than the flags below; enum looks for it in the class itself
+    # IntFlag's own covers no bit above the flags below; enum looks for it in the class itself
     __invert__ = _FlagWord._complement
 
     DUMP = 1 << (63 - 34)
@@ -68,7 +68,7 @@ PCKMO = PlainFlags.PCKMO_DEA | PlainFlags.PCKMO_AES | PlainFlags.PCKMO_ECC
 class SecretFlags(_FlagWord):
     """Secret control flags (scf), in the encrypted area; bit 0 is the most significant."""
 
-    # IntFlag's own covers no higher bit than the flags below; enum looks for it in the class itself
+    # IntFlag's own covers no bit above the flags below; enum looks for it in the class itself
     __invert__ = _FlagWord._complement
 
     CCK_EXTENSION_SECRET = 1 << (63 - 1)
@@ -76,7 +76,7 @@ class SecretFlags(_FlagWord):
 
 
 class HeaderFault(enum.Enum):
-    """What makes bytes no well-formed header; the ultravisor answers each with its own reason code."""
+    """The ways in which a header is malformed; the ultravisor answers each with its own reason code."""
 
     TRUNCATED = "truncated"
     MAGIC = "magic"
@@ -87,7 +87,7 @@ class HeaderFault(enum.Enum):
 
 
 class HeaderError(FormatError):
-    """Bytes that are not a well-formed SE header; ``fault`` says in which way."""
+    """The bytes are not a well-formed SE header; ``fault`` is the reason."""
 
     def __init__(self, fault: HeaderFault, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, where=where, hint=hint)
@@ -113,7 +113,7 @@ class FixedPart(Layout, size=0x1A0):
 
 
 class _AreaNumbers(Layout, size=0x80):
-    # before them: communication key and image key, which go from buffer to Secret and nowhere else
+    # before them come communication key and image key, which go from the buffer to Secret and nowhere else
     psw_mask: int = u64(0x60)
     psw_address: int = u64(0x68)
     scf: int = u64(0x70)
@@ -133,7 +133,7 @@ class SecretArea:
     image_key: Secret
     """AES-256-XTS key of the components, 64 bytes: data key, then tweak key."""
     psw_mask: int
-    """Mask of the PSW the protected guest starts with."""
+    """Mask of the PSW with which the protected guest starts."""
     psw_address: int
     """Address of that PSW: the absolute address of the last component, the encrypted bootloader."""
     scf: SecretFlags
@@ -187,7 +187,7 @@ class SeHeader:
 
     @property
     def authenticated(self) -> bytes:
-        """The plain bytes that the GCM tag covers besides the encrypted area: everything in front of it."""
+        """The plain bytes that the GCM tag covers besides the encrypted area: everything before it."""
         return self.fixed.pack() + b"".join(slot.pack() for slot in self.slots)
 
     def pack(self) -> bytes:
@@ -201,7 +201,9 @@ class SeHeader:
             raise HeaderError(HeaderFault.TRUNCATED, f"the SE header is cut off after {len(data)} bytes")
         fixed = FixedPart.unpack(data)
         if fixed.sehs != len(data):
-            raise HeaderError(HeaderFault.SIZE, f"the SE header says it has {fixed.sehs} bytes, {len(data)} are there")
+            raise HeaderError(
+                HeaderFault.SIZE, f"the SE header claims to have {fixed.sehs} bytes, {len(data)} are there"
+            )
         if fixed.sea < AREA_SIZE or fixed.sea % 16 or fixed.sea > MAX_HEADER_SIZE:
             raise HeaderError(HeaderFault.AREA_SIZE, f"the SE header's encrypted area has {fixed.sea} bytes")
         if not fixed.nks:
@@ -222,7 +224,7 @@ class SeHeader:
 
 
 def header_size(slots: int, area: int = AREA_SIZE) -> int:
-    """Return the bytes a version-1 header with ``slots`` key slots and ``area`` encrypted bytes takes."""
+    """Return the size of a version-1 header with ``slots`` key slots and ``area`` encrypted bytes."""
     return FixedPart.SIZE + KeySlot.SIZE * slots + area + TAG_SIZE
 
 
@@ -250,16 +252,16 @@ def read_header_size(data: bytes) -> int:
     size = int.from_bytes(data[12:16], "big")
     if not SIZE_PREFIX < size <= MAX_HEADER_SIZE:
         raise HeaderError(
-            HeaderFault.SIZE, f"the SE header says it has {size} bytes; at most {MAX_HEADER_SIZE} are allowed"
+            HeaderFault.SIZE, f"the SE header claims to have {size} bytes; at most {MAX_HEADER_SIZE} are allowed"
         )
     return size
 
 
 def parse_header(data: bytes) -> SeHeader:
-    """Read the SE header that ``data`` is, neither more nor less.
+    """Read the SE header that makes up all of ``data``.
 
     Raises HeaderError; faults are checked in the order TRUNCATED, MAGIC, VERSION, SIZE, AREA_SIZE, NO_SLOTS, SIZE. The
-    result packs to the very same bytes. Nothing is decrypted or authenticated.
+    result packs to the same bytes. Nothing is decrypted or authenticated.
     """
     read_header_size(data)
     return _VERSIONS[int.from_bytes(data[8:12], "big")](bytes(data))

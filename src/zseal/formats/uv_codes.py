@@ -1,15 +1,17 @@
-"""The ultravisor's commands and every answer it gives: codes, names, what they mean and what to do.
+"""The ultravisor's commands and all its answers: codes, names, meanings and advice.
 
 A UVC names its command in a 16-bit code and is answered with a response code (rc) and a response reason code (rrc).
-Commands and the answers that Linux, QEMU and s390-tools know carry the numbers of those programs; answers marked
-``published=False`` are zseal's own choice where IBM has published no number.
+Commands, and answers that Linux, QEMU and s390-tools know, have the numbers of those programs. Answers marked
+``published=False`` are zseal's own choice, because IBM has published no number for them.
 """
 
 from __future__ import annotations
 
 import enum
 
-RC_NEED_DESTROY = 0x8000  # or-ed to the rc of a creation that failed half-way: the handle is valid, destroy it
+RC_NEED_DESTROY = (
+    0x8000  # or-ed to the rc of a creation that failed half-way: its handle is valid and must be destroyed
+)
 
 
 class Issuer(enum.Flag):
@@ -100,10 +102,15 @@ class Generic(ResponseCode):
     """Answers that any command can give."""
 
     EXECUTED = 0x0001, 0, "executed", "nothing to do"
-    INVALID_COMMAND = 0x0002, None, "unknown command, or not installed for this caller", "ask QUI which calls there are"
-    INVALID_STATE = 0x0003, None, "not in this phase of the life cycle", "issue the calls in their documented order"
+    INVALID_COMMAND = (
+        0x0002,
+        None,
+        "unknown command, or not installed for this caller",
+        "ask QUI which calls are installed",
+    )
+    INVALID_STATE = 0x0003, None, "not in this phase of the life cycle", "issue the calls in the documented order"
     INVALID_LENGTH = 0x0005, None, "the control block has the wrong length for its command", _CALLER
-    NO_RESUME = 0x0007, None, "a continued call cannot be resumed", "start the call anew"
+    NO_RESUME = 0x0007, None, "a continued call cannot be resumed", "start the call again"
     INVALID_CONFIGURATION = 0x0020, None, "no secure configuration has this handle", _HOST
     INVALID_CPU = 0x0021, None, "no secure CPU has this handle", _HOST
     REAL_SPACE = 0x0030, None, "the home address space has the real-space bit on", _CALLER
@@ -117,11 +124,11 @@ class Init(ResponseCode):
 
     ALREADY = 0x0101, None, "the ultravisor is already initialised", "nothing to do"
     CPUS_RUNNING = 0x0102, None, "other host CPUs are not stopped", "stop every other CPU first"
-    LENGTH = 0x0103, None, "the donated storage has the wrong length", "donate exactly what QUI asks for"
+    LENGTH = 0x0103, None, "the donated storage has the wrong length", "donate exactly the size that QUI reports"
     ORIGIN = 0x0104, None, "the donated storage starts outside memory", _HOST
     END = 0x0105, None, "the donated storage ends outside memory", _HOST
     ALIGNMENT = 0x0106, None, "the donated storage is not aligned to 1 MiB", _HOST, False
-    PREFIX = 0x0107, None, "the donated storage holds a CPU's prefix area", _HOST, False
+    PREFIX = 0x0107, None, "the donated storage contains a CPU's prefix area", _HOST, False
     BELOW_2G = 0x0108, None, "the donated storage starts below 2 GiB", "donate storage at or above 2 GiB"
 
 
@@ -134,12 +141,12 @@ class CreateConf(ResponseCode):
     ASCE = 0x0105, None, "the address-space-control element is not acceptable", _HOST
     FLAGS = 0x0106, None, "a reserved flag is on, or the guest's size is not whole pages", _HOST, False
     BASE_OUTSIDE = 0x0108, None, "the base storage is not in memory", _HOST
-    BASE_PREFIX = 0x0109, None, "the base storage holds a CPU's prefix area", _HOST
+    BASE_PREFIX = 0x0109, None, "the base storage contains a CPU's prefix area", _HOST
     BASE_ALIGNMENT = 0x010A, None, "donated storage is not aligned to a page", _HOST, False
-    VIRT_PREFIX = 0x010B, None, "the variable storage holds a CPU's prefix area", _HOST, False
+    VIRT_PREFIX = 0x010B, None, "the variable storage contains a CPU's prefix area", _HOST, False
     SCA_ZERO = 0x010C, None, "there is no system-control area", _HOST
     SCA = 0x010D, None, "the system-control area cannot be accessed", _HOST
-    DONATED = 0x010E, None, "storage offered is already donated or secure", "donate unused storage", False
+    DONATED = 0x010E, None, "the storage offered is already donated or secure", "donate unused storage", False
     TOO_MANY = 0x010F, None, "there are as many configurations as the machine allows", "end another guest", False
 
 
@@ -155,7 +162,7 @@ class CreateCpu(ResponseCode):
     NUMBER = 0x0103, None, "the CPU number is above the largest", "use fewer CPUs"
     EXISTS = 0x0104, None, "this CPU number is already defined", _HOST
     STORAGE = 0x0105, None, "the CPU's storage cannot be used", _HOST
-    PREFIX = 0x0106, None, "the CPU's storage holds a CPU's prefix area", _HOST
+    PREFIX = 0x0106, None, "the CPU's storage contains a CPU's prefix area", _HOST
     STATE = 0x0107, None, "the SIE state description cannot be accessed", _HOST
 
 
@@ -256,12 +263,12 @@ class Attest(ResponseCode):
     REQUEST_ACCESS = 0x0103, None, "the attestation request cannot be accessed", _CALLER
     MEASUREMENT_ACCESS = 0x0104, None, "the measurement area cannot be accessed", _CALLER
     ADDITIONAL_ACCESS = 0x0105, None, "the additional-data area cannot be accessed", _CALLER
-    VERSION = 0x0106, None, "the version of the attestation request is not supported", "create the request anew"
-    LENGTH = 0x0107, None, "the attestation request has the wrong length", "create the request anew"
-    SLOTS = 0x0108, None, "the attestation request has no key slots or too many", "create the request anew"
-    ENCRYPTED_SIZE = 0x0109, None, "the request's encrypted area has the wrong size", "create the request anew"
+    VERSION = 0x0106, None, "the version of the attestation request is not supported", "create the request again"
+    LENGTH = 0x0107, None, "the attestation request has the wrong length", "create the request again"
+    SLOTS = 0x0108, None, "the attestation request has no key slots or too many", "create the request again"
+    ENCRYPTED_SIZE = 0x0109, None, "the request's encrypted area has the wrong size", "create the request again"
     FLAG = 0x010A, None, "the request has an unsupported plaintext attestation flag on", "create it without the flag"
-    ALGORITHM = 0x010B, None, "the measurement algorithm is not supported", "create the request anew"
+    ALGORITHM = 0x010B, None, "the measurement algorithm is not supported", "create the request again"
     DECRYPTION = 0x010C, None, "the request cannot be decrypted", "create it with this machine's host-key document"
     MEASUREMENT_SIZE = 0x010D, None, "the measurement area is too small", _CALLER
     ADDITIONAL_SIZE = 0x010E, None, "the additional-data area is too small for the flags", _CALLER
@@ -271,16 +278,16 @@ class AddSecret(ResponseCode):
     """ADD_SECRET."""
 
     NOT_ALLOWED = 0x0101, None, "this guest may not change its secret store", "use another image"
-    LOCKED = 0x0102, None, "the secret store is locked", "start the guest anew"
+    LOCKED = 0x0102, None, "the secret store is locked", "start the guest again"
     ACCESS = 0x0103, None, "the request cannot be accessed", _CALLER
-    VERSION = 0x0104, None, "the version of the request is not supported", "create the request anew"
-    SIZE = 0x0105, None, "the request has the wrong size", "create the request anew"
-    SLOTS = 0x0106, None, "the request has an invalid number of key slots", "create the request anew"
+    VERSION = 0x0104, None, "the version of the request is not supported", "create the request again"
+    SIZE = 0x0105, None, "the request has the wrong size", "create the request again"
+    SLOTS = 0x0106, None, "the request has an invalid number of key slots", "create the request again"
     FLAGS = 0x0107, None, "the request has unsupported flags on", "create it without the flags"
     DECRYPTION = 0x0108, None, "the request cannot be decrypted", "create it with this machine's host-key document"
     TYPE = 0x0109, None, "the secret's type is not supported", "use another type"
-    LENGTH = 0x010A, None, "the secret has the wrong length for its type", "create the request anew"
-    FULL = 0x010B, None, "the secret store is full", "start the guest anew"
+    LENGTH = 0x010A, None, "the secret has the wrong length for its type", "create the request again"
+    FULL = 0x010B, None, "the secret store is full", "start the guest again"
     CANNOT_ADD = (
         0x010C, None, "the secret is not meant for this guest",
         "create it from this guest's image, with its configuration id and extension secret",
@@ -341,11 +348,11 @@ RESPONSE_CODES: dict[Command, tuple[type[ResponseCode], ...]] = {
     Command.LOCK_SECRETS: (LockSecrets,),
     Command.RETR_SECRET: (RetrieveSecret,),
 }
-"""The answers of each command beside the generic ones."""
+"""The answers of each command, in addition to the generic ones."""
 
 
 def find_response_code(command: Command, rc: int, rrc: int) -> ResponseCode | None:
-    """Return the entry for an answer to ``command``: same rc and rrc, else the rc alone, else None."""
+    """Return the entry for an answer to ``command`` with this rc and rrc, or with the rc alone, or None."""
     rc &= ~RC_NEED_DESTROY
     tables: tuple[type[ResponseCode], ...] = (*RESPONSE_CODES.get(command, ()), Generic)
     known = [answer for table in tables for answer in table if answer.rc == rc]
@@ -353,7 +360,7 @@ def find_response_code(command: Command, rc: int, rrc: int) -> ResponseCode | No
 
 
 def describe(command: Command, rc: int, rrc: int) -> str:
-    """Return one line for a person: the command, its rc and rrc, their meaning and what to do."""
+    """Return one line for people: the command, its rc and rrc, their meaning and what to do."""
     answer = find_response_code(command, rc, rrc)
     text = f"{answer.meaning}; {answer.advice}" if answer else "an answer that is not documented"
     return f"{command.name} answered rc {rc:#06x} rrc {rrc:#06x}: {text}"

@@ -1,7 +1,7 @@
-"""Ultravisor control blocks (UVCB), one layout a command, as arch/s390/include/asm/uv.h of Linux declares them.
+"""Ultravisor control blocks (UVCB), one layout for each command, as arch/s390/include/asm/uv.h of Linux declares them.
 
-All start with the 8-byte header; fields named ``*_virt`` are logical addresses of the issuer, every other address is
-absolute. What no field covers is reserved: ignored on input and left untouched.
+All start with the 8-byte header. Fields named ``*_virt`` are logical addresses of the issuer, every other address is
+absolute. Bytes that no field covers are reserved: ignored on input and left untouched.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from zseal.formats.layout import Layout, raw, u8, u16, u32, u64
 from zseal.formats.uv_codes import Command
 
 HEADER_SIZE = 8
-RC_OFFSET = 4  # rc and rrc lie together: two u16
+RC_OFFSET = 4  # rc and rrc are adjacent: two u16
 QUI_MINIMUM = 0xA8
 KEY_HASHES = 15
 
 
 class UvcbHeader(Layout, size=HEADER_SIZE):
-    """What every control block starts with."""
+    """The header with which every control block starts."""
 
     length: int = u16(0x00, "length of the whole control block in bytes", default=0)
     command: int = u16(0x02, "command code", default=0)

@@ -1,7 +1,7 @@
 """The split virtqueue of virtio: descriptor table, available ring, used ring, indirect tables.
 
-Fields are little-endian, but for a legacy device (one without VIRTIO_F_VERSION_1), which has its guest's byte order.
-Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2.6 and 2.7.
+Fields are little-endian, except for a legacy device (one without VIRTIO_F_VERSION_1), which uses its guest's byte
+order. Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2.6 and 2.7.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 DESCRIPTOR_SIZE = 16
 MAX_QUEUE_SIZE = 32768
 MAX_CHAIN = 1024
-"""Descriptors of one chain that QEMU takes at most (VIRTQUEUE_MAX_SIZE)."""
+"""The most descriptors in one chain that QEMU accepts (VIRTQUEUE_MAX_SIZE)."""
 
 Read = Callable[[int, int], bytes]
 """Reads ``length`` bytes at a guest address."""
@@ -56,7 +56,7 @@ class Descriptor(NamedTuple):
 
     @property
     def has_next(self) -> bool:
-        """Whether the chain goes on at ``next``."""
+        """Whether the chain continues at ``next``."""
         return self.flags & _NEXT != 0
 
     @property
@@ -81,9 +81,9 @@ class Buffers:
 
 
 def sequential_chain(table: bytes, *, big_endian: bool = False) -> Buffers | None:
-    """Return the buffers of an indirect ``table``, not empty, whose chain is simply its descriptors from 0 on.
+    """Return the buffers of a non-empty indirect ``table`` whose chain is simply its descriptors from 0 on.
 
-    That is how Linux lays them out; None for any other order, which has to be followed one by one.
+    Linux lays them out so. Returns None for any other order, which has to be followed one by one.
     """
     entries = np.frombuffer(table, _BIG_ENTRY if big_endian else _LITTLE_ENTRY)
     flags = entries["flags"]
@@ -109,7 +109,7 @@ _LITTLE_ENTRY, _BIG_ENTRY = _entry("<"), _entry(">")
 
 @dataclass(frozen=True)
 class QueueLayout:
-    """Where one queue lies in guest storage: ``size`` entries, and three guest addresses."""
+    """The place of one queue in guest storage: ``size`` entries, and three guest addresses."""
 
     size: int
     descriptors: int
@@ -130,7 +130,7 @@ class QueueLayout:
         ]
 
     def available_index(self, read: Read) -> int:
-        """Return the driver's running 16-bit count of chains it made available."""
+        """Return the driver's running 16-bit count of chains that it made available."""
         return int.from_bytes(read(self.available + 2, 2), self._order)
 
     def heads(self, read: Read, first: int, count: int) -> list[int]:
@@ -139,7 +139,7 @@ class QueueLayout:
         return [int.from_bytes(read(ring + 2 * ((first + i) % size), 2), order) for i in range(count)]
 
     def used_index(self, read: Read) -> int:
-        """Return the device's running 16-bit count of chains it gave back."""
+        """Return the device's running 16-bit count of chains that it gave back."""
         return int.from_bytes(read(self.used + 2, 2), self._order)
 
     def finished(self, read: Read, first: int, count: int) -> list[tuple[int, int]]:

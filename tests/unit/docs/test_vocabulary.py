@@ -12,9 +12,9 @@ from tests.paths import REPOSITORY
 from tests.unit.docs.prose import prose
 
 SOURCES = REPOSITORY / "src" / "zseal"
-AREAS = {
-    "pages": [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")],
-}
+PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+SWEPT = ("arch", "crypto", "formats")
+AREAS = {"pages": PAGES} | {name: [*(SOURCES / name).rglob("*.py")] for name in SWEPT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def test_the_words_are_those_of_the_vocabulary(area: str) -> None:
     assert not findings, "\n".join(findings)
 
 
-@pytest.mark.parametrize("path", AREAS["pages"], ids=lambda path: str(path.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_prose_is_at_most_120_columns_wide(path: Path) -> None:
     """Tables, code and output may be wider: they cannot be wrapped."""
     text = re.sub(r"^```.*?^```$", lambda block: "\n" * block[0].count("\n"), path.read_text(), flags=re.S | re.M)
