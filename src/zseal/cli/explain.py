@@ -19,17 +19,29 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
-def _read_stdin() -> str:
+_LONGEST_LOG = 16 << 20
+
+
+def _read_log(arguments: list[str]) -> str | None:
+    """Return the text of the file or of stdin that ``arguments`` name; None if they are codes or a message."""
     import sys
+    from pathlib import Path
 
     from zseal.errors import InputError
-    from zseal.explanations.questions import MAX_LINES, MAX_TEXT
+    from zseal.explanations.questions import parse_number
+    from zseal.files import read_limited
 
-    limit = MAX_LINES * MAX_TEXT // 8
-    text = sys.stdin.buffer.read(limit + 1)
-    if len(text) > limit:
-        raise InputError(f"more than {limit} bytes", where="stdin", hint="give only the lines in question")
-    return text.decode("utf-8", "replace")
+    if arguments == ["-"]:
+        text = sys.stdin.buffer.read(_LONGEST_LOG + 1)
+        if len(text) > _LONGEST_LOG:
+            raise InputError(f"more than {_LONGEST_LOG >> 20} MiB", where="stdin", hint="give the part in question")
+        return text.decode("utf-8", "replace")
+    if len(arguments) != 1 or parse_number(arguments[0]) is not None or "\0" in arguments[0]:
+        return None
+    path = Path(arguments[0])
+    if path.suffix not in (".log", ".txt") and not path.is_file():
+        return None
+    return read_limited(path, _LONGEST_LOG, "log").decode("utf-8", "replace")
 
 
 def command(
@@ -37,8 +49,8 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="CODE",
-            help="A number (0x0108, or 0x0108 0x0005 for rc and rrc), 'pgm 3d', 'exit 4', or a message; - reads them "
-            "from stdin.",
+            help="A number (0x0108, or 0x0108 0x0005 for rc and rrc), 'pgm 3d', 'exit 4', a message, or the file of a "
+            "log; - reads lines from stdin.",
         ),
     ] = None,
     narrow: Annotated[
@@ -64,8 +76,13 @@ def command(
         return
     if not codes:
         raise UsageError("nothing to explain", hint="give a code, a message, or --list")
-    arguments = [_read_stdin()] if codes == ["-"] else codes
-    explanations = explaining.explain(arguments, command=narrow)
+    log = _read_log(codes)
+    if log is None:
+        explanations = explaining.explain(codes, command=narrow)
+    elif len(log.strip().splitlines()) == 1:
+        explanations = explaining.explain([log], command=narrow)
+    else:
+        explanations = explaining.explain_log(log, command=narrow)
     known = any(explanation.readings for explanation in explanations)
     if form is Format.JSON:
         typer.echo(explaining.to_json(explanations))
@@ -73,7 +90,7 @@ def command(
         width = max(40, min(shutil.get_terminal_size((_TEXT_WIDTH, 24)).columns, _TEXT_WIDTH))
         typer.echo(explaining.to_text(explanations, width=width))
     if not known:
-        shown = explanations[0].question[:80] if explanations else " ".join(arguments)[:80]
+        shown = explanations[0].question[:80] if explanations else " ".join(codes)[:80]
         more = f" and {len(explanations) - 1} more lines" if len(explanations) > 1 else ""
         suffix = f" for {narrow}" if narrow else ""
         raise InputError(

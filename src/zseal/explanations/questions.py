@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from zseal.errors import UsageError
 from zseal.explanations.families.boot import calls_of
 from zseal.explanations.families.interface import Number, Scope
+from zseal.explanations.families.waits import is_psw
 from zseal.formats.uv_codes import Command
 
 # longer than any line a program prints
 MAX_TEXT = 4096
-MAX_LINES = 10_000
+MAX_LINES = 100_000
 # with 0x, or digits as QEMU's log has them; 64 bits are a packed response, 128 a whole PSW
 _NUMBER = re.compile(r"(?:0x)?([0-9a-f]{1,32})", re.IGNORECASE)
 _PAIR = re.compile(r"((?:0x)?[0-9a-f]{1,4})\s*[/,:]\s*((?:0x)?[0-9a-f]{1,4})", re.IGNORECASE)
@@ -21,6 +22,8 @@ _NAMED = re.compile(
     r"[\s:=]+(?P<value>(?:0x)?[0-9a-f]{1,16})",
     re.IGNORECASE,
 )
+# what terminals and coloured logs have in them
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _HINTS = {
     "pgm": "pgm",
     "program": "pgm",
@@ -107,6 +110,8 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
     """
     if any(any(blank in argument for blank in " \t\n") for argument in arguments):
         texts = list(arguments)
+    elif len(arguments) > 1 and is_psw(" ".join(arguments)):
+        texts = [" ".join(arguments)]
     elif all(_NUMBER.fullmatch(argument) for argument in arguments):
         short = all(len(argument.lower().removeprefix("0x")) <= 4 for argument in arguments)
         texts = ["/".join(arguments)] if len(arguments) == 2 and short else list(arguments)
@@ -114,5 +119,10 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
         texts = list(arguments)
     else:
         texts = [" ".join(arguments)]
-    lines = [line.strip()[:MAX_TEXT] for text in texts for line in text.splitlines()]
-    return [line for line in lines if line][:MAX_LINES]
+    return [line for text in texts for _, line in split_log(text)]
+
+
+def split_log(text: str) -> list[tuple[int, str]]:
+    """Return the lines of ``text`` that are not empty, blanks as one, each with its number from 1."""
+    lines = ((number, " ".join(_ESCAPES.sub("", line).split())) for number, line in enumerate(text.splitlines(), 1))
+    return [(number, line[:MAX_TEXT]) for number, line in lines if line][:MAX_LINES]

@@ -3,7 +3,17 @@
 ``zseal explain`` looks lines up here; a run recognises what its guest's console shows; refusals quote what QEMU says.
 """
 
-from zseal.messages import bootloaders, guest_kernel, host_kernel, libvirt, qemu
+from zseal.messages import (
+    bootloaders,
+    firmware,
+    guest_boot,
+    guest_kernel,
+    host_kernel,
+    initramfs,
+    libvirt,
+    qemu,
+    s390_tools,
+)
 from zseal.messages.message import ANYTHING, Meaning, Message, Role
 
 ALL_MESSAGES: tuple[Message, ...] = (
@@ -11,7 +21,11 @@ ALL_MESSAGES: tuple[Message, ...] = (
     *qemu.MESSAGES,
     *libvirt.MESSAGES,
     *host_kernel.MESSAGES,
+    *firmware.MESSAGES,
+    *guest_boot.MESSAGES,
     *guest_kernel.MESSAGES,
+    *initramfs.MESSAGES,
+    *s390_tools.MESSAGES,
 )
 """Every message, in the order in which they are compared with a line."""
 

@@ -26,6 +26,21 @@ def _size(slots: int) -> str:
     return f"{size // MIB} MiB" if size % MIB == 0 else f"{size // 1024} KiB"
 
 
+_NO_POOL = "the guest has no bounce buffers (SWIOTLB), so none of its devices can move data"
+_WHY_NO_POOL = "swiotlb=noforce in the kernel parameters, or no memory for the pool below 2 GiB"
+_MAKE_A_POOL = "remove noforce from swiotlb= in the parameters and build the image again, or give the guest more memory"
+
+
+def _pool_shrunk(match: re.Match[str]) -> Meaning:
+    wanted, got = int(match["wanted"]), int(match["got"])
+    return Meaning(
+        f"the guest's kernel made its pool of bounce buffers smaller than asked for: {got} slots ({_size(got)}) "
+        f"instead of {wanted} ({_size(wanted)})",
+        SWIOTLB_SHRUNK.meaning.cause,
+        f"give the guest more memory (and no mem= that takes it away), or ask for swiotlb={got}",
+    )
+
+
 def _pool_full(match: re.Match[str]) -> Meaning:
     wanted = int(match["size"])
     meaning = f"the guest's bounce buffers (SWIOTLB) ran full: a transfer of {wanted} bytes needs "
@@ -34,6 +49,8 @@ def _pool_full(match: re.Match[str]) -> Meaning:
     if match["total"] is None:
         return Meaning(meaning, cause, "seal the image with a larger swiotlb=SLOTS in its kernel command line")
     total, used = int(match["total"]), int(match["used"])
+    if not total:
+        return SWIOTLB_NONE.meaning
     meaning += f", and {used} of {total} slots ({_size(used)} of {_size(total)}) were in use"
     if wanted > SEGMENT_SLOTS * SLOT_SIZE:
         remedy = f"no pool can take it in one piece: more than {_size(SEGMENT_SLOTS)} never fit"
@@ -79,7 +96,7 @@ NO_ACCESS_PLATFORM = Message(
     GUEST,
     "device must provide VIRTIO_F_ACCESS_PLATFORM",
     Meaning(
-        ("the guest refuses a virtio device that would bypass its shared bounce buffers; its probe fails (-ENODEV)"),
+        "the guest refuses a virtio device that would bypass its shared bounce buffers; its probe fails (-ENODEV)",
         "the device has no iommu='on', and the domain no <launchSecurity>; or iommu='off' is written",
         "zseal domain lint names the device, zseal domain fix cures it",
     ),
@@ -88,16 +105,6 @@ NO_ACCESS_PLATFORM = Message(
     ),
     refine=_refused_device,
 )
-NO_VERSION_1 = Message(
-    "NO_VERSION_1",
-    GUEST,
-    "device must provide VIRTIO_F_VERSION_1",
-    Meaning(
-        "the guest refuses a virtio device of the old kind; its probe fails (-ENODEV)",
-        "a legacy device model or machine version",
-        "use model='virtio' and a current s390-ccw-virtio machine",
-    ),
-)
 SWIOTLB_FULL = Message(
     "SWIOTLB_FULL",
     GUEST,
@@ -105,7 +112,7 @@ SWIOTLB_FULL = Message(
     Meaning(
         "the pool of shared bounce buffers has no room for a transfer: I/O is slow or fails",
         "the default of 64 MiB (32768 slots of 2 KiB) is small for busy disks and networks",
-        "seal swiotlb=262144 (512 MiB) into the image's parameter file; a number of slots, no unit",
+        "seal swiotlb=262144 (512 MiB) into the image's kernel parameters; a number of slots, no unit",
     ),
     values=re.compile(
         r"swiotlb buffer is full \(sz: (?P<size>\d{1,18}) bytes\)"
@@ -113,26 +120,25 @@ SWIOTLB_FULL = Message(
     ),
     refine=_pool_full,
 )
-SWIOTLB_ADJUSTED = Message(
-    "SWIOTLB_ADJUSTED",
+SWIOTLB_SHRUNK = Message(
+    "SWIOTLB_SHRUNK",
     GUEST,
-    "SWIOTLB bounce buffer size adjusted",
+    "SWIOTLB bounce buffer size adjusted … -> …",
     Meaning(
-        "the pool of bounce buffers did not fit and was halved, or its size was rounded up",
-        "more was asked for than lies free below 2 GiB, or no power of two",
+        "the pool of bounce buffers did not fit and was made smaller",
+        "more was asked for than lies free below 2 GiB in one piece",
         "ask for at most 524288 slots (1 GiB), and less than half of the guest's memory",
     ),
-)
-SWIOTLB_MAPPED = Message(
-    "SWIOTLB_MAPPED",
-    GUEST,
-    "software IO TLB: mapped",
-    Meaning(
-        "the guest made its pool of shared bounce buffers: a normal line of a protected guest",
-        "protected guests reach their devices through shared memory only",
-        "nothing to do",
+    values=re.compile(
+        r"SWIOTLB bounce buffer size adjusted (?P<wanted>\d{1,12}) -> (?P<got>\d{1,12}) sl(?:ab|ot)s", re.IGNORECASE
     ),
-    Role.NORMAL,
+    refine=_pool_shrunk,
+)
+SWIOTLB_NONE = Message(
+    "SWIOTLB_NONE",
+    GUEST,
+    "Can not allocate SWIOTLB buffer earlier",
+    Meaning(_NO_POOL, _WHY_NO_POOL, _MAKE_A_POOL),
 )
 MISSING_FACILITIES = Message(
     "MISSING_FACILITIES",
@@ -151,8 +157,49 @@ MESSAGES = (
     MISSING_FACILITIES,
     SECURITY_PANIC,
     NO_ACCESS_PLATFORM,
-    NO_VERSION_1,
+    Message(
+        "NO_VERSION_1",
+        GUEST,
+        "device must provide VIRTIO_F_VERSION_1",
+        Meaning(
+            "the guest refuses a virtio device of the old kind; its probe fails (-ENODEV)",
+            "a legacy device model or machine version",
+            "use model='virtio' and a current s390-ccw-virtio machine",
+        ),
+    ),
     SWIOTLB_FULL,
-    SWIOTLB_ADJUSTED,
-    SWIOTLB_MAPPED,
+    SWIOTLB_SHRUNK,
+    SWIOTLB_NONE,
+    Message(
+        "SWIOTLB_NO_ROOM",
+        GUEST,
+        "Failed to allocate … bytes tlb structure",
+        Meaning(
+            "the kernel found no room for the pool of bounce buffers and tries a smaller one",
+            "more was asked for than lies free below 2 GiB in one piece",
+            "ask for fewer slots with swiotlb=, or give the guest more memory",
+        ),
+    ),
+    Message(
+        "SWIOTLB_SIZED",
+        GUEST,
+        "SWIOTLB bounce buffer size adjusted to",
+        Meaning(
+            "the kernel chose a size for its pool of bounce buffers by itself",
+            "swiotlb= is not in the kernel parameters",
+            "nothing to do",
+        ),
+        Role.NORMAL,
+    ),
+    Message(
+        "SWIOTLB_MAPPED",
+        GUEST,
+        "software IO TLB: mapped",
+        Meaning(
+            "the guest made its pool of shared bounce buffers: a normal line of a protected guest",
+            "protected guests reach their devices through shared memory only",
+            "nothing to do",
+        ),
+        Role.NORMAL,
+    ),
 )

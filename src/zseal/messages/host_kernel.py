@@ -34,53 +34,69 @@ NOT_RESERVED = Message(
     ),
     values=re.compile(r"prot_virt: Failed to reserve (?P<bytes>\d{1,18}) bytes"),
 )
-DISABLED = Message(
-    "DISABLED",
-    HOST,
-    "Disabling support for protected virtualization",
-    Meaning(
-        "the host gave up: prot_virt_host is 0 until the next boot",
-        "the line in front of it says why",
-        "explain that line",
-    ),
-    Role.CONSEQUENCE,
-)
-STORAGE_VIOLATION = Message(
-    "STORAGE_VIOLATION",
-    HOST,
-    "Secure storage violation in task",
-    Meaning(
-        "program interruption 0x3f: a guest touched storage of another protected guest",
-        "an error of the hypervisor or its kernel; the task is ended",
-        "update the host's kernel and QEMU; report it with the kernel's log",
-    ),
-)
-STORAGE_ACCESS = Message(
-    "STORAGE_ACCESS",
-    HOST,
-    "Unexpected PGM 0x3d with TEID bit 61=0",
-    Meaning(
-        "the host's kernel touched secure storage at an address the hardware could not tell",
-        "an error of the host's kernel, such as a branch into a guest's memory",
-        "report it with the kernel's log and dump",
-    ),
-)
-NOTIFICATION = Message(
-    "NOTIFICATION",
-    HOST,
-    "Unexpected notification intercept for UVC",
-    Meaning(
-        "the ultravisor told KVM of a call that KVM does not expect",
-        "firmware newer than the host's kernel",
-        "update the host's kernel",
-    ),
-)
 
 MESSAGES = (
     RESERVED,
     NOT_RESERVED,
-    DISABLED,
-    STORAGE_VIOLATION,
-    STORAGE_ACCESS,
-    NOTIFICATION,
+    Message(
+        "DISABLED",
+        HOST,
+        "Disabling support for protected virtualization",
+        Meaning(
+            "the host gave up: prot_virt_host is 0 until the next boot",
+            "the line in front of it says why",
+            "explain that line",
+        ),
+        Role.CONSEQUENCE,
+    ),
+    Message(
+        "STORAGE_VIOLATION",
+        HOST,
+        "Secure storage violation in task",
+        Meaning(
+            "program interruption 0x3f: a guest touched storage of another protected guest",
+            "an error of the hypervisor or its kernel; the task is ended",
+            "update the host's kernel and QEMU; report it with the kernel's log",
+        ),
+    ),
+    Message(
+        "STORAGE_ACCESS",
+        HOST,
+        "Unexpected PGM 0x3d with TEID bit 61=0",
+        Meaning(
+            "the host's kernel touched secure storage at an address the hardware could not tell",
+            "an error of the host's kernel, such as a branch into a guest's memory",
+            "report it with the kernel's log and dump",
+        ),
+    ),
+    Message(
+        "NOTIFICATION",
+        HOST,
+        "Unexpected notification intercept for UVC",
+        Meaning(
+            "the ultravisor told KVM of a call that KVM does not expect",
+            "firmware newer than the host's kernel",
+            "update the host's kernel",
+        ),
+    ),
+    Message(
+        "PROCESS_FAULT",
+        HOST,
+        "User process fault: interruption code 003d",
+        Meaning(
+            "program interruption 0x3d ended a process: it touched secure storage",
+            "a program on the host read a protected guest's memory, such as a debugger or a dump tool",
+            "nothing is wrong with the guest; such tools cannot see its memory",
+        ),
+    ),
+    Message(
+        "INTEGRITY_FAULT",
+        HOST,
+        "User process fault: interruption code 003e",
+        Meaning(
+            "program interruption 0x3e ended QEMU: a page of a protected guest could not be made secure again",
+            "the page's content changed while it was out, for example in damaged swap",
+            "look for I/O errors of the swap device; start the guest again",
+        ),
+    ),
 )

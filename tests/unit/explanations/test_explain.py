@@ -194,7 +194,7 @@ def test_json_has_the_documented_fields() -> None:
     (explanation,) = content["explanations"]
     assert explanation["question"] == "0xa02"
     assert set(explanation["readings"][0]) == {
-        "code", "name", "source", "meaning", "cause", "remedy", "commands", "published",
+        "code", "name", "source", "meaning", "cause", "remedy", "commands", "published", "role",
     }  # fmt: skip
 
 

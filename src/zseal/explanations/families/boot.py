@@ -1,4 +1,4 @@
-"""What the boot of an image answers and prints: DIAGNOSE X'308', the bootloader's wait codes and console messages."""
+"""What the boot of an image answers and prints: the responses of DIAGNOSE X'308', and lines with codes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from zseal.arch.diag308 import ReturnCode
 from zseal.explanations.families.interface import Family, Number, Reading, Scope
 from zseal.explanations.families.ultravisor import UltravisorAnswers
 from zseal.formats.uv_codes import Command
+from zseal.messages import Role
 
 DIAGNOSE = "DIAG 308"
 _HYPERVISOR = "hypervisor (QEMU)"
-_LOADER = "bootloader (stage3a)"
 
 
 def _diagnose(code: ReturnCode, meaning: str, cause: str, remedy: str) -> Reading:
-    return Reading(f"DIAG 308 response {code:#06x}", code.name, _HYPERVISOR, meaning, cause, remedy, (DIAGNOSE,))
+    role = Role.NORMAL if code in (ReturnCode.OK, ReturnCode.NO_CONFIGURATION) else Role.CONSEQUENCE
+    return Reading(
+        f"DIAG 308 response {code:#06x}", code.name, _HYPERVISOR, meaning, cause, remedy, (DIAGNOSE,), role=role
+    )
 
 
 _DIAGNOSE: dict[int, Reading] = {
@@ -48,32 +51,6 @@ _DIAGNOSE: dict[int, Reading] = {
         "pages, or the host has too little memory or vmalloc space for it; older QEMU gives no details here",
         "look into QEMU's log (/var/log/libvirt/qemu/NAME.log) for a line with KVM PV command, and explain that line; "
         "without an rc there, take <hugepages> out or give the host a larger vmalloc=",
-    ),
-}
-_WAITS = {
-    0x4607: Reading(
-        "wait code 0x4607",
-        "NO_PV_SUPPORT",
-        _LOADER,
-        "this machine offers no protected mode to the guest: facility 161 (unpack) is missing",
-        "the host is not set up for protected guests, the CPU model has no unpack, or QEMU emulates the CPU (TCG)",
-        "zseal host check on the host; zseal domain lint on the domain; without IBM Z hardware use zseal run",
-    ),
-    0x4608: Reading(
-        "wait code 0x4608",
-        "PV_FAILED",
-        _LOADER,
-        "entering protected mode failed",
-        "the line on the console in front of the stop says why",
-        "explain that line: zseal explain 'Protected boot …'",
-    ),
-    0x4511: Reading(
-        "wait code 0x4511",
-        "INTERNAL_ERROR",
-        "bootloader (stage3b)",
-        "the protected part of the bootloader found the image unusable",
-        "the kernel component is no kernel, or the command line is longer than the kernel takes",
-        "build the image again with a raw kernel (not ELF) and a shorter command line",
     ),
 }
 # the numbers of struct kvm_pv_cmd in the Linux kernel's user interface, and the calls each one makes
@@ -165,22 +142,6 @@ class Diagnose308(Family):
         return _DIAGNOSE.values()
 
 
-class WaitCodes(Family):
-    """Addresses in the disabled wait PSW that end a failed boot."""
-
-    def number(self, question: Number, scope: Scope) -> Sequence[Reading]:
-        """Read the number as a wait code, or as the whole PSW."""
-        if scope.commands is not None or question.reason is not None or question.hint not in (None, "wait"):
-            return ()
-        # a disabled wait PSW is shown as mask and address
-        address = question.value & 0x7FFFFFFF if question.value >> 112 & 0x2 else question.value
-        return [_WAITS[address]] if address in _WAITS else ()
-
-    def all(self) -> Iterable[Reading]:
-        """Return every wait code."""
-        return _WAITS.values()
-
-
 class BootMessages(Family):
     """Lines with codes in them, by the bootloader on the console and by QEMU in its log."""
 
@@ -200,6 +161,7 @@ class BootMessages(Family):
                         errno.partition(": ")[2],
                         "follows from the ultravisor's answer" if int(match["rc"], 16) > 1 else _NO_ANSWER,
                         "see above" if int(match["rc"], 16) > 1 else "zseal host check, and the host kernel's log",
+                        role=Role.CONSEQUENCE if int(match["rc"], 16) > 1 else Role.CAUSE,
                     )
                 )
             return readings
@@ -219,4 +181,4 @@ class BootMessages(Family):
 
 _NO_ANSWER = "the ultravisor was not asked or did not refuse: KVM itself failed"
 
-FAMILIES: tuple[Family, ...] = (BootMessages(), Diagnose308(), WaitCodes())
+FAMILIES: tuple[Family, ...] = (BootMessages(), Diagnose308())

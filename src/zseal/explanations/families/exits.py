@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zseal.explanations.families.interface import Family, Number, Reading, Scope
+from zseal.messages import Role
 
 _SOURCE = "zseal run"
 # by the value of zseal.guest.events.Outcome: meaning, cause, remedy
@@ -48,6 +49,19 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
     ),
     "stopped": ("stopped by its user (Ctrl-C, or zseal guest stop)", "no error", "nothing to do"),
 }
+# how the one line begins in which zseal run says how a guest ended, and its outcome; letter case does not matter
+_SENTENCES: tuple[tuple[str, str], ...] = (
+    ("the guest powered off", "poweroff"),
+    ("the guest's watchdog expired", "watchdog"),
+    ("the guest lost a disk", "failed"),
+    ("the guest was stopped before a device", "io-violation"),
+    ("the guest was stopped", "stopped"),
+    ("the guest is lost", "lost"),
+    ("the guest did not end within", "timeout"),
+    ("zseal could not go on with the guest", "failed"),
+    ("the image's bootloader gave up", "refused"),
+    ("the guest stopped for good", "panic"),
+)
 _USAGE = Reading(
     "exit code 2",
     "USAGE",
@@ -74,7 +88,8 @@ def _readings() -> dict[int, Reading]:
     for outcome in Outcome:
         if outcome.value in OUTCOMES:
             code = outcome.exit_code
-            found[code] = Reading(f"exit code {code}", outcome.name, _SOURCE, *OUTCOMES[outcome.value])
+            role = Role.NORMAL if outcome in (Outcome.POWEROFF, Outcome.STOPPED) else Role.CONSEQUENCE
+            found[code] = Reading(f"exit code {code}", outcome.name, _SOURCE, *OUTCOMES[outcome.value], role=role)
     return dict(sorted(found.items()))
 
 
@@ -87,6 +102,14 @@ class ExitCodes(Family):
             return ()
         reading = _readings().get(question.value)
         return [] if reading is None else [reading]
+
+    def text(self, line: str, scope: Scope) -> Sequence[Reading]:
+        """Recognise the line that ``zseal run`` ends with."""
+        low = line.lower()
+        outcome = next((outcome for begin, outcome in _SENTENCES if begin in low), None)
+        if outcome is None:
+            return ()
+        return [reading for reading in _readings().values() if outcome == reading.name.lower().replace("_", "-")]
 
     def all(self) -> Iterable[Reading]:
         """Return every exit code."""

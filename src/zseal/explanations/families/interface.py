@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from zseal.formats.uv_codes import Command
+from zseal.messages import Role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Reading:
     it, None if the meaning says that already. ``commands`` are the names of the ultravisor calls (or the one
     diagnose code) this reading belongs to, empty where that does not matter.
     ``published`` is False for answers whose number is zseal's own choice, so that hardware will not give it.
+    ``role`` says whether it is why something failed, or only that it did.
     """
 
     code: str
@@ -27,6 +29,7 @@ class Reading:
     remedy: str
     commands: tuple[str, ...] = ()
     published: bool = True
+    role: Role = Role.CAUSE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,15 @@ _ANSWERS = UltravisorAnswers()
 
 
 def _reading(message: Message, meaning: Meaning) -> Reading:
-    return Reading(f'"{message.text}"', message.name, message.source, meaning.meaning, meaning.cause, meaning.remedy)
+    return Reading(
+        f'"{message.text}"',
+        message.name,
+        message.source,
+        meaning.meaning,
+        meaning.cause,
+        meaning.remedy,
+        role=message.role,
+    )
 
 
 class Messages(Family):
@@ -56,8 +64,8 @@ class Messages(Family):
         """Look for every known fragment, and for an rc with its rrc."""
         low = line.lower()
         readings = [_reading(each, each.read(line)) for each in ALL_MESSAGES if each.is_in(low)]
-        if "kvm_pv_" in low:
-            return readings  # the lines of QEMU and the bootloader, which families/boot.py reads
+        if "kvm_pv_" in low or " answered rc" in low:
+            return readings  # other families read the lines of QEMU, the bootloader, and zseal
         for pattern, known, source in _CODED:
             match = pattern.search(low)
             if match is None:

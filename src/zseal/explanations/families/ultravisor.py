@@ -18,6 +18,7 @@ from zseal.formats.uv_codes import (
     SetParameters,
     VerifyImage,
 )
+from zseal.messages import Role
 
 SOURCE = "ultravisor"
 
@@ -96,7 +97,13 @@ def reading_of(answer: ResponseCode, commands: Sequence[Command]) -> Reading:
         remedy=_REMEDIES.get(answer, answer.advice),
         commands=tuple(command.name for command in commands) or (_EVERY,),
         published=answer.published,
+        role=Role.NORMAL if answer in (Generic.EXECUTED, Generic.MORE_DATA) else Role.CAUSE,
     )
+
+
+def commands_of(answer: ResponseCode) -> tuple[Command, ...]:
+    """Return the commands that can give ``answer``, none for the generic ones."""
+    return tuple(command for command, tables in RESPONSE_CODES.items() if type(answer) in tables)
 
 
 def _tables() -> Iterator[tuple[ResponseCode, tuple[Command, ...]]]:
