@@ -23,7 +23,7 @@ LAYERS = {
     "arch": "",
     "linux": "arch",
     "formats": "arch linux",
-    "messages": "arch linux",
+    "messages": "arch formats linux",
     "crypto": "arch formats",
     "testguest": "",
     # what people bring and take: keys and images
