@@ -58,7 +58,7 @@ def workers(shop: Workshop, policies: Sequence[str], stack: contextlib.ExitStack
         path.write_bytes(os.urandom(DISK_SIZE))
         disk = Disk(str(path))
         guest = bouncing(subject, disks=[disk]) if name == "plain" else protected(subject, name, disk)
-        without_plugin = mock.patch("zseal.engine.qemu.plugin.plugin_path", return_value=None)
+        without_plugin = mock.patch.dict(os.environ, ZSEAL_PLUGIN="off")
         with without_plugin if name == BREAKPOINTS else contextlib.nullcontext():
             stack.enter_context(guest)
         found[name] = Worker(guest)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- *     -plugin FILE,socket=N,entry=ADDRESS[,notifications=off][,queues=N,storage=N]
+ *     -plugin FILE,socket=N,entry=ADDRESS[,notifications=off][,lock=off][,queues=N,storage=N]
  *
  * Numbers are decimal; each N is an inherited descriptor: a stream socket, what queues.h describes, the guest's storage.
  */
@@ -30,6 +30,7 @@ struct options {
 	int queues;
 	int storage;
 	bool notifications;
+	bool lock;
 };
 
 static bool equal(const char *left, const char *right)
@@ -78,6 +79,8 @@ static bool take_option(struct options *options, const char *text)
 	}
 	if (equal(text, "notifications=off"))
 		options->notifications = false;
+	else if (equal(text, "lock=off"))
+		options->lock = false;
 	else
 		return false;
 	return true;
@@ -85,7 +88,7 @@ static bool take_option(struct options *options, const char *text)
 
 EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
 {
-	struct options options = {-1, -1, -1, -1, true};
+	struct options options = {-1, -1, -1, -1, true, true};
 
 	for (int i = 0; i < argc; i++)
 		if (!take_option(&options, argv[i]))
@@ -94,7 +97,8 @@ EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int a
 		return -1;
 	if (options.notifications && !devices_watch(options.queues, options.storage))
 		return -1;
-	lock_watch(info);
+	if (options.lock)
+		lock_watch(info);
 	if (!channel_open(options.socket))
 		return -1;
 	translation_start(id, info, (uintptr_t)options.entry);

@@ -52,7 +52,7 @@ def start(seal: Seal, machine: Machine) -> Start:
 def plugin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Return whether QEMU has the plugin; else calls and notifications are found by breakpoints."""
     if not request.param:
-        monkeypatch.setattr("zseal.engine.qemu.plugin.plugin_path", lambda: None)
+        monkeypatch.setenv("ZSEAL_PLUGIN", "off")
     return bool(request.param)
 
 

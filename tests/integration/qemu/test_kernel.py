@@ -148,7 +148,7 @@ def test_the_kernel_proper_is_seen_to_begin_alike_by_plugin_and_breakpoints(
     ready = PluginThread.ready
     monkeypatch.setattr(PluginThread, "ready", lambda thread: ready(thread) & Ability(0))
     assert boot() is True
-    monkeypatch.setattr("zseal.engine.qemu.plugin.plugin_path", lambda: None)
+    monkeypatch.setenv("ZSEAL_PLUGIN", "off")
     assert boot() is True
     assert len(begun) == 3
     assert len(set(begun)) == 1

@@ -39,7 +39,8 @@ class Descriptors:
     """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub.
 
     With ``plugin``, the file that watches calls and (with ``notifications``) notifications, also its socket and a
-    second QMP connection; ``queues`` is what it shares to look at virtio queues itself.
+    second QMP connection; ``queues`` is what it shares to look at virtio queues itself, and ``lock`` whether it may
+    watch QEMU's lock.
     """
 
     memory: int
@@ -49,6 +50,7 @@ class Descriptors:
     gdb: int | None
     plugin: Path | None = None
     notifications: bool = True
+    lock: bool = True
     plugin_socket: int | None = None
     queues: int | None = None
     monitor: int | None = None
@@ -75,6 +77,7 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
     if inherited.plugin is not None:
         options = f"socket={inherited.plugin_socket},entry={kernel_file.ENTRY}"
         options += "" if inherited.notifications else ",notifications=off"
+        options += "" if inherited.lock else ",lock=off"
         if inherited.queues is not None:
             options += f",queues={inherited.queues},storage={inherited.memory}"
         out += ["-plugin", f"file={str(inherited.plugin).replace(',', ',,')},{options}"]

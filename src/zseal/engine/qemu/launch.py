@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from zseal.arch.storage import MIB
@@ -15,7 +14,7 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.plugin import plugin_path
+from zseal.engine.qemu.plugin import Plugin, find_plugin
 from zseal.engine.qemu.process import Channel, OwnProcess, find_program, program_version
 from zseal.engine.qemu.qmp import Qmp
 
@@ -47,7 +46,7 @@ class LocalLauncher:
     def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
         """Start QEMU; with the plugin if there are traps."""
 
-        def start(plugin: Path | None) -> QemuMachine:
+        def start(plugin: Plugin | None) -> QemuMachine:
             return start_qemu(
                 config,
                 memory,
@@ -64,9 +63,12 @@ class LocalLauncher:
         """Nothing is left."""
 
 
-def with_plugin(create: Callable[[Path | None], _T]) -> _T:
-    """Return what ``create`` makes with the plugin; without it if there is none or QEMU refuses it."""
-    plugin = plugin_path()
+def with_plugin(create: Callable[[Plugin | None], _T]) -> _T:
+    """Return what ``create`` makes with the plugin; without it if there is none or QEMU refuses it.
+
+    Raises UsageError if the environment asks for a use of the plugin that does not exist.
+    """
+    plugin = find_plugin()
     if plugin is not None:
         try:
             return create(plugin)
@@ -82,7 +84,7 @@ def start_qemu(
     *,
     traps: bool,
     program: str | None = None,
-    plugin: Path | None = None,
+    plugin: Plugin | None = None,
     notifications: bool = True,
     queues: int | None = None,
 ) -> QemuMachine:
@@ -107,7 +109,8 @@ def start_qemu(
             terminal=terminal.descriptor,
             line_mode=line.descriptor if line else None,
             gdb=gdb.descriptor if gdb else None,
-            plugin=plugin,
+            plugin=plugin.path if plugin else None,
+            lock=plugin is None or plugin.lock,
             notifications=notifications,
             plugin_socket=reports.descriptor if reports else None,
             queues=queues if plugin else None,

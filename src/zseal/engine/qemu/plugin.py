@@ -7,7 +7,9 @@ notifications and ultravisor calls.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
+import os
 import socket
 import struct
 import threading
@@ -25,9 +27,11 @@ from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
+from zseal.errors import UsageError
 
 _MESSAGE = struct.Struct("=IIQ")
 _READY = 0
+_VARIABLE = "ZSEAL_PLUGIN"
 _EventHook = Callable[[int, "PluginEvent", int], None]
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
@@ -68,9 +72,44 @@ class _Order(enum.Enum):
     """The kernel proper begins: LOADs are of no interest until the next ENTRY, nor translations until a reset."""
 
 
-def plugin_path() -> Path | None:
-    """Return the plugin for this kind of computer; None if there is none, or no way to stop a CPU with it."""
-    return _native.library("qemu_plugin") if knows_what_was_taken() else None
+class PluginSetting(enum.Enum):
+    """What the environment variable ``ZSEAL_PLUGIN`` may say."""
+
+    OFF = "off"
+    """No plugin: breakpoints see everything."""
+    TRANSLATIONS = "translations"
+    """The plugin watches translations throughout, and leaves QEMU's lock as it is."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """The file of the plugin, and whether it may watch QEMU's lock."""
+
+    path: Path
+    lock: bool = True
+
+
+def find_plugin() -> Plugin | None:
+    """Return the plugin for this kind of computer; None if there is none, no way to stop a CPU with it, or it is off.
+
+    Raises UsageError if ``ZSEAL_PLUGIN`` has a value that is not a PluginSetting; an empty one counts as unset.
+    """
+    setting = _setting()
+    path = _native.library("qemu_plugin")
+    if path is None or setting is PluginSetting.OFF or not knows_what_was_taken():
+        return None
+    return Plugin(path=path, lock=setting is not PluginSetting.TRANSLATIONS)
+
+
+def _setting() -> PluginSetting | None:
+    value = os.environ.get(_VARIABLE)
+    try:
+        return PluginSetting(value) if value else None
+    except ValueError:
+        raise UsageError(
+            f"the environment variable {_VARIABLE} has the unknown value {value!r}",
+            hint="set it to off or translations, or unset it",
+        ) from None
 
 
 class Notifications:

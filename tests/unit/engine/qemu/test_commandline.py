@@ -56,6 +56,12 @@ def test_a_plugin_is_given_its_descriptors() -> None:
         assert after("-plugin", given) == [f"file=/a,,b.so,socket=14,entry={kernel_file.ENTRY}{more}"]
 
 
+def test_a_plugin_that_may_not_watch_the_lock_is_told_so() -> None:
+    watched = dataclasses.replace(INHERITED, plugin=Path("/p.so"), plugin_socket=14, monitor=15, lock=False)
+    given = arguments(MachineConfig(kernel=5, memory=GIB), watched)
+    assert after("-plugin", given) == [f"file=/p.so,socket=14,entry={kernel_file.ENTRY},lock=off"]
+
+
 def test_a_machine_without_traps_has_no_stub() -> None:
     without = Descriptors(memory=10, qmp=11, terminal=12, line_mode=14, gdb=None)
     given = arguments(MachineConfig(kernel=5, memory=GIB, ramdisk=6, cmdline="a b", extra=["-x"]), without)

@@ -6,7 +6,6 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -17,16 +16,17 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.launch import with_plugin
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.plugin import Ability, Notifications, PluginEvent, PluginThread, plugin_path
+from zseal.engine.qemu.plugin import Ability, Notifications, Plugin, PluginEvent, PluginThread, find_plugin
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
+from zseal.errors import UsageError
 
 MESSAGE = struct.Struct("=IIQ")
 READY, NOTIFICATION, CALL, ENTRY, LOAD = range(5)
 
 
-class Plugin:
+class FarEnd:
     """The other end: what a CPU of QEMU does in front of its DIAGNOSE."""
 
     def __init__(self, hook: NotifyHook) -> None:
@@ -54,11 +54,11 @@ class Plugin:
 
 
 @pytest.fixture
-def plugin() -> Iterator[Callable[[NotifyHook], Plugin]]:
-    made: list[Plugin] = []
+def plugin() -> Iterator[Callable[[NotifyHook], FarEnd]]:
+    made: list[FarEnd] = []
 
-    def start(hook: NotifyHook) -> Plugin:
-        made.append(Plugin(hook))
+    def start(hook: NotifyHook) -> FarEnd:
+        made.append(FarEnd(hook))
         made[-1].thread.start()
         return made[-1]
 
@@ -68,7 +68,7 @@ def plugin() -> Iterator[Callable[[NotifyHook], Plugin]]:
     assert not [thread for thread in threading.enumerate() if thread.name == "zseal-io"]
 
 
-def test_each_notification_is_asked_about_and_answered(plugin: Callable[[NotifyHook], Plugin]) -> None:
+def test_each_notification_is_asked_about_and_answered(plugin: Callable[[NotifyHook], FarEnd]) -> None:
     seen: list[Notification] = []
 
     def hook(notification: Notification, _find: FindQueues) -> bool:
@@ -83,7 +83,7 @@ def test_each_notification_is_asked_about_and_answered(plugin: Callable[[NotifyH
     assert seen == [Notification(0, 5), Notification(3, 6)]
 
 
-def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[[NotifyHook], Plugin]) -> None:
+def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[[NotifyHook], FarEnd]) -> None:
     other = plugin(lambda _notification, _find: False)
     assert other.ask(CALL, 2, 0x3FFFE000000) == b"\1"
     assert other.ask(ENTRY, 0, 0x10000) == b"\1"
@@ -95,7 +95,7 @@ def test_calls_and_entries_go_on_when_the_engine_has_been_told(plugin: Callable[
     ]
 
 
-def test_events_that_nobody_needs_are_taken_from_qemu(plugin: Callable[[NotifyHook], Plugin]) -> None:
+def test_events_that_nobody_needs_are_taken_from_qemu(plugin: Callable[[NotifyHook], FarEnd]) -> None:
     other = plugin(allow)
     other.monitor.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -107,7 +107,7 @@ def test_events_that_nobody_needs_are_taken_from_qemu(plugin: Callable[[NotifyHo
 
 @pytest.mark.parametrize("abilities", [Ability(0), Ability.EXACT, Ability.EXACT | Ability.CALIBRATABLE])
 def test_the_plugin_says_first_what_it_can_do_and_later_what_it_has_learned(abilities: Ability) -> None:
-    other = Plugin(allow)
+    other = FarEnd(allow)
     other.socket.sendall(MESSAGE.pack(READY, 0, abilities))
     assert other.thread.ready() == other.thread.abilities == abilities
     other.thread.start()
@@ -119,7 +119,7 @@ def test_the_plugin_says_first_what_it_can_do_and_later_what_it_has_learned(abil
 
 @pytest.mark.parametrize("first", [b"", MESSAGE.pack(CALL, 0, 0), MESSAGE.pack(READY, 0, 1)[:7]])
 def test_a_plugin_that_does_not_say_it_is_there_is_an_error(first: bytes) -> None:
-    other = Plugin(allow)
+    other = FarEnd(allow)
     other.socket.sendall(first)
     other.socket.close()
     with pytest.raises(EngineLostError, match="plugin said nothing"):
@@ -127,7 +127,7 @@ def test_a_plugin_that_does_not_say_it_is_there_is_an_error(first: bytes) -> Non
     other.close()
 
 
-def test_a_cpu_that_must_not_go_on_gets_no_answer(plugin: Callable[[NotifyHook], Plugin]) -> None:
+def test_a_cpu_that_must_not_go_on_gets_no_answer(plugin: Callable[[NotifyHook], FarEnd]) -> None:
     other = plugin(lambda _notification, _find: False)
     other.socket.settimeout(0.2)
     with pytest.raises(TimeoutError):
@@ -135,7 +135,7 @@ def test_a_cpu_that_must_not_go_on_gets_no_answer(plugin: Callable[[NotifyHook],
     assert other.failures == []
 
 
-def test_what_the_hook_raises_is_told_and_the_cpu_stays(plugin: Callable[[NotifyHook], Plugin]) -> None:
+def test_what_the_hook_raises_is_told_and_the_cpu_stays(plugin: Callable[[NotifyHook], FarEnd]) -> None:
     def hook(_notification: Notification, _find: FindQueues) -> bool:
         raise ValueError("a fault of ours")
 
@@ -146,7 +146,7 @@ def test_what_the_hook_raises_is_told_and_the_cpu_stays(plugin: Callable[[Notify
     assert [str(error) for error in other.failures] == ["a fault of ours"]
 
 
-def test_a_monitor_that_does_not_answer_is_an_engine_error(plugin: Callable[[NotifyHook], Plugin]) -> None:
+def test_a_monitor_that_does_not_answer_is_an_engine_error(plugin: Callable[[NotifyHook], FarEnd]) -> None:
     errors: list[EngineError] = []
 
     def hook(_notification: Notification, find: FindQueues) -> bool:
@@ -172,7 +172,7 @@ def test_closing_twice_and_while_a_cpu_waits() -> None:
         leave.wait(5)
         return True
 
-    other = Plugin(hook)
+    other = FarEnd(hook)
     other.thread.start()
     other.socket.sendall(MESSAGE.pack(NOTIFICATION, 0, 0))
     assert entered.wait(5)
@@ -198,20 +198,47 @@ def allow(_notification: Notification, _find: FindQueues) -> bool:
 
 
 def test_a_qemu_that_refuses_the_plugin_is_started_without() -> None:
-    tried: list[Path | None] = []
+    tried: list[Plugin | None] = []
 
-    def create(plugin: Path | None) -> str:
+    def create(plugin: Plugin | None) -> str:
         tried.append(plugin)
         if plugin is not None:
             raise EngineError("QEMU did not start: Could not load plugin x: needs version 9")
         return "machine"
 
     assert with_plugin(create) == "machine"
-    assert tried == [plugin_path(), None]
+    assert tried == [find_plugin(), None]
+
+
+@pytest.mark.parametrize(("value", "lock"), [(None, True), ("", True), ("translations", False)])
+def test_the_environment_decides_whether_the_lock_is_watched(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, lock: bool
+) -> None:
+    monkeypatch.delenv("ZSEAL_PLUGIN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("ZSEAL_PLUGIN", value)
+    plugin = find_plugin()
+    assert plugin is not None
+    assert plugin.lock is lock
+
+
+def test_the_environment_can_switch_the_plugin_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZSEAL_PLUGIN", "off")
+    assert find_plugin() is None
+    tried: list[Plugin | None] = []
+    with_plugin(tried.append)
+    assert tried == [None]
+
+
+@pytest.mark.parametrize("value", ["on", "OFF", " off", "lock", "0"])
+def test_an_unknown_use_of_the_plugin_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ZSEAL_PLUGIN", value)
+    with pytest.raises(UsageError, match=f"has the unknown value '{value}'; set it to off or translations"):
+        find_plugin()
 
 
 def test_another_reason_not_to_start_is_not_hidden() -> None:
-    def create(_plugin: Path | None) -> str:
+    def create(_plugin: Plugin | None) -> str:
         raise EngineError("QEMU did not start: no such disk")
 
     with pytest.raises(EngineError, match="no such disk"):
