@@ -116,17 +116,8 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        domain=(
-            "convert_domain",
-            "create_domain",
-            "fix_domain",
-            "lint_domain",
-        ),
-        engine=(
-            "Disk",
-            "EngineError",
-            "UserNetwork",
-        ),
+        domain=("convert_domain", "create_domain", "fix_domain", "lint_domain"),
+        engine=("Disk", "EngineError", "UserNetwork"),
         errors=(
             "FormatError",
             "InputError",
@@ -137,16 +128,7 @@ if not TYPE_CHECKING:
             "ZsealError",
         ),
         explanations=("explain",),
-        guest=(
-            "ConsoleOutput",
-            "Ended",
-            "Guest",
-            "GuestControl",
-            "Outcome",
-            "Protected",
-            "Result",
-            "list_guests",
-        ),
+        guest=("ConsoleOutput", "Ended", "Guest", "GuestControl", "Outcome", "Protected", "Result", "list_guests"),
         hostkeys=(
             "Bundle",
             "HostKeyDocument",
@@ -156,25 +138,10 @@ if not TYPE_CHECKING:
             "load_host_key_document",
             "load_host_key_documents",
         ),
-        image=(
-            "Controls",
-            "Image",
-            "ImageKeys",
-            "build_image",
-            "compare_images",
-            "read_image",
-            "verify_image",
-        ),
+        image=("Controls", "Image", "ImageKeys", "build_image", "compare_images", "read_image", "verify_image"),
         inspection=("inspect",),
-        model=(
-            "ModelGuest",
-            "ModelMachine",
-        ),
-        readiness=(
-            "CapturedHost",
-            "LiveHost",
-            "check_host",
-        ),
+        model=("ModelGuest", "ModelMachine"),
+        readiness=("CapturedHost", "LiveHost", "check_host"),
         secret=("Secret",),
         ultravisor=("Ultravisor",),
     )

@@ -28,16 +28,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         facilities=("Facility",),
-        interruption=(
-            "ProgramCode",
-            "ProgramInterruption",
-        ),
+        interruption=("ProgramCode", "ProgramInterruption"),
         psw=("Psw",),
-        storage=(
-            "MIB",
-            "OperandMemory",
-            "PAGE_SHIFT",
-            "PAGE_SIZE",
-            "Storage",
-        ),
+        storage=("MIB", "OperandMemory", "PAGE_SHIFT", "PAGE_SIZE", "Storage"),
     )

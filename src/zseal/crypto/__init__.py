@@ -22,13 +22,7 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        digests=(
-            "DigestValues",
-            "ImageDigests",
-        ),
-        keyexchange=(
-            "MachineKeys",
-            "key_hash",
-        ),
+        digests=("DigestValues", "ImageDigests"),
+        keyexchange=("MachineKeys", "key_hash"),
         xts=("XtsPages",),
     )

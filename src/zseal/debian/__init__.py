@@ -23,15 +23,6 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        archive=(
-            "AbsentPackageError",
-            "DebianArchive",
-            "DebianError",
-            "KernelFiles",
-        ),
-        disk=(
-            "DebianDisk",
-            "Recipe",
-            "debian_disk",
-        ),
+        archive=("AbsentPackageError", "DebianArchive", "DebianError", "KernelFiles"),
+        disk=("DebianDisk", "Recipe", "debian_disk"),
     )

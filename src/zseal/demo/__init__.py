@@ -21,9 +21,5 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         bare_metal=("demonstrate_embedded",),
-        linux=(
-            "DemoError",
-            "Demonstration",
-            "demonstrate",
-        ),
+        linux=("DemoError", "Demonstration", "demonstrate"),
     )

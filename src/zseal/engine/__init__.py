@@ -49,17 +49,8 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        devices=(
-            "Disk",
-            "HostForward",
-            "RandomSource",
-            "UserNetwork",
-        ),
-        errors=(
-            "EngineError",
-            "EngineLostError",
-            "EngineSilentError",
-        ),
+        devices=("Disk", "HostForward", "RandomSource", "UserNetwork"),
+        errors=("EngineError", "EngineLostError", "EngineSilentError"),
         interface=(
             "Action",
             "Console",

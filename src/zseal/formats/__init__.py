@@ -63,27 +63,10 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        ipib=(
-            "Ipib",
-            "IpibComponent",
-            "IpibHeader",
-        ),
+        ipib=("Ipib", "IpibComponent", "IpibHeader"),
         layout=("Layout",),
-        se_header=(
-            "HeaderError",
-            "HeaderFault",
-            "PlainFlags",
-            "SeHeader",
-            "SecretFlags",
-            "parse_header",
-        ),
-        uv_codes=(
-            "Command",
-            "Issuer",
-            "ResponseCode",
-            "describe",
-            "find_response_code",
-        ),
+        se_header=("HeaderError", "HeaderFault", "PlainFlags", "SeHeader", "SecretFlags", "parse_header"),
+        uv_codes=("Command", "Issuer", "ResponseCode", "describe", "find_response_code"),
         uvcb=(
             "CpuStateUvcb",
             "CreateConfUvcb",

@@ -64,21 +64,10 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        audit=(
-            "Finding",
-            "IoAudit",
-            "IoPolicy",
-        ),
-        control=(
-            "ControlError",
-            "GuestControl",
-            "list_guests",
-        ),
+        audit=("Finding", "IoAudit", "IoPolicy"),
+        control=("ControlError", "GuestControl", "list_guests"),
         diagnosis=("Diagnosis",),
-        engines=(
-            "EngineName",
-            "available_engine",
-        ),
+        engines=("EngineName", "available_engine"),
         events=(
             "ConsoleOutput",
             "Ended",

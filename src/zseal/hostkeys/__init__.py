@@ -40,24 +40,10 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         bundle=("Bundle",),
-        document=(
-            "HostKeyDocument",
-            "load_host_key_document",
-            "load_host_key_documents",
-        ),
-        fetch=(
-            "FetchError",
-            "fetch_url",
-        ),
+        document=("HostKeyDocument", "load_host_key_document", "load_host_key_documents"),
+        fetch=("FetchError", "fetch_url"),
         loading=("parse_objects",),
         machine=("Machine",),
-        results=(
-            "DocumentReport",
-            "Failure",
-            "HostKeyVerificationError",
-            "Reason",
-            "Report",
-            "Rule",
-        ),
+        results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "Report", "Rule"),
         trust=("TrustMaterial",),
     )

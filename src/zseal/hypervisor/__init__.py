@@ -21,13 +21,6 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        uvcalls=(
-            "CallFailed",
-            "CallingHost",
-        ),
-        vmm=(
-            "Refusal",
-            "Step",
-            "Vmm",
-        ),
+        uvcalls=("CallFailed", "CallingHost"),
+        vmm=("Refusal", "Step", "Vmm"),
     )

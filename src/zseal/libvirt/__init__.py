@@ -28,15 +28,6 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        capabilities=(
-            "CachedEmulator",
-            "DomainCapabilities",
-            "parse_cached_emulator",
-            "parse_domain_capabilities",
-        ),
-        connection=(
-            "Connection",
-            "EMBED",
-            "open_connection",
-        ),
+        capabilities=("CachedEmulator", "DomainCapabilities", "parse_cached_emulator", "parse_domain_capabilities"),
+        connection=("Connection", "EMBED", "open_connection"),
     )

@@ -21,13 +21,6 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        cmdline=(
-            "KernelParameter",
-            "kernel_enables",
-            "split_command_line",
-        ),
-        guest_support=(
-            "KernelSupport",
-            "kernel_support",
-        ),
+        cmdline=("KernelParameter", "kernel_enables", "split_command_line"),
+        guest_support=("KernelSupport", "kernel_support"),
     )

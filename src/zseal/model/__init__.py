@@ -42,32 +42,11 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        devices=(
-            "BlockDevice",
-            "BlockDriver",
-            "BouncePool",
-            "DeviceError",
-            "DeviceMemory",
-        ),
-        frames=(
-            "FrameAllocator",
-            "OutOfFramesError",
-        ),
+        devices=("BlockDevice", "BlockDriver", "BouncePool", "DeviceError", "DeviceMemory"),
+        frames=("FrameAllocator", "OutOfFramesError"),
         guest=("ModelGuest",),
-        host=(
-            "HostError",
-            "ModelConfiguration",
-            "ModelCpu",
-            "ModelHost",
-        ),
-        image=(
-            "ModelComponent",
-            "ModelImage",
-            "seal_image",
-        ),
+        host=("HostError", "ModelConfiguration", "ModelCpu", "ModelHost"),
+        image=("ModelComponent", "ModelImage", "seal_image"),
         machine=("ModelMachine",),
-        pager=(
-            "GuestKilledError",
-            "Pager",
-        ),
+        pager=("GuestKilledError", "Pager"),
     )

@@ -46,25 +46,8 @@ if not TYPE_CHECKING:
         __name__,
         capture=("capture_host",),
         checks=("CheckStatus",),
-        facts=(
-            "HostFacts",
-            "gather",
-        ),
-        report=(
-            "CheckResult",
-            "HostReport",
-            "Verdict",
-            "check_host",
-            "to_json",
-            "to_text",
-        ),
-        source=(
-            "CapturedHost",
-            "HostSource",
-            "LiveHost",
-        ),
-        uv_info=(
-            "HostInfo",
-            "read_host_info",
-        ),
+        facts=("HostFacts", "gather"),
+        report=("CheckResult", "HostReport", "Verdict", "check_host", "to_json", "to_text"),
+        source=("CapturedHost", "HostSource", "LiveHost"),
+        uv_info=("HostInfo", "read_host_info"),
     )

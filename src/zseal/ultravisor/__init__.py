@@ -60,52 +60,18 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        acceptance=(
-            "AcceptedHeader",
-            "accept_header",
-            "check_digests",
-        ),
-        addressspace=(
-            "AddressSpace",
-            "MappedSpace",
-            "OffsetSpace",
-        ),
-        events=(
-            "EventLog",
-            "Level",
-            "UvEvent",
-        ),
-        faults=(
-            "Fault",
-            "FaultPlan",
-        ),
+        acceptance=("AcceptedHeader", "accept_header", "check_digests"),
+        addressspace=("AddressSpace", "MappedSpace", "OffsetSpace"),
+        events=("EventLog", "Level", "UvEvent"),
+        faults=("Fault", "FaultPlan"),
         firmware=("FirmwareInterface",),
         host=("HostInterface",),
-        pagemap=(
-            "Kind",
-            "PageMap",
-        ),
+        pagemap=("Kind", "PageMap"),
         refusal=("UvcRefusal",),
-        settings=(
-            "Feature",
-            "Settings",
-        ),
-        sie=(
-            "Validity",
-            "ValidityIntercept",
-        ),
-        snapshot=(
-            "ConfigurationSnapshot",
-            "CpuSnapshot",
-            "Snapshot",
-        ),
-        state=(
-            "HostCpus",
-            "HostMemory",
-        ),
-        tables=(
-            "FrameState",
-            "PageState",
-        ),
+        settings=("Feature", "Settings"),
+        sie=("Validity", "ValidityIntercept"),
+        snapshot=("ConfigurationSnapshot", "CpuSnapshot", "Snapshot"),
+        state=("HostCpus", "HostMemory"),
+        tables=("FrameState", "PageState"),
         ultravisor=("Ultravisor",),
     )

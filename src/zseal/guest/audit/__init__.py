@@ -19,9 +19,6 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        audit=(
-            "Finding",
-            "IoAudit",
-        ),
+        audit=("Finding", "IoAudit"),
         policy=("IoPolicy",),
     )

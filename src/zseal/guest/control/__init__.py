@@ -22,9 +22,6 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        client=(
-            "GuestControl",
-            "list_guests",
-        ),
+        client=("GuestControl", "list_guests"),
         protocol=("ControlError",),
     )

@@ -20,8 +20,5 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         page_file=("PageFileHeader",),
-        paging=(
-            "PageIntegrityError",
-            "Paging",
-        ),
+        paging=("PageIntegrityError", "Paging"),
     )
