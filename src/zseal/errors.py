@@ -17,7 +17,8 @@ class ZsealError(Exception):
     """Base of everything zseal raises on purpose.
 
     ``message`` is one line for a person. ``where`` names the file or element at fault, ``hint`` says what to do;
-    both become part of that line. ``exit_code`` is what a command that ends with this error exits with.
+    both become part of that line. Parameters and functions of the library are named in backquotes ("give
+    `overwrite=True`"). ``exit_code`` is what a command that ends with this error exits with.
     """
 
     exit_code = 1

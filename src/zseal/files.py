@@ -20,8 +20,9 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def _exists(path: Path) -> OutputError:
-    return OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
+def output_exists(path: Path) -> OutputError:
+    """Return the error for an output that is there already."""
+    return OutputError("the output exists", where=str(path), hint="choose another name or give `overwrite=True`")
 
 
 def read_limited(path: Path, limit: int, what: str) -> bytes:
@@ -79,7 +80,7 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
         elif named:
             _rename_to_new(part, path)
     except FileExistsError as error:
-        raise _exists(path) from error
+        raise output_exists(path) from error
     except OSError as error:
         raise OutputError(f"cannot write the output: {_reason(error)}", where=str(path)) from error
     finally:
@@ -108,7 +109,7 @@ def _target(path: Path, *, overwrite: bool) -> Path:
             # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
             raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
         if not overwrite and (path.exists() or path.is_symlink()):
-            raise _exists(path)
+            raise output_exists(path)
         # a rename would replace the link itself
         return path.resolve() if path.is_symlink() else path
     except OSError as error:

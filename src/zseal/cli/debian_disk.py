@@ -10,7 +10,6 @@ import typer
 
 from zseal.cli.help import command_of
 from zseal.cli.program import run_program
-from zseal.errors import OutputError
 
 
 def command(
@@ -40,13 +39,13 @@ def command(
     """
     from zseal.cli.progress import ProgressBars
     from zseal.debian.disk import CMDLINE, Recipe, debian_disk
-    from zseal.files import write_atomic
+    from zseal.files import output_exists, write_atomic
     from zseal.sizes import parse_size
 
     kernel, ramdisk = output.with_suffix(".vmlinuz"), output.with_suffix(".initrd")
     for path in (output, kernel, ramdisk):
         if not overwrite and (path.exists() or path.is_symlink()):
-            raise OutputError("the output exists", where=str(path), hint="choose another name or give --overwrite")
+            raise output_exists(path)
     recipe = Recipe(suite, tuple(package or ()), parse_size(size, "disk size"), hostname, kernel_suite)
     with ProgressBars() as bars:
         built = debian_disk(recipe, progress=bars)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from zseal.cli.wording import for_command_line
+
 COMMAND_SETTINGS = {"no_args_is_help": True}
 
 
@@ -32,7 +34,7 @@ def command(
         try:
             description = inspect(path)
         except InputError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {for_command_line(str(error))}", err=True)
             complete = False
             continue
         complete = complete and description.kind != UNKNOWN

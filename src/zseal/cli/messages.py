@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from zseal.cli.wording import for_command_line
 from zseal.errors import UsageError, ZsealError
 
 Verbose = Annotated[
@@ -49,10 +50,10 @@ class Messages:
         except ZsealError as error:
             if not self._verbose or error.__cause__ is None:
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {for_command_line(str(error))}", err=True)
             cause: BaseException | None = error.__cause__
             while cause is not None:
-                typer.echo(f"caused by: {str(cause) or type(cause).__name__}", err=True)
+                typer.echo(f"caused by: {for_command_line(str(cause)) or type(cause).__name__}", err=True)
                 cause = cause.__cause__
             raise typer.Exit(error.exit_code) from error
 

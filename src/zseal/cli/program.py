@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from zseal.cli.signals import Signalled, signals_as_exceptions
+from zseal.cli.wording import for_command_line
 from zseal.errors import ZsealError
 
 
@@ -61,7 +62,7 @@ def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> i
         tell(_wrong_usage(error))
         return 2
     except ZsealError as error:
-        tell(f"error: {one_line(str(error))}")
+        tell(f"error: {one_line(for_command_line(str(error)))}")
         return error.exit_code
     except typer.Abort:
         tell("error: interrupted")

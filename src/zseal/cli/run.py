@@ -19,6 +19,7 @@ import typer
 
 from zseal.cli.program import one_line, tell
 from zseal.cli.signals import Signalled, ignore_signals_from_now, signals_deferred
+from zseal.cli.wording import for_command_line
 from zseal.errors import UsageError, ZsealError
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.engines import EngineName
@@ -254,9 +255,10 @@ def follow(
         ignore_signals_from_now()
     for diagnosis in guest.diagnoses:
         tell(f"diagnosis: {diagnosis}")
-    tell(result.message if result.exit_code == 0 else f"error: {result.message}")
+    message = for_command_line(result.message)
+    tell(message if result.exit_code == 0 else f"error: {message}")
     for failure in failures:
-        tell(f"error: {one_line(str(failure))}")
+        tell(f"error: {one_line(for_command_line(str(failure)))}")
     return result.exit_code or next((failure.exit_code for failure in failures), 0)
 
 

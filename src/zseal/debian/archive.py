@@ -22,7 +22,7 @@ from pathlib import Path
 from zseal.errors import InputError, MissingDependencyError, ZsealError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-OWN_FILES_HINT = "or give files of your own with --kernel and --ramdisk"
+OWN_FILES_HINT = "or give files of your own with `kernel` and `ramdisk`"
 
 Progress = Callable[[str, float], None]
 """Called with what is being fetched and the share done, 0.0 to 1.0."""

@@ -26,6 +26,7 @@ from zseal.debian.scripts import CONFIGURE, CONFIGURE_INIT, DONE, LINKS, ROOT_IN
 from zseal.debian.unpack import Owner, unpack
 from zseal.engine.devices import Disk
 from zseal.errors import InputError, MissingDependencyError, OutputError, UsageError
+from zseal.files import output_exists
 from zseal.guest.events import ConsoleOutput, Outcome
 from zseal.guest.guest import Guest
 from zseal.progress import NoProgress, Progress
@@ -94,7 +95,7 @@ class DebianDisk:
     def copy_disk(self, target: Path, *, overwrite: bool = False) -> None:
         """Copy the disk to ``target``, holes as holes; raises OutputError."""
         if not overwrite and (target.exists() or target.is_symlink()):
-            raise OutputError("the output exists", where=str(target), hint="choose another name or give --overwrite")
+            raise output_exists(target)
         command: list[str | Path] = [
             "cp",
             "--reflink=auto",

@@ -242,7 +242,7 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         seconds = time.monotonic() - start
         told = re.search(rf"{_SAY} kernel (\S+) guest (\S) facility (\d) marker ([0-9a-f]{{64}})", text)
         if told is None:
-            raise DemoError("the guest booted but did not say what it sees", hint="try again without --ramdisk")
+            raise DemoError("the guest booted but did not say what it sees", hint="try again without `ramdisk`")
         seen_before = host_sees(guest, marker)
         guest.write_console(b"\n")
         if _WRITTEN not in guest.wait_for_output(_DONE, 60.0):

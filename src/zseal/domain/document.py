@@ -218,7 +218,7 @@ class Document:
         except NotWellFormedError as error:
             position = self.position(error.offset)
             error.where = f"{name}:{position.line}:{position.column}"
-            error.hint = "zseal domain fix repairs common mistakes"
+            error.hint = "`fix_domain()` repairs common mistakes"
             raise
         except FormatError as error:
             error.where = name

@@ -103,7 +103,7 @@ def check_rule_ids(texts: Collection[str]) -> frozenset[str]:
     ids = frozenset(text.strip().upper() for text in texts if text.strip())
     for wanted in ids:
         if not any(rule_id.startswith(wanted) for rule_id in RULES):
-            raise UsageError(f"there is no rule {wanted}", hint="zseal domain rules lists them")
+            raise UsageError(f"there is no rule {wanted}", hint="`RULES` lists them")
     return ids
 
 

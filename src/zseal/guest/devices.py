@@ -72,7 +72,7 @@ def parse_network(text: str) -> UserNetwork:
     known = {"hostfwd": "value", "mac": "value", "restrict": "switch", "iommu": "switch"}
     kind, given = _options("network", text, known, "use hostfwd=, mac=, restrict, iommu=off")
     if kind != "user":
-        raise UsageError(f"there is no network of the kind {kind!r}", hint="use --net user")
+        raise UsageError(f"there is no network of the kind {kind!r}", hint="use `networks=user`")
     values = {"restrict": "off", "iommu": "on", **dict(given)}
     return UserNetwork(
         forwards=tuple(_forward(value) for name, value in given if name == "hostfwd"),
@@ -102,7 +102,7 @@ def with_boot_disk(disks: Iterable[Disk]) -> tuple[Sequence[Disk], Disk]:
     """
     found = list(disks)
     if not found:
-        raise UsageError("there is nothing to boot", hint="give an image, or a bootable disk with --disk")
+        raise UsageError("there is nothing to boot", hint="give an image, or a bootable disk with `disks`")
     if all(disk.boot_index is None for disk in found):
         found[0] = dataclasses.replace(found[0], boot_index=0)
     first = min((disk for disk in found if disk.boot_index is not None), key=lambda disk: disk.boot_index or 0)

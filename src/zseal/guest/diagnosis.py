@@ -69,7 +69,7 @@ def _of_message(identifier: str, message: Message, *, hint: str | None = None, k
 WITHOUT_IOMMU = "virtio-without-iommu"
 """The id of devices that a protected guest cannot use."""
 _ADD_IOMMU = (
-    "leave iommu=off away from --disk and --net, give devices behind -- iommu_platform=on, "
+    "leave iommu on for the guest's disks and networks, give QEMU devices of your own iommu_platform=on, "
     "write <driver iommu='on'/> in domain XML"
 )
 

@@ -48,7 +48,7 @@ def create_engine(
 
     if program is not None or config.machine_type != DEFAULT_MACHINE_TYPE:
         what = "QEMU program" if program is not None else "machine type"
-        raise UsageError(f"the embedded engine has no {what} to choose", hint="use --engine qemu")
+        raise UsageError(f"the embedded engine has no {what} to choose", hint='use `engine="qemu"`')
     return EmbeddedEngine.for_machine(config)
 
 

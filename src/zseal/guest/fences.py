@@ -102,14 +102,14 @@ def _for_monitor(properties: Properties) -> bool:
 FENCES: Sequence[Fence] = (
     Fence("device", _driver("virtio-balloon"), _BALLOON, "leave it out"),
     Fence("balloon", _always, _BALLOON, "leave it out"),
-    Fence("device", _driver("virtio-p?mem|pc-dimm|nvdimm"), _HOT_PLUG, "give all memory from the start: --memory"),
-    Fence("m", _has("maxmem", "slots"), _HOT_PLUG, "give all memory from the start: --memory"),
+    Fence("device", _driver("virtio-p?mem|pc-dimm|nvdimm"), _HOT_PLUG, "give all memory from the start: `memory`"),
+    Fence("m", _has("maxmem", "slots"), _HOT_PLUG, "give all memory from the start: `memory`"),
     Fence("object", _huge_pages, _HUGE_PAGES, "leave it out"),
     Fence("mem-path", lambda properties: _on_huge_pages(properties[""]), _HUGE_PAGES, "leave it out"),
     Fence("incoming", _always, _MIGRATION, "start the guest from its image"),
     Fence("loadvm", _always, _MIGRATION, "start the guest from its image"),
     Fence("only-migratable", _always, _MIGRATION, "leave it out"),
-    *(Fence(option, _always, _MONITOR, "use zseal guest") for option in ("monitor", "mon", "qmp", "qmp-pretty")),
+    *(Fence(option, _always, _MONITOR, "use `GuestControl`") for option in ("monitor", "mon", "qmp", "qmp-pretty")),
     *(Fence(option, _for_monitor, _MONITOR, "leave mon: out") for option in ("serial", "parallel")),
     Fence("device", _driver("vfio-ap"), _CRYPTO, "leave it out"),
     Fence("device", _driver("vfio-"), _PASSTHROUGH, "use a virtio device with iommu_platform=on"),
@@ -119,16 +119,16 @@ FENCES: Sequence[Fence] = (
 _UNSEEN = "the I/O audit does not see what a guest tells devices on PCI"
 
 UNAUDITED: Sequence[Fence] = (
-    Fence("device", _driver(".*-pci"), _UNSEEN, "give the device whose name ends in -ccw, or choose --io-policy off"),
+    Fence("device", _driver(".*-pci"), _UNSEEN, 'give the device whose name ends in -ccw, or choose `io_policy="off"`'),
 )
 """What cannot be audited."""
 
 _SET_BY_ZSEAL = "zseal sets this itself"
 _OWN = {
-    "m": "use --memory",
+    "m": "use `memory`",
     "mem-path": "leave it out",
     "mem-prealloc": "leave it out",
-    "smp": "use --cpus",
+    "smp": "use `cpus`",
     "kernel": "the image is the kernel",
     "initrd": "the ramdisk is part of the image",
     "append": "the kernel command line is part of the image",
@@ -146,7 +146,7 @@ _OWN_MACHINE_PROPERTIES = ("memory-backend", "accel", "kernel", "initrd", "appen
 
 CONFLICTS: Sequence[Fence] = (
     *(Fence(option, _always, _SET_BY_ZSEAL, hint) for option, hint in _OWN.items()),
-    Fence("machine", lambda properties: "type" in properties, _SET_BY_ZSEAL, "use --machine-type"),
+    Fence("machine", lambda properties: "type" in properties, _SET_BY_ZSEAL, "use `machine_type`"),
     Fence("machine", _has(*_OWN_MACHINE_PROPERTIES), _SET_BY_ZSEAL, "leave that property out"),
 )
 """What zseal has set up itself, for protected and for plain guests."""

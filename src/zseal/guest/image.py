@@ -58,7 +58,7 @@ class BootImage:
             raise InputError(
                 f"the guest's {memory // MIB} MiB of memory are too little for an image of {-(-self.end // MIB)} MiB",
                 where=str(self.path),
-                hint="give it more with --memory",
+                hint="give it more with `memory`",
             )
 
     def close(self) -> None:

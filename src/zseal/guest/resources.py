@@ -72,5 +72,5 @@ def check_memory(size: int) -> None:
         raise InputError(
             f"the guest's {size // MIB} MiB of memory are more than the {available // MIB} MiB that this computer "
             "has free",
-            hint="give it less with --memory",
+            hint="give it less with `memory`",
         )

@@ -76,7 +76,7 @@ class Bundle:
         At least one certificate must be a signing key. The directory appears whole or not at all. Raises OutputError if
         it exists or cannot be written, InputError for unfit files.
         """
-        with new_directory(directory, what="bundle", hint="use: zseal hostkey bundle update", mode=0o755) as part:
+        with new_directory(directory, what="bundle", hint="use: `Bundle.update()`", mode=0o755) as part:
             for folder in (CERTIFICATES, CRLS, HOST_KEYS):
                 (part / folder).mkdir(mode=0o755)
             write_atomic(
@@ -106,7 +106,7 @@ class Bundle:
             DESCRIPTION,
             _MAX_DESCRIPTION,
             "bundle",
-            "create one with: zseal hostkey bundle create DIR --cert FILE",
+            "create one with: `Bundle.create()`",
         )
         _check_description(description, directory / DESCRIPTION)
         root_path = directory / ROOT_CA
@@ -156,7 +156,9 @@ class Bundle:
         """
         if (self.directory / machine.DESCRIPTION).exists():
             raise InputError(
-                "this is a software machine, not a bundle", where=str(self.directory), hint="use: zseal machine crl"
+                "this is a software machine, not a bundle",
+                where=str(self.directory),
+                hint="use: `Machine.reissue_crls()`",
             )
         now = datetime.now(UTC) if now is None else now
         given = sum((load_objects(path) for path in certificates), Objects())
@@ -169,7 +171,7 @@ class Bundle:
             raise InputError(
                 "none of the certificates is an IBM Z signing key",
                 where=str(self.directory),
-                hint="give the certificate of the signing key with --cert",
+                hint="give the certificate of the signing key with `certificates`",
             )
         for document in documents:
             _ = document.public_key  # refuses other kinds of keys
@@ -188,7 +190,7 @@ class Bundle:
                 raise InputError(
                     "the CRL is not signed by any certificate of the bundle",
                     where=crl.source,
-                    hint="give the certificate of its issuer with --cert, or the root with --root-ca",
+                    hint="give the certificate of its issuer with `certificates`, or the root with `root_ca`",
                 )
         problems: list[str] = []
         if not offline:
@@ -269,7 +271,7 @@ def _refuse_software(roots: Iterable[Certificate], path: Path) -> None:
         raise InputError(
             "this is the root of a software machine, which a bundle does not make trusted",
             where=str(path),
-            hint="leave it out here and name it with --root-ca beside --bundle",
+            hint="leave it out here and name it with `root_ca` beside `bundle`",
         )
 
 

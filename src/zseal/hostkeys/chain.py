@@ -54,9 +54,9 @@ class ChainCode(enum.IntEnum):
     NO_KEY_USAGE = 92
 
 
-_HINT_ISSUER = "give the certificate of its issuer with --cert, or the root with --root-ca"
-_HINT_SOFTWARE = "this is a software machine, not hardware: if you want that, name its root with --root-ca"
-_HINT_CRL = "give the current CRL of its issuer with --crl, or let it be fetched (no --offline)"
+_HINT_ISSUER = "give the certificate of its issuer with `certificates`, or the root with `root_ca`"
+_HINT_SOFTWARE = "this is a software machine, not hardware: if you want that, name its root with `root_ca`"
+_HINT_CRL = "give the current CRL of its issuer with `crls`, or let it be fetched (no `offline=True`)"
 _HINT_OTHER = "get the current certificates from the machine's manufacturer"
 
 
@@ -126,7 +126,7 @@ def _build(
                 level,
                 current,
                 "is a root that is not trusted",
-                "if you trust it, name it with --root-ca",
+                "if you trust it, name it with `root_ca`",
             )
         if level > MAX_INTERMEDIATES:
             raise _fail(

@@ -115,7 +115,7 @@ class Machine:
     def load(cls, directory: Path) -> Machine:
         """Return the machine in ``directory``; raises InputError if it is none or its files do not fit together."""
         description = read_description(
-            directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: zseal machine create DIR"
+            directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: `Machine.create()`"
         )
         name, created = _parse_description(description, directory / DESCRIPTION)
         host = load_private_key(directory / HOST_KEY)
@@ -170,7 +170,7 @@ class Machine:
 
 def _checked_name(name: str) -> str:
     if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or name != name.strip():
-        raise InputError(f"a machine's name has 1 to {_MAX_NAME} printable characters", where=name, hint="give --name")
+        raise InputError(f"a machine's name has 1 to {_MAX_NAME} printable characters", where=name, hint="give `name`")
     return name
 
 

@@ -107,7 +107,7 @@ class _Run:
                 Rule.SIGNING_KEY,
                 Reason.NO_SIGNING_KEY,
                 "none of the certificates given is an IBM Z signing key",
-                "give the certificate of the signing key with --cert",
+                "give the certificate of the signing key with `certificates`",
             )
         if len(self._signing_keys) == 1:
             return self._signing_keys[0]
@@ -117,7 +117,7 @@ class _Run:
                 Rule.SIGNING_KEY,
                 Reason.SEVERAL_SIGNING_KEYS,
                 f"{len(self._signing_keys)} of the certificates given are IBM Z signing keys: {sources}",
-                "give exactly one, or keep them in a bundle (zseal hostkey bundle)",
+                "give exactly one, or keep them in a bundle (`Bundle`)",
             )
         authority = document.certificate.authority
         fitting = [item for item in self._signing_keys if authority is None or authority.names(item)]
@@ -172,7 +172,7 @@ class _Run:
                 Rule.CRL,
                 Reason.NO_VALID_CRL,
                 f"no current, correctly signed CRL of the signing key{tried}",
-                "give it with --crl" + (", or drop --offline" if self._downloader is None else ""),
+                "give it with `crls`" + (", or drop `offline=True`" if self._downloader is None else ""),
             )
         best = max(complete, key=lambda crl: crl.this_update)
         until = "" if best.next_update is None else f"valid until {when(best.next_update)} "
@@ -236,7 +236,7 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
             Rule.AUTHORITY_KEY,
             Reason.OTHER_SIGNING_KEY,
             f"the document was issued by another signing key than {signing_key.source}",
-            "give the signing key certificate of the document's generation with --cert",
+            "give the signing key certificate of the document's generation with `certificates`",
         )
     if not certificate.is_signed_by(signing_key.key):
         raise _failure(

@@ -31,13 +31,13 @@ class Controls:
     def check(self, *, cck: bool, image_key: bool) -> None:
         """Raise UsageError for decisions that do not fit; ``cck`` and ``image_key``: are those keys given?."""
         if self.dump and not (cck or self.cck_update):
-            raise UsageError("--enable-dump needs --cck or --enable-cck-update")
+            raise UsageError("`dump` needs `cck` or `cck_update`")
         if self.cck_extension_secret and not cck:
-            raise UsageError("--enable-cck-extension-secret needs --cck")
+            raise UsageError("`cck_extension_secret` needs `cck`")
         if self.cck_extension_secret and self.cck_update:
-            raise UsageError("--enable-cck-extension-secret excludes --enable-cck-update")
+            raise UsageError("`cck_extension_secret` excludes `cck_update`")
         if image_key and not self.image_encryption:
-            raise UsageError("--image-key excludes --disable-image-encryption")
+            raise UsageError("`image_key` excludes `image_encryption=False`")
 
     @property
     def plain_flags(self) -> PlainFlags:

@@ -150,9 +150,9 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
     if "Permission denied" in reason:
         hint = "only root and the group libvirt may use that daemon"
     elif urlsplit(uri).path == "/session" and os.geteuid() == 0:
-        hint = "root has no session: use qemu:///system, or leave --connect out"
+        hint = "root has no session: use qemu:///system, or leave `uri` out"
     elif not _is_embedded(uri):
-        hint = "start libvirtd (or virtqemud), or leave --connect out: zseal then needs no daemon"
+        hint = "start libvirtd (or virtqemud), or leave `uri` out: zseal then needs no daemon"
     return InputError(f"libvirt cannot connect: {_one_line(reason)}", where=uri, hint=hint)
 
 

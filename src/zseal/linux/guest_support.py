@@ -120,4 +120,4 @@ def kernel_support(kernel: Path, config: Path | None = None) -> KernelSupport:
     option = _option(embedded) if embedded is not None else None
     if option is not None:
         return KernelSupport(name, release, option, "CONFIG_PROTECTED_VIRTUALIZATION_GUEST in the config it contains")
-    return KernelSupport(name, release, None, "neither its release nor a config file tells; give --kernel-config")
+    return KernelSupport(name, release, None, "neither its release nor a config file tells")

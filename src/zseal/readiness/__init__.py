@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING
 from zseal.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from zseal.readiness.capabilities_cache import (
+        RefreshPlan,
+        Systemd,
+        plan_session_refresh,
+        plan_system_refresh,
+        refresh,
+    )
     from zseal.readiness.capture import capture_host
     from zseal.readiness.checks import CheckStatus
     from zseal.readiness.facts import HostFacts, gather
@@ -32,11 +39,16 @@ __all__ = [
     "HostReport",
     "HostSource",
     "LiveHost",
+    "RefreshPlan",
+    "Systemd",
     "Verdict",
     "capture_host",
     "check_host",
     "gather",
+    "plan_session_refresh",
+    "plan_system_refresh",
     "read_host_info",
+    "refresh",
     "to_json",
     "to_text",
 ]
@@ -44,6 +56,7 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
+        capabilities_cache=("RefreshPlan", "Systemd", "plan_session_refresh", "plan_system_refresh", "refresh"),
         capture=("capture_host",),
         checks=("CheckStatus",),
         facts=("HostFacts", "gather"),

@@ -73,7 +73,7 @@ def _cached_files(directory: Path) -> tuple[Path, ...]:
         raise ZsealError(
             f"cannot read libvirt's cache: {error.strerror or error}",
             where=str(directory),
-            hint="run this as root, or with --session for your own daemon",
+            hint="run this as root, or with `plan_session_refresh()` for your own daemon",
         ) from error
 
 

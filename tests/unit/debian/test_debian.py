@@ -104,7 +104,7 @@ def test_absent_package_without_an_older_one_is_told(
     fake_apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ABSENT", "*")
-    with pytest.raises(debian.DebianError, match=r"404.*--kernel and --ramdisk"):
+    with pytest.raises(debian.DebianError, match=r"404.*`kernel` and `ramdisk`"):
         debian.DebianArchive("trixie", cache=tmp_path).kernel()
     assert not (tmp_path / "debian/trixie/linux-image-s390x").exists()
 
@@ -114,7 +114,7 @@ def test_failed_update_leaves_nothing_and_says_why(
 ) -> None:
     monkeypatch.setenv("FAIL", "1")
     archive = debian.DebianArchive("trixie", cache=tmp_path)
-    with pytest.raises(debian.DebianError, match=r"not signed.*--kernel and --ramdisk"):
+    with pytest.raises(debian.DebianError, match=r"not signed.*`kernel` and `ramdisk`"):
         archive.busybox()
     assert not (tmp_path / "debian/trixie/busybox-static").exists()
     assert not list((tmp_path / "debian/trixie").glob(".fetch-*"))

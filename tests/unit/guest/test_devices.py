@@ -193,7 +193,7 @@ def test_guest_larger_than_free_memory_is_refused(tmp_path: Path, monkeypatch: p
     resources.check_memory(2 << 30)
     with pytest.raises(InputError, match="3072 MiB of memory are more than the 2048 MiB") as caught:
         resources.check_memory(3 << 30)
-    assert "--memory" in str(caught.value)
+    assert "`memory`" in str(caught.value)
 
 
 def test_limits_of_control_groups_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

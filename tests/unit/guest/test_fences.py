@@ -40,8 +40,8 @@ REFUSED = [
 ]
 
 OWN = [
-    (["-m", "2G"], "--memory"),
-    (["-smp", "4"], "--cpus"),
+    (["-m", "2G"], "`memory`"),
+    (["-smp", "4"], "`cpus`"),
     (["-initrd", "file"], "part of the image"),
     (["-append", "quiet"], "part of the image"),
     (["-kernel", "file"], "the image is the kernel"),
@@ -49,7 +49,7 @@ OWN = [
     (["-enable-kvm"], "TCG"),
     (["-s"], "debug stub"),
     (["-gdb", "tcp::1234"], "debug stub"),
-    (["-M", "s390-ccw-virtio-6.0"], "--machine-type"),
+    (["-M", "s390-ccw-virtio-6.0"], "`machine_type`"),
     (["-machine", "memory-backend=m"], "leave that property out"),
     (["-readconfig", "file"], "write the options out"),
     (["-mem-path", "/tmp"], "leave it out"),

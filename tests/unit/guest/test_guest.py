@@ -154,7 +154,7 @@ def test_linux_is_told_what_it_needs(seal: Sealer, machine: Machine) -> None:
     assert result is not None
     assert result.outcome is Outcome.FAILED
     assert "Linux 6.12.1-test needs QEMU" in result.message
-    assert "--engine qemu" in result.message
+    assert '`engine="qemu"`' in result.message
     assert "\n" not in result.message
 
 
@@ -244,7 +244,7 @@ def test_a_machine_may_be_its_directory(machine: Machine, seal: Sealer, tmp_path
         result = guest.wait(60)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
-    with pytest.raises(InputError, match="zseal machine create"):
+    with pytest.raises(InputError, match=r"`Machine.create\(\)`"):
         Guest(image, machine=tmp_path, memory=MEMORY, engine="embedded")
     with pytest.raises(TypeError, match="NoneType"):
         Guest(image, machine=None, memory=MEMORY, engine="embedded")  # type: ignore[arg-type]

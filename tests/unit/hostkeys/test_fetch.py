@@ -171,7 +171,7 @@ def test_verification_fetches_the_crl_of_a_document(server: Server, encoding: En
     offline = pki.check(offline=True).failure
     assert offline is not None
     assert offline.reason is Reason.NO_VALID_CRL
-    assert "--offline" in offline.hint
+    assert "`offline=True`" in offline.hint
 
 
 def test_next_address_is_tried(server: Server) -> None:

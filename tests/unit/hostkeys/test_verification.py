@@ -298,7 +298,7 @@ def test_root_that_is_not_trusted() -> None:
     failure = pki.check(certificates=[*pki.certificates, pki.parts["root"]], root_ca=[]).failure
     assert failure is not None
     assert (failure.code, failure.level) == (ChainCode.SELF_SIGNED_UNTRUSTED, 2)
-    assert "--root-ca" in failure.hint
+    assert "`root_ca`" in failure.hint
 
 
 def long_chain(intermediates: int) -> tuple[Pki, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zseal.cli.domain import run as domain_run
+from zseal.cli.wording import for_command_line
 from zseal.errors import UsageError, ZsealError
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def lint(
             reports.append(lint_bytes(name, content, chosen))
         except ZsealError as error:
             error.where = None if error.where == name else error.where
-            unreadable.append(Unreadable(name, str(error)))
+            unreadable.append(Unreadable(name, for_command_line(str(error))))
     run = LintRun(tuple(reports), tuple(unreadable), strict)
     typer.echo(FORMATS[form.value]().render(run), nl=False)
     if run.failed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zseal.cli.hostkey import options
+from zseal.cli.wording import for_command_line
 from zseal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def verify(
         options.print_warnings(document)
     for document in report.documents:
         if document.refusal is not None:
-            typer.echo(f"error: {document.refusal}", err=True)
+            typer.echo(f"error: {for_command_line(str(document.refusal))}", err=True)
     if not report.accepted:
         raise typer.Exit(1)
 
@@ -109,7 +110,7 @@ def _document_json(report: DocumentReport) -> dict[str, object]:
             "rule": failure.rule.value,
             "reason": failure.reason.value,
             "message": failure.message,
-            "hint": failure.hint,
+            "hint": for_command_line(failure.hint),
             "openssl_code": failure.code,
             "level": failure.level,
         },

@@ -36,7 +36,7 @@ def export_document(document: Document, to: str) -> Exported:
     first = next((finding for finding in report.findings if finding.severity is Severity.ERROR), None)
     if first is not None:
         where = f"{document.name}:{first.position.line}:{first.position.column}"
-        hint = "zseal domain fix repairs it" if first.fixable else first.rule.remedy
+        hint = "`fix_domain()` repairs it" if first.fixable else first.rule.remedy
         raise InputError(f"{first.rule.id}: {first.message}", where=where, hint=hint)
     return EXPORTERS[to]().export(Domain(document))
 

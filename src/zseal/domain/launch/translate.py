@@ -126,7 +126,7 @@ def _kernel(translation: _Translation, image: Path | None) -> Path | None:
             return None
         path = Path(domain.kernel.value)
         if not path.is_file():
-            raise InputError("the image that the domain names does not exist", where=str(path), hint="give --image")
+            raise InputError("the image that the domain names does not exist", where=str(path), hint="give `image`")
         return path
     path = image.resolve()
     os_element = domain.os

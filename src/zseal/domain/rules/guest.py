@@ -74,6 +74,7 @@ def _kernel(ctx: Context) -> Iterator[Hit]:
     release = f" ({kernel.release})" if kernel.release else ""
     if kernel.supported is None:
         message = f"unknown whether {kernel.name}{release} can run protected: {kernel.basis}"
+        message += "; give --kernel-config"
         yield Hit(ctx.domain.kernel or ctx.root, message, severity=Severity.WARNING)
     else:
         message = f"{kernel.name}{release} cannot run protected: {kernel.basis}"

@@ -289,7 +289,7 @@ class EmbeddedCpu:
             raise EngineError(
                 f"the guest turned {psw.address_space.name.lower().replace('_', '-')} mode on, which the embedded "
                 "engine does not have",
-                hint="run it with --engine qemu",
+                hint='run it with `engine="qemu"`',
             )
 
     def _before_sensitive(self, limit: int) -> tuple[int, bool]:
@@ -373,7 +373,7 @@ class EmbeddedCpu:
                     raise EngineError(
                         f"the guest's instruction {instruction.data.hex()} at {psw.address:#x} is one that the "
                         "embedded engine does not have",
-                        hint="run it with --engine qemu",
+                        hint='run it with `engine="qemu"`',
                     )
                 raise ProgramInterruption(ProgramCode.OPERATION)
             self._repeated = 0

@@ -64,9 +64,9 @@ class EmbeddedEngine(Engine):
         }
         for what, there in wanted.items():
             if there:
-                raise UsageError(f"the embedded engine has no {what}", hint="use --engine qemu")
+                raise UsageError(f"the embedded engine has no {what}", hint='use `engine="qemu"`')
         if config.kernel is None:
-            raise UsageError("the embedded engine cannot boot from a disk", hint="use --engine qemu")
+            raise UsageError("the embedded engine cannot boot from a disk", hint='use `engine="qemu"`')
         return cls(
             config.kernel,
             memory=config.memory,

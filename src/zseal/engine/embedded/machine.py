@@ -115,7 +115,7 @@ class EmbeddedMachine:
         if release is not None:
             raise EngineError(
                 f"Linux {release} needs QEMU: the embedded engine runs bootloaders and bare-metal guests",
-                hint="use --engine qemu",
+                hint='use `engine="qemu"`',
             )
 
     def _reset_all(self, *, clear: bool) -> None:

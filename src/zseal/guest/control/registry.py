@@ -111,7 +111,7 @@ class Directory:
                 name = next(each for each in names if not (self._exists(each) and self._alive(each)))
             if self._exists(name):
                 if self._alive(name):
-                    raise ControlError(f"a guest named {name} runs already", hint="choose another name with --name")
+                    raise ControlError(f"a guest named {name} runs already", hint="choose another name with `name`")
                 self.remove(name)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
             try:
@@ -217,7 +217,7 @@ def listen(name: str, *, numbered: bool = False) -> Listener:
 
 def no_such_guest(name: str) -> ControlError:
     """Return the error that says that ``name`` does not run."""
-    return ControlError(f"no guest named {name} runs", hint="zseal guest list names those that do")
+    return ControlError(f"no guest named {name} runs", hint="`list_guests()` names those that do")
 
 
 class NoDirectoryError(ControlError):

@@ -270,7 +270,7 @@ def test_ipte_invalidates_the_page_at_once(bench: Bench) -> None:
 
 
 def test_spaces_of_their_own_need_another_engine(bench: Bench) -> None:
-    with pytest.raises(EngineError, match=r"secondary mode.*--engine qemu"):
+    with pytest.raises(EngineError, match=r'secondary mode.*`engine="qemu"`'):
         run_translated(bench, "b2190100" + "a7180001")
 
 
@@ -347,7 +347,7 @@ def test_an_ipl_parameter_block_is_kept(bench: Bench) -> None:
 
 
 def test_an_instruction_that_is_not_interpreted_is_named(bench: Bench) -> None:
-    with pytest.raises(EngineError, match=r"b98e1012 at 0x10000 .*--engine qemu|b23a0000"):
+    with pytest.raises(EngineError, match=r'b98e1012 at 0x10000 .*`engine="qemu"`|b23a0000'):
         bench.run("b23a0000")
 
 

@@ -166,7 +166,7 @@ def test_linux_is_refused_before_it_runs(runner: Runner, tmp_path: Path) -> None
     descriptor = os.open(tmp_path / "linux", os.O_RDONLY)
     engine = EmbeddedEngine(descriptor, memory=4 * MIB)
     try:
-        with pytest.raises(EngineError, match=r"^Linux 6\.1\.0-x needs QEMU: .*; use --engine qemu$"):
+        with pytest.raises(EngineError, match=r'^Linux 6\.1\.0-x needs QEMU: .*; use `engine="qemu"`$'):
             engine.start(runner.loop, runner.listener)
     finally:
         engine.close()
@@ -193,7 +193,7 @@ def test_a_machine_for_qemu_is_refused_by_what_it_has(runner: Runner) -> None:
         (dataclasses.replace(plain, extra=("-nodefaults",)), "QEMU arguments"),
         (dataclasses.replace(plain, kernel=None), "boot from a disk"),
     ):
-        with pytest.raises(UsageError, match=f"{what}.*use --engine qemu"):
+        with pytest.raises(UsageError, match=f"{what}.*use `engine=.qemu.`"):
             EmbeddedEngine.for_machine(changed)
 
 

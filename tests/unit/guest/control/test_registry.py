@@ -84,7 +84,7 @@ def test_names_are_made_of_any_text(text: str, name: str) -> None:
 
 def test_name_in_use_gives_one_line(runtime: Path) -> None:
     listener = listen("demo")
-    with pytest.raises(ControlError, match=r"^a guest named demo runs already; choose another name with --name$"):
+    with pytest.raises(ControlError, match=r"^a guest named demo runs already; choose another name with `name`$"):
         listen("demo")
     listener.close()
 
