@@ -14,7 +14,7 @@ from typing import TypeAlias
 from zseal.arch import instructions
 from zseal.arch.interruption import ProgramCode
 from zseal.engine.interface import Interrupted
-from zseal.messages import Message, guest_kernel
+from zseal.messages import Message, guest_boot, guest_kernel, initramfs
 
 _LINE_LIMIT = 1024
 _KIND_LIMIT = 32
@@ -53,17 +53,26 @@ class Pattern:
     expression: re.Pattern[str]
     explain: Callable[[Match], tuple[str, str]]
     key: Sequence[str] = ()
+    unless: str | None = None
+    """The id of a diagnosis that explains this line too."""
 
 
-def _of_message(identifier: str, message: Message, *, hint: str | None = None, key: Sequence[str] = ()) -> Pattern:
-    """Return the pattern for a known message; ``hint`` stands where a run has more to say than its remedy."""
+def _of_message(
+    identifier: str,
+    message: Message,
+    *,
+    hint: str | None = None,
+    key: Sequence[str] = (),
+    unless: str | None = None,
+    expression: re.Pattern[str] | None = None,
+) -> Pattern:
+    """Return the pattern for a known message; ``hint`` replaces its remedy if a run has more to say."""
 
     def explain(match: Match) -> tuple[str, str]:
-        meaning = message.read(match[0])
+        meaning = message.read(match.string)
         return meaning.meaning, hint or meaning.remedy
 
-    expression = message.values or re.compile(re.escape(message.text), re.IGNORECASE)
-    return Pattern(identifier, expression, explain, key)
+    return Pattern(identifier, expression or message.values or message.expression, explain, key, unless)
 
 
 WITHOUT_IOMMU = "virtio-without-iommu"
@@ -105,8 +114,17 @@ _REFUSED_FUNCTIONS = {
 
 PATTERNS: Sequence[Pattern] = (
     _of_message(WITHOUT_IOMMU, guest_kernel.NO_ACCESS_PLATFORM, hint=_ADD_IOMMU, key=("driver", "device")),
+    _of_message("swiotlb-none", guest_kernel.SWIOTLB_NONE),
+    _of_message("swiotlb-none", guest_kernel.SWIOTLB_FULL, expression=guest_kernel.EMPTY_POOL),
     _of_message("swiotlb-full", guest_kernel.SWIOTLB_FULL),
+    _of_message("swiotlb-shrunk", guest_kernel.SWIOTLB_SHRUNK),
     _of_message("facilities-missing", guest_kernel.MISSING_FACILITIES),
+    _of_message("no-room-for-kernel", guest_boot.NO_ROOM),
+    _of_message("kernel-damaged", guest_boot.CORRUPT),
+    _of_message("ramdisk-damaged", guest_boot.RAMDISK_DAMAGED),
+    _of_message("root-missing", initramfs.ROOT_MISSING),
+    _of_message("root-missing", initramfs.ROOT_TIMEOUT),
+    _of_message("kernel-panic", guest_boot.PANIC, key=("reason",), unless="missed-call"),
     # The interrupted instruction in the code that a kernel prints of itself.
     Pattern(
         "missed-call", re.compile(r"[#*](?P<address>[0-9a-f]{16}): ?b9a4[0-9a-f]{4}\b"), _missed_call, key=("address",)
@@ -198,7 +216,8 @@ class ConsoleWatch:
         for pattern in self._patterns:
             match = pattern.expression.search(line)
             if match is not None:
-                self._add(pattern, match, line)
+                if pattern.unless is None or not any(known.id == pattern.unless for known in self._found.values()):
+                    self._add(pattern, match, line)
                 return
 
     def _add(self, pattern: Pattern, match: Match, line: str) -> None:

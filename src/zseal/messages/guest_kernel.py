@@ -140,6 +140,8 @@ SWIOTLB_NONE = Message(
     "Can not allocate SWIOTLB buffer earlier",
     Meaning(_NO_POOL, _WHY_NO_POOL, _MAKE_A_POOL),
 )
+EMPTY_POOL = re.compile(r"swiotlb buffer is full \(.{0,60}total 0 \(slots\)")
+"""The message of a full pool, of a pool that was never made."""
 MISSING_FACILITIES = Message(
     "MISSING_FACILITIES",
     GUEST,

@@ -57,6 +57,12 @@ class Message:
     def _parts(self) -> tuple[str, ...]:
         return tuple(part for part in self.text.lower().split(ANYTHING) if part)
 
+    @functools.cached_property
+    def expression(self) -> re.Pattern[str]:
+        """What finds the text in a line."""
+        parts = (re.escape(part) for part in self.text.split(ANYTHING))
+        return re.compile(".{0,200}?".join(parts), re.IGNORECASE)
+
     def is_in(self, line: str) -> bool:
         """Return whether ``line``, in lower case, has this message in it."""
         position = 0

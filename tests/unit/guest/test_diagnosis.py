@@ -179,3 +179,55 @@ def test_missing_vector_facility_is_explained_with_the_option_that_gives_it() ->
     assert "-- -cpu max" in found.hint
     (other,) = diagnose(b"Missing facilities: 12,1290\r\n")
     assert "-cpu max" not in other.hint
+
+
+def test_no_pool_at_all_is_no_small_pool() -> None:
+    for line in (
+        b"virtio_blk virtio0: swiotlb buffer is full (sz: 4096 bytes), total 0 (slots), used 0 (slots)\r\n",
+        b"Can not allocate SWIOTLB buffer earlier and can't now provide you with the DMA bounce buffer\r\n",
+    ):
+        (found,) = diagnose(line)
+        assert found.id == "swiotlb-none"
+        assert "noforce" in found.hint
+
+
+def test_a_pool_that_the_kernel_made_smaller_is_told_with_both_sizes() -> None:
+    (found,) = diagnose(b"software IO TLB: SWIOTLB bounce buffer size adjusted 262144 -> 65536 slabs\r\n")
+    assert found.id == "swiotlb-shrunk"
+    assert "65536 slots (128 MiB) instead of 262144 (512 MiB)" in found.message
+    assert "swiotlb=65536" in found.hint
+
+
+def test_a_kernel_without_room_to_unpack_itself_needs_memory() -> None:
+    found = diagnose(b"Out of memory allocating 11082a bytes 8 aligned in range 0:2000000\n\n -- System halted\n")
+    assert [item.id for item in found] == ["no-room-for-kernel"]
+    assert "more memory" in found[0].hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "hint"),
+    [
+        (b"VFS: Unable to mount root fs on unknown-block(0,0)", "cannot mount its root file system", "ramdisk"),
+        (b"No working init found.", "no program to start", "/init"),
+        (b"Attempted to kill init! exitcode=0x00007f00", "exit status 127", "init must never end"),
+        (b"out of the ordinary", "stopped itself: out of the ordinary", "lines above"),
+    ],
+)
+def test_the_reason_of_a_panic_is_told(reason: bytes, message: str, hint: str) -> None:
+    (found,) = diagnose(b"[    1.0] Kernel panic - not syncing: " + reason + b"\r\n")
+    assert found.id == "kernel-panic"
+    assert message in found.message
+    assert hint in found.hint
+
+
+def test_the_panic_after_a_missed_call_is_not_explained_again() -> None:
+    found = diagnose(
+        b"00000000001123a4: b9a40001 \r\n#00000000001123a8: b9a4 0001 uvc\r\n".replace(b"b9a4 0001", b"b9a40001"),
+        b"Kernel panic - not syncing: Fatal exception: panic_on_oops\r\n",
+    )
+    assert [item.id for item in found] == ["missed-call"]
+
+
+def test_a_missing_root_disk_is_told() -> None:
+    found = diagnose(b"ALERT!  /dev/vda1 does not exist.  Dropping to a shell!\r\n")
+    assert [item.id for item in found] == ["root-missing"]
