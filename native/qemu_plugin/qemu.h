@@ -11,7 +11,8 @@
  *     4   QEMU 9.2           qemu_plugin_read_memory_vaddr
  *     5   QEMU 10.1          qemu_plugin_translate_vaddr
  *
- * What is declared weak belongs to no plugin interface. A QEMU that can load modules of its own exports it, others don't.
+ * What is declared weak belongs to no plugin interface. A QEMU that can load modules of its own exports it;
+ * others do not.
  */
 
 #ifndef ZSEAL_QEMU_H

@@ -31,8 +31,8 @@ struct record {
 };
 
 /*
- * What zseal and the plugin share, in one file. Behind it come a byte for each page of the guest, its state, and for
- * each queue another one, which is set once the queue has used the page. All is in the host's byte order.
+ * What zseal and the plugin share, in one file. After it come a byte for each page of the guest, its state, and then for
+ * each queue a byte for each page, which is set once the queue has used the page. All is in the host's byte order.
  */
 struct queue_watch {
 	uint32_t size;	/* of this, for a check */
@@ -49,8 +49,8 @@ struct queue_watch {
 };
 
 /*
- * Looks at what was added to the queues since the last time, and returns whether all of it is plain: in shared pages, in
- * the usual form. What is, is recorded; what isn't is left as if nobody had looked. `storage` is the guest's.
+ * Looks at what was added to the queues since the last time, and returns whether all of it is plain: in shared pages and
+ * in the usual form. If so, it is recorded; if not, nothing shows that it was looked at. `storage` is the guest's.
  */
 bool zseal_all_plain(struct queue_watch *watch, const uint8_t *storage, uint64_t setups);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parts of the test guest share. docs/bootloaders.md tells what each word of its command line does. */
+/* What the parts of the test guest share. docs/bootloaders.md lists the words of its command line. */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -26,7 +26,7 @@ extern struct storage storage;
 
 void storage_find(void);
 
-/* words.c: the handler gets what follows '=', or an empty string */
+/* Words of the command line: the handler gets what follows '=', or an empty string. */
 typedef void word_handler(const char *value);
 
 struct word {
@@ -43,7 +43,7 @@ uint64_t parse_address(const char **cursor);
 int parse_comma(const char **cursor); /* true, and past it, if there is one */
 int begins_with(const char *string, const char *start);
 
-/* output: every line starts with the guest's name */
+/* output.c: every line starts with the guest's name */
 struct text line_start(const char *string);
 void say(const char *string);
 void put_hex(struct text *text, const char *label, uint64_t value, unsigned int digits);
@@ -64,6 +64,7 @@ struct uvcb {
     uint16_t rrc;
 };
 
+/* ultravisor.c */
 struct outcome uvc(void *uvcb);
 void put_outcome(struct text *text, struct outcome outcome, const struct uvcb *uvcb);
 
@@ -85,7 +86,5 @@ void word_dat(const char *value);
 /* start.S */
 int diag308_try(uint64_t subcode, uint64_t address, uint64_t *response);
 void second_entry(void);
-
-uint32_t crc32(const volatile uint8_t *bytes, uint64_t size);
 
 #endif

@@ -47,7 +47,7 @@ void storage_find(void)
     storage.pool = used + MIB;
 }
 
-uint32_t crc32(const volatile uint8_t *bytes, uint64_t size)
+static uint32_t crc32(const volatile uint8_t *bytes, uint64_t size)
 {
     static uint32_t table[16]; /* by nibble, for the reflected polynomial of IEEE 802.3 */
     uint32_t crc = ~0u;

@@ -25,7 +25,7 @@ static const struct cause {
     {0x0108, 0x0005, "No key slot of the image matches the host key of this machine"},
     {0x0108, 0x000b, "The public customer key in the SE header is not valid"},
     {0x0108, 0x0034, "A key slot does not match the backup (secondary) host key of this machine"},
-    {0x0108, ANY, "The image can't be opened: was it encrypted for this host?"},
+    {0x0108, ANY, "The image cannot be opened: was it encrypted for this host?"},
     {0x0109, 0x0000, "The image needs a secret control flag this machine does not support"},
     {0x010a, 0x0031, "The SE header is damaged: wrong header size"},
     {0x010a, 0x0039, "The SE header is damaged: wrong size of its encrypted area"},

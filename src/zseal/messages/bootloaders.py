@@ -66,7 +66,7 @@ MESSAGES = (
     Message(
         "CANNOT_BE_OPENED",
         BOOTLOADER,
-        "The image can't be opened: was it encrypted for this host?",
+        "The image cannot be opened: was it encrypted for this host?",
         Meaning(
             "the ultravisor answered rc 0x0108: it cannot open the image's header",
             "the image is not built for this machine's host key",
