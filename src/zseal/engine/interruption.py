@@ -17,9 +17,12 @@ _NULLIFYING = frozenset(
         ProgramCode.REGION_SECOND_TRANSLATION,
         ProgramCode.REGION_THIRD_TRANSLATION,
         ProgramCode.ALEN_TRANSLATION,
+        ProgramCode.SECURE_STORAGE_ACCESS,
+        ProgramCode.NON_SECURE_STORAGE_ACCESS,
+        ProgramCode.SECURE_STORAGE_VIOLATION,
     }
 )
-"""Interruptions after which the instruction is to be executed again: the old PSW points at it, not behind it."""
+"""Interruptions after which the instruction is to be executed again: the old PSW points at it, not after it."""
 
 
 def present(cpu: Cpu, storage: Storage, error: ProgramInterruption, instruction_length: int) -> None:
