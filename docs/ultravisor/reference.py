@@ -45,7 +45,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zseal.ultravisor.firmware", ("FirmwareInterface",)),
     ("zseal.ultravisor.settings", ("Settings", "Feature")),
     ("zseal.ultravisor.refusal", ("UvcRefusal",)),
-    ("zseal.ultravisor.sie", ("ValidityIntercept", "Validity")),
+    ("zseal.ultravisor.sie", ("ValidityIntercept", "Validity", "PrefixIntercept")),
     ("zseal.ultravisor.acceptance", ("accept_header", "AcceptedHeader", "check_digests")),
     ("zseal.ultravisor.addressspace", ("AddressSpace", "MappedSpace", "OffsetSpace")),
     ("zseal.ultravisor.state", ("HostCpus", "HostMemory")),

@@ -6,3 +6,5 @@ SCA_SIZE = 16384
 """Bytes of an extended system-control area, the only kind a protected guest can have."""
 SIE_BLOCK_SIZE = 512
 """Bytes of a state description (SIE control block), one for each CPU."""
+CPU_TIMER = 0x28
+"""Where a state description has the guest's CPU timer: 8 bytes, signed, 4096 units a microsecond."""

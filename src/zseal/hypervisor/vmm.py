@@ -44,6 +44,7 @@ from zseal.hypervisor.uvcalls import CallFailed, CallingHost
 from zseal.ultravisor.addressspace import OffsetSpace
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Settings
+from zseal.ultravisor.sie import PrefixIntercept
 from zseal.ultravisor.tables import States, blank_states
 from zseal.ultravisor.ultravisor import Ultravisor
 
@@ -131,6 +132,7 @@ class Vmm(CallingHost):
         super().__init__(self.ultravisor.host, self.storage.base + layout.scratch)
         self.host_side = HostSide(self.uv, ram.size)
         self._layout = layout
+        self._asce = self.storage.base | ASCE_PRIVATE_SPACE | _REGION_THIRD_TABLE
         self._settings = settings
         self._initialised = False
         self._cpu_handles: list[int] = []
@@ -201,10 +203,16 @@ class Vmm(CallingHost):
 
     def _enter(self, cpu: int) -> Psw:
         """Enter a CPU once, for the PSW that it loads; engines keep its registers from then on."""
-        handle = self._cpu_handles[cpu]
-        psw = self.ultravisor.firmware.enter(self._handle(), handle).registers.psw
-        self.ultravisor.firmware.leave(handle)
-        return psw
+        handle, firmware = self._cpu_handles[cpu], self.ultravisor.firmware
+        while True:
+            try:
+                psw = firmware.enter(self._handle(), handle, asce=self._asce).registers.psw
+            except PrefixIntercept as intercept:
+                for address in intercept.addresses:
+                    self.import_page(address)
+            else:
+                firmware.leave(handle)
+                return psw
 
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -231,8 +239,7 @@ class Vmm(CallingHost):
                 )
             )
             self._initialised = True
-        asce = self.storage.base | ASCE_PRIVATE_SPACE | _REGION_THIRD_TABLE
-        self.uv.register_address_space(asce, OffsetSpace(0, self._ram.size >> PAGE_SHIFT))
+        self.uv.register_address_space(self._asce, OffsetSpace(0, self._ram.size >> PAGE_SHIFT))
         handle = self.host_side.configuration = self.create_configuration(
             CreateConfUvcb.call(
                 Command.CREATE_SEC_CONF,
@@ -240,7 +247,7 @@ class Vmm(CallingHost):
                 conf_stor_origin_virt=self._address(layout.conf_virtual),
                 guest_stor_len=self._ram.size,
                 guest_sca=self._address(layout.sca),
-                guest_asce=asce,
+                guest_asce=self._asce,
             )
         )
         for number in range(self._cpus):

@@ -8,13 +8,15 @@ from typing import BinaryIO, TypeVar
 
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import Psw
-from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.formats.uv_codes import Command, describe
 from zseal.formats.uvcb import ShareUvcb, UvcbHeader
 from zseal.messages.guest_kernel import SECURITY_PANIC
 from zseal.model.image import ModelImage, seal_image
 from zseal.model.machine import ModelMachine
 from zseal.model.pager import GuestKilledError, Pager
+from zseal.ultravisor.configuration import SecureCpu
+from zseal.ultravisor.sie import PrefixIntercept
 
 _BUSY = 2
 _LOOPS = 64
@@ -54,8 +56,16 @@ class ModelGuest:
 
     def start(self, cpu: int = 0) -> Psw:
         """Let a CPU run; return the PSW it begins with."""
-        handle = self.configuration.cpus[cpu].handle
-        return self._run(lambda: self._firmware.enter(self.handle, handle)).registers.psw
+        return self._run(lambda: self._enter(self.configuration.cpus[cpu].handle)).registers.psw
+
+    def _enter(self, cpu: int) -> SecureCpu:
+        for _ in range(_LOOPS):
+            try:
+                return self._firmware.enter(self.handle, cpu, asce=self.configuration.asce)
+            except PrefixIntercept as intercept:
+                for address in intercept.addresses:
+                    self.pager.secure(address >> PAGE_SHIFT)
+        raise GuestKilledError("the guest is never entered: its host does not keep its prefix pages")
 
     def _run(self, action: Callable[[], ResultT]) -> ResultT:
         """Do ``action``, with the host bringing in pages as they are missed. Raises GuestKilledError."""

@@ -111,11 +111,13 @@ class Pager:
         if interruption.address is None:
             raise interruption
         page = interruption.address >> PAGE_SHIFT
-        if interruption.code is ProgramCode.PAGE_TRANSLATION:
-            self._page_in(page)
-        elif interruption.code is not ProgramCode.NON_SECURE_STORAGE_ACCESS:
+        if interruption.code not in (ProgramCode.PAGE_TRANSLATION, ProgramCode.NON_SECURE_STORAGE_ACCESS):
             raise interruption
-        elif self._configuration.space.resolve(page) < 0:
+        self.secure(page)
+
+    def secure(self, page: int) -> None:
+        """Import ``page``, from the file if it is there; raises GuestKilledError if the ultravisor refuses it."""
+        if self._configuration.space.resolve(page) < 0:
             self._page_in(page)
         gaddr = page << PAGE_SHIFT
         try:

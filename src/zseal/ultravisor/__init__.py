@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zseal.ultravisor.pagemap import Kind, PageMap
     from zseal.ultravisor.refusal import UvcRefusal
     from zseal.ultravisor.settings import Feature, Settings
-    from zseal.ultravisor.sie import Validity, ValidityIntercept
+    from zseal.ultravisor.sie import PrefixIntercept, Validity, ValidityIntercept
     from zseal.ultravisor.snapshot import ConfigurationSnapshot, CpuSnapshot, Snapshot
     from zseal.ultravisor.state import HostCpus, HostMemory
     from zseal.ultravisor.tables import FrameState, PageState
@@ -46,6 +46,7 @@ __all__ = [
     "OffsetSpace",
     "PageMap",
     "PageState",
+    "PrefixIntercept",
     "Settings",
     "Snapshot",
     "Ultravisor",
@@ -69,7 +70,7 @@ if not TYPE_CHECKING:
         pagemap=("Kind", "PageMap"),
         refusal=("UvcRefusal",),
         settings=("Feature", "Settings"),
-        sie=("Validity", "ValidityIntercept"),
+        sie=("PrefixIntercept", "Validity", "ValidityIntercept"),
         snapshot=("ConfigurationSnapshot", "CpuSnapshot", "Snapshot"),
         state=("HostCpus", "HostMemory"),
         tables=("FrameState", "PageState"),

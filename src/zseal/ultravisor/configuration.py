@@ -70,6 +70,8 @@ class SecureCpu:
     registers: Registers = dataclasses.field(default_factory=Registers)
     running: bool = False
     """Whether it is inside SIE now."""
+    timer_at_exit: tuple[int, int] | None = None
+    """The CPU timer when it last left SIE, and the clock then, both in units of the timer; None after a reset."""
 
 
 @dataclasses.dataclass

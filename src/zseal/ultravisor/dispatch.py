@@ -103,7 +103,7 @@ def _store(memory: OperandMemory, address: int, row: Row | None, reply: Reply, r
     """Store the outputs, rc and rrc last."""
     try:
         if reply.raw:
-            memory.write(address + uvcb.HEADER_SIZE, reply.raw)
+            memory.write(address + reply.raw_offset, reply.raw)
         if row is not None:
             for name, value in reply.fields.items():
                 spec = row.layout.FIELDS[name]

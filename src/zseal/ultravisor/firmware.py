@@ -79,10 +79,13 @@ class FirmwareInterface:
             raise sie.ValidityIntercept(sie.Validity.STATE)
         return configuration
 
-    def enter(self, configuration: int, cpu: int) -> SecureCpu:
-        """Let the CPU with handle ``cpu`` run; raises ValidityIntercept."""
+    def enter(self, configuration: int, cpu: int, *, asce: int) -> SecureCpu:
+        """Let the CPU with handle ``cpu`` run, as SIE does; ``asce`` is the host's primary address space (CR1).
+
+        Raises ValidityIntercept, and PrefixIntercept while the host has to import the CPU's prefix pages.
+        """
         with self._machine.lock:
-            return sie.enter(self._machine, configuration, cpu)
+            return sie.enter(self._machine, configuration, cpu, asce)
 
     def leave(self, cpu: int) -> None:
         """The CPU with handle ``cpu`` does not run any more."""

@@ -71,8 +71,12 @@ class GuestStorage:
 
     def page(self, gaddr: int) -> int | None:
         """Return the index of the page that guest address ``gaddr`` (origin included) begins, or None."""
-        index = (gaddr >> PAGE_SHIFT) - self.origin
-        return index if gaddr % PAGE_SIZE == 0 and 0 <= index < self.pages.count else None
+        return self.absolute_page(gaddr - (self.origin << PAGE_SHIFT))
+
+    def absolute_page(self, address: int) -> int | None:
+        """Return the index of the page that guest absolute ``address`` (origin not included) begins, or None."""
+        index = address >> PAGE_SHIFT
+        return index if address % PAGE_SIZE == 0 and 0 <= index < self.pages.count else None
 
     def frame(self, page: int) -> int:
         """Return the frame that the host maps at ``page``, or NO_FRAME."""
@@ -333,18 +337,17 @@ class SecureStorage:
     def unpack_run(
         self,
         guest: GuestStorage,
-        gaddr: int,
+        first: int,
         count: int,
         *,
         prefix: int,
         offset: int,
         unpacking: Unpacking,
     ) -> None:
-        """Take ``count`` pages of an image component: ``unpacking`` digests and decrypts them; make them private.
+        """Take ``count`` pages of an image component from index ``first`` on, digested and decrypted by ``unpacking``.
 
         ``prefix`` and the byte ``offset`` make up the tweak of the first page. Raises UvcRefusal.
         """
-        first = (gaddr >> PAGE_SHIFT) - guest.origin
         for at in range(0, count, CHUNK):
             size = min(CHUNK, count - at)
             pages = np.arange(first + at, first + at + size)
@@ -352,7 +355,8 @@ class SecureStorage:
             good, answer = self._importable(guest, pages, frames)
             shift = at << PAGE_SHIFT
             if good:
-                plain = unpacking.unpack(self.gather(frames[:good]), gaddr + shift, prefix, offset + shift)
+                address = (first + at) << PAGE_SHIFT
+                plain = unpacking.unpack(self.gather(frames[:good]), address, prefix, offset + shift)
                 if plain is not None:
                     self._scatter(frames[:good], plain)
                 self._settle(guest, pages[:good], frames[:good], SECURE)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import enum
+import time
 
+from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.psw import Psw
+from zseal.arch.sie import CPU_TIMER
+from zseal.arch.storage import PAGE_SHIFT
 from zseal.errors import ZsealError
 from zseal.formats.uv_codes import CpuState
-from zseal.ultravisor.access import guest_read
-from zseal.ultravisor.configuration import ConfigurationState, SecureCpu
+from zseal.ultravisor.access import guest_read, host_check
+from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.state import MachineState
+
+_TIMER_SIZE = 8
+_PREFIX_PAGES = 2
 
 
 class Validity(enum.Enum):
@@ -21,6 +28,9 @@ class Validity(enum.Enum):
     STATE = "the configuration is not ready to run"
     STOPPED = "the CPU is stopped"
     RUNNING = "the CPU is already running"
+    ASCE = "the host's primary address space is not the configuration's"
+    STATE_DESCRIPTION = "the host cannot access the CPU's state description"
+    TIMER = "the CPU timer was moved"
 
 
 class ValidityIntercept(ZsealError):  # noqa: N818 - the architecture's own word for it
@@ -31,12 +41,46 @@ class ValidityIntercept(ZsealError):  # noqa: N818 - the architecture's own word
         self.reason = reason
 
 
-def enter(machine: MachineState, configuration_handle: int, cpu_handle: int) -> SecureCpu:
-    """Let a CPU run; the first entry after OPERATING_LOAD loads its PSW.
+class PrefixIntercept(ZsealError):  # noqa: N818 - likewise
+    """An entry that has to wait (intercept code 0x70): the host imports the CPU's prefix pages and enters again.
 
-    That is the PSW of the SE header, after a reset the short PSW at guest absolute 0. Raises ValidityIntercept, and
-    ProgramInterruption where the host has to import guest page 0 first.
+    ``addresses`` are those of the pages that are not resident, main storage origin included, as imports take them.
     """
+
+    def __init__(self, addresses: tuple[int, ...]) -> None:
+        super().__init__(
+            "the protected guest can't be entered before its prefix pages are imported: "
+            + ", ".join(f"{address:#x}" for address in addresses)
+        )
+        self.addresses = addresses
+
+
+def timer_clock() -> int:
+    """Return the time that a running CPU timer has lost since some moment, in its units: 4096 a microsecond."""
+    return time.monotonic_ns() * 4096 // 1000
+
+
+def enter(machine: MachineState, configuration_handle: int, cpu_handle: int, asce: int) -> SecureCpu:
+    """Let a CPU run; the first entry after OPERATING_LOAD loads its PSW. ``asce`` is the host's primary one (CR1).
+
+    That PSW is the SE header's, after a reset the short PSW at guest absolute 0. Raises ValidityIntercept and
+    PrefixIntercept, with nothing changed.
+    """
+    cpu = _entered(machine, configuration_handle, cpu_handle)
+    configuration = cpu.configuration
+    if asce != configuration.asce:
+        raise ValidityIntercept(Validity.ASCE)
+    _check_timer(machine, cpu)
+    _check_prefix(machine, cpu)
+    if cpu.state is CpuState.OPERATING_LOAD:
+        cpu.registers.psw = _load_psw(machine, configuration)
+        cpu.state = CpuState.OPERATING
+    cpu.running = True
+    return cpu
+
+
+def _entered(machine: MachineState, configuration_handle: int, cpu_handle: int) -> SecureCpu:
+    """Return the CPU that the handles name, which must be one that may run."""
     configuration = machine.configurations.get(configuration_handle)
     if configuration is None:
         raise ValidityIntercept(Validity.CONFIGURATION)
@@ -47,24 +91,59 @@ def enter(machine: MachineState, configuration_handle: int, cpu_handle: int) -> 
         raise ValidityIntercept(Validity.STATE)
     if cpu.running:
         raise ValidityIntercept(Validity.RUNNING)
-    if cpu.state is CpuState.OPERATING_LOAD:
-        assert configuration.accepted is not None  # noqa: S101 - the configuration is SECURE
-        psw = configuration.accepted.psw
-        if configuration.was_reset:
-            short = guest_read(machine.secure, configuration.guest, 0, 8)
-            psw = Psw.from_short(int.from_bytes(short, "big"))
-        cpu.registers.psw = psw
-        cpu.state = CpuState.OPERATING
-    if cpu.state is not CpuState.OPERATING:
+    if cpu.state not in (CpuState.OPERATING, CpuState.OPERATING_LOAD):
         raise ValidityIntercept(Validity.STOPPED)
-    cpu.running = True
     return cpu
+
+
+def _timer(machine: MachineState, cpu: SecureCpu) -> int:
+    """Return the CPU timer in the state description, which is the host's storage. Raises ProgramInterruption."""
+    address = cpu.sie_block + CPU_TIMER
+    host_check(machine.secure, address, _TIMER_SIZE)
+    return int.from_bytes(machine.storage.read(address, _TIMER_SIZE), "big", signed=True)
+
+
+def _check_timer(machine: MachineState, cpu: SecureCpu) -> None:
+    """Between two entries the timer may lose what time has passed at most, and gain nothing."""
+    try:
+        found = _timer(machine, cpu)
+    except ProgramInterruption:
+        raise ValidityIntercept(Validity.STATE_DESCRIPTION) from None
+    if cpu.timer_at_exit is not None:
+        timer, clock = cpu.timer_at_exit
+        if not 0 <= timer - found <= timer_clock() - clock:
+            raise ValidityIntercept(Validity.TIMER)
+
+
+def _check_prefix(machine: MachineState, cpu: SecureCpu) -> None:
+    guest, first = cpu.configuration.guest, cpu.registers.prefix >> PAGE_SHIFT
+    missing = [
+        page for page in range(first, first + _PREFIX_PAGES) if not machine.secure.holds(guest, page, guest.frame(page))
+    ]
+    if missing:
+        raise PrefixIntercept(tuple((guest.origin + page) << PAGE_SHIFT for page in missing))
+
+
+def _load_psw(machine: MachineState, configuration: Configuration) -> Psw:
+    if configuration.was_reset:
+        return Psw.from_short(int.from_bytes(guest_read(machine.secure, configuration.guest, 0, 8), "big"))
+    assert configuration.accepted is not None  # noqa: S101 - the configuration is SECURE
+    return configuration.accepted.psw
 
 
 def leave(machine: MachineState, cpu_handle: int) -> None:
     """The CPU is out of the guest again; no effect where it was not in."""
-    if cpu_handle in machine.cpus:
-        machine.cpus[cpu_handle].running = False
+    cpu = machine.cpus.get(cpu_handle)
+    if cpu is not None and cpu.running:
+        _stop(machine, cpu)
+
+
+def _stop(machine: MachineState, cpu: SecureCpu) -> None:
+    cpu.running = False
+    try:
+        cpu.timer_at_exit = _timer(machine, cpu), timer_clock()
+    except ProgramInterruption:
+        cpu.timer_at_exit = None
 
 
 def request_reset(machine: MachineState, configuration_handle: int) -> None:
@@ -72,5 +151,6 @@ def request_reset(machine: MachineState, configuration_handle: int) -> None:
     configuration = machine.configuration(configuration_handle, ConfigurationState.SECURE)
     configuration.state = ConfigurationState.RESETTING
     for cpu in configuration.cpus.values():
-        cpu.running = False
+        if cpu.running:
+            _stop(machine, cpu)
     machine.log.add(Level.INFO, "reset requested", configuration=configuration.guest.serial)

@@ -83,13 +83,14 @@ class Request(Generic[BlockT]):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a call that succeeds stores: output fields, or raw bytes behind the header; and its answer.
+    """What a call that succeeds stores: output fields, or raw bytes from ``raw_offset`` on; and its answer.
 
     ``need_destroy`` marks a creation that failed half-way.
     """
 
     fields: Mapping[str, int | bytes] = dataclasses.field(default_factory=dict)
     raw: bytes = b""
+    raw_offset: int = 0
     answer: ResponseCode = AnyCommand.EXECUTED
     need_destroy: bool = False
 

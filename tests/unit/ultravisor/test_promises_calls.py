@@ -143,12 +143,14 @@ def test_promise_08_qui_length_rules(machine: ModelMachine) -> None:
         filled = _raw(Command.QUI, length)[:8] + b"\xee" * (length - 8)
         cc, rc, after = _issue(machine, filled + b"\xdd" * 64)
         assert (cc, rc) == (1, 0x100)
-        assert after[8:length] == full[8:length]
+        assert after[8:0x10] == b"\xee" * 8, "reserved bytes stay the caller's"
+        assert after[0x10:length] == full[0x10:length]
         assert after[length:] == b"\xdd" * 64
     for length in (0x120, 0x200):
         cc, rc, after = _issue(machine, _raw(Command.QUI, length)[:8] + b"\xee" * (length - 8))
         assert (cc, rc) == (0, 1)
-        assert after[8:0x120] == full[8:]
+        assert after[8:0x10] == b"\xee" * 8
+        assert after[0x10:0x120] == full[0x10:]
         assert after[0x120:] == b"\xee" * (length - 0x120)
 
 

@@ -27,7 +27,7 @@ from zseal.hypervisor.uvcalls import CallFailed
 from zseal.model.guest import ModelGuest
 from zseal.model.image import seal_image
 from zseal.model.machine import ModelMachine
-from zseal.ultravisor import MappedSpace, Settings, Validity, ValidityIntercept
+from zseal.ultravisor import MappedSpace, PrefixIntercept, Settings, Validity, ValidityIntercept
 from zseal.ultravisor.faults import Fault
 
 
@@ -245,7 +245,7 @@ def test_promise_20_wrong_order_is_refused(machine: ModelMachine) -> None:
         for block in (*blocks, *later):
             assert _rc(machine, block) == 3, block
         with pytest.raises(ValidityIntercept) as caught:
-            machine.ultravisor.firmware.enter(handle, cpu.handle)
+            machine.ultravisor.firmware.enter(handle, cpu.handle, asce=configuration.asce)
         assert caught.value.reason is Validity.STATE
         with pytest.raises(ValidityIntercept):
             machine.ultravisor.firmware.guest_read(handle, 0, 8)
@@ -261,10 +261,15 @@ def test_promise_20_wrong_order_is_refused(machine: ModelMachine) -> None:
     machine.host.call(verify)
     assert _rc(machine, unpack) == _rc(machine, verify) == 3
     with pytest.raises(ValidityIntercept) as validity:
-        machine.ultravisor.firmware.enter(handle, cpu.handle)
+        machine.ultravisor.firmware.enter(handle, cpu.handle, asce=configuration.asce)
     assert validity.value.reason is Validity.STOPPED
     machine.host.call(start)
-    entered = machine.ultravisor.firmware.enter(handle, cpu.handle)
+    with pytest.raises(PrefixIntercept) as prefix:
+        machine.ultravisor.firmware.enter(handle, cpu.handle, asce=configuration.asce)
+    for address in prefix.value.addresses:
+        machine.host.map_page(configuration, address >> PAGE_SHIFT)
+        machine.host.uv.import_run(handle, address, PAGE_SIZE)
+    entered = machine.ultravisor.firmware.enter(handle, cpu.handle, asce=configuration.asce)
     assert entered.registers.psw.address == part.address
     for reason, arguments in (
         (Validity.RUNNING, (handle, cpu.handle)),
@@ -272,7 +277,7 @@ def test_promise_20_wrong_order_is_refused(machine: ModelMachine) -> None:
         (Validity.CONFIGURATION, (cpu.handle, cpu.handle)),
     ):
         with pytest.raises(ValidityIntercept) as validity:
-            machine.ultravisor.firmware.enter(*arguments)
+            machine.ultravisor.firmware.enter(*arguments, asce=configuration.asce)
         assert validity.value.reason is reason
     # a running CPU is neither destroyed nor reset
     assert _rc(machine, HandleUvcb.call(Command.DESTROY_SEC_CPU, handle=cpu.handle)) == 3
@@ -400,7 +405,7 @@ def test_promise_49_reset_inside_the_guest_ends_sharing_and_keeps_everything_els
     uv.firmware.request_reset(guest.handle)
     cpu = guest.configuration.cpus[0]
     with pytest.raises(ValidityIntercept):
-        uv.firmware.enter(guest.handle, cpu.handle)
+        uv.firmware.enter(guest.handle, cpu.handle, asce=guest.configuration.asce)
     for block in (
         HandleUvcb.call(Command.PREPARE_RESET, handle=guest.handle),
         HandleUvcb.call(Command.SET_UNSHARE_ALL, handle=guest.handle),
@@ -439,4 +444,4 @@ def test_hot_plugged_cpus_are_protected(machine: ModelMachine, guest: ModelGuest
     cpu = machine.host.create_cpu(guest.configuration, 5)
     assert machine.ultravisor.firmware.configuration(guest.handle).cpus[5].state is CpuState.STOPPED
     machine.host.set_state(cpu, CpuState.OPERATING)
-    machine.ultravisor.firmware.enter(guest.handle, cpu.handle)
+    machine.ultravisor.firmware.enter(guest.handle, cpu.handle, asce=guest.configuration.asce)

@@ -204,16 +204,20 @@ def _image_cipher(accepted: AcceptedHeader) -> XtsPages | None:
 
 
 def unpack_run(machine: MachineState, handle: int, gaddr: int, length: int, *, prefix: int, offset: int) -> None:
-    """UNPACK_IMG for every page of ``length`` bytes at guest address ``gaddr``; ``offset`` is that of the first."""
+    """UNPACK_IMG for every page of ``length`` bytes at guest absolute ``gaddr``; ``offset`` is that of the first.
+
+    Unlike the calls on single pages it takes the address without the main storage origin: the image was sealed for it.
+    """
     configuration = machine.configuration(handle, ConfigurationState.PARAMETERS, ConfigurationState.UNPACKING)
     guest, unpacking = configuration.guest, configuration.unpacking
-    if length % PAGE_SIZE or not length or guest.page(gaddr) is None or guest.page(gaddr + length - PAGE_SIZE) is None:
+    first = guest.absolute_page(gaddr)
+    if first is None or length % PAGE_SIZE or not 0 < length >> PAGE_SHIFT <= guest.pages.count - first:
         raise UvcRefusal(PageCall.OUTSIDE)
     assert unpacking is not None  # noqa: S101 - set with the state PARAMETERS
     configuration.state = ConfigurationState.UNPACKING
     machine.secure.unpack_run(
         guest,
-        gaddr,
+        first,
         length >> PAGE_SHIFT,
         prefix=prefix,
         offset=offset,

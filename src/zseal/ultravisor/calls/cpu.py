@@ -91,13 +91,17 @@ def reset(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
 
 def initial_reset(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     """CPU_RESET_INITIAL: PSW, prefix, control registers and clocks as well."""
-    _reset(machine, call.uvcb.handle).registers.initial_reset()
+    cpu = _reset(machine, call.uvcb.handle)
+    cpu.registers.initial_reset()
+    cpu.timer_at_exit = None
     return DONE
 
 
 def clear_reset(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     """CPU_RESET_CLEAR: all registers."""
-    _reset(machine, call.uvcb.handle).registers.clear_reset()
+    cpu = _reset(machine, call.uvcb.handle)
+    cpu.registers.clear_reset()
+    cpu.timer_at_exit = None
     return DONE
 
 

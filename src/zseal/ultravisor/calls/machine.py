@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from zseal.arch.storage import MIB
 from zseal.crypto.keyexchange import key_hash
 from zseal.formats.uv_codes import Command, Generic, Init, Issuer
-from zseal.formats.uvcb import HEADER_SIZE, InitUvcb, QueryKeysUvcb, QuiUvcb, UvcbHeader
+from zseal.formats.uvcb import InitUvcb, QueryKeysUvcb, QuiUvcb, UvcbHeader
 from zseal.ultravisor.donations import InUse, NotInStorage, contiguous, holds_prefix
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.refusal import UvcRefusal
@@ -53,7 +53,8 @@ def query(machine: MachineState, call: Request[UvcbHeader]) -> Reply:
     issuer = Issuer.HOST if call.caller is None else Issuer.GUEST
     information = query_information(machine, issuer).pack()
     answer = Generic.EXECUTED if call.length >= QuiUvcb.SIZE else Generic.MORE_DATA
-    return Reply(raw=information[HEADER_SIZE : call.length], answer=answer)
+    first = QuiUvcb.FIELDS["inst_calls"].offset  # the reserved bytes before it stay the caller's
+    return Reply(raw=information[first : call.length], raw_offset=first, answer=answer)
 
 
 def query_keys(machine: MachineState, call: Request[QueryKeysUvcb]) -> Reply:

@@ -119,7 +119,7 @@ def verify_large_frame(machine: MachineState, call: Request[GuestPageUvcb]) -> R
 
 def _own_page(call: Request[ShareUvcb]) -> int:
     guest = call.guest.guest
-    page = guest.page(call.uvcb.paddr + (guest.origin << PAGE_SHIFT))
+    page = guest.absolute_page(call.uvcb.paddr)
     if page is None:
         raise UvcRefusal(Share.ADDRESS)
     return page
