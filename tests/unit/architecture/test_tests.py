@@ -9,7 +9,6 @@ OTHERS = {
     "architecture": "the structure of src/zseal",
     "benchmarks": "benchmarks/",
     "docs": "docs/",
-    "faces": "what the packages of src/zseal offer",
     "native": "native/",
     "pytest_plugin": "src/zseal/pytest_plugin.py",
     "repository": "the repository's own files",
