@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Self
 
 from zseal.errors import FormatError
+from zseal.formats.flag_word import FlagWord
 from zseal.formats.key_slot import PUBLIC_KEY_SIZE, KeySlot
 from zseal.formats.layout import Layout, raw, u32, u64
 from zseal.secret import Secret
@@ -35,23 +35,10 @@ TAG_SIZE = 16
 DIGEST_SIZE = 64
 
 
-class _FlagWord(enum.IntFlag):
-    """A 64-bit word of flags that keeps unnamed bits, even when inverted."""
-
-    def _complement(self) -> Self:
-        return type(self)(self.value ^ (1 << 64) - 1)
-
-    @classmethod
-    def known(cls) -> Self:
-        """Return all flags that have a meaning."""
-        return cls(sum(cls))
-
-
-class PlainFlags(_FlagWord):
+class PlainFlags(FlagWord):
     """Plaintext control flags (pcf); bit 0 is the most significant."""
 
-    # IntFlag's own covers no bit above the flags below; enum looks for it in the class itself
-    __invert__ = _FlagWord._complement
+    __invert__ = FlagWord.complement
 
     DUMP = 1 << (63 - 34)
     NO_COMPONENT_ENCRYPTION = 1 << (63 - 35)
@@ -65,11 +52,10 @@ class PlainFlags(_FlagWord):
 PCKMO = PlainFlags.PCKMO_DEA | PlainFlags.PCKMO_AES | PlainFlags.PCKMO_ECC
 
 
-class SecretFlags(_FlagWord):
+class SecretFlags(FlagWord):
     """Secret control flags (scf), in the encrypted area; bit 0 is the most significant."""
 
-    # IntFlag's own covers no bit above the flags below; enum looks for it in the class itself
-    __invert__ = _FlagWord._complement
+    __invert__ = FlagWord.complement
 
     CCK_EXTENSION_SECRET = 1 << (63 - 1)
     CCK_UPDATE = 1 << (63 - 2)

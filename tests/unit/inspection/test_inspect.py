@@ -19,12 +19,13 @@ import zseal.inspection as inspect_package
 from tests.paths import DOCS, VECTORS
 from zseal.cli.main import main
 from zseal.errors import InputError
+from zseal.formats.attestation_file import RequestFile, ResponseFile
+from zseal.formats.attestation_request import AttestationPart
 from zseal.guest.paging.page_file import RECORD_SIZE, PageFileHeader
 from zseal.hostkeys.machine import Machine
 from zseal.image.bootloaders import Bootloaders
 from zseal.inspection import UNKNOWN, Description, inspect, to_json, to_text
 from zseal.inspection.recognisers.programs import ElfHeader, SectionHeader
-from zseal.inspection.recognisers.requests import AttestationPart, ExchangeHeader
 from zseal.linux.kernel_file import MAGIC, MAGIC_OFFSET, MAX_COMMAND_LINE_OFFSET
 
 IMAGES = VECTORS / "se-image"
@@ -93,21 +94,9 @@ def attestation_request(slots: int = 1, flags: int = 0x6000000000000000) -> byte
 
 
 def exchange(arcb: bytes, measurement: bytes = b"") -> bytes:
-    body = arcb + measurement + (b"\x22" * 16 if measurement else b"")
-    at = ExchangeHeader.SIZE + len(arcb)
-    return (
-        ExchangeHeader(
-            magic=b"pvattest",
-            version=0x100,
-            size=ExchangeHeader.SIZE + len(body),
-            arcb=len(arcb) << 32 | ExchangeHeader.SIZE,
-            measurement=len(measurement) << 32 | at if measurement else 64 << 32,
-            additional=0,
-            user=0,
-            cuid=16 << 32 | at + len(measurement) if measurement else 0,
-        ).pack()
-        + body
-    )
+    if measurement:
+        return ResponseFile(arcb=arcb, measurement=measurement, cuid=b"\x22" * 16).pack()
+    return RequestFile(arcb=arcb, measurement_size=64, additional_size=0).pack()
 
 
 @pytest.mark.parametrize("name", ["se-kat1", "se-kat2", "se-kat3"])
