@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
-def lazy_names(package: str, **modules: tuple[str, ...]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+def lazy_names(
+    package: str, elsewhere: Mapping[str, tuple[str, ...]] | None = None, /, **modules: tuple[str, ...]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and the ``__dir__`` of a package that offers these names, listed by module.
+
+    ``elsewhere`` lists names of other packages, by the full name of their module.
 
     Hide the assignment from type checkers, which would believe that the package has every name::
 
         if not TYPE_CHECKING:
             __getattr__, __dir__ = lazy_names(__name__, build=("build_image",))
     """
-    places = {name: module for module, names in modules.items() for name in names}
+    full = {f"{package}.{module}": names for module, names in modules.items()} | dict(elsewhere or {})
+    places = {name: module for module, names in full.items() for name in names}
 
     def find(name: str) -> object:
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{places[name]}"), name)
+        return getattr(importlib.import_module(places[name]), name)
 
     def names() -> list[str]:
         # what the package itself imported is no part of its face

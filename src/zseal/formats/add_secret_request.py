@@ -4,7 +4,7 @@ Version 0x100, big-endian:
 
     0x000            fixed part, 1208 bytes: request header, flags, header tags, CUID, user data, customer public key
     0x4b8            nks key slots of 80 bytes
-    0x4b8 + 80*nks   secret header: 16 bytes for a meta secret, else 48
+    0x4b8 + 80*nks   secret header: 16 bytes for a meta secret, 48 for others
     ...              encrypted: the secret, then the extension secret (32 bytes)
     rql - 16         GCM tag, which also names the request
 """

@@ -47,7 +47,7 @@ _DATA_OFFSET = FileHeader.SIZE + Entry.SIZE * len(_ENTRIES)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RequestFile:
-    """What goes to the guest: the ARCB, and how many bytes of measurement and additional data its answer has."""
+    """A request for the guest: the ARCB, and how many bytes of measurement and additional data its answer has."""
 
     arcb: bytes
     measurement_size: int
@@ -72,7 +72,7 @@ class RequestFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResponseFile:
-    """What comes back: the unchanged ARCB, measurement, additional data, user data and the guest's CUID."""
+    """The answer of a guest: the unchanged ARCB, measurement, additional data, user data and the guest's CUID."""
 
     arcb: bytes
     measurement: bytes

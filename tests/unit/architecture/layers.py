@@ -30,6 +30,10 @@ LAYERS = {
     "hostkeys": "crypto formats",
     "ultravisor": "arch crypto formats",
     "image": "arch crypto formats linux ultravisor",
+    # what owners ask of a guest's machine, and how programs in a guest reach it
+    "uvdevice": "formats",
+    "attestation": "crypto formats uvdevice",
+    "secrets": "crypto formats",
     # what runs guests
     "libvirt": "",
     "engine": "arch formats libvirt linux",
