@@ -1,6 +1,6 @@
-"""Host-key documents: load and verify them, keep what they are verified with, and make those of a software machine.
+"""Host-key documents: load and verify them, keep the material to verify them with, and create software machines.
 
-The names below are the interface; they are imported when first used, as most need cryptography.
+The names below are the interface. They are imported when first used, because most need cryptography.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Issues what a host-key document hangs on: root CA, intermediate CA, signing key, and their CRLs.
+"""Issues the chain of a host-key document: root CA, intermediate CA, signing key, and their CRLs.
 
-The certificates follow the profile of IBM's: the signing key is no CA (key usage digital signature, extended key usage
-code signing), host-key documents carry a P-521 key with the key usage key agreement, every certificate names the CRL
-of its issuer.
+The certificates follow the profile of IBM's: the signing key is not a CA (key usage digital signature, extended key
+usage code signing), host-key documents have a P-521 key with the key usage key agreement, and every certificate names
+the CRL of its issuer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGNING_KEY_CRL = "signing-key.crl"
 
 @dataclass(frozen=True)
 class Issuer:
-    """A certificate and the private key it belongs to."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -67,8 +67,8 @@ class Authority:
     def create(cls, machine: str, *, crl_url: str, not_before: datetime, not_after: datetime) -> Authority:
         """Generate the keys and issue the certificates of the machine named ``machine``.
 
-        ``crl_url`` is the address below which the distribution points in the certificates lie. The times are UTC and
-        go to the second.
+        ``crl_url`` is the base of the distribution points in the certificates. Times are UTC, with a resolution of a
+        second.
         """
         dates = (not_before, not_after)
         root_key, intermediate_key, signing_key = (ec.generate_private_key(ec.SECP521R1()) for _ in range(3))
@@ -115,7 +115,7 @@ class Authority:
         )
 
     def issue_crls(self) -> dict[str, x509.CertificateRevocationList]:
-        """Return the CRLs of the three issuers by file name, none revoking anything."""
+        """Return the CRLs of the three issuers by file name; they revoke nothing."""
         issuers = {ROOT_CRL: self.root, INTERMEDIATE_CRL: self.intermediate, SIGNING_KEY_CRL: self.signing_key}
         return {
             name: issue_crl(issuer, this_update=self.not_before, next_update=self.not_after)

@@ -1,10 +1,10 @@
-"""Bundles: one directory with the certificates and CRLs that host-key documents are verified against.
+"""Bundles: one directory with the certificates and CRLs to verify host-key documents with.
 
-A bundle replaces the heap of files that every command would otherwise need, and it can be carried to a computer without
-a network. It holds ``certificates/`` (signing keys and intermediate CAs), ``crls/``, optionally ``host-keys/``
-(host-key documents, whose distribution points say where the signing keys' CRLs are) and ``root-ca.crt``. What comes
-into it is checked: a CRL has to be signed by a certificate of the bundle or a trusted root and never replaces a newer
-one. The root of a software machine is not taken in: that has to be named with every use.
+A bundle replaces the many files that every command would otherwise need, and it can be carried to a computer without a
+network. It contains ``certificates/`` (signing keys and intermediate CAs), ``crls/``, optionally ``host-keys/``
+(host-key documents, whose distribution points show where the signing keys' CRLs are) and ``root-ca.crt``. Everything
+added to it is checked: a CRL must be signed by a certificate of the bundle or a trusted root, and never replaces a
+newer one. The root of a software machine is not added: it has to be named with every use.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MAX_DESCRIPTION = 64 << 10
 
 @dataclass(frozen=True)
 class Changes:
-    """What an update did: files written, and why something expected is not among them."""
+    """The result of an update: the files written, and why an expected file is missing."""
 
     written: tuple[str, ...]
     problems: tuple[str, ...]
@@ -50,7 +50,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The content of the bundle in ``directory``; ``root_ca`` is empty where the system's trusted roots are used."""
+    """The content of the bundle in ``directory``; ``root_ca`` is empty if the system's trusted roots are used."""
 
     directory: Path
     certificates: tuple[Certificate, ...]
@@ -74,7 +74,7 @@ class Bundle:
         """Create a bundle in the new directory ``directory`` from files, and fetch CRLs unless ``offline``.
 
         At least one certificate must be a signing key. The directory appears whole or not at all. Raises OutputError if
-        it exists or cannot be written, InputError for unfit files.
+        it exists or cannot be written, InputError for unsuitable files.
         """
         with new_directory(directory, what="bundle", hint="use: `Bundle.update()`", mode=0o755) as part:
             for folder in (CERTIFICATES, CRLS, HOST_KEYS):
@@ -95,9 +95,9 @@ class Bundle:
 
     @classmethod
     def load(cls, directory: Path) -> Bundle:
-        """Return the bundle in ``directory``; raises InputError if it is none or a file in it is damaged.
+        """Return the bundle in ``directory``; raises InputError if it is not a bundle or a file in it is damaged.
 
-        The directory of a software machine serves as one too, without its root: that has to be named.
+        The directory of a software machine also serves as a bundle, but without its root, which has to be named.
         """
         if (directory / machine.DESCRIPTION).is_file():
             return cls._of_machine(directory)
@@ -150,9 +150,8 @@ class Bundle:
     ) -> tuple[Bundle, Changes]:
         """Add files to the bundle, renew its CRLs from their distribution points unless ``offline``, and return it.
 
-        Each file is replaced atomically; what an interrupted update leaves is a bundle too. A CRL that cannot be
-        fetched is a problem in the result, not an error. Raises InputError for unfit files, before anything is
-        written.
+        Each file is replaced atomically, so an interrupted update leaves a working bundle. A CRL that cannot be fetched
+        is a problem in the result, not an error. Raises InputError for unsuitable files, before anything is written.
         """
         if (self.directory / machine.DESCRIPTION).exists():
             raise InputError(
@@ -222,9 +221,9 @@ class Bundle:
         return files
 
     def inventory(self, *, days: float, now: datetime | None = None) -> list[Validity]:
-        """Return until when everything in the bundle holds, and which CRLs are missing.
+        """Return when everything in the bundle expires, and which CRLs are missing.
 
-        What ends within ``days`` after ``now`` (default: the clock's time) is expiring.
+        An item that ends within ``days`` after ``now`` (default: the clock's time) is expiring.
         """
         now = datetime.now(UTC) if now is None else now
         content: list[Certificate | Crl] = [item.certificate for item in self.host_key_documents]
@@ -271,7 +270,7 @@ def _refuse_software(roots: Iterable[Certificate], path: Path) -> None:
         raise InputError(
             "this is the root of a software machine, which a bundle does not make trusted",
             where=str(path),
-            hint="leave it out here and name it with `root_ca` beside `bundle`",
+            hint="omit it here, and name it with `root_ca` in addition to `bundle`",
         )
 
 
@@ -285,7 +284,7 @@ def _certificate_name(certificate: Certificate) -> str:
 
 
 def _crl_name(crl: Crl, signer: Certificate | None) -> str:
-    # one file for each issuer: a newer list takes the place of the older
+    # one file for each issuer: a newer list replaces the older one
     role = Role.ROOT_CA if signer is None else role_of(signer)
     issuer = (signer.key_id, signer.subject_text) if signer else (crl.authority, crl.issuer_text)
     identity = repr((issuer, crl.points, crl.complete))
@@ -299,7 +298,7 @@ def _age(crl: Crl) -> tuple[datetime, int]:
 
 def _signer(crl: Crl, issuers: Iterable[Certificate]) -> Certificate | None:
     for item in issuers:
-        # a signing key's CRL may name it in another way than its certificate does
+        # a signing key's CRL may name the key differently than its certificate does
         named = crl.issuer == item.subject or is_signing_key_name(item.raw.subject)
         if named and crl.may_be_from(item) and crl.is_signed_by(item.key):
             return item
@@ -309,7 +308,7 @@ def _signer(crl: Crl, issuers: Iterable[Certificate]) -> Certificate | None:
 def _belongs(crl: Crl, certificates: Iterable[Certificate], issuers: Sequence[Certificate]) -> bool:
     if _signer(crl, issuers) is not None:
         return True
-    # the list of a root that is neither here nor in the system's store: whoever names that root will check it
+    # the list of a root that is neither here nor in the system's store: it is checked when that root is named
     known = {item.subject for item in issuers}
     return crl.issuer not in known and any(
         item.issuer == crl.issuer and (crl.authority is None or item.authority == crl.authority)

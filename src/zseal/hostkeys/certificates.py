@@ -1,6 +1,6 @@
-"""Certificates and CRLs as plain values: everything the rules look at, taken out of the encoding once.
+"""Certificates and CRLs as plain values: everything that the rules check, decoded once.
 
-Parsing turns every flaw of an encoding into one FormatError, so the rules never meet a malformed field.
+Parsing turns every flaw of an encoding into one FormatError, so the rules never see a malformed field.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zseal.hostkeys.names import CanonicalName, canonical, label, readable
 from zseal.hostkeys.signatures import digest_is_weak, security_bits, signature_holds
 from zseal.hostkeys.software import names_software_machine
 
-# a certificate names one or two; more is an attempt to keep the downloader busy
+# a certificate names one or two; more are an attempt to keep the downloader busy
 MAX_DISTRIBUTION_URIS = 16
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -63,7 +63,7 @@ class AuthorityKey:
     serial: int | None
 
     def names(self, certificate: Certificate) -> bool:
-        """Return whether this can be the key of ``certificate``; what either side leaves out is not compared."""
+        """Return whether this can be the key of ``certificate``; fields that either side omits are not compared."""
         if self.key_id is not None and certificate.key_id is not None and self.key_id != certificate.key_id:
             return False
         if self.serial is not None and self.serial != certificate.serial:
@@ -76,7 +76,7 @@ class Certificate:
     """An X.509 certificate and where it came from.
 
     ``key`` is None for a kind of key that cannot be used. ``key_usage`` is None if the extension is absent.
-    ``unknown_critical`` lists critical extensions (dotted numbers) whose meaning is not known here.
+    ``unknown_critical`` lists unknown critical extensions (dotted numbers).
     """
 
     raw: x509.Certificate = field(repr=False)
@@ -125,7 +125,7 @@ class Certificate:
 
     @property
     def self_signed(self) -> bool:
-        """Whether this says that it was signed with its own key; the signature is another question."""
+        """Whether this claims to be signed with its own key; the signature itself is not checked."""
         return self.self_issued and (self.authority is None or self.authority.names(self))
 
     @property
@@ -136,7 +136,7 @@ class Certificate:
     def may(self, usage: str) -> bool:
         """Return whether the key may be used for ``usage``: ``key_cert_sign`` or ``crl_sign``.
 
-        Without a key usage it may be used for everything.
+        Without a key usage, any use is allowed.
         """
         return self.key_usage is None or bool(getattr(self.key_usage, usage))
 
@@ -154,8 +154,8 @@ class Crl:
     """A certificate revocation list and where it came from.
 
     ``complete`` is false for a delta, an indirect list, or one for some reasons or attribute certificates only.
-    ``only_users`` and ``only_cas`` say that it is for such certificates only, ``points`` for those that name one of
-    these distribution points.
+    ``only_users`` and ``only_cas`` restrict the list to such certificates, ``points`` to those that name one of these
+    distribution points.
     """
 
     raw: x509.CertificateRevocationList = field(repr=False)
@@ -195,7 +195,7 @@ class Crl:
         return signature_holds(self.raw, self.raw.tbs_certlist_bytes, key)
 
     def lists(self, certificate: Certificate) -> bool:
-        """Return whether the serial number of ``certificate`` is on the list, for whatever reason."""
+        """Return whether the serial number of ``certificate`` is on the list, for any reason."""
         try:
             return self.raw.get_revoked_certificate_by_serial_number(certificate.serial) is not None
         except ValueError:
@@ -212,10 +212,10 @@ def when(moment: datetime) -> str:
 
 
 def parse_certificate(der: bytes, source: str) -> Certificate:
-    """Return the certificate encoded in ``der``; ``source`` says where it came from. Raises FormatError."""
+    """Return the certificate encoded in ``der``; ``source`` names its origin. Raises FormatError."""
     try:
         with warnings.catch_warnings():
-            # names of odd length and serial numbers that are zero or negative are tolerated, as by OpenSSL
+            # names of odd length, and serial numbers that are zero or negative, are tolerated as by OpenSSL
             warnings.simplefilter("ignore")
             return _certificate(x509.load_der_x509_certificate(der), source)
     except _PARSE_ERRORS as error:
@@ -223,7 +223,7 @@ def parse_certificate(der: bytes, source: str) -> Certificate:
 
 
 def parse_crl(der: bytes, source: str) -> Crl:
-    """Return the CRL encoded in ``der``; ``source`` says where it came from. Raises FormatError."""
+    """Return the CRL encoded in ``der``; ``source`` names its origin. Raises FormatError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """The certificate chain of the signing key: from it over at most two intermediate CAs to a trusted root.
 
 The rules, their order, codes and levels are those of OpenSSL's strict validation with CRL checks on every level, as
-s390-tools ask for it; only that a delta CRL does not count, and that any current CRL of an issuer can revoke. The
+s390-tools request it, except that a delta CRL does not count and that any current CRL of an issuer can revoke. The
 signing key is the end of the chain, not a CA: a path validator made for servers would not accept it as issuer of
 host-key documents, so those are checked elsewhere.
 """
@@ -20,7 +20,7 @@ MAX_INTERMEDIATES = 2
 
 
 class ChainCode(enum.IntEnum):
-    """What can be wrong with a chain; the numbers are those of OpenSSL's X509_V_ERR codes."""
+    """Failures of a chain; the numbers are those of OpenSSL's X509_V_ERR codes."""
 
     NO_ISSUER_ABOVE_TRUSTED = 2
     NO_CRL = 3
@@ -56,7 +56,7 @@ class ChainCode(enum.IntEnum):
 
 _HINT_ISSUER = "give the certificate of its issuer with `certificates`, or the root with `root_ca`"
 _HINT_SOFTWARE = "this is a software machine, not hardware: if you want that, name its root with `root_ca`"
-_HINT_CRL = "give the current CRL of its issuer with `crls`, or let it be fetched (no `offline=True`)"
+_HINT_CRL = "give the current CRL of its issuer with `crls`, or let zseal fetch it (no `offline=True`)"
 _HINT_OTHER = "get the current certificates from the machine's manufacturer"
 
 
@@ -140,7 +140,7 @@ def _build(
             code = ChainCode.NO_ISSUER_ABOVE_TRUSTED if from_trusted else ChainCode.NO_ISSUER
             message = f"has no known issuer (it names {current.issuer_label})"
             if from_trusted:
-                message = f"is trusted but is no root, and its issuer is not known (it names {current.issuer_label})"
+                message = f"is trusted but is not a root, and its issuer is not known (it names {current.issuer_label})"
             raise _fail(code, level, current, message, _HINT_SOFTWARE if current.software else _HINT_ISSUER)
         from_trusted = found_trusted
         chain.append(issuer)
@@ -164,18 +164,18 @@ def _check_extensions(chain: Sequence[Certificate]) -> None:
 def _extension_rules(level: int, certificate: Certificate, *, is_root: bool) -> Iterable[tuple[ChainCode, bool, str]]:
     is_ca, usage = certificate.is_ca, certificate.key_usage
     unknown = ", ".join(certificate.unknown_critical)
-    yield ChainCode.UNKNOWN_CRITICAL, bool(unknown), f"has critical extensions not known here: {unknown}"
+    yield ChainCode.UNKNOWN_CRITICAL, bool(unknown), f"has unknown critical extensions: {unknown}"
     may_sign = certificate.may("key_cert_sign")
     yield ChainCode.NOT_A_CA, level > 0 and not (is_ca and may_sign), "is not a CA certificate that may sign others"
     yield (
         ChainCode.PATH_LENGTH_WITHOUT_CA,
         certificate.path_length is not None and not is_ca,
-        "limits the length of a chain but is no CA certificate",
+        "limits the length of a chain but is not a CA certificate",
     )
     yield (
         ChainCode.PATH_LENGTH_WITHOUT_CERT_SIGN,
         certificate.path_length is not None and not (usage is not None and usage.key_cert_sign),
-        "limits the length of a chain but its key usage does not say that it may sign certificates",
+        "limits the length of a chain but its key usage does not allow it to sign certificates",
     )
     yield (
         ChainCode.CA_FLAG_NOT_CRITICAL,
@@ -186,7 +186,7 @@ def _extension_rules(level: int, certificate: Certificate, *, is_root: bool) -> 
     yield (
         ChainCode.CERT_SIGN_WITHOUT_CA,
         not is_ca and usage is not None and usage.key_cert_sign,
-        "may sign certificates but is no CA certificate",
+        "may sign certificates but is not a CA certificate",
     )
     yield ChainCode.NO_SUBJECT, is_ca and not certificate.subject, "has no subject"
     has_authority_key = certificate.authority is not None and certificate.authority.key_id is not None
@@ -228,7 +228,7 @@ def _check_revocation(
         raise _fail(
             ChainCode.NO_CRL, level, certificate, f"cannot be checked: no CRL of {certificate.issuer_label}", _HINT_CRL
         )
-    # the first of the best: OpenSSL looks at one list only
+    # the first of the best ones: OpenSSL checks only one list
     crl = max(
         candidates,
         key=lambda crl: (not crl.unknown_critical, _in_scope(crl, certificate), _is_due(crl, now), crl.this_update),
@@ -244,18 +244,18 @@ def _check_revocation(
             f"the CRL ended on {when(end) if end else end}",
             _HINT_CRL,
         ),
-        (ChainCode.CRL_SIGNATURE, not crl.is_signed_by(issuer.key), "the CRL's signature does not hold", _HINT_CRL),
+        (ChainCode.CRL_SIGNATURE, not crl.is_signed_by(issuer.key), "the CRL's signature is not valid", _HINT_CRL),
         (
             ChainCode.CRL_UNKNOWN_CRITICAL,
             bool(crl.unknown_critical),
-            "the CRL has critical extensions not known here",
+            "the CRL has unknown critical extensions",
             _HINT_CRL,
         ),
     )
     for code, broken, message, hint in problems:
         if broken:
             raise _fail(code, level, certificate, f"cannot be checked: {message} ({crl.source})", hint)
-    # other lists of the same issuer may know of a revocation that this one does not
+    # other lists of the same issuer may contain a revocation that this one lacks
     others = (
         other for other in candidates if other is not crl and _is_due(other, now) and other.is_signed_by(issuer.key)
     )

@@ -1,4 +1,4 @@
-"""Describes certificates and CRLs: what role they play, until when they hold, and everything in them worth showing."""
+"""Describes certificates and CRLs: their role, when they expire, and everything in them worth showing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Role(enum.StrEnum):
 
 
 class State(enum.StrEnum):
-    """Whether something holds now."""
+    """Whether something is valid now."""
 
     VALID = "valid"
     EXPIRING = "expiring"
@@ -37,13 +37,13 @@ class State(enum.StrEnum):
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing needs to be done."""
+        """Whether there is nothing to do."""
         return self is State.VALID
 
 
 @dataclass(frozen=True)
 class Validity:
-    """From when until when something holds. ``ends`` is None for a CRL without end, or one that is missing."""
+    """The validity period of something. ``ends`` is None for a CRL without an end, or one that is missing."""
 
     role: Role
     subject: str
@@ -65,7 +65,7 @@ def role_of(item: Certificate | Crl) -> Role:
 
 
 def validity_of(item: Certificate | Crl, *, days: float, now: datetime) -> Validity:
-    """Return until when ``item`` holds; it is expiring if it ends within ``days`` after ``now``."""
+    """Return the validity of ``item``; it is expiring if it ends within ``days`` after ``now``."""
     begins, ends = (item.this_update, item.next_update) if isinstance(item, Crl) else (item.not_before, item.not_after)
     return Validity(
         role=role_of(item),

@@ -1,4 +1,4 @@
-"""Host-key documents: the certificates that carry a machine's public host key."""
+"""Host-key documents: the certificates with a machine's public host key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zseal.hostkeys.loading import Source, parse_objects, read_source
 class HostKeyDocument:
     """A host-key document: the first certificate of a file, which is ``source``.
 
-    ``unused`` is the number of certificates that follow it in that file; they take no part.
+    ``unused`` is the number of certificates that follow it in that file and are ignored.
     """
 
     certificate: Certificate
@@ -30,7 +30,7 @@ class HostKeyDocument:
         key = self.certificate.key
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVE):
             raise InputError(
-                f"the document holds {key_kind(self.certificate)}; a host key is one on secp521r1 (P-521)",
+                f"the document contains {key_kind(self.certificate)}; a host key is one on secp521r1 (P-521)",
                 where=self.source,
                 hint="give the host-key document of the machine",
             )
@@ -43,7 +43,7 @@ class HostKeyDocument:
 
 
 def key_kind(certificate: Certificate) -> str:
-    """Return what kind of public key ``certificate`` holds, in words."""
+    """Return the kind of public key in ``certificate``, in words."""
     key = certificate.key
     if isinstance(key, ec.EllipticCurvePublicKey):
         return f"a key on {key.curve.name}"

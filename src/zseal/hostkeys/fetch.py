@@ -18,19 +18,19 @@ from zseal.hostkeys.loading import parse_objects
 from zseal.version import __version__
 
 Fetch = Callable[[str], bytes]
-"""Returns the body behind an address, or raises ZsealError or OSError."""
+"""Returns the body at an address, or raises ZsealError or OSError."""
 
 SCHEMES = ("http://", "https://")
 TIMEOUT = 3.0  # seconds for one address, as pvverify allows
 MAX_SIZE = 16 << 20
-# certificates and documents of one run name a handful of addresses
+# the certificates and documents of one run name a handful of addresses
 MAX_FETCHES = 64
 
 _CHUNK = 64 << 10
 
 
 class FetchError(ZsealError):
-    """An address from which no CRL could be had."""
+    """No CRL could be fetched from an address."""
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
@@ -39,7 +39,7 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
-        """Return the request to follow with; raises FetchError for another kind of address."""
+        """Return the request that follows; raises FetchError for another kind of address."""
         if not newurl.lower().startswith(SCHEMES):
             fp.close()
             raise FetchError("redirected to an address that is neither http nor https", where=req.full_url)
@@ -47,10 +47,10 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
 
 
 def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -> bytes:
-    """Return the body at the http or https address ``url``, whatever status it comes with.
+    """Return the body at the http or https address ``url``, regardless of its status.
 
-    The proxies of the environment are used. Raises FetchError if nothing comes within ``timeout`` seconds in all,
-    or more than ``max_size`` bytes.
+    The environment's proxies are used. Raises FetchError if the whole body does not arrive within ``timeout`` seconds,
+    or has more than ``max_size`` bytes.
     """
     if not url.lower().startswith(SCHEMES):
         raise FetchError("neither an http nor an https address", where=url)
@@ -62,13 +62,13 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -
         except FetchError as error:
             answers.put(error)
 
-    # A thread, because sockets limit the time of each step only: looking up the name, each of its addresses, each
-    # redirection, each line of a header. One that is still waiting does not keep the program from ending.
+    # A thread, because sockets limit only the time of each step: looking up the name, each of its addresses, each
+    # redirection, each line of a header. A thread that is still waiting does not keep the program from ending.
     threading.Thread(target=ask, name="zseal-fetch", daemon=True).start()
     try:
         answer = answers.get(timeout=timeout)
     except queue.Empty:
-        raise FetchError(f"it takes too long: nothing came within {timeout:g} seconds", where=url) from None
+        raise FetchError(f"it takes too long: nothing arrived within {timeout:g} seconds", where=url) from None
     if isinstance(answer, FetchError):
         raise answer
     return answer
@@ -85,7 +85,7 @@ def _fetch(url: str, timeout: float, max_size: int) -> bytes:
             if error.code // 100 == 3:
                 error.close()
                 raise FetchError(f"a redirection is not followed: {error.reason}", where=url) from error
-            # some servers send the list with an odd status; its signature tells whether it is one
+            # some servers send the list with an odd status; its signature shows whether it is a list
             response = error
         with response:
             return _read(response, url, deadline, max_size)
@@ -97,7 +97,7 @@ def _fetch(url: str, timeout: float, max_size: int) -> bytes:
 
 def _read(response: IO[bytes], url: str, deadline: float, max_size: int) -> bytes:
     body = bytearray()
-    # read1 returns what has arrived: a server that drips bytes cannot hold the reader beyond the deadline
+    # read1 returns what has arrived, so a server that sends byte by byte cannot delay the reader beyond the deadline
     read = getattr(response, "read1", response.read)
     while chunk := read(_CHUNK):
         body += chunk
@@ -111,7 +111,7 @@ def _read(response: IO[bytes], url: str, deadline: float, max_size: int) -> byte
 
 
 class Downloader:
-    """Fetches the CRLs of certificates, each address once; ``problems`` collects what went wrong."""
+    """Fetches the CRLs of certificates, each address once; ``problems`` collects the failures."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
@@ -119,7 +119,7 @@ class Downloader:
         self.problems: list[str] = []
 
     def crls_for(self, certificate: Certificate) -> tuple[Crl, ...]:
-        """Return the CRLs behind the first distribution point of ``certificate`` that has any; none is no error."""
+        """Return the CRLs at the first distribution point of ``certificate`` that has any, or an empty result."""
         for url in certificate.distribution_points:
             crls = self._crls_at(url)
             if crls:

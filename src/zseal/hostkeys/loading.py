@@ -13,13 +13,13 @@ from zseal.files import read_limited
 from zseal.hostkeys.certificates import Certificate, Crl, parse_certificate, parse_crl
 from zseal.hostkeys.pem import CERTIFICATE_LABELS, CRL_LABELS, pem_blocks
 
-# the CRLs of large public CAs have a few MiB
+# CRLs of large public CAs have a few MiB
 MAX_FILE = 16 << 20
-# no chain and no trust store has as many; without a limit a small file could keep a verification busy for minutes
+# no chain and no trust store has more; without a limit, a small file could keep a verification busy for minutes
 MAX_OBJECTS = 1000
 
 Source = str | os.PathLike[str] | bytes
-"""A file, or the content of one."""
+"""A file, or its content."""
 
 _Parsed = TypeVar("_Parsed")
 
@@ -43,7 +43,7 @@ class Objects:
 
 
 def parse_objects(data: bytes, source: str) -> Objects:
-    """Return all certificates and CRLs in ``data``, which may be none; raises FormatError if one is damaged."""
+    """Return all certificates and CRLs in ``data``, if any; raises FormatError if one is damaged."""
     if data[:1] == b"\x30":
         try:
             return _parse_der(data, source)
@@ -76,7 +76,7 @@ def _parse_der(data: bytes, source: str) -> Objects:
 
 
 def read_source(source: Source, what: str) -> tuple[bytes, str]:
-    """Return the content of ``source``, which is ``what``, and what to call it in messages; raises InputError."""
+    """Return the content of ``source``, which is ``what``, and its name for messages; raises InputError."""
     if isinstance(source, bytes):
         return source, what
     return read_limited(Path(source), MAX_FILE, what), str(source)
@@ -101,7 +101,9 @@ def load_crls(source: Source) -> tuple[Crl, ...]:
 
 
 def load_root(source: Source) -> Objects:
-    """Return the root certificates, and CRLs beside them, in ``source``; raises InputError without one."""
+    """Return the root certificates in ``source``, with CRLs in the same file; raises InputError if there is no
+    certificate.
+    """
     data, name = read_source(source, "root CA certificate")
     objects = parse_objects(data, name)
     if not objects.certificates:

@@ -34,7 +34,7 @@ ISSUER_KEYS = "issuer-keys"
 
 FORMAT = 1
 VALIDITY = timedelta(days=30 * 365)
-# .invalid never resolves (RFC 2606), so an online verification finds at once that there is nothing to fetch
+# .invalid never resolves (RFC 2606), so an online verification immediately finds that there is nothing to fetch
 NO_CRL_URL = "http://software-machine.zseal.invalid"
 CRLS = (SIGNING_KEY_CRL, INTERMEDIATE_CRL, ROOT_CRL)
 _ISSUERS = {ROOT_CA: ROOT_CRL, INTERMEDIATE_CA: INTERMEDIATE_CRL, SIGNING_KEY: SIGNING_KEY_CRL}
@@ -44,9 +44,9 @@ _MAX_NAME = 64
 
 @dataclass(frozen=True)
 class Machine:
-    """A software machine kept in a directory.
+    """A software machine, stored in a directory.
 
-    ``keys`` are its private host keys, ``host_key_document`` is the certificate that images are sealed for;
+    ``keys`` are its private host keys, ``host_key_document`` is the certificate for which images are sealed;
     ``backup_host_key_document`` is that of the backup host key.
     """
 
@@ -72,11 +72,11 @@ class Machine:
 
         ``host_key`` and ``backup_host_key`` are files with P-521 private keys to use instead of new ones. ``name``
         (default: the directory's name; 1 to 64 printable characters) becomes part of the subject of its certificates.
-        ``crl_url`` is the address below which they say that its CRLs are: nothing needs to be there. ``now`` is the
+        ``crl_url`` is the base address of its CRLs in them: nothing needs to be there. ``now`` is the
         time of issue (default: the clock's).
 
-        The directory appears whole, with mode 0700 and keys 0600, or not at all. Raises OutputError if it exists
-        or cannot be written, InputError for an unfit key or name.
+        The directory appears whole, with mode 0700 and keys 0600, or not at all. Raises OutputError if it exists or
+        cannot be written, InputError for an unsuitable key or name.
         """
         name = _checked_name(directory.absolute().name if name is None else name)
         if not crl_url.startswith(("http://", "https://")):
@@ -86,7 +86,7 @@ class Machine:
         backup = load_private_key(backup_host_key) if backup_host_key else ec.generate_private_key(ec.SECP521R1())
         if host.private_numbers() == backup.private_numbers():
             raise InputError("the backup host key is the host key", where=str(backup_host_key))
-        # issued a day back: a verifier's clock may be behind
+        # issued a day earlier: a verifier's clock may be slow
         issued = created - timedelta(days=1)
         authority = Authority.create(name, crl_url=crl_url, not_before=issued, not_after=issued + VALIDITY)
         document = authority.issue_host_key_document(host.public_key(), "host key")
@@ -113,7 +113,7 @@ class Machine:
 
     @classmethod
     def load(cls, directory: Path) -> Machine:
-        """Return the machine in ``directory``; raises InputError if it is none or its files do not fit together."""
+        """Return the machine in ``directory``; raises InputError if it is not a machine or its files do not match."""
         description = read_description(
             directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: `Machine.create()`"
         )
@@ -128,12 +128,12 @@ class Machine:
 
     @property
     def host_key_hashes(self) -> tuple[bytes, ...]:
-        """The 32-byte hashes (phkh) of the host key and, where there is one, of the backup host key."""
+        """The 32-byte hashes (phkh) of the host key and of the backup host key, if there is one."""
         keys = (self.keys.host, self.keys.backup)
         return tuple(key_hash(key.public_key()) for key in keys if key is not None)
 
     def key_hashes_file(self) -> str:
-        """Return what ``/sys/firmware/uv/keys/all`` would say on this machine."""
+        """Return the content of ``/sys/firmware/uv/keys/all`` on this machine."""
         return pack_key_hashes(self.host_key_hashes)
 
     def reissue_crls(
@@ -141,8 +141,8 @@ class Machine:
     ) -> None:
         """Write new CRLs that list the certificates ``revoke`` of this machine and no others.
 
-        They end ``days`` after ``now`` (default: the clock's time), which may lie in the past, or else together with
-        the machine's certificates. Raises InputError for a certificate this machine did not issue.
+        They end ``days`` after ``now`` (default: the clock's time), which may be in the past; without ``days``,
+        together with the machine's certificates. Raises InputError for a certificate that this machine did not issue.
         """
         now = (datetime.now(UTC) if now is None else now).astimezone(UTC).replace(microsecond=0)
         remaining = list(revoke)
@@ -222,5 +222,5 @@ def _crl_number(path: Path) -> int:
 def _load_document(path: Path, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     document = _load_certificate(path)
     if document.public_key() != key.public_key():
-        raise InputError("the host-key document is not that of the host key beside it", where=str(path))
+        raise InputError("the host-key document does not match the host key next to it", where=str(path))
     return document

@@ -1,4 +1,4 @@
-"""Names in certificates: how they are compared, and which one an IBM Z signing key has."""
+"""Names in certificates: how to compare them, and the name of an IBM Z signing key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SIGNING_KEY_COUNTRY = "US"
 SIGNING_KEY_STATE = "New York"
 SIGNING_KEY_ORGANIZATION = "International Business Machines Corporation"
 SIGNING_KEY_UNIT_SUFFIX = "Key Signing Service"
-# IBM's certificates changed from the first to the second; revocation lists of the first stayed in use
+# IBM's certificates changed from the first to the second; revocation lists with the first remain in use
 LOCALITY_OLD = "Poughkeepsie"
 LOCALITY_NEW = "Armonk"
 
 _SIGNING_KEY_ATTRIBUTES = 6
-# names may be megabytes long; X.520 allows 64 characters for most attributes
+# names may be megabytes long, but X.520 allows 64 characters for most attributes
 _MAX_SHOWN = 128
 # the order of the attributes in the issuer names of IBM's published revocation lists
 _CRL_ORDER = (
@@ -29,7 +29,8 @@ _CRL_ORDER = (
 )
 
 CanonicalName = tuple[frozenset[tuple[str, str | bytes]], ...]
-"""A name as certificates are matched by: case and runs of white space do not count, the order of its parts does."""
+"""A name in the form that matches certificates: case and runs of white space do not count, the order of its parts does.
+"""
 
 
 def canonical(name: x509.Name) -> CanonicalName:
@@ -55,7 +56,7 @@ def readable(name: x509.Name) -> str:
 
 
 def label(name: x509.Name) -> str:
-    """Return what tells ``name`` from others: its common name, or the unit where that only repeats the organization."""
+    """Return what distinguishes ``name``: its common name, or the unit if that only repeats the organization."""
     common = _first(name, NameOID.COMMON_NAME)
     if common is not None and common == _first(name, NameOID.ORGANIZATION_NAME):
         common = _first(name, NameOID.ORGANIZATIONAL_UNIT_NAME) or common
@@ -63,7 +64,7 @@ def label(name: x509.Name) -> str:
 
 
 def _printable(value: str | bytes) -> str:
-    # names come from strangers: nothing in them may steer a terminal or break a line
+    # names come from strangers: they must not control a terminal or break a line
     text = value.hex() if isinstance(value, bytes) else value
     if len(text) > _MAX_SHOWN:
         text = f"{text[:_MAX_SHOWN]}…"
@@ -78,7 +79,7 @@ def is_signing_key_name(name: x509.Name) -> bool:
     """Return whether ``name`` is the subject of an IBM Z host key signing key, as s390-tools recognise it.
 
     It has six attributes, compared exactly; the organizational unit needs only to end with "Key Signing Service".
-    This is no proof of anything: the certificate chain is.
+    This proves nothing; the certificate chain does.
     """
     unit = _first(name, NameOID.ORGANIZATIONAL_UNIT_NAME)
     return (
@@ -96,8 +97,8 @@ def is_signing_key_name(name: x509.Name) -> bool:
 def crl_issuer_names(subject: x509.Name) -> Iterator[CanonicalName]:
     """Yield the issuer names under which the CRL of the signing key ``subject`` may have been published.
 
-    The first under which there is a CRL counts. IBM's lists name another locality and another order of attributes
-    than the signing-key certificates do.
+    The first name with a CRL counts. IBM's lists have a different locality and order of attributes than the signing-key
+    certificates.
     """
     yield canonical(subject)
     if _first(subject, NameOID.LOCALITY_NAME) == LOCALITY_NEW:

@@ -18,9 +18,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def pem_blocks(data: bytes, labels: Collection[str], where: str) -> Iterator[bytes]:
-    """Yield the content of each PEM block in ``data`` whose label is one of ``labels``; other text is passed over.
+    """Yield the content of each PEM block in ``data`` whose label is one of ``labels``; skip other text.
 
-    Raises FormatError for such a block without its end line or with something else than base64 in it.
+    Raises FormatError for such a block that lacks its end line or contains anything but base64.
     """
     label: str | None = None
     body: list[bytes] = []
@@ -29,7 +29,7 @@ def pem_blocks(data: bytes, labels: Collection[str], where: str) -> Iterator[byt
         if label is None:
             if line.startswith(_BEGIN) and line.endswith(_DASHES) and len(line) > len(_BEGIN) + len(_DASHES):
                 found = line[len(_BEGIN) : -len(_DASHES)].decode("latin-1")
-                # an encapsulated block of another kind is passed over line by line
+                # an encapsulated block of another kind is skipped line by line
                 label = found if found in labels else None
                 body = []
         elif line.startswith(_DASHES):

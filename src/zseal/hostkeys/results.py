@@ -1,4 +1,4 @@
-"""What a verification reports: the rules, how each document did, and the error that a refusal becomes."""
+"""The results of a verification: the rules, a report on each document, and the error for a refusal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zseal.hostkeys.document import HostKeyDocument
 
 
 class Rule(enum.StrEnum):
-    """The rules a host-key document has to meet, in the order in which they are checked."""
+    """The rules for a host-key document, in the order in which they are checked."""
 
     KEY_STRENGTH = "key-strength"
     KEY_TYPE = "key-type"
@@ -42,10 +42,10 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """A rule that does not hold: what is wrong and what to do.
+    """A rule that failed: what is wrong and what to do.
 
-    A failure of the chain has the ``code`` and ``level`` that OpenSSL would give: the X509_V_ERR number, and the place
-    in the chain, where 0 is the signing key.
+    A failure of the chain has the ``code`` and ``level`` of OpenSSL: the X509_V_ERR number, and the place in the chain,
+    where 0 is the signing key.
     """
 
     rule: Rule
@@ -65,7 +65,7 @@ class RuleError(Exception):
 
 
 class HostKeyVerificationError(VerificationError):
-    """A host-key document was refused; ``document`` says how it did in every rule, ``failure`` is the one it broke."""
+    """A host-key document was refused; ``document`` has the result of every rule, ``failure`` the rule that failed."""
 
     def __init__(self, document: DocumentReport, failure: Failure) -> None:
         super().__init__(
@@ -79,7 +79,7 @@ class HostKeyVerificationError(VerificationError):
 
 @dataclass(frozen=True)
 class Check:
-    """A rule that was checked. ``detail`` says what was found."""
+    """A rule that was checked. ``detail`` is what was found."""
 
     rule: Rule
     passed: bool
@@ -88,10 +88,10 @@ class Check:
 
 @dataclass(frozen=True)
 class DocumentReport:
-    """How one document did: the rules checked up to the first that does not hold.
+    """The report on one document: the rules checked, up to the first that failed.
 
-    ``chain`` runs from the signing key to the root; it is empty where the chain was not reached or does not hold.
-    ``warnings`` are oddities that no rule forbids. ``software`` is true for a software machine's document.
+    ``chain`` runs from the signing key to the root; it is empty if the chain was not checked or failed. ``warnings``
+    are oddities that no rule forbids. ``software`` is true for a software machine's document.
     """
 
     document: HostKeyDocument
@@ -103,24 +103,24 @@ class DocumentReport:
 
     @property
     def accepted(self) -> bool:
-        """Whether every rule holds."""
+        """Whether every rule passed."""
         return self.failure is None
 
     @property
     def refusal(self) -> HostKeyVerificationError | None:
-        """What to raise or to tell about this document, None if it is accepted."""
+        """The error to raise or print for this document, None if it is accepted."""
         return None if self.failure is None else HostKeyVerificationError(self, self.failure)
 
 
 @dataclass(frozen=True)
 class Report:
-    """How every document did, in the order given."""
+    """The report on every document, in the order given."""
 
     documents: tuple[DocumentReport, ...]
 
     @property
     def accepted(self) -> bool:
-        """Whether every rule holds for every document."""
+        """Whether every rule passed for every document."""
         return all(document.accepted for document in self.documents)
 
     def raise_for_refusal(self) -> None:

@@ -1,4 +1,4 @@
-"""Signatures on certificates and CRLs, and how strong the keys and digests behind them are."""
+"""Signatures on certificates and CRLs, and the strength of their keys and digests."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def signature_holds(
 ) -> bool:
     """Return whether ``key`` made the signature on ``signed``, whose signed part is ``body``.
 
-    A kind of signature that does not fit the key is none.
+    A signature of a kind that does not fit the key does not count.
 
-    MD5 is refused, SHA-1 is not: whether that is enough is the caller's rule.
+    MD5 is refused, SHA-1 is not: the caller decides whether that is enough.
     """
     try:
         with warnings.catch_warnings():

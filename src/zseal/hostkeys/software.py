@@ -1,4 +1,4 @@
-"""How the documents of a software machine are named, so that they can never pass for those of an IBM Z machine."""
+"""The names in the documents of a software machine, so that they never pass for those of an IBM Z machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zseal.hostkeys.names import (
 )
 
 MARK = "zseal software machine (not hardware)"
-"""Part of the subject of every certificate a software machine issues."""
+"""Part of the subject of every certificate that a software machine issues."""
 
 
 def software_name(machine: str, role: str) -> x509.Name:
@@ -31,8 +31,8 @@ def software_name(machine: str, role: str) -> x509.Name:
 def software_signing_key_name() -> x509.Name:
     """Return the subject of a software machine's signing key.
 
-    pvverify and pvimg accept only IBM's own attributes here, apart from the beginning of the organizational unit: that
-    is where this name says that it is no hardware. What decides is the root, which nobody trusts without naming it.
+    pvverify and pvimg accept only IBM's own attributes here, apart from the beginning of the organizational unit: there
+    this name states that it is not hardware. The root decides, and it is not trusted unless it is named.
     """
     return x509.Name(
         [
@@ -48,5 +48,5 @@ def software_signing_key_name() -> x509.Name:
 
 
 def names_software_machine(name: x509.Name) -> bool:
-    """Return whether ``name`` says that it belongs to a software machine."""
+    """Return whether ``name`` states that it belongs to a software machine."""
     return any(isinstance(attribute.value, str) and MARK in attribute.value for attribute in name)

@@ -1,4 +1,4 @@
-"""What host-key documents are verified against, gathered from files and bundles."""
+"""The material to verify host-key documents with, gathered from files and bundles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TrustMaterial:
     """Certificates, CRLs and trusted roots for a verification.
 
     ``root_ca`` is None for the system's trusted roots. ``choose_signing_key`` allows several signing keys among the
-    certificates, of which each document is checked with the one that it names.
+    certificates: each document is checked with the one that it names.
     """
 
     certificates: tuple[Certificate, ...]
@@ -38,11 +38,11 @@ class TrustMaterial:
         root_ca: Source | None = None,
         bundle: Path | None = None,
     ) -> TrustMaterial:
-        """Return what is in these files or contents, each PEM (any number of certificates and CRLs) or DER.
+        """Return the content of these files, each PEM (any number of certificates and CRLs) or DER.
 
-        CRLs beside the certificates and beside the root count too. ``bundle`` is the directory of a bundle, whose
-        content is added; ``root_ca`` takes the place of its root. Raises InputError for a file that cannot be read or
-        has nothing of the kind in it.
+        CRLs in the files of certificates and roots count too. ``bundle`` is the directory of a bundle, whose content is
+        added; ``root_ca`` replaces its root. Raises InputError for a file that cannot be read or lacks the expected
+        content.
         """
         given = sum((load_objects(source) for source in certificates), Objects())
         lists = tuple(crl for source in crls for crl in load_crls(source))
@@ -77,7 +77,7 @@ class TrustMaterial:
         fetch: Fetch = fetch_url,
         now: datetime | None = None,
     ) -> Report:
-        """Return how every one of ``documents`` does, without raising for those that are refused."""
+        """Return the report on ``documents`` without raising for those that are refused."""
         return check_host_key_documents(
             documents,
             certificates=self.certificates,

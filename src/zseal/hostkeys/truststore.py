@@ -13,17 +13,17 @@ from zseal.hostkeys.certificates import Certificate, parse_certificate
 from zseal.hostkeys.loading import MAX_FILE
 from zseal.hostkeys.pem import CERTIFICATE_LABELS, pem_blocks
 
-# where distributions keep the store, for a Python whose OpenSSL was built to look elsewhere
+# places where distributions keep the store, for a Python whose OpenSSL was built to look elsewhere
 _USUAL_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-# OpenSSL finds a certificate in a directory by such a name, made from the hash of its subject
+# OpenSSL finds a certificate in a directory by such a name, derived from the hash of its subject
 _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 def system_roots() -> tuple[Certificate, ...]:
     """Return the certificates that OpenSSL trusts by default; SSL_CERT_FILE and SSL_CERT_DIR name other places.
 
-    Certificates that cannot be read are left out: one odd root must not keep the others from being used. So are roots
-    of software machines: those have to be named.
+    Certificates that cannot be read are omitted: one odd root must not keep the others from being used. So are roots of
+    software machines, which have to be named.
     """
     paths = ssl.get_default_verify_paths()
     overridden = paths.openssl_cafile_env in os.environ or paths.openssl_capath_env in os.environ

@@ -1,8 +1,7 @@
 """Decides whether host-key documents are genuine, current and not revoked, as pvverify and pvimg of s390-tools do.
 
-Stricter than those: the key has to be on P-521, CRLs are fetched over http and https only and with a limit, a
-revocation counts whichever current CRL of the issuer tells of it, and a partial CRL does not count as proof that a
-document is not revoked.
+It is stricter than those: the key must be on P-521, CRLs are fetched over http and https only and with a limit, a
+revocation in any current CRL of the issuer counts, and a partial CRL does not prove that a document is not revoked.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ def check_host_key_documents(
     now: datetime | None = None,
     choose_signing_key: bool = False,
 ) -> Report:
-    """Return how every one of ``documents`` does, without raising for those that are refused.
+    """Return the report on ``documents`` without raising for those that are refused.
 
-    ``certificates`` hold exactly one signing key and the intermediate CAs. ``root_ca`` are the trusted roots, by
-    default the system's. Unless ``offline``, CRLs are also fetched from the distribution points of the documents and
-    of ``certificates`` with ``fetch``, which gets an http or https address and returns the body. ``now`` is the time
-    to verify for (default: the clock's). With ``choose_signing_key`` several signing keys may be there, of which each
+    ``certificates`` are exactly one signing key and the intermediate CAs. ``root_ca`` are the trusted roots, by default
+    the system's. Unless ``offline``, CRLs are also fetched from the distribution points of the documents and of
+    ``certificates`` with ``fetch``, which gets an http or https address and returns the body. ``now`` is the time of
+    the verification (default: the clock's). With ``choose_signing_key`` there may be several signing keys: each
     document is checked with the one that it names.
     """
     run = _Run(
@@ -53,7 +52,7 @@ def check_host_key_documents(
 
 
 class _Run:
-    """One verification: what was given, and what was already fetched and found for the documents before."""
+    """One verification: its inputs, and what was already fetched and found for earlier documents."""
 
     def __init__(
         self,
@@ -76,12 +75,12 @@ class _Run:
         self._chains: dict[int, tuple[Certificate, ...] | RuleError] = {}
 
     def check(self, document: HostKeyDocument) -> DocumentReport:
-        """Return how ``document`` does, up to the first rule that does not hold."""
+        """Return the report on ``document``, up to the first rule that fails."""
         checks: list[Check] = []
         chain: tuple[Certificate, ...] = ()
         failure: Failure | None = None
         try:
-            # the key first: no network is needed to refuse another kind
+            # the key first: refusing another kind needs no network
             checks += _check_key(document)
             signing_key = self._signing_key(document)
             checks.append(Check(Rule.SIGNING_KEY, True, f"{signing_key.label} ({signing_key.source})"))
@@ -184,7 +183,7 @@ class _Run:
             found = tuple(crl for crl in self._crls if crl.issuer == name)
             if found:
                 break
-        # whatever the document's own distribution point holds counts under any name: its signature decides
+        # lists from the document's own distribution point count under any name: their signature decides
         return found + (self._downloader.crls_for(document) if self._downloader is not None else ())
 
 
@@ -206,7 +205,7 @@ def _check_key(document: HostKeyDocument) -> list[Check]:
         raise _failure(
             Rule.KEY_TYPE,
             Reason.WRONG_KEY_TYPE,
-            f"the document holds {key_kind(certificate)}; a host key is one on secp521r1 (P-521)",
+            f"the document contains {key_kind(certificate)}; a host key is one on secp521r1 (P-521)",
             "give the host-key document of the machine",
         )
     return [
@@ -235,14 +234,14 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
         raise _failure(
             Rule.AUTHORITY_KEY,
             Reason.OTHER_SIGNING_KEY,
-            f"the document was issued by another signing key than {signing_key.source}",
+            f"the document was not issued by the signing key {signing_key.source}",
             "give the signing key certificate of the document's generation with `certificates`",
         )
     if not certificate.is_signed_by(signing_key.key):
         raise _failure(
             Rule.SIGNATURE,
             Reason.BAD_SIGNATURE,
-            "the signature of the signing key on the document does not hold",
+            "the signing key's signature on the document is not valid",
             "do not use it; get the document again from a source you trust",
         )
     return [

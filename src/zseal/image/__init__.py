@@ -1,6 +1,6 @@
 """Boot images: build, read, verify, compare and describe.
 
-The names below are the interface; they are imported when first used, as some need numpy and cryptography.
+The names below are the interface. They are imported when first used, because some need numpy and cryptography.
 """
 
 from __future__ import annotations

@@ -55,12 +55,12 @@ from zseal.image.pipeline import CHUNK, PagePipeline
 from zseal.image.source import Source, SourceStream, is_path, open_source
 
 DEFAULT_FLAGS = Controls().plain_flags
-"""Plaintext control flags of an image if the caller decides nothing: those of :class:`Controls`."""
+"""The default plaintext control flags of an image: those of :class:`Controls`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BuiltImage:
-    """What was written. All addresses are file offsets as well."""
+    """The image that was written. All addresses are file offsets as well."""
 
     header: SeHeader
     header_address: int
@@ -93,10 +93,10 @@ def build_image(
     ``kernel``, ``ramdisk`` and ``cmdline`` are paths, contents (bytes) or binary file objects. ``host_keys`` are 1 to
     95 different public keys on P-521. ``keys`` are the image's own random values (default: new ones); ``flags`` is the
     64-bit word of :class:`PlainFlags`, ``secret_flags`` that of :class:`SecretFlags`. ``bootloaders`` default to ours.
-    ``start_address`` replaces the address of stage3b as the place the guest starts at. ``check_components`` refuses a
-    kernel that is none, a command line too long for it and an empty ramdisk.
+    ``start_address`` replaces the address of stage3b as the guest's start address. ``check_components`` refuses a file
+    that is not a kernel, a command line too long for the kernel and an empty ramdisk.
 
-    Raises InputError for inputs and keys that cannot be used, OutputError where the output cannot be written or exists.
+    Raises InputError for inputs and keys that cannot be used, OutputError if the output cannot be written or exists.
     """
     keys = keys or ImageKeys.generate()
     bootloaders = bootloaders or Bootloaders.default()
@@ -180,7 +180,7 @@ class _Layout:
 
 
 class _ComponentWriter:
-    """Encrypts, digests and writes one component behind the other."""
+    """Encrypts, digests and writes one component after the other."""
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ def _fixed_part(keys: ImageKeys, flags: int, digests: DigestValues) -> FixedPart
 def _write_frame(
     target: BinaryIO, layout: _Layout, bootloaders: Bootloaders, header: SeHeader, components: tuple[Component, ...]
 ) -> BuiltImage:
-    """Write everything around the components: what the loaders and the hypervisor read."""
+    """Write everything around the components, which loaders and hypervisors read."""
     ipib_address = components[-1].address + components[-1].size
     ipib = Ipib.build(
         header_address=layout.header,

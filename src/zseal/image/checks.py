@@ -1,4 +1,4 @@
-"""What is checked of kernel, ramdisk and command line before anything is written, as pvimg does and a bit more."""
+"""Checks of kernel, ramdisk and command line before anything is written: those of pvimg, and a few more."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ MAX_COMMAND_LINE = 1 << 20
 
 
 def check_kernel(kernel: SourceStream) -> int:
-    """Refuse what is no s390x kernel; return its longest command line in bytes, the NUL included."""
+    """Refuse a file that is not an s390x kernel; return its longest command line in bytes, including the NUL."""
     head = kernel.peek(kernel_file.MIN_SIZE)
     if head.startswith(kernel_file.ELF_MAGIC):
         raise InputError(
-            "the kernel is an ELF file", where=kernel.where, hint="take the raw one, arch/s390/boot/bzImage or vmlinuz"
+            "the kernel is an ELF file",
+            where=kernel.where,
+            hint="use the raw kernel, arch/s390/boot/bzImage or vmlinuz",
         )
     if len(head) < kernel_file.MIN_SIZE:
         raise InputError(
@@ -42,16 +44,16 @@ def check_ramdisk(ramdisk: SourceStream) -> None:
 def read_command_line(parmfile: SourceStream) -> bytes:
     """Return the command line as stored in an image: a NUL is appended unless it already ends in one.
 
-    A newline at the end is part of it. Raises InputError if no kernel at all could take it.
+    A newline at the end is part of it. Raises InputError if it is too long for any kernel.
     """
     text = parmfile.peek(MAX_COMMAND_LINE + 1)
     if len(text) > MAX_COMMAND_LINE:
-        raise InputError(f"not a kernel command line: it has more than {MAX_COMMAND_LINE} bytes", where=parmfile.where)
+        raise InputError(f"not a parmfile: it has more than {MAX_COMMAND_LINE} bytes", where=parmfile.where)
     return text if text.endswith(b"\0") else text + b"\0"
 
 
 def check_command_line(stored: bytes, limit: int, where: str | None) -> None:
-    """Refuse a command line that is longer than the kernel takes."""
+    """Refuse a command line that is too long for the kernel."""
     if len(stored) > limit:
         raise InputError(
             f"the command line is too long: {len(stored)} bytes with its NUL, this kernel takes {limit}", where=where

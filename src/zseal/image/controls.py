@@ -1,4 +1,4 @@
-"""The control flags of an image as decisions with names, and which of them need or exclude one another."""
+"""The control flags of an image as named decisions, and which of them need or exclude each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zseal.formats.se_header import PCKMO, PlainFlags, SecretFlags
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Controls:
-    """What the guest, its host and the owner of its keys may do. The defaults are pvimg's."""
+    """What the guest, its host and the owner of its keys may do. The defaults are those of pvimg."""
 
     dump: bool = False
     """The host may take a dump, which only the owner of the customer communication key (CCK) can decrypt."""
@@ -24,12 +24,12 @@ class Controls:
     pckmo_hmac: bool = False
     """The guest may wrap HMAC keys with PCKMO."""
     backup_keys: bool = False
-    """A machine may open the image with its backup host key as well."""
+    """A machine may also open the image with its backup host key."""
     image_encryption: bool = True
-    """Kernel, ramdisk and command line are encrypted; without, they are only protected against changes."""
+    """Kernel, ramdisk and command line are encrypted; otherwise they are only protected against changes."""
 
     def check(self, *, cck: bool, image_key: bool) -> None:
-        """Raise UsageError for decisions that do not fit; ``cck`` and ``image_key``: are those keys given?."""
+        """Raise UsageError for decisions that do not fit; ``cck`` and ``image_key``: are they given?"""
         if self.dump and not (cck or self.cck_update):
             raise UsageError("`dump` needs `cck` or `cck_update`")
         if self.cck_extension_secret and not cck:

@@ -1,4 +1,4 @@
-"""Describes an image: the JSON document of ``pvimg info`` (API level 1), and what zseal knows beyond it."""
+"""Describes an image: the JSON document of ``pvimg info`` (API level 1), and zseal's additions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRET_FLAG_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class HeaderView:
-    """A header with what a header key showed of it: ``area`` is None as long as nobody gave one."""
+    """A header with the area that a header key opened; ``area`` is None if no key was given."""
 
     header: SeHeader
     area: SecretArea | None = None
@@ -42,12 +42,12 @@ class HeaderView:
 
     @classmethod
     def open(cls, header: SeHeader, header_key: Secret | None, *, show_secrets: bool = False) -> HeaderView:
-        """Authenticate ``header`` with ``header_key`` where that is given; raises VerificationError."""
+        """Authenticate ``header`` with ``header_key``, if given; raises VerificationError."""
         return cls(header, None if header_key is None else open_header(header, header_key), show_secrets)
 
     @property
     def verified(self) -> bool:
-        """Whether the header is authentic: as the holder of its key made it."""
+        """Whether the header is authentic, that is, as made by the holder of its key."""
         return self.area is not None
 
     @property
@@ -58,7 +58,7 @@ class HeaderView:
 
 @dataclasses.dataclass(frozen=True)
 class HostKeyMatch:
-    """Whether a host key, with the 32-byte hash ``phkh``, can open an image: ``slot`` counts from 0, None is no."""
+    """Whether a host key with the 32-byte hash ``phkh`` can open an image: ``slot`` counts from 0, None means no."""
 
     source: str
     phkh: bytes
@@ -66,15 +66,15 @@ class HostKeyMatch:
 
 
 def match_host_key(header: SeHeader, phkh: bytes, source: str) -> HostKeyMatch:
-    """Look for the key slot of the host key with the hash ``phkh``."""
+    """Find the key slot of the host key with the hash ``phkh``."""
     return HostKeyMatch(source, phkh, next((n for n, slot in enumerate(header.slots) if slot.phkh == phkh), None))
 
 
 def info_json(view: HeaderView, *, now: datetime | None = None, host: str | None = None) -> dict[str, object]:
     """Return the document that ``pvimg info --format json`` prints, keys in the same order.
 
-    ``now`` and ``host`` default to the clock's time and this computer's name. Without ``show_secrets`` in ``view`` no
-    key is in it.
+    ``now`` and ``host`` default to the clock's time and this computer's name. Without ``show_secrets`` in ``view`` it
+    contains no key.
     """
     now = (now or datetime.now(UTC)).astimezone(UTC)
     return {
@@ -129,7 +129,7 @@ def _data(view: HeaderView) -> dict[str, object]:
 def image_json(
     image: Image, matches: Sequence[HostKeyMatch] = (), digests_match: bool | None = None
 ) -> dict[str, object]:
-    """Return what ``pvimg info`` does not tell: places, components, who built the image, and which keys open it."""
+    """Return what ``pvimg info`` does not show: places, components, who built the image, and which keys open it."""
     return {
         "file_size": image.file_size,
         "image_offset": image.base,
@@ -158,7 +158,7 @@ def image_json(
 
 
 def flag_lines(value: int, names: dict[PlainFlags, str] | dict[SecretFlags, str]) -> list[str]:
-    """Return a line for each flag that is on in ``value``, unknown ones by their bit number (0 is the leftmost)."""
+    """Return a line for each flag that is on in ``value``; unknown flags appear as bit numbers (0 is the leftmost)."""
     known: dict[int, str] = {int(flag): text for flag, text in names.items()}
     lines = []
     for bit in range(64):

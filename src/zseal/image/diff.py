@@ -1,4 +1,4 @@
-"""Compares two images: what can be known of both without keys, and with keys what is inside."""
+"""Compares two images: what both show without keys and, with keys, their contents."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from zseal.ultravisor.acceptance import accept_header
 from zseal.ultravisor.refusal import UvcRefusal
 
 Opener = Callable[[SeHeader], SecretArea]
-"""Opens a header with some key; raises VerificationError or UvcRefusal if it is the wrong one."""
+"""Opens a header with a key; raises VerificationError or UvcRefusal if it is the wrong key."""
 
 ABSENT = "absent"
 
 
 def machine_opener(keys: MachineKeys) -> Opener:
-    """Return what opens headers with the host keys of a machine."""
+    """Return an opener for headers with the host keys of a machine."""
 
     def opener(header: SeHeader) -> SecretArea:
         accepted = accept_header(header.pack(), keys)
@@ -50,19 +50,19 @@ def machine_opener(keys: MachineKeys) -> Opener:
 
 
 def key_opener(header_key: Secret) -> Opener:
-    """Return what opens headers with a header key."""
+    """Return an opener for headers with a header key."""
     return lambda header: open_header(header, header_key)
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One thing that differs: ``what``, and how it is in the first and in the second image. No key is shown."""
+    """One difference: ``what`` it is, and its value in the first and in the second image. No key is shown."""
 
     what: str
     first: str
     second: str
     every_build: bool = False
-    """Whether this is random, or follows from something random, so that it differs between any two builds."""
+    """Whether this is random or depends on something random, so that it differs between any two builds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Comparison:
 
     differences: tuple[Difference, ...]
     opened: tuple[bool, bool]
-    """Whether a key opened the first and the second image; contents are compared only where both are open."""
+    """Whether a key opened the first and the second image; contents are compared only if both are open."""
 
     @property
     def rebuilt(self) -> bool:
-        """Whether both are known to be made of the same inputs: only what every build draws anew differs."""
+        """Whether both are known to be made of the same inputs: only values that every build generates differ."""
         return all(self.opened) and all(difference.every_build for difference in self.differences)
 
     def json(self) -> dict[str, object]:
@@ -94,7 +94,7 @@ def compare_images(
     """Compare two images or SE headers. Each of ``openers`` is tried on both headers.
 
     Without keys, flags, key slots, places and stored bytes are compared; with keys also the decrypted kernel, ramdisk
-    and command line, and whether keys are the same. Raises FormatError or InputError if one is no image.
+    and command line, and whether keys are the same. Raises FormatError or InputError if one is not an image.
     """
     with open_image(first) as (a, stream_a), open_image(second) as (b, stream_b):
         sides = (_Side.open(a, stream_a, openers), _Side.open(b, stream_b, openers))
@@ -128,7 +128,7 @@ class _Side:
 
     def content_digest(self, part: Component) -> str:
         """Return the digest of a component's decrypted content."""
-        assert self.area is not None  # noqa: S101  only called where both sides are open
+        assert self.area is not None  # noqa: S101  called only if both sides are open
         sink = _DigestSink()
         xts = _xts(self.image, self.area)
         process_pages(self.image, self.stream, [part], xts=xts, outputs={part.address: sink})
@@ -136,7 +136,7 @@ class _Side:
 
 
 class _DigestSink:
-    """An output that keeps nothing but a digest."""
+    """An output that keeps only a digest."""
 
     def __init__(self) -> None:
         self.digest = hashlib.sha512()

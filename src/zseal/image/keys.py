@@ -17,7 +17,7 @@ from zseal.formats.se_header import COMMUNICATION_KEY_SIZE, HEADER_KEY_SIZE, IMA
 from zseal.secret import Secret
 
 TWEAK_RANDOM_SIZE = 6
-# far more than any key has: a wrong file is told by its size and need not be read whole
+# far more than any key has: the size shows a wrong file, which need not be read whole
 MAX_KEY_FILE = 1 << 20
 
 
@@ -42,13 +42,13 @@ class ImageKeys:
     """Everything random in an image: with the same values and inputs, the same image results."""
 
     header_key: Secret
-    """Header protection key, 32 bytes: every key slot holds it."""
+    """Header protection key, 32 bytes: every key slot contains it."""
     image_key: Secret
     """AES-256-XTS key of the components, 64 bytes."""
     cck: Secret
     """Customer communication key, 32 bytes: its owner can add secrets, decrypt dumps and attest."""
     customer_key: ec.EllipticCurvePrivateKey = dataclasses.field(repr=False)
-    """Ephemeral P-521 key that the host keys are exchanged with; only its public half is kept, in the header."""
+    """Ephemeral P-521 key for the key exchange with the host keys; only its public half is kept, in the header."""
     iv: bytes
     """AES-GCM initialization vector of the header, 12 bytes."""
     tweaks: Mapping[ComponentKind, bytes]
@@ -58,7 +58,7 @@ class ImageKeys:
     def generate(
         cls, *, header_key: Secret | None = None, image_key: Secret | None = None, cck: Secret | None = None
     ) -> ImageKeys:
-        """Return new random values around the keys that are given; raises InputError if one has a wrong size."""
+        """Return new random values together with the keys given; raises InputError if one has a wrong size."""
         image_key = _checked(image_key, IMAGE_KEY_SIZE, "image key")
         if image_key.reveal()[: IMAGE_KEY_SIZE // 2] == image_key.reveal()[IMAGE_KEY_SIZE // 2 :]:
             raise InputError("the two halves of the image key are equal", hint="AES-XTS needs two different keys")

@@ -12,7 +12,7 @@ from zseal.formats.key_hashes import KEY_HASHES, MAX_SIZE, ListedHash, parse_key
 def load_key_hashes(path: Path = Path(KEY_HASHES)) -> tuple[ListedHash, ...]:
     """Return the hashes in the file ``path``, without the zeros of unused lines.
 
-    Raises InputError if it cannot be read, FormatError where it is no list of key hashes.
+    Raises InputError if it cannot be read, FormatError if it is not a list of key hashes.
     """
     if path == Path(KEY_HASHES) and not path.exists():
         hint = "only a Secure Execution host with a recent kernel has it"

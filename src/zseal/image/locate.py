@@ -1,4 +1,6 @@
-"""Finds SE header and IPL parameter block: in a bare header, an image of either dialect, a file around an image."""
+"""Finds the SE header and the IPL parameter block in a bare header, an image of either dialect, or a file that contains
+an image.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,18 @@ from zseal.formats.se_header import MAGIC, MAX_HEADER_SIZE, SIZE_PREFIX, SeHeade
 from zseal.image.bootloaders import MAX_SIZE as MAX_STAGE3A
 from zseal.image.bootloaders import FoundStage3a
 
-# pvimg looks for the header on 21 pages, the first included
+# pvimg searches 21 pages for the header, including the first
 _PROBES = 21
 _WINDOW = 4 << 20
-# offsets found in a file may be any u64; no file is as long
+# offsets found in a file may be any u64, but no file is that long
 _MAX_OFFSET = 1 << 62
-# a file made to waste time holds the magic again and again: after so many false ones nobody looks on
+# a file made to waste time repeats the magic: the search ends after this many false ones
 _MAX_CANDIDATES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where things were found; all offsets are in the file, ``base`` is that of the image's address 0."""
+    """The places that were found. All are file offsets; ``base`` is that of the image's address 0."""
 
     header: SeHeader
     header_offset: int
@@ -62,12 +64,12 @@ def file_size(stream: BinaryIO) -> int:
 
 
 def locate(stream: BinaryIO) -> Place:
-    """Find the SE header in ``stream`` and, where an image is around it, the rest.
+    """Find the SE header in ``stream`` and the rest of the image around it, if there is one.
 
-    As pvimg does: with metadata at 0xc000 they decide; otherwise the header is looked for on the first 21 pages. Beyond
-    that, the whole file is searched, for it may be a disk or archive with an image somewhere in it.
+    The search is that of pvimg: metadata at 0xc000 decide; otherwise the header is searched for on the first 21 pages.
+    After that, the whole file is searched, because it may be a disk or archive with an image somewhere in it.
 
-    Raises FormatError if there is no header, and HeaderError where the one found is damaged or unknown.
+    Raises FormatError if there is no header, and HeaderError if the one found is damaged or unknown.
     """
     metadata = _metadata_at(stream, METADATA_OFFSET)
     if metadata:
@@ -79,14 +81,14 @@ def locate(stream: BinaryIO) -> Place:
             return _complete(stream, offset, None, 0)
     place = _search(stream)
     if place is None:
-        raise FormatError("no SE header found: this is no Secure Execution image")
+        raise FormatError("no SE header found: this is not a Secure Execution image")
     return place
 
 
 def suspected_header(stream: BinaryIO) -> bytes:
-    """Return the bytes that a machine would take for the SE header, whatever they are; empty where nothing says so.
+    """Return the bytes that a machine would take for the SE header, whatever they are; empty if nothing points to them.
 
-    For images whose header :func:`locate` refuses: the metadata say where it is, the IPL parameter block how long.
+    For images whose header :func:`locate` refuses: the metadata give its place, the IPL parameter block its size.
     """
     metadata = _metadata_at(stream, METADATA_OFFSET)
     if metadata:
@@ -120,10 +122,10 @@ def _header_at(stream: BinaryIO, offset: int) -> SeHeader:
 
 
 def _complete(stream: BinaryIO, offset: int, metadata: ImageMetadata | None, base: int | None) -> Place:
-    """Return the place of the header at ``offset`` with all that can be found around it.
+    """Return the place of the header at ``offset`` with everything that can be found around it.
 
-    The IPL parameter block is where the metadata or stage3a's arguments say, or else on the page before the header. If
-    nothing tells the ``base`` at which the image begins, that block does.
+    The IPL parameter block is at the place given by the metadata or stage3a's arguments, otherwise on the page before
+    the header. If nothing else gives the ``base`` at which the image begins, that block does.
     """
     header = _header_at(stream, offset)
     arguments = _stage3a_arguments(stream, offset, header)
@@ -145,7 +147,7 @@ def _complete(stream: BinaryIO, offset: int, metadata: ImageMetadata | None, bas
 
 
 def _header_address(ipib: Ipib, header: SeHeader) -> int:
-    """Return the header's address; genprotimg leaves it open, but its first component is on the page behind."""
+    """Return the header's address; genprotimg does not store it, but its first component is on the next page."""
     return ipib.header.header_address or ipib.components[0].address - page_align(header.size)
 
 
@@ -157,7 +159,7 @@ def _ipib_at(stream: BinaryIO, offset: int) -> Ipib | None:
 
 
 def _stage3a_arguments(stream: BinaryIO, header_offset: int, header: SeHeader) -> int | None:
-    """Return the file offset of stage3a's arguments, which say how far away this header is and how large."""
+    """Return the file offset of stage3a's arguments, which give the distance and the size of this header."""
     start = header_offset - min(header_offset // 8 * 8, MAX_STAGE3A)
     words = np.frombuffer(read_at(stream, start, header_offset - start), ">u8")
     if len(words) * 8 < Stage3aArguments.SIZE:
@@ -173,7 +175,7 @@ def _named_ipib(stream: BinaryIO, arguments: int) -> int:
 
 
 def _stage3a(stream: BinaryIO, start: int, arguments: int) -> FoundStage3a | None:
-    """Return what is known of the stage3a that begins at the file offset ``start`` and ends with its arguments."""
+    """Return the description of the stage3a that begins at the file offset ``start`` and ends with its arguments."""
     size = arguments + Stage3aArguments.SIZE - start
     if not Stage3aArguments.SIZE < size <= MAX_STAGE3A:
         return None
@@ -181,7 +183,7 @@ def _stage3a(stream: BinaryIO, start: int, arguments: int) -> FoundStage3a | Non
 
 
 def _magics(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offsets of all magics of metadata and header, in ascending order, and which it is."""
+    """Yield the offsets of all magics of metadata and headers in ascending order, with their kind."""
     overlap = len(MAGIC) - 1
     start = _next_data(stream, 0, size)
     while start < size:
@@ -192,19 +194,19 @@ def _magics(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _next_data(stream: BinaryIO, offset: int, size: int) -> int:
-    """Return where the content goes on at or behind ``offset``: a sparse file may have terabytes of holes."""
+    """Return where content continues at or after ``offset``: a sparse file may have terabytes of holes."""
     if not hasattr(os, "SEEK_DATA"):
         return offset
     try:
         descriptor = stream.fileno()
-        # the stream must not notice that somebody moved its position
+        # the stream must not notice that its position was moved
         position = os.lseek(descriptor, 0, os.SEEK_CUR)
         try:
             return os.lseek(descriptor, offset, os.SEEK_DATA)
         finally:
             os.lseek(descriptor, position, os.SEEK_SET)
     except (OSError, AttributeError) as error:
-        # no file of the system's, or nothing but a hole up to the end
+        # not a file of the system, or only a hole up to the end
         return size if getattr(error, "errno", None) == errno.ENXIO else offset
 
 

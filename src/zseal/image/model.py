@@ -17,7 +17,7 @@ class Component:
     """A component of an image: ``address`` and ``size`` (whole pages, bytes) as the IPL parameter block lists them."""
 
     kind: ComponentKind | None
-    """What it holds; None if its tweak prefix follows the numbering of neither pvimg nor genprotimg."""
+    """Its kind; None if its tweak prefix follows the numbering of neither pvimg nor genprotimg."""
     tweak_prefix: int
     address: int
     size: int
@@ -36,5 +36,5 @@ class Component:
 
     @property
     def name(self) -> str:
-        """What it holds, for a person."""
+        """The name of its kind, for people."""
         return self.kind.value if self.kind else "component"

@@ -1,4 +1,4 @@
-"""Reads the pages of an image's components: digests them, and decrypts those that are wanted."""
+"""Reads the pages of an image's components, digests them, and decrypts those that are requested."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def check_complete(image: Image, stream: BinaryIO) -> None:
 
 
 def component_sizes(image: Image, stream: BinaryIO, start_address: int, xts: XtsPages | None) -> tuple[Component, ...]:
-    """Return the components with their sizes before padding, which the encrypted bootloader's arguments tell.
+    """Return the components with their sizes before padding, which the encrypted bootloader's arguments give.
 
-    That bootloader is what the guest starts at, or else the last component. It is decrypted with ``xts`` where that
-    is given. Where it is another tool's with other arguments, the components come back as they are.
+    That bootloader is the component at which the guest starts, otherwise the last one. It is decrypted with ``xts``, if
+    given. If it is another tool's with other arguments, the components are returned unchanged.
     """
     started = [part for part in image.components if 0 <= start_address - part.address < part.size]
     loader = next(iter([*started, *image.components[-1:]]), None)
@@ -63,7 +63,7 @@ def component_sizes(image: Image, stream: BinaryIO, start_address: int, xts: Xts
 
 
 def plain_size(part: Component) -> int:
-    """Return how many bytes of a decrypted component are content: all where that is not known.
+    """Return how many bytes of a decrypted component are content: all, if that is not known.
 
     The NUL that ends a command line belongs to the bootloader's contract, not to the text.
     """
@@ -83,8 +83,8 @@ def process_pages(
 ) -> DigestValues:
     """Return the digests of all pages of ``components``; decrypt some of them on the way.
 
-    ``outputs`` maps addresses of components to where their content goes, decrypted with ``xts`` where that is given.
-    Raises InputError if reading fails; call :func:`check_complete` first.
+    ``outputs`` maps addresses of components to the outputs of their content, decrypted with ``xts`` if given. Raises
+    InputError if reading fails; call :func:`check_complete` first.
     """
     outputs = outputs or {}
     total, done = sum(part.size for part in components), 0
@@ -111,9 +111,9 @@ def process_pages(
 
 
 def digests_match(image: Image, stream: BinaryIO, *, progress: Progress | None = None) -> bool:
-    """Return whether the components are those that the header's digests were made of. Needs no key.
+    """Return whether the components match the header's digests. Needs no key.
 
-    Whether the header itself is authentic is another question. Raises FormatError if components are missing.
+    The header itself is not authenticated. Raises FormatError if components are missing.
     """
     check_complete(image, stream)
     fixed = image.header.fixed

@@ -1,4 +1,6 @@
-"""Digest and output of page runs, beside the encryption: a thread each, as both leave Python to itself meanwhile."""
+"""Digest and output of page runs, in parallel with the encryption: a thread each, because both release Python
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from typing import Protocol, Self
 from zseal.crypto.digests import DigestValues, ImageDigests
 
 CHUNK = 2 << 20
-"""Bytes a run: whole pages, large enough that a hand-over costs nothing, small enough for the processor's cache."""
+"""Bytes in a run: whole pages, large enough that a hand-over costs nothing, small enough for the processor's cache."""
 _DEPTH = 4
 
 
 class Writable(Protocol):
-    """What is needed of an output: ``write`` takes bytes and returns how many it took."""
+    """The interface of an output: ``write`` takes bytes and returns how many it took."""
 
     def write(self, data: memoryview, /) -> int | None:
         """Write."""
@@ -26,8 +28,8 @@ class Writable(Protocol):
 class PagePipeline:
     """Lets the caller prepare one run of pages while earlier ones are digested and written.
 
-    ``buffer`` hands out buffers of CHUNK bytes in turn, each only once nothing works on its former content any more;
-    what a thread failed with is raised there, or at the end.
+    ``buffer`` hands out buffers of CHUNK bytes in turn, each only once its former content is no longer in use. An error
+    of a thread is raised there, or at the end.
     """
 
     def __init__(self) -> None:
@@ -59,7 +61,7 @@ class PagePipeline:
             futures.pop().result()
 
     def buffer(self) -> bytearray:
-        """Return the next buffer; what is submitted until the next call works on it."""
+        """Return the next buffer; work submitted until the next call uses it."""
         self._turn = (self._turn + 1) % _DEPTH
         self._wait(self._pending[self._turn])
         if self._turn == len(self._buffers):
@@ -91,9 +93,10 @@ def _write_all(stream: Writable, data: bytearray | memoryview) -> None:
 
 
 def _start_writeback(stream: Writable, size: int) -> None:
-    """Have the last ``size`` bytes go to disk beside our work: the final fsync would wait for all of them at once.
+    """Start writing the last ``size`` bytes to disk during our work: otherwise the final fsync would wait for all of
+    them.
 
-    Linux starts writing dirty pages when it is told that they are not needed any more.
+    Linux starts writing dirty pages when it learns that they are no longer needed.
     """
     if isinstance(stream, io.BufferedRandom) and hasattr(os, "posix_fadvise"):
         end = stream.tell()

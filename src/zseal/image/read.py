@@ -1,4 +1,4 @@
-"""Reads an image without opening it: header, components, who built it. Nothing here needs a key."""
+"""Reads an image without opening it: its header, components and builder. Nothing here needs a key."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Image:
     ipib: Ipib | None
     ipib_offset: int | None
     components: tuple[Component, ...]
-    """In the order of the IPL parameter block; empty for a bare header."""
+    """The components in the order of the IPL parameter block; empty for a bare header."""
     dialect: Dialect | None
-    """Whose order of components this is; None for a bare header or another's numbering."""
+    """The tool whose order of components this is; None for a bare header or another numbering."""
     stage3a: FoundStage3a | None
     """The plaintext bootloader; None if none was found that names this header."""
     file_size: int
     where: str | None
-    """The file, for messages."""
+    """The file's name, for messages."""
 
     def missing_bytes(self) -> int:
-        """Return how many bytes of the components the file lacks at its end."""
+        """Return how many bytes of the components are missing at the end of the file."""
         end = max((self.base + part.address + part.size for part in self.components), default=0)
         return max(0, end - self.file_size)
 
@@ -49,7 +49,7 @@ def read_image(source: Source | BinaryIO) -> Image:
     """Describe the image in ``source``: a bare SE header, an image, or any file with an image in it.
 
     ``source`` is a path, the content, or a seekable binary file object. Nothing is authenticated. Raises FormatError if
-    there is no well-formed SE header, InputError where the file cannot be read.
+    there is no well-formed SE header, InputError if the file cannot be read.
     """
     with open_image(source) as (image, _):
         return image
@@ -57,7 +57,7 @@ def read_image(source: Source | BinaryIO) -> Image:
 
 @contextlib.contextmanager
 def open_image(source: Source | BinaryIO) -> Iterator[tuple[Image, BinaryIO]]:
-    """Yield what :func:`read_image` returns and the open file behind it."""
+    """Yield the result of :func:`read_image` and the open file."""
     with open_seekable(source, "image") as (stream, where):
         try:
             image = _read(stream, where)

@@ -48,7 +48,7 @@ def info_schema() -> _Schema:
     """Return the schema as a document for ``json.dumps``."""
     meta = _object(
         {
-            "api_level": {"const": API_LEVEL, "description": "changes when a reader has to change"},
+            "api_level": {"const": API_LEVEL, "description": "changes if readers have to change"},
             "version": _text("release of the tool"),
             "host": _text("name of the computer, or unknown"),
             "time_epoch": _number("seconds since 1970"),

@@ -13,7 +13,7 @@ from zseal.errors import InputError
 
 
 class Readable(Protocol):
-    """What is needed of a file object: ``read`` returns up to ``size`` bytes, none at the end."""
+    """The interface of a file object: ``read`` returns up to ``size`` bytes, none at the end."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Read."""
@@ -32,7 +32,7 @@ class SourceStream:
         self.what = what
         self.where = where
         self.size = size
-        """Bytes in all, None if only reading to the end tells."""
+        """Total size in bytes, None if only reading to the end shows it."""
 
     def _read(self, size: int) -> bytes:
         try:
@@ -41,7 +41,7 @@ class SourceStream:
             raise InputError(f"cannot read the {self.what}: {error.strerror or error}", where=self.where) from error
 
     def peek(self, size: int) -> bytes:
-        """Return the next ``size`` bytes, fewer at the end, and leave them to be read."""
+        """Return the next ``size`` bytes, fewer at the end, without consuming them."""
         while len(self._ahead) < size:
             part = self._read(size - len(self._ahead))
             if not part:
@@ -50,7 +50,7 @@ class SourceStream:
         return self._ahead[:size]
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` and return how many bytes that were: fewer than it has only at the end."""
+        """Fill ``buffer`` and return the number of bytes read, which is less than its size only at the end."""
         done = min(len(buffer), len(self._ahead))
         buffer[:done] = self._ahead[:done]
         self._ahead = self._ahead[done:]
@@ -83,7 +83,7 @@ def open_source(source: Source, what: str) -> Iterator[SourceStream]:
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
-            # no buffer in between: whole chunks are read straight into the caller's
+            # no buffer in between: whole chunks are read directly into the caller's buffer
             stream = path.open("rb", buffering=0)
         except OSError as error:
             raise InputError(f"cannot read the {what}: {error.strerror or error}", where=str(path)) from error
@@ -97,7 +97,7 @@ def open_source(source: Source, what: str) -> Iterator[SourceStream]:
 
 @contextlib.contextmanager
 def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[BinaryIO, str | None]]:
-    """Open an input that is read at several places; yields it and where it comes from. Raises InputError."""
+    """Open an input that is read at several places; yields it and its name. Raises InputError."""
     if isinstance(source, bytes):
         yield io.BytesIO(source), None
     elif isinstance(source, (str, os.PathLike)):
@@ -120,7 +120,7 @@ def _checked_seekable(stream: object, what: str, where: str | None) -> BinaryIO:
     seekable = getattr(stream, "seekable", None)
     if seekable is None or not seekable():
         raise _not_seekable(what, where)
-    return stream  # type: ignore[return-value]  # a file object with seek and read, as just asked
+    return stream  # type: ignore[return-value]  # a file object with seek and read, as just checked
 
 
 def _not_seekable(what: str, where: str | None) -> InputError:

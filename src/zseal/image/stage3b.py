@@ -1,4 +1,4 @@
-"""What the encrypted bootloader knows of the other components: where they are and how long without padding."""
+"""The arguments of the encrypted bootloader: the places of the other components and their sizes without padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zseal.image.model import Component
 
 # real ones have a few KiB
 MAX_STAGE3B = 1 << 20
-# one made to waste time names a component again and again
+# one made to waste time names a component repeatedly
 _MAX_CANDIDATES = 1000
 
 
@@ -34,10 +34,10 @@ def render(template: bytes, components: Sequence[Component]) -> bytes:
 
 
 def find_arguments(stage3b: bytes, components: Sequence[Component]) -> Stage3bArguments | None:
-    """Return the arguments in a decrypted ``stage3b`` component, or None for another's bootloader.
+    """Return the arguments in a decrypted ``stage3b`` component, or None for another tool's bootloader.
 
-    They are its last 64 bytes before the padding, whose start nothing tells: they are recognised by naming components
-    of this image with sizes that fit.
+    They are its last 64 bytes before the padding, the start of which is not recorded. They are recognised because they
+    name components of this image with sizes that fit.
     """
     for offset in itertools.islice(_candidates(stage3b, components), _MAX_CANDIDATES):
         arguments = Stage3bArguments.unpack(stage3b, offset)
@@ -70,7 +70,7 @@ def _fits(address: int, size: int, components: Sequence[Component]) -> bool:
 
 
 def with_sizes(components: Sequence[Component], arguments: Stage3bArguments) -> tuple[Component, ...]:
-    """Return ``components`` with what ``arguments`` say: what each holds, and its size without padding."""
+    """Return ``components`` with the kinds and the sizes without padding that ``arguments`` give."""
     known = {address: (kind, size) for kind, (address, size) in _places(arguments).items() if address}
     return tuple(
         dataclasses.replace(part, kind=known[part.address][0], original_size=known[part.address][1])

@@ -1,4 +1,4 @@
-"""Verifies an image as the ultravisor does when it is booted, without booting it, and extracts what is in it."""
+"""Verifies an image as the ultravisor does at boot, without booting it, and extracts its components."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_dig
 from zseal.ultravisor.refusal import UvcRefusal
 
 FILE_NAMES = {ComponentKind.KERNEL: "kernel", ComponentKind.RAMDISK: "ramdisk", ComponentKind.CMDLINE: "parmfile"}
-"""What extracted components are called."""
+"""File names of extracted components."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Verification:
     image: Image
     accepted: AcceptedHeader
     components: tuple[Component, ...]
-    """As in ``image``, with sizes before padding where the encrypted bootloader's arguments could be read."""
+    """As in ``image``, with sizes before padding if the encrypted bootloader's arguments could be read."""
     backup_key: bool
-    """Whether it was the machine's backup host key that opened the header."""
+    """Whether the machine's backup host key opened the header."""
     extracted: tuple[Path, ...]
     """The files that were written."""
 
@@ -50,15 +50,15 @@ def verify_image(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
-    """Do with the image in ``source`` all that a machine with ``keys`` does before it starts a guest.
+    """Do everything with the image in ``source`` that a machine with ``keys`` does before it starts a guest.
 
-    The header is opened and authenticated, the pages of all components are digested and compared with it. With
-    ``extract``, kernel, ramdisk and command line are decrypted into that directory (created where it is missing; files
-    get mode 0600 and replace others only with ``overwrite``), trimmed to their original sizes; nothing appears unless
-    every check holds. The NUL that ends a command line is not part of the extracted ``parmfile``.
+    The header is opened and authenticated, and the pages of all components are digested and compared with it. With
+    ``extract``, kernel, ramdisk and command line are decrypted into that directory (created if it is missing; files get
+    mode 0600 and replace others only with ``overwrite``), trimmed to their original sizes; nothing appears unless every
+    check passes. The NUL that ends a command line is not part of the extracted ``parmfile``.
 
-    Raises UvcRefusal with the rc and rrc of the failing check, FormatError where the file is no complete image or its
-    plain parts do not lead to these components, InputError and OutputError where files cannot be read or written.
+    Raises UvcRefusal with the rc and rrc of the failing check, FormatError if the file is not a complete image or its
+    plain parts do not lead to these components, InputError and OutputError if files cannot be read or written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -74,7 +74,7 @@ def verify_image(
 
 
 def _refuse_header(source: Source | BinaryIO, keys: MachineKeys) -> None:
-    """Raise what the ultravisor answers to a malformed header, if that is what is wrong with the image."""
+    """Raise the ultravisor's answer to a malformed header, if the image has one."""
     with open_seekable(source, "image") as (stream, where):
         suspected = suspected_header(stream)
     if suspected:
@@ -116,8 +116,8 @@ def _verify(
 def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
     """Raise FormatError if starting the image does not lead to the components that are verified.
 
-    These parts are plain and the ultravisor never sees them: what they say decides what it is asked to verify. Where
-    the bootloader keeps that otherwise than known ones do (``image.stage3a`` is None), only a start can tell.
+    These parts are plain and the ultravisor never sees them, but they decide what it is asked to verify. If the
+    bootloader does not store them as known ones do (``image.stage3a`` is None), only a start can show that.
     """
     if image.stage3a is None:
         ours = Bootloaders.default().stage3a[: -Stage3aArguments.SIZE]
@@ -145,7 +145,7 @@ def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
 
 
 def _check_count(image: Image, accepted: AcceptedHeader) -> None:
-    """Refuse a wrong number of pages at once, which also bounds the work a hostile component list can cause."""
+    """Refuse a wrong number of pages immediately, which also limits the work that a hostile list causes."""
     pages = sum(part.size for part in image.components) // PAGE_SIZE
     if pages != accepted.digests.nep:
         check_digests(accepted, DigestValues(pld=b"", ald=b"", tld=b"", nep=pages))
@@ -153,7 +153,7 @@ def _check_count(image: Image, accepted: AcceptedHeader) -> None:
 
 @contextlib.contextmanager
 def _directory(path: Path) -> Iterator[None]:
-    """Create the directory ``path`` where it is missing, and remove it again if the block fails."""
+    """Create the directory ``path`` if it is missing, and remove it again if the block fails."""
     try:
         path.mkdir(mode=0o700)
         created = True
@@ -175,5 +175,5 @@ def _directory(path: Path) -> Iterator[None]:
 def _extracted_files(components: tuple[Component, ...], directory: Path) -> dict[Component, Path]:
     named = {part: directory / FILE_NAMES[part.kind] for part in components if part.kind in FILE_NAMES}
     if not named or len(set(named.values())) < len(named):
-        raise InputError("cannot tell which component is the kernel: another tool's numbering and bootloader")
+        raise InputError("the kernel cannot be identified: another tool's numbering and bootloader")
     return named

@@ -13,7 +13,7 @@ from tests.unit.docs.prose import prose
 
 SOURCES = REPOSITORY / "src" / "zseal"
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
-SWEPT = ("arch", "crypto", "formats")
+SWEPT = ("arch", "crypto", "formats", "hostkeys", "image")
 AREAS = {"pages": PAGES} | {name: [*(SOURCES / name).rglob("*.py")] for name in SWEPT}
 
 
@@ -133,10 +133,10 @@ ENGLISH = (
         right="the caller kills it; by whoever is first",
     ),
     Rule(
-        pattern=r"(?i)(?<!there )\b(?:is|are|was|were) (?:no (?!longer\b|more than\b|less than\b)|none\b)",
+        pattern=r"(?<![Tt]here )\b(?:is|are|was|were) (?:no (?!longer\b|more than\b|less than\b)|none\b)",
         instead="is not a …",
         wrong="a dump is no snapshot",
-        right="a dump is not a snapshot; there is no dump; it is no longer there",
+        right="a dump is not a snapshot; there is no dump; it is no longer there, and size is None",
     ),
     Rule(
         pattern=r"(?i)\b(?:has|have|had) not(?=[,.;:)]|$| (?:a|an|the|any|enough)\b)|\bha(?:s|ve|d) no \w+ of\b",

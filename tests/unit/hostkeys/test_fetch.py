@@ -138,7 +138,7 @@ def test_the_time_limit_holds_while_a_name_is_looked_up(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("socket.getaddrinfo", never)
     started = time.monotonic()
-    with pytest.raises(FetchError, match=r"nothing came within 0\.2 seconds"):
+    with pytest.raises(FetchError, match=r"nothing arrived within 0\.2 seconds"):
         fetch_url("http://crl.test/list", timeout=0.2)
     assert time.monotonic() - started < 30
     released.set()

@@ -129,7 +129,7 @@ def test_only_p521_gives_a_host_key() -> None:
     assert len(HostKeyDocument(HOST, "hk").key_hash) == 32
     for name in ("rsa2048:h", "p256:h", "ed25519:h"):
         document = HostKeyDocument(Pki(host={"key": name}).parts["host"], "hk")
-        with pytest.raises(InputError, match=r"hk: the document holds .* key.*P-521"):
+        with pytest.raises(InputError, match=r"hk: the document contains .* key.*P-521"):
             _ = document.public_key
 
 

@@ -175,7 +175,7 @@ def test_directories_that_are_no_machine(tmp_path: Path) -> None:
 def test_document_of_another_key(tmp_path: Path) -> None:
     machine, other = Machine.create(tmp_path / "one"), Machine.create(tmp_path / "two")
     (machine.directory / "host-key.crt").write_bytes((other.directory / "host-key.crt").read_bytes())
-    with pytest.raises(InputError, match="not that of the host key beside it"):
+    with pytest.raises(InputError, match="does not match the host key next to it"):
         Machine.load(machine.directory)
     (machine.directory / "host-key.crt").write_bytes(b"")
     with pytest.raises(FormatError, match="not a certificate"):

@@ -158,7 +158,7 @@ def test_newline_of_the_parmfile_is_kept(tmp_path: Path) -> None:
         ({"kernel": fake_kernel()[:0x10437]}, "less than"),
         ({"kernel": b""}, "less than"),
         ({"ramdisk": b""}, "ramdisk is empty"),
-        ({"cmdline": b"x" * ((1 << 20) + 1)}, "not a kernel command line"),
+        ({"cmdline": b"x" * ((1 << 20) + 1)}, "not a parmfile"),
         ({"kernel": "/nonexistent/vmlinuz"}, "cannot read the kernel"),
         ({"ramdisk": "/"}, "cannot read the ramdisk"),
         ({"host_keys": []}, "at least one host key"),

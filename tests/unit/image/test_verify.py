@@ -189,9 +189,9 @@ def test_extraction_replaces_nothing_unasked(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"x", "no Secure Execution image"),
-        (b"\x7fELF" + bytes(100_000), "no Secure Execution image"),
-        (bytes(3_000_000), "no Secure Execution image"),
+        (b"x", "not a Secure Execution image"),
+        (b"\x7fELF" + bytes(100_000), "not a Secure Execution image"),
+        (bytes(3_000_000), "not a Secure Execution image"),
     ],
 )
 def test_foreign_file_gets_one_clear_line(data: bytes, message: str) -> None:
