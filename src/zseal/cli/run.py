@@ -51,7 +51,7 @@ def command(
     memory: Annotated[
         str, typer.Option("--memory", "-m", metavar="SIZE", help="Guest memory, such as 512M or 2G.")
     ] = "1G",
-    cpus: Annotated[int, typer.Option("--cpus", metavar="N", min=1, max=248, help="Number of CPUs.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", metavar="N", min=1, help="Number of CPUs, at most 247.")] = 1,
     disk: Annotated[
         list[str] | None,
         typer.Option(

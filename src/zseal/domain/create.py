@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
+from zseal.arch.sclp import PROTECTED_CPU_LIMIT
 from zseal.domain.model import Style
-from zseal.domain.rules.cpu import MAX_VCPUS
 from zseal.errors import UsageError
 
 MIN_MEMORY = 128 << 20
@@ -57,8 +57,8 @@ class NewDomain:
     def __post_init__(self) -> None:
         if _BAD_NAME.search(self.name):
             raise UsageError(f"{self.name!r} is not a valid domain name")
-        if not 1 <= self.vcpus <= MAX_VCPUS:
-            raise UsageError(f"a protected guest can have 1 to {MAX_VCPUS} processors, not {self.vcpus}")
+        if not 1 <= self.vcpus <= PROTECTED_CPU_LIMIT:
+            raise UsageError(f"a protected guest can have 1 to {PROTECTED_CPU_LIMIT} processors, not {self.vcpus}")
         if self.memory < MIN_MEMORY or self.memory % (1 << 10):
             raise UsageError(f"the memory must be at least {MIN_MEMORY // _MIB} MiB, in whole KiB")
         if not self.image and not self.disks:

@@ -17,12 +17,14 @@ from zseal.arch.dat import ASCE_PRIVATE_SPACE
 from zseal.arch.diag308 import ReturnCode
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.psw import Psw
+from zseal.arch.sclp import PROTECTED_CPU_LIMIT
 from zseal.arch.sie import SCA_SIZE
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE, OperandMemory
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Series
 from zseal.engine.memory import SharedMemory
+from zseal.errors import UsageError
 from zseal.formats.ipib import Ipib, IpibComponent
 from zseal.formats.uv_codes import Command, CpuState, Generic, describe
 from zseal.formats.uvcb import (
@@ -111,7 +113,8 @@ class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
     ``blank_states`` makes the place of the guest's page states, see ``Ultravisor``. ``refusal`` tells why the last
-    attempt failed. ``seconds`` has the time that the steps of protecting took.
+    attempt failed. ``seconds`` has the time that the steps of protecting took. Raises UsageError for more CPUs than
+    QEMU lets a protected guest have.
     """
 
     def __init__(
@@ -123,6 +126,8 @@ class Vmm(CallingHost):
         settings: Settings | None = None,
         blank_states: Callable[[int], States] = blank_states,
     ) -> None:
+        if cpus > PROTECTED_CPU_LIMIT:
+            raise UsageError(f"a protected guest can have 1 to {PROTECTED_CPU_LIMIT} CPUs, not {cpus}")
         settings = settings or Settings()
         self._ram = ram
         self._cpus = cpus

@@ -10,7 +10,7 @@ from zseal.messages.initramfs import LOOK_FOR_ROOT, ROOT_UNREACHABLE
 from zseal.messages.message import Meaning, Message, Role
 
 _DECOMPRESSOR = "guest kernel, while it unpacks itself"
-_SMALL = "the guest has little memory (--memory, <memory>), or mem= in its kernel parameters takes most of it away"
+_SMALL = "the guest has little memory, or mem= in its kernel parameters takes most of it away"
 _MORE = "give the guest more memory, or remove mem= from the parameters in the image"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zseal.arch.sclp import PROTECTED_CPU_LIMIT
 from zseal.messages.message import Meaning, Message, Role
 
 QEMU = "QEMU"
@@ -55,8 +56,8 @@ TOO_MANY_CPUS = Message(
     "Protected VMs support a maximum of",
     Meaning(
         "the guest has more CPUs than fit one service call block",
-        "more than 247 CPUs",
-        "use 247 or fewer",
+        f"more than {PROTECTED_CPU_LIMIT} CPUs",
+        f"use {PROTECTED_CPU_LIMIT} or fewer",
     ),
 )
 PCI_ONLY_MODEL = Message(
@@ -173,7 +174,7 @@ MESSAGES = (
         "KVM DUMP command … failed",
         Meaning(
             "a step of dumping a protected guest failed, so there is no usable dump",
-            "the image does not permit dumps (--enable-dump), or the host's kernel or firmware failed",
+            "the image does not permit dumps (zseal image create --enable-dump), or the host failed",
             (
                 "the line with KVM PV command before it has the code; zseal image info IMAGE shows whether dumps are "
                 "permitted, zseal host check (guest-dump) whether the host offers them"
@@ -336,7 +337,7 @@ MESSAGES = (
         "The max CPUs supported by machine",
         Meaning(
             "the machine cannot have so many CPUs",
-            "more than 248 CPUs; a protected guest can have 247",
+            f"more than 248 CPUs; a protected guest can have {PROTECTED_CPU_LIMIT}",
             "use fewer CPUs",
         ),
     ),

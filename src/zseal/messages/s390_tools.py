@@ -34,7 +34,7 @@ MESSAGES = (
         "No valid CRL found",
         Meaning(
             "there is no current revocation list of the issuer",
-            "offline without --crl, a list that is out of date, or a download that failed",
+            "offline without a list, a list that is out of date, or a download that failed",
             "zseal hostkey verify -k DOCUMENT -C CERTIFICATES names the rule that fails and what to do",
         ),
     ),
@@ -125,7 +125,7 @@ MESSAGES = (
         Meaning(
             "a certificate does not say where its revocation list is",
             "a certificate of a test CA, or not IBM's",
-            "give the list with --crl",
+            "zseal hostkey verify --crl takes the list as a file",
         ),
     ),
     Message(
@@ -227,7 +227,7 @@ MESSAGES = (
         TOOLS,
         "Customer Communication Key must be 32 bytes long",
         Meaning(
-            "the key given with --cck is not a raw key of 32 bytes",
+            "the customer communication key is not a raw key of 32 bytes",
             "a key in text form, or with a newline at its end",
             "openssl rand -out FILE 32 makes one",
         ),
@@ -255,7 +255,7 @@ MESSAGES = (
     Message(
         "UV_DEVICE",
         TOOLS,
-        "Cannot open `/dev/uv`",
+        "Cannot open …/dev/uv",
         Meaning(
             "there is no device for ultravisor calls",
             "this is not a protected guest, or the module uvdevice is not loaded",

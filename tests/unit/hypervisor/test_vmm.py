@@ -16,7 +16,7 @@ from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.crypto.xts import XtsPages
 from zseal.engine.memory import SharedMemory
-from zseal.errors import InputError
+from zseal.errors import InputError, UsageError
 from zseal.formats.ipib import Ipib
 from zseal.guest.host_view import Host
 from zseal.guest.image import inspect_image
@@ -292,3 +292,14 @@ def test_host_storage_has_a_hole_between_guest_and_hypervisor() -> None:
     storage.close()
     storage.close()
     ram.close()
+
+
+def test_a_protected_guest_has_no_more_cpus_than_its_block_of_them_has_room_for(keys: MachineKeys) -> None:
+    ram = SharedMemory(SIZE)
+    try:
+        Vmm(ram, 247, keys).close()
+        for cpus in (248, 1000):
+            with pytest.raises(UsageError, match=f"1 to 247 CPUs, not {cpus}"):
+                Vmm(ram, cpus, keys)
+    finally:
+        ram.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from zseal.arch.sclp import PROTECTED_CPU_LIMIT
 from zseal.domain.document import Element
 from zseal.domain.edits import Change, replace_element, set_attributes, set_text
 from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
@@ -13,8 +14,6 @@ TABLE = Table(__name__)
 
 HOST_MODEL = "<cpu mode='host-model'/>"
 UNPACK = "<feature policy='require' name='unpack'/>"
-MAX_VCPUS = 247
-"""What fits the SCLP block of 4 KiB from which a protected guest reads its configuration."""
 
 OLD_MODELS = (
     "z900", "z900.2", "z900.3", "z990", "z990.2", "z990.3", "z990.4", "z990.5", "z890", "z890.2", "z890.3", "z9EC",
@@ -117,21 +116,23 @@ def _fallback(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV406", Severity.ERROR, "too many virtual processors",
-    why=f"A protected guest reads its configuration from one block of 4 KiB, which has room for {MAX_VCPUS} "
+    why=f"A protected guest reads its configuration from one block of 4 KiB, which has room for {PROTECTED_CPU_LIMIT} "
     "processors.",
-    effect=f"QEMU 10 ends: '{qemu.TOO_MANY_CPUS.text} {MAX_VCPUS} CPUs'; older releases fail later.",
-    remedy=f"Write at most {MAX_VCPUS} in <vcpu>, which also counts processors that are not yet plugged.",
+    effect=f"QEMU 10 ends: '{qemu.TOO_MANY_CPUS.text} {PROTECTED_CPU_LIMIT} CPUs'; older releases fail later.",
+    remedy=f"Write at most {PROTECTED_CPU_LIMIT} in <vcpu>, which also counts processors that are not yet plugged.",
     safety=Safety.ASK, example="<vcpu current='4'>248</vcpu>",
 )  # fmt: skip
 def _vcpus(ctx: Context) -> Iterator[Hit]:
     element = ctx.root.find("vcpu")
-    if element is not None and ctx.domain.vcpus is not None and ctx.domain.vcpus > MAX_VCPUS:
-        change = [*set_text(element, str(MAX_VCPUS))]
+    if element is not None and ctx.domain.vcpus is not None and ctx.domain.vcpus > PROTECTED_CPU_LIMIT:
+        change = [*set_text(element, str(PROTECTED_CPU_LIMIT))]
         current = element.get("current")
-        if current.isdecimal() and len(current) < 10 and int(current) > MAX_VCPUS:
-            change += set_attributes(element, current=str(MAX_VCPUS))
+        if current.isdecimal() and len(current) < 10 and int(current) > PROTECTED_CPU_LIMIT:
+            change += set_attributes(element, current=str(PROTECTED_CPU_LIMIT))
         yield Hit(
-            element, f"{ctx.domain.vcpus} virtual processors, but at most {MAX_VCPUS} are possible", Change(change)
+            element,
+            f"{ctx.domain.vcpus} virtual processors, but at most {PROTECTED_CPU_LIMIT} are possible",
+            Change(change),
         )
 
 
