@@ -6,21 +6,25 @@ made to believe it: firmware says that there is an ultravisor, which agrees to e
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Sequence
-from unittest import mock
 
 from benchmarks.common import Subject
 from zseal.arch.psw import Psw
 from zseal.arch.storage import OperandMemory
 from zseal.engine.devices import Disk
-from zseal.engine.interface import Series
-from zseal.engine.machine import MachineConfig
+from zseal.engine.interface import Action, Series, Trap
+from zseal.engine.machine import MachineConfig, fixed_memory_size
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.engine.qemu.launch import LocalLauncher
 from zseal.formats.ipib import Ipib
 from zseal.formats.uv_codes import Command, Generic
 from zseal.formats.uvcb import HEADER_SIZE, RC_OFFSET, QuiUvcb, UvcbHeader
-from zseal.guest.guest import DEFAULT_MEMORY, Guest
+from zseal.guest.boot import UNPROTECTED, Boot, Plan, Unprotected
+from zseal.guest.guest import Guest
+from zseal.guest.options import DEFAULT_MEMORY, GuestOptions
+from zseal.guest.protection import Protection, Run
+from zseal.hostkeys.machine import Machine
 from zseal.hypervisor.diag308 import Firmware
 from zseal.linux import kernel_file
 from zseal.ultravisor.calls.machine import installed_calls
@@ -53,18 +57,39 @@ class Indulgent:
         return None
 
 
+class _Believing(Protection):
+    """What the guest takes for the firmware of a machine that protects it."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._firmware = Firmware(run.engine, Indulgent())
+
+    def trap(self, trap: Trap) -> Action:
+        return self._firmware.trap(trap)
+
+
+@dataclasses.dataclass(frozen=True)
+class _BouncingKernel(Boot):
+    """The kernel of ``subject``, on an engine that stops for it from its first instruction on."""
+
+    subject: Subject
+
+    def plan(self, options: GuestOptions, machine: Machine | Unprotected, files: contextlib.ExitStack) -> Plan:
+        kernel, ramdisk = (files.enter_context(path.open("rb")) for path in (self.subject.kernel, self.subject.ramdisk))
+        config = MachineConfig(
+            kernel=kernel.fileno(),
+            ramdisk=ramdisk.fileno(),
+            cmdline=self.subject.cmdline,
+            memory=fixed_memory_size(options.memory),
+            disks=tuple(options.disks),
+        )
+        engine = QemuEngine(config, entry=kernel_file.ENTRY)
+        files.callback(engine.close)
+        if engine.sites is not None:
+            engine.sites.protected()  # no image comes first
+        return Plan(engine=engine, protect=_Believing, subject={"memory": config.memory, "cpus": 1})
+
+
 def bouncing(subject: Subject, *, memory: int = DEFAULT_MEMORY, disks: Sequence[Disk] = ()) -> Guest:
     """Return such a guest, not started, of the kernel, ramdisk and command line of ``subject``."""
-    engines: list[QemuEngine] = []
-
-    def create(_name: str, config: MachineConfig, *, program: str | None) -> QemuEngine:
-        engines.append(QemuEngine(config, entry=kernel_file.ENTRY, launcher=LocalLauncher(program)))
-        return engines[0]
-
-    with mock.patch("zseal.guest.guest.create_engine", create):
-        guest = subject.plain(memory=memory, disks=disks)
-    (engine,) = engines
-    if engine.sites is not None:
-        engine.sites.protected()  # no image comes first
-    mock.patch.object(guest._session, "trap", Firmware(engine, Indulgent()).trap).start()
-    return guest
+    return Guest(_BouncingKernel(subject), machine=UNPROTECTED, memory=memory, disks=disks)

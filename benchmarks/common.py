@@ -15,7 +15,8 @@ from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.devices import Disk
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.guest.guest import DEFAULT_MEMORY, Guest
+from zseal.guest.guest import Guest
+from zseal.guest.options import DEFAULT_MEMORY
 from zseal.hostkeys.machine import Machine
 from zseal.image import build_image
 

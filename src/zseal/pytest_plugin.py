@@ -8,41 +8,18 @@ docs/testing.md has examples. Nothing heavy is imported before a test uses a fix
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import pytest
 
 if TYPE_CHECKING:
-    from zseal.engine.devices import Disk, RandomSource, UserNetwork
-    from zseal.guest.audit.policy import IoPolicy
-    from zseal.guest.engines import EngineName
     from zseal.guest.guest import Guest
+    from zseal.guest.options import GuestKeywords
     from zseal.hostkeys.machine import Machine
 
-__all__ = ["GuestOptions", "ProtectedGuests", "protected_guest", "zseal_machine"]
-
-
-class GuestOptions(TypedDict, total=False):
-    """What a guest is given beside its image and machine: all that :class:`zseal.guest.guest.Guest` takes."""
-
-    memory: int
-    cpus: int
-    disks: Sequence[Disk]
-    networks: Sequence[UserNetwork]
-    random_sources: Sequence[RandomSource]
-    machine_type: str
-    line_mode_console: bool
-    timeout: float | None
-    qemu: str | None
-    qemu_arguments: Sequence[str]
-    engine: EngineName | str
-    run_ahead: bool
-    io_policy: IoPolicy | str
-    name: str | None
-    number_name: bool
-    record: bool
+__all__ = ["ProtectedGuests", "protected_guest", "zseal_machine"]
 
 
 class ProtectedGuests:
@@ -62,16 +39,17 @@ class ProtectedGuests:
         ramdisk: Path | bytes | None = None,
         cmdline: str | None = None,
         machine: Machine | None = None,
-        **options: Unpack[GuestOptions],
+        **options: Unpack[GuestKeywords],
     ) -> Guest:
         """Start and return a guest; a ``with`` block around it ends it before the test does.
 
         Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed first.
-        ``machine`` is another than ``zseal_machine`` to seal it for and run it on. A guest ends after ``timeout``
-        seconds (60) whatever it does. Raises ZsealError if it cannot be sealed or started, ValueError where neither
-        or both are given, or what belongs to a kernel comes with an image.
+        ``machine`` is another than ``zseal_machine`` to seal it for and run it on.
+        :class:`zseal.guest.options.GuestOptions` explains the other options; ``timeout`` is 60 here unless given.
+        Raises ZsealError if it cannot be sealed or started, ValueError if neither or both are given, or what
+        belongs to a kernel comes with an image.
         """
-        from zseal.guest.started import StartedGuest
+        from zseal.guest.guest import Guest
         from zseal.image.build import build_image
 
         machine = machine or self.machine
@@ -89,7 +67,7 @@ class ProtectedGuests:
                 host_keys=[machine.keys.host.public_key()],
             )
         options.setdefault("timeout", 60.0)
-        guest = StartedGuest(image, machine=machine, **options)
+        guest = Guest(image, machine=machine, **options)
         self.guests.append(guest)
         guest.start()
         return guest

@@ -11,8 +11,9 @@ from tests.integration.qemu.programs import s390x_program
 from tests.kernels.conftest import SOURCES, Build
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

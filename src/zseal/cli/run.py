@@ -26,8 +26,8 @@ from zseal.guest.engines import EngineName
 
 if TYPE_CHECKING:
     from zseal.guest.console_server import ConsoleServer
-    from zseal.guest.events import Result
     from zseal.guest.guest import Guest
+    from zseal.guest.outcome import Result
 
 COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
@@ -266,7 +266,7 @@ def follow(
 def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleServer] | None) -> Iterator[None]:
     """Connect the guest's console to the keyboard, or to a server."""
     from zseal.cli.keyboard import Keyboard, RawTerminal
-    from zseal.guest.events import Outcome, Result
+    from zseal.guest.outcome import Outcome, Result
 
     if keyboard:
         stdin = sys.stdin.fileno()
@@ -285,7 +285,7 @@ def _console(guest: Guest, *, keyboard: bool, serve: Callable[[Guest], ConsoleSe
 
 def _until_end(guest: Guest, follow: Callable[[], None]) -> Result:
     """Follow the guest until it ends, end it if a signal arrives or its console cannot be shown; return its result."""
-    from zseal.guest.events import Outcome, Result
+    from zseal.guest.outcome import Outcome, Result
 
     try:
         try:

@@ -27,8 +27,9 @@ from zseal.debian.unpack import Owner, unpack
 from zseal.engine.devices import Disk
 from zseal.errors import InputError, MissingDependencyError, OutputError, UsageError
 from zseal.files import output_exists
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.progress import NoProgress, Progress
 
 FORMAT = 2

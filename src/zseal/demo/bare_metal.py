@@ -22,8 +22,8 @@ from zseal.demo.linux import (
 )
 from zseal.engine.unicorn.emulator import emulator_version
 from zseal.guest.engines import EngineName
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.progress import NoProgress, Progress

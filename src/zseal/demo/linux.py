@@ -23,8 +23,8 @@ from zseal.engine.qemu.process import find_program
 from zseal.errors import InputError, ZsealError
 from zseal.files import read_limited
 from zseal.guest.engines import EngineName
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.image.read import read_image

@@ -283,7 +283,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def pause(self) -> None:
-        """Stop all CPUs; no effect where they are stopped."""
+        """Stop all CPUs; no effect if they are stopped."""
 
     @abc.abstractmethod
     def resume(self) -> None:
@@ -293,8 +293,8 @@ class Engine(abc.ABC):
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
         """Type ``data`` at the guest's ASCII console: all of it waits there until the guest takes it, or has ended.
 
-        ``when_room`` is called in the loop's thread once more may be typed without letting much wait: at once, as soon
-        as the guest has taken enough, or at its end. A source without an end is to wait for that.
+        ``when_room`` is called in the loop's thread once more may be typed without letting much wait: immediately, as
+        soon as the guest has taken enough, or at its end. A source without an end is to wait for that.
         """
 
     def request_poweroff(self) -> bool:
@@ -306,7 +306,7 @@ class Engine(abc.ABC):
         return ()
 
     def kill(self) -> None:
-        """End the machine at once: what its disks were not given yet is lost. ``stopped`` follows."""
+        """End the machine immediately: what its disks were not given yet is lost. ``stopped`` follows."""
         self.end()
 
     @abc.abstractmethod

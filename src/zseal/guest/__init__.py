@@ -19,16 +19,16 @@ if TYPE_CHECKING:
         Ended,
         Event,
         IoViolation,
-        Outcome,
         Protected,
         Reached,
         Reset,
-        Result,
         Started,
         StartRefused,
     )
     from zseal.guest.guest import Guest
     from zseal.guest.host_view import Host
+    from zseal.guest.options import GuestKeywords, GuestOptions
+    from zseal.guest.outcome import Outcome, Result
     from zseal.guest.paging import PageIntegrityError
     from zseal.guest.records import Record
     from zseal.guest.watch import render_html
@@ -43,6 +43,8 @@ __all__ = [
     "Finding",
     "Guest",
     "GuestControl",
+    "GuestKeywords",
+    "GuestOptions",
     "Host",
     "IoAudit",
     "IoPolicy",
@@ -73,16 +75,16 @@ if not TYPE_CHECKING:
             "Ended",
             "Event",
             "IoViolation",
-            "Outcome",
             "Protected",
             "Reached",
             "Reset",
-            "Result",
             "StartRefused",
             "Started",
         ),
         guest=("Guest",),
         host_view=("Host",),
+        options=("GuestKeywords", "GuestOptions"),
+        outcome=("Outcome", "Result"),
         paging=("PageIntegrityError",),
         records=("Record",),
         watch=("render_html",),

@@ -1,4 +1,4 @@
-"""What happens to a guest, as typed events, and how a run ends."""
+"""What happens to a guest, as typed events."""
 
 from __future__ import annotations
 
@@ -6,70 +6,19 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
-import enum
 import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from zseal.arch.psw import Psw
 from zseal.engine.interface import Console, Milestone
+from zseal.guest.outcome import Result
 from zseal.hypervisor.vmm import Refusal
 
 EVENT_LIMIT = 100_000
 """Events kept for a reader that does not keep up; the oldest go first."""
 OUTPUT_LIMIT = 64 << 20
 """Bytes of console output kept in them."""
-
-
-class Outcome(enum.Enum):
-    """How a run ended; ``exit_code`` is that of ``zseal run``."""
-
-    exit_code: int
-
-    def __new__(cls, value: str, exit_code: int) -> Outcome:
-        """Attach the exit code to the name."""
-        member = object.__new__(cls)
-        member._value_ = value
-        member.exit_code = exit_code
-        return member
-
-    POWEROFF = "poweroff", 0
-    FAILED = "failed", 1
-    """zseal itself failed while the guest ran."""
-    PANIC = "panic", 3
-    REFUSED = "refused", 4
-    """The ultravisor refused the image; its bootloader said so and stopped."""
-    TIMEOUT = "timeout", 5
-    LOST = "lost", 6
-    """QEMU ended or was killed by somebody else."""
-    WATCHDOG = "watchdog", 7
-    INTEGRITY = "integrity", 8
-    """A page that had left the guest came back changed; on hardware its VMM gets SIGSEGV."""
-    IO_VIOLATION = "io-violation", 9
-    """A device request named a page that the guest does not share; nothing was given to the device."""
-    STOPPED = "stopped", 130
-    """Ended by its user."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """The end of a run in one line (``message``); a panic with the ``cpu`` and ``psw`` it ended with.
-
-    ``code`` is the exit code of ``zseal run`` where that is not the outcome's.
-    """
-
-    outcome: Outcome
-    message: str
-    cpu: int | None = None
-    psw: Psw | None = None
-    refusal: Refusal | None = None
-    code: int | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of ``zseal run``."""
-        return self.outcome.exit_code if self.code is None else self.code
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from zseal.engine.interface import Engine
 from zseal.guest.diagnosis import Diagnosis
-from zseal.guest.events import Event, Protected, Reached, Reset, Result, Started, StartRefused
+from zseal.guest.events import Event, Protected, Reached, Reset, Started, StartRefused
+from zseal.guest.outcome import Result
+from zseal.guest.protection import Protection
 from zseal.hypervisor.vmm import Refusal, Vmm
 from zseal.jsonvalue import Json
 from zseal.version import __version__
@@ -49,7 +51,8 @@ class Report:
         self._subject = subject
         self._timeline: list[Json] = []
         self._boots = 0
-        self._protected = False
+        self.protected = False
+        """Whether the guest ever ran protected."""
         self._seconds: dict[str, float] = {}
 
     def add(self, event: Event) -> None:
@@ -62,7 +65,7 @@ class Report:
             self._boots += event.milestone.value == "image-entry"
         elif isinstance(event, Protected):
             name = "protected"
-            self._protected = True
+            self.protected = True
         elif isinstance(event, StartRefused):
             name = "refused"
         elif isinstance(event, Reset):
@@ -77,11 +80,12 @@ class Report:
         result: Result,
         seconds: float,
         engine: Engine,
-        vmm: Vmm | None,
+        protection: Protection,
         *,
         diagnoses: Sequence[Diagnosis] = (),
     ) -> dict[str, Json]:
         """Return the report; call it while the guest's pages are still there."""
+        vmm, audit = protection.vmm, protection.audit
         return {
             "format": FORMAT,
             "zseal": __version__,
@@ -89,7 +93,7 @@ class Report:
             "engine": {"name": engine.name, **engine.statistics()},
             "result": _result(result),
             "diagnoses": [dataclasses.asdict(diagnosis) for diagnosis in diagnoses],
-            "protected": self._protected,
+            "protected": self.protected,
             "boots": self._boots,
             "seconds": {
                 "total": round(seconds, 6),
@@ -97,6 +101,7 @@ class Report:
             },
             "timeline": self._timeline,
             "ultravisor": None if vmm is None else ultravisor_part(vmm),
+            "io": None if audit is None else audit.report(),
         }
 
 

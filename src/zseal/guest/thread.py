@@ -1,10 +1,18 @@
-"""The thread a guest lives in: its event loop, and the way in and out of it for other threads."""
+"""The thread a guest lives in: the way in and out of it for other threads and event loops, and its end.
+
+A guest that still runs when the interpreter exits is ended first: its thread would go on while Python takes down what
+it uses, and an emulator that is freed while it executes is a crash.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
+import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -86,3 +94,48 @@ class GuestThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(_STOP_SECONDS)
+
+
+async def finish_despite_cancel(step: Callable[[], _T]) -> _T:
+    """Return what ``step`` returns and raise what it raises; cancelled meanwhile, raise that once it is done.
+
+    It has a thread of its own: those of the loop's executor may all be waiting for what ``step`` brings about.
+    """
+    executor = concurrent.futures.ThreadPoolExecutor(1, "zseal-step")
+    done = asyncio.get_running_loop().run_in_executor(executor, step)
+    executor.shutdown(wait=False)
+    cancelled = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from done.exception()
+    return done.result()
+
+
+_ends: set[Callable[[], None]] = set()
+
+
+def end_at_exit(end: Callable[[], None]) -> None:
+    """Have ``end`` called at the interpreter's exit, in the process that this is, unless it is forgotten before."""
+    _ends.add(end)
+
+
+def forget(end: Callable[[], None]) -> None:
+    """Take back :func:`end_at_exit`; no effect the second time."""
+    _ends.discard(end)
+
+
+def _end_all() -> None:
+    with contextlib.ExitStack() as steps:
+        for end in tuple(_ends):
+            steps.callback(end)
+
+
+# Unicorn frees its machines by weakref.finalize, whose own hook is registered with the first object of all. What is
+# registered last is called first, so let there be one before our hook is registered.
+weakref.finalize(_end_all, lambda: None).detach()
+atexit.register(_end_all)
+os.register_at_fork(after_in_child=_ends.clear)

@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from zseal.arch.dat import ASCE_PRIVATE_SPACE
 from zseal.arch.diag308 import ReturnCode
@@ -87,6 +88,26 @@ class Refusal:
         return describe(self.command, self.rc, self.rrc)
 
 
+class StartListener(Protocol):
+    """Hears what becomes of attempts to protect a guest; in the thread of the call that attempts it."""
+
+    def protected(self) -> None:
+        """The guest runs protected from now on."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """The guest was not protected, and nothing decrypted is left."""
+
+
+class _Deaf:
+    """A listener to nothing."""
+
+    def protected(self) -> None:
+        pass
+
+    def refused(self, refusal: Refusal) -> None:
+        pass
+
+
 class _Layout:
     """Where things lie in the hypervisor's own memory; all addresses are absolute, sizes whole pages."""
 
@@ -112,9 +133,9 @@ class _Layout:
 class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
-    ``blank_states`` makes the place of the guest's page states, see ``Ultravisor``. ``refusal`` tells why the last
-    attempt failed. ``seconds`` has the time that the steps of protecting took. Raises UsageError for more CPUs than
-    QEMU lets a protected guest have.
+    ``blank_states`` makes the place of the guest's page states, see ``Ultravisor``. ``listener`` hears what becomes of
+    each attempt to protect it; ``refusal`` tells why the last one failed, and ``seconds`` how long its steps took.
+    Raises UsageError for more CPUs than QEMU lets a protected guest have.
     """
 
     def __init__(
@@ -125,6 +146,7 @@ class Vmm(CallingHost):
         *,
         settings: Settings | None = None,
         blank_states: Callable[[int], States] = blank_states,
+        listener: StartListener | None = None,
     ) -> None:
         if cpus > PROTECTED_CPU_LIMIT:
             raise UsageError(f"a protected guest can have 1 to {PROTECTED_CPU_LIMIT} CPUs, not {cpus}")
@@ -136,6 +158,7 @@ class Vmm(CallingHost):
         self.ultravisor = Ultravisor(self.storage, keys, settings=settings, blank_states=blank_states)
         super().__init__(self.ultravisor.host, self.storage.base + layout.scratch)
         self.host_side = HostSide(self.uv, ram.size)
+        self._listener = listener or _Deaf()
         self._layout = layout
         self._asce = self.storage.base | ASCE_PRIVATE_SPACE | _REGION_THIRD_TABLE
         self._settings = settings
@@ -202,9 +225,12 @@ class Vmm(CallingHost):
         except CallFailed as failed:
             self.refusal = Refusal(step, failed.command, failed.rc, failed.rrc)
             self.destroy()
+            self._listener.refused(self.refusal)
             raise Refused(self.refusal.packed) from None
         self.host_side.protected = True
-        return self._enter(0)
+        entry = self._enter(0)
+        self._listener.protected()
+        return entry
 
     def _enter(self, cpu: int) -> Psw:
         """Enter a CPU once, for the PSW that it loads; engines keep its registers from then on."""

@@ -17,8 +17,9 @@ from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import VirtioQueue
 from zseal.guest.audit.policy import IoPolicy
-from zseal.guest.events import IoViolation, Outcome
+from zseal.guest.events import IoViolation
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.guest.records import DeviceTraffic
 from zseal.jsonvalue import Json
 from zseal.ultravisor.tables import PageState
@@ -199,7 +200,7 @@ def take_back(guest: Guest, queue: VirtioQueue) -> None:
     """Make the page with the available ring private, as if the guest had unshared it."""
 
     def change() -> None:
-        vmm = guest.session.vmm
+        vmm = guest.vmm
         assert vmm is not None
         assert vmm.configuration is not None
         pages = vmm.ultravisor.firmware.configuration(vmm.configuration).guest.pages

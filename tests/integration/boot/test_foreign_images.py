@@ -23,8 +23,9 @@ from zseal.formats.image_metadata import OFFSET as METADATA_OFFSET
 from zseal.formats.image_metadata import ImageMetadata
 from zseal.formats.ipib import Ipib, IpibComponent
 from zseal.formats.se_header import PCKMO, FixedPart, SecretArea, SecretFlags
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.keys import ImageKeys
 from zseal.image.verify import verify_image

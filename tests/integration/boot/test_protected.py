@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from zseal.guest.events import ConsoleOutput, Outcome, Result
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome, Result
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 
 from zseal.arch.storage import MIB
 from zseal.engine.embedded import EmbeddedEngine
-from zseal.engine.interface import Engine, EngineHooks, Milestone
+from zseal.engine.interface import Engine, Milestone
 from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.guest.events import ConsoleOutput, EventStream, Reached, Result
+from zseal.guest.events import ConsoleOutput, EventStream, Reached
+from zseal.guest.outcome import Result
+from zseal.guest.protection import SecureExecution
 from zseal.guest.session import Session
 from zseal.hostkeys.machine import Machine
 from zseal.hypervisor.vmm import Vmm
@@ -80,10 +83,12 @@ class Laboratory:
         meanwhile: Callable[[Session, Vmm, bytes], None] | None,
         resets: int,
     ) -> Run:
-        vmm = Vmm(subject.engine.memory, cpus, self.machine.keys)
-        hooks = EngineHooks(first_touch=vmm.touch if subject.engine.capabilities.first_touch else None)
         events = EventStream()
-        session = Session(subject.engine, vmm, events, {})
+        loop = asyncio.new_event_loop()
+        protect = functools.partial(SecureExecution, keys=self.machine.keys, cpus=cpus)
+        session = Session(subject.engine, events, {}, loop=loop, protect=protect)
+        vmm = session.protection.vmm
+        assert vmm is not None
         pages: dict[str, int] = {}
         host: dict[int, bytes] = {}
 
@@ -93,12 +98,11 @@ class Laboratory:
                 host[address] = vmm.ultravisor.host.view(address, 4096, live=True)
 
         session.at_end.append(at_end)
-        loop = asyncio.new_event_loop()
         output = b""
         seen = 0
         milestones: list[Milestone] = []
         try:
-            session.start(loop, 60, hooks)
+            session.start(60)
             while session.result is None:
                 loop.run_until_complete(asyncio.sleep(0.002))
                 everything = list(events.read(0.0))
@@ -110,7 +114,7 @@ class Laboratory:
                 if resets and milestones.count(Milestone.IMAGE_ENTRY) > resets:
                     subject.engine.end()
         finally:
-            vmm.close()
+            session.protection.close()
             subject.engine.close()
             loop.close()
         everything = list(events.read(0.0))

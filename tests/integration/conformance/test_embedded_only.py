@@ -8,7 +8,7 @@ import pytest
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SIZE
-from zseal.guest.events import Outcome
+from zseal.guest.outcome import Outcome
 from zseal.guest.session import Session
 from zseal.hypervisor.vmm import Vmm
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zseal.engine.interface import Milestone
-from zseal.guest.events import Outcome
+from zseal.guest.outcome import Outcome
 
 if TYPE_CHECKING:
     from tests.integration.conformance.conftest import EngineName, Laboratory

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zseal.errors import InputError, OutputError
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.guest.paging.page_file import HEADER_SIZE, RECORD_SIZE, PageFileHeader, Pages, pack_records
 from zseal.guest.paging.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
@@ -46,7 +46,7 @@ def records(path: Path) -> list[bytes]:
 
 
 def pages(guest: Guest) -> dict[str, int]:
-    counts = guest.in_loop(lambda: guest.session.vmm.page_counts() if guest.session.vmm else {})
+    counts = guest.in_loop(lambda: guest.vmm.page_counts() if guest.vmm else {})
     return {name: count for name, count in counts.items() if count}
 
 

@@ -16,8 +16,9 @@ from zseal.debian.archive import AbsentPackageError, DebianArchive
 from zseal.debian.disk import make_disk
 from zseal.debian.ramdisk import busybox_ramdisk, directory, file, newc
 from zseal.engine.devices import Disk
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

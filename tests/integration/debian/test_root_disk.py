@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zseal.engine.devices import Disk, UserNetwork
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 
 if TYPE_CHECKING:
     from .conftest import Debian

@@ -15,8 +15,8 @@ import pytest
 
 from zseal.engine.devices import Disk, HostForward, RandomSource, UserNetwork
 from zseal.errors import ZsealError
-from zseal.guest.events import Outcome, Result
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome, Result
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:

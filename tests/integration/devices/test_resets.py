@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.devices.test_disks_and_networks import MIB, power_off, ready, run
-from zseal.guest.events import ConsoleOutput, Outcome, Protected
+from zseal.guest.events import ConsoleOutput, Protected
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from zseal.domain.launch import DomainGuest, translate
 from zseal.domain.lint import lint_bytes
 from zseal.engine.libvirt.engine import LibvirtEngine
 from zseal.engine.qemu.consoles import Consoles
-from zseal.guest.events import ConsoleOutput, Ended, Event, Outcome, Protected, Reset
+from zseal.guest.events import ConsoleOutput, Ended, Event, Protected, Reset
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.libvirt.connection import Connection

@@ -10,7 +10,7 @@ import pytest
 
 from zseal import testguest
 from zseal.errors import ZsealError
-from zseal.guest.events import Outcome
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.pytest_plugin import ProtectedGuests
 

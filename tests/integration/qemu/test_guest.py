@@ -17,8 +17,9 @@ from zseal.engine.interface import Milestone
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.errors import FormatError, InputError, MissingDependencyError, ZsealError
-from zseal.guest.events import ConsoleOutput, Ended, Outcome, Protected, Reached, Reset, Result, Started
+from zseal.guest.events import ConsoleOutput, Ended, Protected, Reached, Reset, Started
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome, Result
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

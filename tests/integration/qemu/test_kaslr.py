@@ -22,8 +22,9 @@ from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.qemu.traps import Traps
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

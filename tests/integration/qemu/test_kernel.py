@@ -20,8 +20,9 @@ from zseal.engine.qemu.plugin import Ability, PluginThread
 from zseal.engine.qemu.process import find_program
 from zseal.engine.qemu.sites import Sites, Stage
 from zseal.formats.uv_codes import Issuer
-from zseal.guest.events import ConsoleOutput, Outcome, Protected, Reached
+from zseal.guest.events import ConsoleOutput, Protected, Reached
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.ultravisor import Ultravisor

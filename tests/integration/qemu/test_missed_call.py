@@ -15,8 +15,9 @@ from zseal.engine.interface import TrapKind
 from zseal.engine.qemu import engine as engine_module
 from zseal.engine.qemu.sites import Sites
 from zseal.guest.diagnosis import Diagnosis
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 

@@ -16,8 +16,9 @@ from zseal.engine.qemu import plugin
 from zseal.engine.qemu import plugin_calibration as calibration
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

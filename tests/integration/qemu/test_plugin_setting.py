@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from zseal.engine.qemu.plugin import Ability, PluginThread
-from zseal.guest.events import ConsoleOutput, Outcome
+from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.paths import DOCS
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 
 pytestmark = pytest.mark.qemu
 

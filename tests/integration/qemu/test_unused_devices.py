@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.qemu.conftest import Seal, Start
 from zseal.engine.devices import RandomSource
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 
 pytestmark = pytest.mark.qemu

@@ -12,10 +12,11 @@ from zseal.arch.storage import MIB
 from zseal.debian.archive import DebianArchive
 from zseal.engine.machine import MachineConfig
 from zseal.engine.qemu.engine import QemuEngine
-from zseal.guest.events import ConsoleOutput, EventStream, Outcome
+from zseal.guest.events import ConsoleOutput, EventStream
+from zseal.guest.outcome import Outcome
+from zseal.guest.protection import SecureExecution
 from zseal.guest.session import Session
 from zseal.hostkeys.machine import Machine
-from zseal.hypervisor.vmm import Vmm
 from zseal.image.build import build_image
 
 pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
@@ -54,21 +55,20 @@ def boot(image: Path, machine: Machine, *, run_ahead: bool) -> tuple[dict[str, i
     kernel = os.open(image, os.O_RDONLY)
     entry = int.from_bytes(os.pread(kernel, 4, 4), "big") & 0x7FFFFFFF
     engine = QemuEngine(MachineConfig(kernel=kernel, memory=MEMORY), entry=entry, run_ahead=run_ahead)
-    vmm = Vmm(engine.memory, 1, machine.keys)
     events = EventStream()
-    session = Session(engine, vmm, events, {})
-    pages: dict[str, int] = {}
-    session.at_end.append(lambda: pages.update(vmm.page_counts()))
     loop = asyncio.new_event_loop()
+    session = Session(engine, events, {}, loop=loop, protect=lambda run: SecureExecution(run, keys=machine.keys))
+    pages: dict[str, int] = {}
+    session.at_end.append(lambda: pages.update(session.protection.page_counts))
     try:
-        session.start(loop, 200)
+        session.start(200)
         while session.result is None:
             loop.run_until_complete(asyncio.sleep(0.01))
         assert session.result.outcome is Outcome.PANIC, session.result.message
         output = b"".join(event.data for event in events.read(0.0) if isinstance(event, ConsoleOutput))
         return engine.statistics(), pages, output.decode("ascii", "replace")
     finally:
-        vmm.close()
+        session.protection.close()
         engine.close()
         loop.close()
         os.close(kernel)

@@ -48,7 +48,7 @@ LAYERS = {
     # whole stories, and the ways in
     "debian": "arch engine guest",
     "demo": "arch debian engine guest hostkeys image testguest",
-    "pytest_plugin": "engine guest hostkeys image",
+    "pytest_plugin": "guest hostkeys image",
     "__init__": "domain engine explanations guest hostkeys image inspection model readiness ultravisor",
     "cli": "debian demo domain engine explanations formats guest hostkeys image inspection libvirt readiness",
     "__main__": "cli",

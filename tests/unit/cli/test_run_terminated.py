@@ -14,8 +14,8 @@ import typer
 
 from zseal.cli.program import run_program
 from zseal.cli.run import Outputs, follow
-from zseal.guest.events import Outcome, Result
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome, Result
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 WORDS = dict(zip(NUMBERS, ["interrupted", "terminated", "hung up", "quit"], strict=True))

@@ -16,7 +16,7 @@ from zseal.errors import UsageError
 from zseal.explanations import Reading, all_readings, explain, to_json, to_text
 from zseal.explanations.families.exits import OUTCOMES
 from zseal.formats.uv_codes import RESPONSE_CODES, Command, Generic
-from zseal.guest.events import Outcome
+from zseal.guest.outcome import Outcome
 
 
 def one(*arguments: str, command: str | None = None) -> tuple[Reading, ...]:

@@ -14,7 +14,7 @@ from zseal.engine.interface import Stop, StopKind
 from zseal.explanations import explain, explain_log, first_cause, to_json, to_text
 from zseal.formats.uv_codes import Command, SetParameters, describe
 from zseal.guest.diagnosis import kernel_unaware, never_protected, refused_function, unused_device
-from zseal.guest.session import _OUTCOMES
+from zseal.guest.judgement import _OUTCOMES
 from zseal.messages.bootloaders import ANSWERS
 
 ROOT = Path(__file__).parents[3]

@@ -19,6 +19,7 @@ from zseal.guest.control.server import ControlServer
 from zseal.guest.events import EventStream
 from zseal.guest.session import Session
 from zseal.guest.watch.monitor import Monitor
+from zseal.jsonvalue import Json
 
 _T = TypeVar("_T")
 MEMORY = 4 << 20
@@ -97,16 +98,15 @@ class IdleGuest:
 
     def __init__(self, name: str) -> None:
         self.engine = IdleEngine()
-        self.session = Session(
-            self.engine, None, EventStream(), {"kernel": "idle", "memory": MEMORY, "cpus": 1, "disks": []}
-        )
         self.loop = asyncio.new_event_loop()
+        subject: dict[str, Json] = {"kernel": "idle", "memory": MEMORY, "cpus": 1, "disks": []}
+        self.session = Session(self.engine, EventStream(), subject, loop=self.loop)
         self.server = ControlServer(listen(name), Monitor(self.session, name))
         self.session.at_end.append(self.server.ended)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.do(lambda: self.server.start(self.loop))
-        self.do(lambda: self.session.start(self.loop, None))
+        self.do(lambda: self.session.start())
 
     def do(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the guest's loop, where it has 10 s at most: a client that blocks it is found out."""

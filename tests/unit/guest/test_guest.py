@@ -15,8 +15,8 @@ from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.errors import EngineError
 from zseal.errors import InputError, MissingDependencyError, UsageError
 from zseal.guest.engines import EngineName, available_engine
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.outcome import Outcome
 from zseal.guest.paging.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
@@ -208,20 +208,20 @@ def test_a_guest_with_a_wrong_name_is_refused_before_it_has_memory(
     def create(*_: object, **__: object) -> NoReturn:
         raise AssertionError("an engine was created")
 
-    monkeypatch.setattr("zseal.guest.guest.create_engine", create)
+    monkeypatch.setattr("zseal.guest.boot.create_engine", create)
     with pytest.raises(InputError, match="a guest cannot be called 'no such name!'"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine="embedded", name="no such name!")
 
 
 @pytest.mark.parametrize("engine", ["embedded", "qemu"])
-@pytest.mark.parametrize("step", ["Vmm", "GuestThread"])
+@pytest.mark.parametrize("step", ["protection.Vmm", "guest.GuestThread"])
 def test_a_guest_that_is_refused_late_leaves_no_memory_behind(
     machine: Machine, seal: Sealer, monkeypatch: pytest.MonkeyPatch, step: str, engine: str
 ) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(f"zseal.guest.guest.{step}", fail)
+    monkeypatch.setattr(f"zseal.guest.{step}", fail)
     before = guest_memories()
     with pytest.raises(OSError, match="Too many open files"):
         Guest(seal("poweroff"), machine=machine, memory=MEMORY, engine=engine)

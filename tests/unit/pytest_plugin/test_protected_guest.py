@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
-from zseal.guest.events import Outcome
 from zseal.guest.guest import Guest
+from zseal.guest.options import GuestKeywords
+from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
-from zseal.pytest_plugin import GuestOptions, ProtectedGuests
+from zseal.pytest_plugin import ProtectedGuests
 from zseal.testguest import kernel
 
-OPTIONS: GuestOptions = {"memory": 8 * MIB, "engine": "embedded"}
+OPTIONS: GuestKeywords = {"memory": 8 * MIB, "engine": "embedded"}
 
 
 @pytest.fixture
@@ -27,11 +29,10 @@ def guests(zseal_machine: Machine, tmp_path: Path) -> Iterator[ProtectedGuests]:
 
 
 def test_all_options_of_a_guest_can_be_given() -> None:
-    parameters = inspect.signature(Guest).parameters.values()
-    options = {each.name: each.annotation for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
-    del options["machine"]  # the fixture's own
-    given = {name: kind.__forward_arg__ for name, kind in GuestOptions.__annotations__.items()}
-    assert given == options
+    def options(function: object) -> object:
+        return inspect.get_annotations(cast("Callable[..., Guest]", function))["options"]
+
+    assert options(ProtectedGuests.__call__) == options(Guest.__init__) == "Unpack[GuestKeywords]"
 
 
 @pytest.mark.parametrize("option", ["ramdisk", "cmdline"])

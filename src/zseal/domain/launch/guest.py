@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from typing import Unpack
 
 from zseal.domain.launch.translate import Translated
 from zseal.engine.libvirt.engine import LibvirtEngine
 from zseal.engine.machine import MachineConfig
-from zseal.guest.audit.policy import IoPolicy
+from zseal.guest.boot import Boot, Plan, Unprotected, protection_by
 from zseal.guest.guest import Guest
 from zseal.guest.image import inspect_image
+from zseal.guest.options import GuestOptions, RunKeywords
 from zseal.hostkeys.machine import Machine
 from zseal.jsonvalue import Json
 from zseal.libvirt.connection import Connection
@@ -19,51 +22,56 @@ from zseal.linux import kernel_file
 class DomainGuest(Guest):
     """One run of the ``translated`` domain on ``machine``, started through ``connection``.
 
-    ``console`` False leaves the domain's console to others, virsh for example; ``name``, ``number_name`` and ``record``
-    are Guest's. Raises ZsealError as Guest does, and where libvirt does not start the domain.
+    ``console`` False leaves the domain's console to others, virsh for example.
+    :class:`zseal.guest.options.RunOptions` explains the other keyword arguments: the domain itself says what its
+    machine has. Raises ZsealError as Guest does, and where libvirt does not start the domain.
     """
 
-    def __init__(  # the parent describes QEMU itself
+    def __init__(
         self,
         translated: Translated,
         *,
         connection: Connection,
         machine: Machine,
         console: bool = True,
-        timeout: float | None = None,
-        io_policy: IoPolicy | str = IoPolicy.ENFORCE,
-        name: str | None = None,
-        number_name: bool = False,
-        record: bool = False,
+        **options: Unpack[RunKeywords],
     ) -> None:
-        policy = IoPolicy.of(io_policy)
-        with contextlib.ExitStack() as files:
-            kernel, entry = None, kernel_file.ENTRY
-            subject: dict[str, Json] = {
-                "image": str(translated.image) if translated.image is not None else None,
-                "machine": machine.name,
-                "domain": translated.document.name,
-                "libvirt": connection.uri,
-                "translated": list(translated.changes),
-            }
-            if translated.image is not None:
-                boot = inspect_image(translated.image)
-                files.callback(boot.close)
-                boot.check_memory(translated.memory)
-                kernel, entry = boot.descriptor, boot.entry
-                subject["image_bytes"] = boot.size
-            config = MachineConfig(kernel=kernel, memory=translated.memory, cpus=translated.cpus)
-            engine = LibvirtEngine(connection, translated, config, entry=entry, console=console)
-            files.callback(engine.close)
-            self._prepare(
-                config,
-                subject,
-                files,
-                engine=engine,
-                keys=machine.keys,
-                timeout=timeout,
-                io_policy=policy,
-                name=name,
-                number_name=number_name,
-                record=record,
-            )
+        super().__init__(_DomainBoot(translated, connection, console=console), machine=machine, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _DomainBoot(Boot):
+    """What a domain boots: its image, or its disk."""
+
+    translated: Translated
+    connection: Connection
+    console: bool
+
+    def plan(self, options: GuestOptions, machine: Machine | Unprotected, files: contextlib.ExitStack) -> Plan:
+        """Have libvirt's engine run what the domain describes."""
+        domain = self.translated
+        kernel, entry, size = None, kernel_file.ENTRY, None
+        if domain.image is not None:
+            image = inspect_image(domain.image)
+            files.callback(image.close)
+            image.check_memory(domain.memory)
+            kernel, entry, size = image.descriptor, image.entry, image.size
+        config = MachineConfig(kernel=kernel, memory=domain.memory, cpus=domain.cpus)
+        engine = LibvirtEngine(self.connection, domain, config, entry=entry, console=self.console)
+        files.callback(engine.close)
+        protect = protection_by(machine, domain.cpus, options)
+        return Plan(engine=engine, protect=protect, subject=self._subject(machine, size))
+
+    def _subject(self, machine: Machine | Unprotected, image_bytes: int | None) -> dict[str, Json]:
+        domain = self.translated
+        return {
+            "image": None if domain.image is None else str(domain.image),
+            **({"machine": machine.name} if isinstance(machine, Machine) else {}),
+            "domain": domain.name,
+            "libvirt": self.connection.uri,
+            "translated": list(domain.changes),
+            **({} if image_bytes is None else {"image_bytes": image_bytes}),
+            "memory": domain.memory,
+            "cpus": domain.cpus,
+            "disks": [],
+        }

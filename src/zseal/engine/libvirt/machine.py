@@ -72,7 +72,7 @@ class LibvirtProcess(QemuProcess):
         return 0 if ready else None
 
     def kill(self) -> int:
-        """End QEMU at once, let libvirt clear up, and release what belongs to it."""
+        """End QEMU immediately, let libvirt clear up, and release what belongs to it."""
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)

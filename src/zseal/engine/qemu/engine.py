@@ -127,7 +127,7 @@ class QemuEngine(Engine):
         self._run.resume()
 
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
-        """Type ``data``; what QEMU does not take at once follows as it does."""
+        """Type ``data``; what QEMU does not take immediately follows as it does."""
         self._run.type(data, when_room)
 
     def request_poweroff(self) -> bool:

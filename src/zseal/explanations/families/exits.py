@@ -82,7 +82,7 @@ _SIGNALS = {
 
 def _readings() -> dict[int, Reading]:
     # imported late: the run's own module brings the ultravisor with it
-    from zseal.guest.events import Outcome
+    from zseal.guest.outcome import Outcome
 
     found = {2: _USAGE} | _SIGNALS
     for outcome in Outcome:

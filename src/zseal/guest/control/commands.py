@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 from zseal.arch.storage import MIB
 from zseal.guest.control.protocol import Arguments, ControlError
-from zseal.guest.events import Outcome, Result
 from zseal.guest.host_view import Host
+from zseal.guest.outcome import Outcome, Result
 from zseal.guest.paging.paging import Paging, Steps
 from zseal.guest.watch.monitor import Monitor
 from zseal.jsonvalue import Json
@@ -66,15 +66,15 @@ class Controlled:
     @property
     def paging(self) -> Paging:
         """The pages of the guest; raises ControlError if it is not a protected one."""
-        if self.monitor.session.paging is None:
+        paging = self.monitor.session.protection.paging
+        if paging is None:
             raise ControlError("the guest is not protected, so there are no private pages to export")
-        return self.monitor.session.paging
+        return paging
 
     @property
     def host(self) -> Host:
         """The host's view of the guest's memory."""
-        session = self.monitor.session
-        return Host(session.engine.memory if session.vmm is None else session.vmm.host_side)
+        return Host(self.monitor.session.protection.host_memory)
 
 
 def _status(guest: Controlled, arguments: Arguments) -> Answer:
@@ -125,10 +125,10 @@ def _pause(guest: Controlled, _: Arguments) -> Answer:
 
 
 def _resume(guest: Controlled, _: Arguments) -> Answer:
-    before = guest.monitor.session.paging.pages_in if guest.monitor.session.paging is not None else 0
+    protection = guest.monitor.session.protection
+    before = protection.pages_in
     yield from _progress(guest.monitor.session.resume_steps())
-    after = guest.monitor.session.paging.pages_in if guest.monitor.session.paging is not None else 0
-    return {"state": guest.monitor.state, "pages": after - before}
+    return {"state": guest.monitor.state, "pages": protection.pages_in - before}
 
 
 def _page_out(guest: Controlled, arguments: Arguments) -> Answer:

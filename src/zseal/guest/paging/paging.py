@@ -25,8 +25,8 @@ from zseal.engine.errors import EngineError
 from zseal.errors import FormatError, InputError, VerificationError
 from zseal.files import atomic_output
 from zseal.formats.uv_codes import Command, PageCall, describe
-from zseal.guest.events import Outcome, Result
 from zseal.guest.observation import PagedOut
+from zseal.guest.outcome import Outcome, Result
 from zseal.guest.paging.page_file import (
     HEADER_SIZE,
     PageFileHeader,

@@ -6,8 +6,6 @@ and the engine know anyway. It holds counts and states only; nothing comes from 
 
 from __future__ import annotations
 
-import numpy as np
-
 from zseal.arch.storage import PAGE_SHIFT
 from zseal.engine.interface import Milestone
 from zseal.guest.events import ConsoleOutput, Ended, Event, Protected, Reached, Reset, Started, StartRefused
@@ -15,7 +13,7 @@ from zseal.guest.observation import Observation
 from zseal.guest.records import Phase
 from zseal.guest.session import Session
 from zseal.guest.watch.console_tail import ConsoleTail
-from zseal.ultravisor.pagemap import GUEST_KINDS, UNPROTECTED_CODE, PageMap
+from zseal.ultravisor.pagemap import PageMap
 
 PHASE_LIMIT = 600
 """Phases kept: of a hundred boots and more; the first ones stay."""
@@ -46,7 +44,7 @@ class Monitor:
         if isinstance(event, ConsoleOutput):
             self.console.feed(event.data)
         elif isinstance(event, Started):
-            self._enter("starting" if self.session.vmm is not None else "running", event.seconds)
+            self._enter("running" if self.session.protection.start is None else "starting", event.seconds)
         elif isinstance(event, Reached):
             self.boots += event.milestone is Milestone.IMAGE_ENTRY
             self._enter(_AFTER[event.milestone], event.seconds)
@@ -59,8 +57,7 @@ class Monitor:
 
     def _unpacked(self, event: Protected | StartRefused) -> None:
         """The hypervisor has measured how long it took to protect the guest: that is a phase between two events."""
-        vmm = self.session.vmm
-        spent = sum(vmm.seconds.values()) if vmm is not None else 0.0
+        spent = self.session.protection.start_seconds
         self._enter("unpack", max(self._since, event.seconds - (spent - self._unpacking)))
         self._unpacking = spent
         self._enter("protected bootloader" if isinstance(event, Protected) else "refused", event.seconds)
@@ -88,7 +85,7 @@ class Monitor:
         """What the guest does: running, paused, paged-out or ended."""
         if self.session.result is not None:
             return "ended"
-        if self.session.paging is not None and self.session.paging.absent:
+        if self.session.protection.absent:
             return "paged-out"
         return "paused" if self.session.paused else "running"
 
@@ -96,41 +93,35 @@ class Monitor:
         """Return what can be seen now, with so many lines of the console."""
         session, subject = self.session, self.session.subject
         memory, cpus = subject.get("memory", 0), subject.get("cpus", 0)
-        vmm = session.vmm
-        calls = vmm.ultravisor.snapshot() if vmm is not None else None
+        calls = session.protection.calls
         return Observation(
             name=self.name,
             state=self.state,
             phase=self.phase,
             seconds=round(session.events.seconds(), 6),
             boots=self.boots,
-            protected=vmm is not None and vmm.protected,
+            protected=session.protection.protected,
             memory=memory if isinstance(memory, int) else 0,
             cpus=cpus if isinstance(cpus, int) else 0,
             image=str(subject.get("image", subject.get("kernel", ""))),
             machine=str(subject.get("machine", "")),
             phases=self.phases(),
             pages=self.page_counts(),
-            calls=calls.calls if calls is not None else {},
-            refused=calls.refused if calls is not None else {},
+            calls=calls.made,
+            refused=calls.refused,
             engine=session.engine.statistics(),
             devices=tuple(session.traffic()) if session.traffic is not None else (),
-            absent=tuple(session.paging.absent) if session.paging is not None else (),
+            absent=tuple(session.protection.absent),
             console=tuple(self.console.lines(lines)),
             notes=tuple(str(each) for each in session.diagnoses),
         )
 
     def page_counts(self) -> dict[str, int]:
         """Return how many pages are in each state; all are unprotected before the guest is protected."""
-        vmm = self.session.vmm
-        found = vmm.page_counts() if vmm is not None else {}
+        found = self.session.protection.page_counts
         pages = self.session.engine.memory.size >> PAGE_SHIFT
         return {**found, "unprotected": 0} if found else {"unprotected": pages}
 
     def page_map(self) -> PageMap:
         """Return the picture of all pages."""
-        vmm = self.session.vmm
-        if vmm is not None and vmm.configuration is not None:
-            return vmm.uv.guest_map(vmm.configuration)
-        pages = self.session.engine.memory.size >> PAGE_SHIFT
-        return PageMap("guest", np.full(pages, UNPROTECTED_CODE, np.uint8), GUEST_KINDS)
+        return self.session.protection.page_map()

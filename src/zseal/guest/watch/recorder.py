@@ -57,7 +57,7 @@ class Recorder:
     def _sample(self) -> None:
         session = self._monitor.session
         pages = self._monitor.page_map()
-        calls = session.vmm.ultravisor.snapshot().calls if session.vmm is not None else {}
+        calls = session.protection.calls.made
         self._samples.append(Sample(session.events.seconds(), pages.counts(), calls, bounded_runs(pages)))
         if len(self._samples) > SAMPLE_LIMIT:
             del self._samples[1:-1:2]

@@ -21,8 +21,8 @@ from zseal.errors import OutputError
 from zseal.guest.control import server
 from zseal.guest.control.client import GuestControl, list_guests
 from zseal.guest.control.protocol import LINE_LIMIT, ControlError
-from zseal.guest.events import Outcome
 from zseal.guest.observation import Observation
+from zseal.guest.outcome import Outcome
 
 if TYPE_CHECKING:
     from tests.unit.guest.conftest import MEMORY, IdleGuest

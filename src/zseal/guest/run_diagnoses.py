@@ -1,0 +1,48 @@
+"""What is to be said about a whole run once it is over: known failures that no single line of a console shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+from zseal.engine.interface import Stop
+from zseal.guest.diagnosis import Diagnosis, explain_end, kernel_unaware, never_protected, unused_device
+from zseal.guest.outcome import Outcome
+
+_CAME_FAR = (Outcome.POWEROFF, Outcome.PANIC, Outcome.IO_VIOLATION)
+"""A guest that ended otherwise may not have come far."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is known of a run that was to be protected, at its end."""
+
+    outcome: Outcome
+    stop: Stop
+    ever_protected: bool
+    calls: Mapping[str, int]
+    """The guest's ultravisor calls and those of its hypervisor, by name."""
+    known: Collection[str] = ()
+    """The ids of the diagnoses that were found while it ran."""
+
+
+def diagnose_run(facts: RunFacts) -> Sequence[Diagnosis]:
+    """Return why the run ended as it did, if that is a known failure that was not found before."""
+    if facts.outcome not in _CAME_FAR:
+        return ()
+    if not facts.ever_protected:
+        return (never_protected(),)
+    end = None if facts.stop.interrupted is None else explain_end(facts.stop.interrupted)
+    if end is not None and end.id not in facts.known:
+        return (end,)
+    # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
+    unaware = facts.calls.get("QUI") and not facts.calls.get("SET_SHARED_ACCESS") and "missed-call" not in facts.known
+    return (kernel_unaware(),) if unaware else ()
+
+
+def diagnose_unused(devices: Collection[str], *, used: Collection[str]) -> Sequence[Diagnosis]:
+    """Return what is to be said of ``devices`` without iommu_platform that have no driver at the end.
+
+    Those in ``used`` had one before. A guest says nothing of them itself with ``quiet``, for example.
+    """
+    return tuple(unused_device(device) for device in devices if device not in used)
