@@ -11,7 +11,7 @@ from zseal.domain.document import LineIndex, Position
 from zseal.domain.edits import Change, Edit
 from zseal.errors import FormatError, InputError
 from zseal.files import read_limited
-from zseal.linux.cmdline import KernelParameter, split_command_line
+from zseal.linux.cmdline import KernelParameter, memory_limit, split_command_line
 from zseal.linux.guest_support import KernelSupport, kernel_support
 from zseal.linux.swiotlb import DEFAULT_SLOTS, SLOT_SIZE, Swiotlb, find_swiotlb
 
@@ -48,6 +48,11 @@ class ParameterFile:
     def swiotlb(self) -> Swiotlb | None:
         """The deciding ``swiotlb=``."""
         return find_swiotlb(self.parameters)
+
+    @cached_property
+    def memory_limit(self) -> KernelParameter | None:
+        """The deciding ``mem=``."""
+        return memory_limit(self.parameters)
 
     def position(self, parameter: KernelParameter | None) -> Position:
         """The place of a parameter; the beginning of the file for None."""

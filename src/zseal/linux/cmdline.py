@@ -7,6 +7,8 @@ what the machine does; the others decide what those programs believe.
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable
 
 _PARAMETER = "prot_virt"
 _LIBVIRT_ON = ("y", "Y", "on", "ON", "oN", "On", "1")
@@ -62,6 +64,36 @@ def split_command_line(line: str) -> tuple[KernelParameter, ...]:
             name = name.removesuffix('"')
         found.append(KernelParameter(text, name, value, start))
     return tuple(found)
+
+
+_UNITS = "KMGTPE"
+_SIZE = re.compile(r"(?P<number>0[xX][0-9a-fA-F]{1,16}|\d{1,20})(?P<unit>[kKmMgGtTpPeE]?)")
+_PAGE_MASK = 0xFFF
+
+
+def memory_limit(parameters: Iterable[KernelParameter]) -> KernelParameter | None:
+    """Return the ``mem=`` parameter that limits the kernel's memory, the last one; None if none does."""
+    last = None
+    for parameter in parameters:
+        if parameter.name == "mem" and parameter.value is not None:
+            last = parameter
+    return last if last is not None and size_of(last) else None
+
+
+def size_of(parameter: KernelParameter) -> int:
+    """Return the bytes that a size like ``mem=512M`` stands for (lib/cmdline.c, memparse), in whole pages.
+
+    Digits with 0x are hexadecimal, with a leading 0 octal. What does not begin with a digit is 0.
+    """
+    match = _SIZE.match(parameter.value or "")
+    if match is None:
+        return 0
+    digits = match["number"]
+    octal = digits.startswith("0") and digits.isdecimal() and not set(digits) & set("89")
+    number = int(digits, 8) if octal else int(digits, 0) if "x" in digits.lower() else int(digits)
+    if match["unit"]:
+        number <<= 10 * (_UNITS.index(match["unit"].upper()) + 1)
+    return number & ~_PAGE_MASK
 
 
 def _kernel_boolean(value: str | None) -> bool:

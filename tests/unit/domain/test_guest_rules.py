@@ -123,6 +123,32 @@ def test_the_pool_is_held_against_memory_and_devices() -> None:
     assert "use swiotlb=65536" in many["PV914"].message
 
 
+def _all(text: str, domain: str) -> dict[str, LintFinding]:
+    inputs = GuestInputs(parameters=ParameterFile("parm", text))
+    report = lint_bytes(domain, read(domain), LintSettings(guest=inputs, local_files=False))
+    return {finding.rule.id: finding for finding in report.findings}
+
+
+def test_the_memory_that_counts_is_the_one_that_mem_leaves() -> None:
+    found = _all("rd.shell=0 swiotlb=262144 mem=512M", "ok-ls-minimal.xml")
+    assert found["PV905"].message == "the pool of 512 MiB is more than half of the guest's 512 MiB (mem=512M)"
+    assert found["PV306"].message.startswith("512 MiB (mem=512M) is little memory")
+    assert (found["PV306"].file, found["PV306"].position.column) == ("parm", 27)
+    assert "PV905" not in _all("rd.shell=0 swiotlb=262144 mem=512M mem=64G", "ok-ls-minimal.xml")
+    assert "PV306" not in _all("rd.shell=0 swiotlb=262144 mem=nonsense", "ok-ls-minimal.xml")
+
+
+def test_an_image_must_fit_into_what_mem_leaves(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(gzip.decompress(read_limited(IMAGES / "se-kat3.img.gz", 1 << 24, "image")))
+    (tmp_path / "parm").write_text("rd.shell=0 mem=64K\n")
+    inputs = read_guest_inputs(image=image, parmfile=tmp_path / "parm")
+    assert inputs is not None
+    (found,) = (each for each in _lint(inputs) if each.rule.id == "PV911")
+    assert found.severity is Severity.ERROR
+    assert found.message.endswith("but the guest has 64 KiB (mem=64K)")
+
+
 def _kernel_file(path: Path, release: str, payload: bytes = b"") -> Path:
     head = bytearray(0x10010)
     head[0x10008:0x1000E] = b"S390EP"

@@ -10,6 +10,8 @@ from zseal.linux.cmdline import (
     kata_enables,
     kernel_enables,
     libvirt_enables,
+    memory_limit,
+    size_of,
     spellings,
     split_command_line,
 )
@@ -69,3 +71,23 @@ def test_any_command_line_is_split_without_loss(line: str) -> None:
     parts = split_command_line(line)
     assert "".join("".join(p.text for p in parts).split()) == "".join(line.split())
     assert all(isinstance(f(line), bool) for f in (kernel_enables, libvirt_enables, kata_enables))
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ("512M", 512 << 20), ("2g", 2 << 30), ("0x20000000", 512 << 20), ("536870912", 512 << 20), ("4095", 0),
+        ("4097", 4096), ("010000", 4096), ("1T", 1 << 40), ("64Kx", 64 << 10), ("", 0), ("M", 0), ("-1", 0),
+    ],
+)  # fmt: skip
+def test_a_size_is_read_as_the_kernel_reads_it(value: str, size: int) -> None:
+    (parameter,) = split_command_line(f"mem={value}")
+    assert size_of(parameter) == size
+
+
+def test_the_last_limit_of_memory_counts() -> None:
+    last = memory_limit(split_command_line("mem=1G root=/dev/vda1 mem=512M memmap=1"))
+    assert last is not None
+    assert last.text == "mem=512M"
+    assert memory_limit(split_command_line("mem=1G mem=junk")) is None
+    assert memory_limit(split_command_line("mem quiet")) is None

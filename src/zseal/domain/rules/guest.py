@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from zseal.domain.devices import DISK, INTERFACE, SCSI_CONTROLLER
 from zseal.domain.rules.interface import Context, Hit, Input, Severity, Table
-from zseal.domain.rules.memory import GIB, MIB, show_size
+from zseal.domain.rules.memory import GIB, MIB, memory_hit, show_size, usable_memory
 from zseal.domain.rules.parameters import parameter_file, parameter_hit, swiotlbs
 from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, SEGMENT_SLOTS, SLOT_SIZE
 from zseal.messages import guest_kernel
@@ -30,16 +30,16 @@ KERNEL_RESERVE = 128 * MIB
 )  # fmt: skip
 def _fits(ctx: Context) -> Iterator[Hit]:
     image = ctx.guest.image if ctx.guest is not None else None
-    if image is None or ctx.domain.memory is None or ctx.guest is None:
+    memory = usable_memory(ctx)
+    if image is None or memory is None or ctx.guest is None:
         return
-    memory = show_size(ctx.domain.memory)
     pool = ctx.guest.pool or DEFAULT_SLOTS * SLOT_SIZE
     needed = image.end + pool + KERNEL_RESERVE
-    if image.end > ctx.domain.memory:
-        yield Hit(ctx.root.find("memory"), f"{image.name} needs {show_size(image.end)}, but the guest has {memory}")
-    elif needed > ctx.domain.memory:
+    if image.end > memory.size:
+        yield memory_hit(ctx, memory, f"{image.name} needs {show_size(image.end)}, but the guest has {memory}")
+    elif needed > memory.size:
         message = f"{image.name}, its pool and {show_size(KERNEL_RESERVE)} for the kernel need {show_size(needed)}"
-        yield Hit(ctx.root.find("memory"), f"{message}, but the guest has {memory}", severity=Severity.WARNING)
+        yield memory_hit(ctx, memory, f"{message}, but the guest has {memory}", Severity.WARNING)
 
 
 @TABLE.rule(

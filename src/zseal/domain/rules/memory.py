@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from zseal.domain.document import Element
@@ -9,6 +10,7 @@ from zseal.domain.edits import remove_element, remove_elements, replace_element,
 from zseal.domain.model import Style, size_in_bytes
 from zseal.domain.rules.interface import Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.versions import ASYNC_TEARDOWN
+from zseal.linux.cmdline import KernelParameter, size_of
 from zseal.messages import qemu
 
 TABLE = Table(__name__)
@@ -121,6 +123,37 @@ def _current(ctx: Context) -> Iterator[Hit]:
         yield Hit(current, message, change)
 
 
+@dataclasses.dataclass(frozen=True)
+class UsableMemory:
+    """The memory in bytes that the guest's kernel uses, and what says so: the domain, or ``mem=`` in the parameters."""
+
+    size: int
+    limit: KernelParameter | None = None
+
+    def __str__(self) -> str:
+        """Return the size for a message."""
+        return f"{show_size(self.size)} ({self.limit.text})" if self.limit is not None else show_size(self.size)
+
+
+def usable_memory(ctx: Context) -> UsableMemory | None:
+    """The memory that counts for the guest: what the domain gives, unless the parameters limit it further."""
+    given = ctx.domain.memory
+    file = ctx.guest.parameters if ctx.guest is not None else None
+    if file is not None and file.memory_limit is not None:
+        limit = size_of(file.memory_limit)
+        if given is None or limit < given:
+            return UsableMemory(limit, file.memory_limit)
+    return None if given is None else UsableMemory(given)
+
+
+def memory_hit(ctx: Context, memory: UsableMemory, message: str, severity: Severity | None = None) -> Hit:
+    """A hit where the memory is written: in the parameters if they limit it, else in the domain."""
+    file = ctx.guest.parameters if ctx.guest is not None else None
+    if memory.limit is not None and file is not None:
+        return Hit(None, message, severity=severity, place=(file.name, file.position(memory.limit)))
+    return Hit(ctx.root.find("memory"), message, severity=severity)
+
+
 @TABLE.rule(
     "PV306", Severity.WARNING, "little memory for the guest",
     why="All I/O of a protected guest goes through bounce buffers. The usual swiotlb=262144 takes 512 MiB of its "
@@ -135,9 +168,9 @@ def _little(ctx: Context) -> Iterator[Hit]:
     if ctx.guest is not None and ctx.guest.pool is not None:
         pool = ctx.guest.pool
         basis = f"the image's pool of {show_size(pool)}"
-    if ctx.domain.memory is not None and ctx.domain.memory < pool + WORKING_MEMORY:
-        message = f"{show_size(ctx.domain.memory)} is little memory with bounce buffers ({basis})"
-        yield Hit(ctx.root.find("memory"), message)
+    memory = usable_memory(ctx)
+    if memory is not None and memory.size < pool + WORKING_MEMORY:
+        yield memory_hit(ctx, memory, f"{memory} is little memory with bounce buffers ({basis})")
 
 
 @TABLE.rule(

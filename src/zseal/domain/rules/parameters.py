@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from zseal.domain.edits import Change
 from zseal.domain.guest import ParameterFile
 from zseal.domain.rules.interface import FIX_PARAMETERS, Context, Hit, Input, Safety, Severity, Table
-from zseal.domain.rules.memory import show_size
+from zseal.domain.rules.memory import show_size, usable_memory
 from zseal.linux.cmdline import KernelParameter
 from zseal.linux.swiotlb import DEFAULT_SLOTS, LARGEST_SLOTS, RECOMMENDED_SLOTS, SLOT_SIZE, Swiotlb, parse_swiotlb
 from zseal.messages import guest_kernel
@@ -136,13 +136,14 @@ def _large(ctx: Context) -> Iterator[Hit]:
     if file is None or last is None or last.slots is None or last.junk:
         return
     size = last.effective_slots() * SLOT_SIZE
+    memory = usable_memory(ctx)
     if last.slots > LARGEST_SLOTS:
         asked = show_size(last.slots * SLOT_SIZE)
         message = f"a pool of {asked} does not fit below 2 GiB; the kernel shrinks it"
         yield parameter_hit(file, last.parameter, message, _resized(file, last, LARGEST_SLOTS))
-    elif ctx.domain.memory is not None and size > ctx.domain.memory // 2:
-        message = f"the pool of {show_size(size)} is more than half of the guest's {show_size(ctx.domain.memory)}"
-        half = 1 << (ctx.domain.memory // 2 // SLOT_SIZE).bit_length() >> 1
+    elif memory is not None and size > memory.size // 2:
+        message = f"the pool of {show_size(size)} is more than half of the guest's {memory}"
+        half = 1 << (memory.size // 2 // SLOT_SIZE).bit_length() >> 1
         yield parameter_hit(file, last.parameter, message, _resized(file, last, half) if half else Change())
 
 
