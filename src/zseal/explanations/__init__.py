@@ -36,7 +36,7 @@ __all__ = [
 
 # grows when a field changes its meaning; new fields do not change it
 JSON_VERSION = 1
-# lines that a person pastes; more are a log
+# lines that people paste; more are a log
 _FEW = 100
 
 
@@ -53,7 +53,7 @@ class Explanation:
 
     @property
     def is_cause(self) -> bool:
-        """Whether it says why something failed, not only that it did."""
+        """Whether it shows why something failed, not only that it did."""
         return is_cause(self.readings)
 
 
@@ -61,19 +61,19 @@ def explain(arguments: Sequence[str], *, command: str | None = None) -> tuple[Ex
     """Explain codes and messages.
 
     ``arguments`` are as on the command line: numbers ("0x0108", "a02"), an rc with its rrc ("0x0108", "0x0005"),
-    numbers with a word ("pgm 3d", "exit 4"), or messages, also many lines at once. Lines that a terminal or a journal
-    broke are read as one. ``command`` narrows codes that mean something else for each command. Raises UsageError for
-    an unknown ``command``.
+    numbers with a word ("pgm 3d", "exit 4"), or messages, also of many lines. Lines that a terminal or a journal broke
+    are read as one. ``command`` narrows codes that have a different meaning for each command. Raises UsageError for an
+    unknown ``command``.
     """
     scope = resolve_command(command)
     return tuple(found for _, found in _explain_lines(split_arguments(arguments), scope))
 
 
 def explain_log(text: str, *, command: str | None = None) -> tuple[Explanation, ...]:
-    """Explain the lines of a whole log that are known, in their order, each with its number.
+    """Explain the known lines of a whole log in their order, each with its number.
 
-    The first one that :attr:`Explanation.is_cause` is what to look at first. Raises UsageError for an unknown
-    ``command``. A line that is nothing but a number is no code here.
+    Look first at the first one with :attr:`Explanation.is_cause`. Raises UsageError for an unknown ``command``. Here a
+    line with only a number is not a code.
     """
     scope = resolve_command(command)
     numbered = [(number, line) for number, line in split_log(text) if parse_number(line) is None]
@@ -101,7 +101,7 @@ def _read(ask: Callable[[Family], Sequence[Reading]]) -> list[Reading]:
     found: dict[tuple[str, str, tuple[str, ...]], Reading] = {}
     for family in ALL_FAMILIES:
         for reading in ask(family):
-            # two families may know one thing: the first one knows more about it
+            # two families may know the same thing; the first one knows more about it
             found.setdefault((reading.code, reading.name, reading.commands), reading)
     return list(found.values())
 
@@ -113,7 +113,7 @@ def _text(line: str, scope: Scope) -> list[Reading]:
 def _numbers(number: Number, scope: Scope) -> list[Reading]:
     readings = _read(lambda family: family.number(number, scope))
     if not readings and number.reason is not None:
-        # two numbers that are no rc with its rrc: each for itself
+        # two numbers that are not an rc with its rrc: each by itself
         return [*_numbers(Number(number.value), scope), *_numbers(Number(number.reason), scope)]
     return readings
 
@@ -124,7 +124,7 @@ def all_readings() -> Iterable[Reading]:
 
 
 def first_cause(explanations: Sequence[Explanation]) -> Explanation | None:
-    """Return the first explanation that says why something failed, not only that it did; None if there is none."""
+    """Return the first explanation of why something failed, not only that it did; None if there is none."""
     return next((explanation for explanation in explanations if explanation.is_cause), None)
 
 
@@ -163,7 +163,7 @@ def _reading_lines(reading: Reading, width: int) -> list[str]:
         rows.append(("cause", reading.cause))
     rows.append(("to do", reading.remedy))
     if not reading.published:
-        rows.append(("note", "IBM publishes no number for this: it is zseal's own, hardware may answer otherwise"))
+        rows.append(("note", "IBM publishes no number for this: it is zseal's own, hardware may answer differently"))
     for label, text in rows:
         lines += textwrap.wrap(
             text,
@@ -186,7 +186,7 @@ def _heading(explanation: Explanation, repeats: int) -> str:
 
 
 def to_text(explanations: Sequence[Explanation], *, width: int) -> str:
-    """Return the explanations for a person, lines about ``width`` characters long.
+    """Return the explanations for people, in lines of about ``width`` characters.
 
     Of a log, each meaning is printed once, and at the end the first line that names a cause.
     """

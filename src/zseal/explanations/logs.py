@@ -8,29 +8,29 @@ from collections.abc import Callable, Sequence
 from zseal.explanations.families import Reading
 from zseal.messages import Role
 
-# what journals, syslog and kernels put in front of each line
+# what journals, syslog and kernels put before each line
 _PREFIX = re.compile(
     r"^(?:(?:[A-Z][a-z]{2} [ \d]\d [\d:]{8}|\d{4}-\d\d-\d\d[T ][\d:.,]{8,15}(?:Z|[+-][\d:]{4,5})?):? (?:\S{1,80} )?"
     r"(?:[\w./@-]{1,80}(?:\[\d{1,10}\])?: )?)?(?:\[ *\d{1,8}\.\d{1,9}\] )?"
 )
-# terminals and mails break lines where they end, and not before
+# terminals and mail break lines where they end, and not before
 _SHORTEST_BROKEN = 60
 MOST_PIECES = 3
-"""A line is not broken into more."""
+"""The most pieces into which a line is broken."""
 
 
 def without_prefix(line: str) -> str:
-    """Return ``line`` without the time, host and program in front of it."""
+    """Return ``line`` without the time, host and program before it."""
     return _PREFIX.sub("", line, count=1)
 
 
 def joined(
     lines: Sequence[str], ask: Callable[[str], Sequence[Reading]], *, few: bool
 ) -> tuple[int, str, Sequence[Reading]] | None:
-    """Return how many of ``lines`` are one line that was broken, that line, and its readings; None if they are not one.
+    """Return how many of ``lines`` are one broken line, that line, and its readings; None if they are not one.
 
-    They are if together they say more than each alone. ``ask`` explains a line. In a log, which is not ``few`` lines,
-    only long lines are tried.
+    They are one if together they have more readings than each alone. ``ask`` explains a line. In a log, which is not
+    ``few`` lines, only long lines are tried.
     """
     known = {(reading.code, reading.name) for reading in ask(lines[0])}
     for count in range(2, len(lines) + 1):
@@ -46,5 +46,5 @@ def joined(
 
 
 def is_cause(readings: Sequence[Reading]) -> bool:
-    """Return whether any of ``readings`` tells why something failed, not only that it did."""
+    """Return whether any of ``readings`` shows why something failed, not only that it did."""
     return any(reading.role is Role.CAUSE for reading in readings)

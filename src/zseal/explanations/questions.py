@@ -1,4 +1,4 @@
-"""From what a person types or pastes to questions: numbers, numbers that belong together, and lines of text."""
+"""Turns what people type or paste into questions: numbers, numbers that belong together, and lines of text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zseal.formats.uv_codes import Command
 # longer than any line a program prints
 MAX_TEXT = 4096
 MAX_LINES = 100_000
-# with 0x, or digits as QEMU's log has them; 64 bits are a packed response, 128 a whole PSW
+# with 0x, or digits as in QEMU's log; 64 bits are a packed response, 128 a whole PSW
 _NUMBER = re.compile(r"(?:0x)?([0-9a-f]{1,32})", re.IGNORECASE)
 _PAIR = re.compile(r"((?:0x)?[0-9a-f]{1,4})\s*[/,:]\s*((?:0x)?[0-9a-f]{1,4})", re.IGNORECASE)
 _NAMED = re.compile(
@@ -22,7 +22,7 @@ _NAMED = re.compile(
     r"[\s:=]+(?P<value>(?:0x)?[0-9a-f]{1,16})",
     re.IGNORECASE,
 )
-# what terminals and coloured logs have in them
+# escape sequences of terminals and coloured logs
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _HINTS = {
     "pgm": "pgm",
@@ -35,7 +35,7 @@ _HINTS = {
     "command": "command",
     "uvc": "command",
 }
-# short names in use for the calls, beside their full ones
+# short names of the calls, in addition to their full names
 _SHORT_NAMES: dict[str, tuple[Command, ...]] = {
     "INIT": (Command.INIT_UV,),
     "CR_CONF": (Command.CREATE_SEC_CONF,),
@@ -63,7 +63,7 @@ _DIAGNOSE_NAMES = frozenset(("DIAG", "DIAG308", "DIAGNOSE"))
 
 
 def resolve_command(name: str | None) -> Scope:
-    """Return what ``--command NAME`` narrows to; raises UsageError for a name nobody uses.
+    """Return the commands to which ``--command NAME`` narrows; raises UsageError for an unknown name.
 
     Known are the full names of ultravisor calls, their hexadecimal codes, the short names of ``_SHORT_NAMES``, KVM's
     names (``KVM_PV_VERIFY``), and ``DIAG308``.
@@ -84,7 +84,7 @@ def resolve_command(name: str | None) -> Scope:
 
 
 def parse_number(text: str) -> Number | None:
-    """Return the number, or pair of rc and rrc, that ``text`` is as a whole, else None.
+    """Return the number, or the pair of rc and rrc, if ``text`` is one as a whole, otherwise None.
 
     Digits without ``0x`` are hexadecimal, as QEMU prints them; after "exit" they are decimal.
     """
@@ -106,7 +106,7 @@ def split_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the questions in a command's ``arguments``, each as one text.
 
     Arguments with blanks are questions of their own. Otherwise two numbers are an rc with its rrc, several numbers are
-    several questions, and words are one message that was not quoted. Lines of a pasted text are told apart.
+    several questions, and words are one message that was not quoted. Lines of a pasted text are separate.
     """
     if any(any(blank in argument for blank in " \t\n") for argument in arguments):
         texts = list(arguments)

@@ -1,4 +1,4 @@
-"""Recognises any artefact around protected guests and says what it is and which command goes further.
+"""Recognises files and directories around protected guests, describes them, and names the commands to use next.
 
 Example::
 
@@ -22,15 +22,15 @@ __all__ = ["UNKNOWN", "Description", "inspect", "to_json", "to_text"]
 # grows when a field changes its meaning; new fields and kinds do not change it
 JSON_VERSION = 1
 UNKNOWN = "unknown"
-"""The kind of what is not recognised."""
-# a file can hold control characters where a name is expected
+"""The kind of unrecognised files."""
+# a file can contain control characters where a name is expected
 _LONGEST_VALUE = 300
 
 
 def inspect(path: Path) -> Description:
-    """Return what the file or directory ``path`` is; its kind is ``unknown`` where nobody recognises it.
+    """Return the description of the file or directory ``path``; its kind is ``unknown`` if no recogniser knows it.
 
-    Reads a bounded part of it, except that a kernel is read to find its release. Raises InputError if it cannot be
+    Reads a bounded part of it; only a kernel is read as a whole, to find its release. Raises InputError if it cannot be
     read.
     """
     sample = Sample(path)
@@ -42,8 +42,8 @@ def inspect(path: Path) -> Description:
             if description is not None:
                 return description
     if sample.is_directory:
-        return Description(UNKNOWN, "a directory of no known kind")
-    # not a byte of it is shown: it may be a secret
+        return Description(UNKNOWN, "a directory of an unknown kind")
+    # none of its bytes are shown: it may be a secret
     text = b"\0" not in sample.head[:4096]
     return Description(UNKNOWN, f"not recognised, {'text' if text else 'binary'}", {"size": sample.size})
 
@@ -74,7 +74,7 @@ def _shown(value: Value) -> str:
 
 
 def to_text(path: Path, description: Description) -> str:
-    """Return the description for a person: a title line, then a field a line."""
+    """Return the description for people: a title line, then one line for each field."""
     lines = [f"{_shown(str(path))}: {description.title}"]
     width = max((len(name) for name in description.fields), default=0) + 1
     for name, value in description.fields.items():

@@ -1,6 +1,6 @@
-"""What other programs print about protected guests, a module a program: each line, its meaning, cause and remedy.
+"""What other programs print about protected guests, one module for each: the line, its meaning, cause and remedy.
 
-``zseal explain`` looks lines up here; a run recognises what its guest's console shows; refusals quote what QEMU says.
+``zseal explain`` looks lines up here; a run recognises messages on its guest's console; refusals quote QEMU.
 """
 
 from zseal.messages import (

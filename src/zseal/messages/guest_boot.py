@@ -20,7 +20,7 @@ def _init_killed(code: int) -> Meaning:
     if not number:
         return Meaning(
             f"the first program (init) ended, with exit status {code >> 8 & 0xFF}",
-            "a script used as init that came to its end or stopped at an error",
+            "a script used as init came to its end or stopped at an error",
             "init must never end: let it power off at its end; look at its last lines above",
         )
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
@@ -78,7 +78,7 @@ _PANICS: tuple[tuple[str, Meaning], ...] = (
     (
         "sysrq triggered crash",
         Meaning(
-            "the guest was told to crash",
+            "the guest crashed on request",
             "echo c > /proc/sysrq-trigger, to test kdump for example",
             "nothing to do",
         ),
@@ -87,7 +87,7 @@ _PANICS: tuple[tuple[str, Meaning], ...] = (
         "Fatal exception",
         Meaning(
             "the kernel ran into an error of its own",
-            "the oops above says which; an operation exception at an ultravisor call (b9a4) is one of the host's",
+            "the oops above shows it; an operation exception at an ultravisor call (b9a4) is an error of the host",
             "explain the lines above; report them to the distribution",
         ),
     ),
@@ -223,7 +223,7 @@ MESSAGES = (
         GUEST,
         "System stopped due to unrecoverable machine check",
         Meaning(
-            "a machine check told the guest of a fault that it cannot go on from",
+            "a machine check reported a fault after which the guest cannot go on",
             "on hardware a defect; in a virtual machine the CPU model lacks something that the handler needs",
             "in a virtual machine use the CPU model host-model (zseal run: -- -cpu max); on hardware call support",
         ),

@@ -47,7 +47,7 @@ def _pool_full(match: re.Match[str]) -> Meaning:
     meaning += f"{-(-wanted // SLOT_SIZE)} slots of 2 KiB in a row"
     cause = SWIOTLB_FULL.meaning.cause
     if match["total"] is None:
-        return Meaning(meaning, cause, "seal the image with a larger swiotlb=SLOTS in its kernel command line")
+        return Meaning(meaning, cause, "seal the image with a larger swiotlb=SLOTS in its kernel parameters")
     total, used = int(match["total"]), int(match["used"])
     if not total:
         return SWIOTLB_NONE.meaning
@@ -58,12 +58,12 @@ def _pool_full(match: re.Match[str]) -> Meaning:
     if total >= LARGEST_SLOTS:
         remedy = f"let fewer requests be under way at a time: {_size(LARGEST_SLOTS)} is the largest pool"
         return Meaning(meaning, cause, remedy)
-    # The message tells of one transfer, not of those that come with it: what Linux takes by itself, or twice the pool.
+    # The message reports only one of the waiting transfers: the size is Linux's default, or twice the pool.
     more = min(max(1 << (2 * total - 1).bit_length(), DEFAULT_SLOTS), LARGEST_SLOTS)
     return Meaning(
         meaning,
         cause,
-        f"seal the image with swiotlb={more} in its kernel command line ({more} slots x 2 KiB = {_size(more)} "
+        f"seal the image with swiotlb={more} in its kernel parameters ({more} slots x 2 KiB = {_size(more)} "
         "of guest memory; the guest does not say how much more was waiting, so it may take still more), or let fewer "
         "requests be under way at a time",
     )

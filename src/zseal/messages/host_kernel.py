@@ -44,7 +44,7 @@ MESSAGES = (
         "Disabling support for protected virtualization",
         Meaning(
             "the host gave up: prot_virt_host is 0 until the next boot",
-            "the line in front of it says why",
+            "the line before it gives the reason",
             "explain that line",
         ),
         Role.CONSEQUENCE,
@@ -64,7 +64,7 @@ MESSAGES = (
         HOST,
         "Unexpected PGM 0x3d with TEID bit 61=0",
         Meaning(
-            "the host's kernel touched secure storage at an address the hardware could not tell",
+            "the host's kernel touched secure storage at an address that the hardware could not determine",
             "an error of the host's kernel, such as a branch into a guest's memory",
             "report it with the kernel's log and dump",
         ),
@@ -74,7 +74,7 @@ MESSAGES = (
         HOST,
         "Unexpected notification intercept for UVC",
         Meaning(
-            "the ultravisor told KVM of a call that KVM does not expect",
+            "the ultravisor notified KVM of a call that KVM does not expect",
             "firmware newer than the host's kernel",
             "update the host's kernel",
         ),

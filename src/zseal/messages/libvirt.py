@@ -12,7 +12,7 @@ HOST_NOT_READY = Message(
     LIBVIRT,
     "PV launch security is not supported by this host or kernel",
     Meaning(
-        "libvirt does not take this host for one that can run protected guests",
+        "libvirt does not consider this host able to run protected guests",
         "no facility 158, no /sys/firmware/uv (masked in containers), no prot_virt=1, or an outdated cache",
         "zseal host check on the host; zseal host refresh-libvirt-cache if the host is ready",
     ),
@@ -22,8 +22,8 @@ IOMMU_NOT_VIRTIO = Message(
     LIBVIRT,
     "iommu driver option is only supported for virtio devices",
     Meaning(
-        "iommu='on' stands on a device that is not virtio",
-        "a disk on the scsi bus: it is the controller that has to have the attribute",
+        "iommu='on' is set on a device that is not virtio",
+        "a disk on the scsi bus: the controller must have the attribute",
         "move it to the virtio-scsi controller (zseal domain fix)",
     ),
 )
@@ -67,7 +67,7 @@ MESSAGES = (
         "Opening and ending tag mismatch: driver",
         Meaning(
             "the domain is not well-formed XML: a <driver> is opened and never closed",
-            "the sample on libvirt's page on protected virtualization has this slip",
+            "the sample on libvirt's page on protected virtualization has this mistake",
             "close it with '/>' (zseal domain fix)",
         ),
     ),
@@ -96,7 +96,7 @@ MESSAGES = (
         VALIDATE,
         "IBM Secure Execution appears to be disabled in kernel",
         Meaning(
-            "prot_virt=1 is not on the host's kernel command line",
+            "prot_virt=1 is not in the host's kernel parameters",
             "it was never added, or zipl was not run after adding it",
             "add prot_virt=1 to the host's kernel parameters, run zipl, reboot",
         ),
@@ -174,7 +174,7 @@ MESSAGES = (
         "process exited while connecting to monitor",
         Meaning(
             "QEMU ended before the guest began",
-            "QEMU's own words follow in the line, or stand in /var/log/libvirt/qemu/NAME.log",
+            "QEMU's own words follow in the line, or are in /var/log/libvirt/qemu/NAME.log",
             "explain those words",
         ),
         Role.CONSEQUENCE,
@@ -185,7 +185,7 @@ MESSAGES = (
         "unexpectedly closed the monitor",
         Meaning(
             "QEMU ended, so libvirt lost the guest",
-            "QEMU's own words follow in the line, or stand in /var/log/libvirt/qemu/NAME.log",
+            "QEMU's own words follow in the line, or are in /var/log/libvirt/qemu/NAME.log",
             "explain those words",
         ),
         Role.CONSEQUENCE,
@@ -194,7 +194,7 @@ MESSAGES = (
         "START_FAILED",
         LIBVIRT,
         "Failed to start domain",
-        Meaning("the domain did not start", "the next line says why", "explain that line"),
+        Meaning("the domain did not start", "the next line gives the reason", "explain that line"),
         Role.CONSEQUENCE,
     ),
     Message(

@@ -12,22 +12,22 @@ from typing import TypeAlias
 RC_AND_RRC = r"\brc:?\s*(?:0x)?(?P<rc>[0-9a-f]{1,4})\W+rrc:?\s*(?:0x)?(?P<rrc>[0-9a-f]{1,4})"
 """How kernels write a response code and its reason, both hexadecimal; for lines in lower case."""
 ANYTHING = "…"
-"""Stands in a message's text for the part that differs from one line to the next."""
+"""Marks the part of a message's text that differs from one line to the next."""
 
 
 class Role(enum.StrEnum):
-    """What a line tells about a failure."""
+    """The role of a line in a failure."""
 
     CAUSE = "cause"
     CONSEQUENCE = "consequence"
-    """Something failed because of what an earlier line says."""
+    """Something failed because of a failure that an earlier line reports."""
     NORMAL = "normal"
     """Nothing failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Meaning:
-    """What a line means, what usually lies behind it, and what to do."""
+    """What a line means, what usually causes it, and what to do."""
 
     meaning: str
     cause: str
@@ -39,10 +39,10 @@ Refine: TypeAlias = Callable[[re.Match[str]], Meaning]
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """A line, recognised by ``text``, a part of it as printed; letter case does not matter.
+    """A line, recognised by ``text``, a part of it as printed. Letter case does not matter.
 
     ``ANYTHING`` in ``text`` matches any characters. ``source`` is the program that prints the line. ``values`` finds
-    what varies in it, and ``refine`` turns that into a more exact meaning.
+    its variable parts, and ``refine`` turns them into a more exact meaning.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Message:
 
     @functools.cached_property
     def expression(self) -> re.Pattern[str]:
-        """What finds the text in a line."""
+        """The pattern that finds the text in a line."""
         parts = (re.escape(part) for part in self.text.split(ANYTHING))
         return re.compile(".{0,200}?".join(parts), re.IGNORECASE)
 
     def is_in(self, line: str) -> bool:
-        """Return whether ``line``, in lower case, has this message in it."""
+        """Return whether ``line``, in lower case, contains this message."""
         position = 0
         for part in self._parts:
             position = line.find(part, position)
@@ -78,6 +78,6 @@ class Message:
         return None if self.values is None else self.values.search(line)
 
     def read(self, line: str) -> Meaning:
-        """Return what ``line`` means, which is this message: with its values, if there are any."""
+        """Return the meaning of ``line``, which contains this message, with its values if it has any."""
         match = self.match(line)
         return self.meaning if match is None or self.refine is None else self.refine(match)

@@ -1,4 +1,4 @@
-"""What QEMU prints about protected guests, and where it refuses them."""
+"""What QEMU prints about protected guests, and when it refuses them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RAM_DISCARD = Message(
     QEMU,
     "cannot disable RAM discard",
     Meaning(
-        "a device insists on giving memory back to the host, which protected guests cannot do",
+        "a device requires giving memory back to the host, which protected guests cannot do",
         "virtio-mem, or another device that needs discard",
         "remove memory hotplug devices from the domain",
     ),
@@ -336,7 +336,7 @@ MESSAGES = (
         QEMU,
         "The max CPUs supported by machine",
         Meaning(
-            "the machine cannot have so many CPUs",
+            "the machine cannot have this many CPUs",
             f"more than 248 CPUs; a protected guest can have {PROTECTED_CPU_LIMIT}",
             "use fewer CPUs",
         ),

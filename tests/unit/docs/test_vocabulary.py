@@ -13,7 +13,7 @@ from tests.unit.docs.prose import prose
 
 SOURCES = REPOSITORY / "src" / "zseal"
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
-SWEPT = ("arch", "crypto", "formats", "hostkeys", "image")
+SWEPT = ("arch", "crypto", "explanations", "formats", "hostkeys", "image", "inspection", "messages")
 AREAS = {"pages": PAGES} | {name: [*(SOURCES / name).rglob("*.py")] for name in SWEPT}
 
 
@@ -38,7 +38,7 @@ VOCABULARY = (
         right="zseal's bootloader",
     ),
     Rule(
-        pattern=r"(?i)\bhost[ -]key document(?<!host-key document)(?<!Host-key document)",
+        pattern=r"\b[Hh]ost[ -]key document(?<!ost-key document)",
         instead="host-key document",
         wrong="a host key document",
         right="a host-key document has the host key",

@@ -170,7 +170,7 @@ def test_a_key_beside_a_certificate_is_pointed_out(machine: Path, tmp_path: Path
     data = (machine / "host-key.crt").read_bytes() + (machine / "host-key.pem").read_bytes()
     found = look(tmp_path, data)
     assert found.kind == "host-key-document"
-    assert "it holds a private key as well" in found.problems
+    assert "it also contains a private key" in found.problems
 
 
 @pytest.mark.parametrize("label", ["ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY"])

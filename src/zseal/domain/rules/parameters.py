@@ -125,8 +125,8 @@ def _small(ctx: Context) -> Iterator[Hit]:
 @TABLE.rule(
     "PV905", Severity.WARNING, "a very large pool",
     why="The pool must be one piece below 2 GiB, and it is taken from the guest's memory.",
-    effect=f"The kernel shrinks the pool ('{guest_kernel.SWIOTLB_SHRUNK.text}'), or the guest has too little "
-    "memory left.",
+    effect=f"The kernel shrinks the pool ('{guest_kernel.SWIOTLB_SHRUNK.text}'), or the guest has too little memory "
+    "left.",
     remedy=f"Use at most {LARGEST_SLOTS} slots (1 GiB), and at most half of the guest's memory.",
     safety=Safety.ASK, needs=[Input.PARAMETERS], command=FIX_PARAMETERS,
 )  # fmt: skip

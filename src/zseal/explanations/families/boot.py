@@ -1,4 +1,4 @@
-"""What the boot of an image answers and prints: the responses of DIAGNOSE X'308', and lines with codes."""
+"""Codes at the boot of an image: the responses of DIAGNOSE X'308', and lines with codes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ _DIAGNOSE: dict[int, Reading] = {
         "the guest could not enter protected mode",
         "the image is not built for this machine (by far the most frequent), was changed, the guest is backed by huge "
         "pages, or the host has too little memory or vmalloc space for it; older QEMU gives no details here",
-        "look into QEMU's log (/var/log/libvirt/qemu/NAME.log) for a line with KVM PV command, and explain that line; "
-        "without an rc there, take <hugepages> out or give the host a larger vmalloc=",
+        "search QEMU's log (/var/log/libvirt/qemu/NAME.log) for a line with KVM PV command, and explain that line; "
+        "without an rc there, remove <hugepages> or give the host a larger vmalloc=",
     ),
 }
 # the numbers of struct kvm_pv_cmd in the Linux kernel's user interface, and the calls each one makes
@@ -94,7 +94,7 @@ _LOADER_LINE = re.compile(
 
 
 def calls_of(name: str) -> tuple[Command, ...]:
-    """Return the ultravisor calls behind a KVM PV command's name, or none."""
+    """Return the ultravisor calls of a KVM PV command's name, or none."""
     return next((calls for known, calls in KVM_PV_COMMANDS.values() if known == name.upper()), ())
 
 
@@ -102,12 +102,12 @@ def _answers(rc: int, rrc: int, calls: Iterable[Command], by: str) -> list[Readi
     wanted = frozenset(calls)
     readings = _ANSWERS.number(Number(rc, rrc, "rc"), Scope(wanted or None))
     if readings:
-        return [dataclasses.replace(reading, source=f"{reading.source}, told by {by}") for reading in readings]
+        return [dataclasses.replace(reading, source=f"{reading.source}, reported by {by}") for reading in readings]
     return [
         Reading(
             f"rc {rc:#06x} rrc {rrc:#06x}",
             "UNDOCUMENTED",
-            f"ultravisor, told by {by}",
+            f"ultravisor, reported by {by}",
             "an answer that is not documented",
             "IBM publishes no meaning for it",
             "zseal image info --check-digests on the image, zseal host check on the host; then ask IBM support",
@@ -146,7 +146,7 @@ class BootMessages(Family):
     """Lines with codes in them, by the bootloader on the console and by QEMU in its log."""
 
     def text(self, line: str, scope: Scope) -> Sequence[Reading]:
-        """Take the codes out of a line and read them together."""
+        """Extract the codes of a line and read them together."""
         if match := _KVM_LINE.search(line):
             number = int(match["number"])
             name, calls = KVM_PV_COMMANDS.get(number, (match["name"], ()))

@@ -1,4 +1,4 @@
-"""Exit codes of ``zseal run``, which tell how the guest ended."""
+"""Exit codes of ``zseal run``, which show how the guest ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
     "poweroff": ("the guest shut itself down", "no error", "nothing to do"),
     "failed": (
         "zseal itself failed, before or while the guest ran",
-        "an unusable input or a missing program; the line on stderr says which",
+        "an unusable input or a missing program; the line on stderr names it",
         "do what that line says",
     ),
     "panic": (
@@ -22,9 +22,9 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
         "explain those lines: zseal explain 'LINE'",
     ),
     "refused": (
-        "the ultravisor refused the image; its bootloader said so and stopped",
+        "the ultravisor refused the image; its bootloader reported that and stopped",
         "the image is not built for this machine's host key, or was changed",
-        "zseal image verify IMAGE --machine DIR tells the same without booting; zseal explain the codes it told",
+        "zseal image verify IMAGE --machine DIR shows the same without booting; zseal explain the codes that it prints",
     ),
     "timeout": (
         "the time given with --timeout was over",
@@ -32,24 +32,24 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
         "look at the console; give more time",
     ),
     "lost": (
-        "QEMU ended or was killed by somebody else",
+        "QEMU ended by itself or was killed",
         "too little memory on this computer, a faulty QEMU, or a signal",
-        "look at QEMU's own messages on stderr and into the system's log",
+        "check QEMU's own messages on stderr and the system's log",
     ),
     "watchdog": ("the guest's watchdog expired", "the guest hung", "look at its console"),
     "integrity": (
         "a page that was paged out came back changed, so the ultravisor refused it and the guest was stopped",
         "the page file was changed, cut off, mixed up or replaced by an older one",
-        "start the guest anew; on hardware its VMM would have got SIGSEGV",
+        "start the guest again; on hardware its VMM would have got SIGSEGV",
     ),
     "io-violation": (
         "the guest was about to give a device memory that it does not share, and was stopped before that",
         "a device without iommu_platform=on, or a driver that does not use the bounce buffers",
-        "the message names device, queue, descriptor and address; --io-policy audit lets the guest go on and counts",
+        "the message names device, queue, descriptor and address; --io-policy audit only counts, and the guest goes on",
     ),
     "stopped": ("stopped by its user (Ctrl-C, or zseal guest stop)", "no error", "nothing to do"),
 }
-# how the one line begins in which zseal run says how a guest ended, and its outcome; letter case does not matter
+# the beginnings of the one line in which zseal run reports a guest's end, with the outcome; letter case does not matter
 _SENTENCES: tuple[tuple[str, str], ...] = (
     ("the guest powered off", "poweroff"),
     ("the guest's watchdog expired", "watchdog"),
@@ -94,7 +94,7 @@ def _readings() -> dict[int, Reading]:
 
 
 class ExitCodes(Family):
-    """Exit codes, read as such only where the question says so: the numbers are too small to mean nothing else."""
+    """Exit codes, read as such only if the question says so, because such small numbers also mean other things."""
 
     def number(self, question: Number, scope: Scope) -> Sequence[Reading]:
         """Read the number as an exit code (decimal, as shells print it)."""

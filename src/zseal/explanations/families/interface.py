@@ -1,4 +1,4 @@
-"""The shape of an explanation, and of the families that give one: one file a family of codes or messages."""
+"""The interface of explanations and of the families that give them; each family of codes or messages has a module."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from zseal.messages import Role
 class Reading:
     """One way to read a code or message.
 
-    ``code`` is its normal form, ``name`` a short name, ``source`` who says it. ``cause`` is what usually lies behind
-    it, None if the meaning says that already. ``commands`` are the names of the ultravisor calls (or the one
-    diagnose code) this reading belongs to, empty where that does not matter.
-    ``published`` is False for answers whose number is zseal's own choice, so that hardware will not give it.
-    ``role`` says whether it is why something failed, or only that it did.
+    ``code`` is its normal form, ``name`` a short name, ``source`` the program that prints it. ``cause`` is what usually
+    causes it, None if the meaning includes that. ``commands`` are the names of the ultravisor calls (or the one
+    diagnose code) to which this reading belongs, empty if that does not matter. ``published`` is False for answers
+    whose number is zseal's own choice and which hardware will not give. ``role`` shows whether it is why something
+    failed, or only that it did.
     """
 
     code: str
@@ -34,7 +34,7 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A question about a number, with the response reason code where both were given.
+    """A question about a number, with the response reason code if both were given.
 
     ``hint`` is a word that came with it ("pgm", "exit", "diag", "rc", "rrc", "wait", "command") and says what it is.
     """
@@ -46,7 +46,7 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Scope:
-    """What the readings are narrowed to by ``--command``; everything where ``commands`` is None."""
+    """The commands to which ``--command`` narrows the readings; all if ``commands`` is None."""
 
     commands: frozenset[Command] | None = None
     diagnose: bool = True
@@ -57,7 +57,7 @@ class Scope:
 
 
 class Family(abc.ABC):
-    """Contract: answers what it knows, and nothing for everything else; never raises on any input."""
+    """Contract: returns the readings that it knows and nothing for other input; never raises on any input."""
 
     def number(self, question: Number, scope: Scope) -> Sequence[Reading]:
         """Return the readings of a number."""

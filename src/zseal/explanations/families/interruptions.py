@@ -16,20 +16,20 @@ _TEXTS: dict[ProgramCode, tuple[str, str, str]] = {
     ),
     ProgramCode.SECURE_STORAGE_ACCESS: (
         "the host touched storage that belongs to a protected guest or was donated to the ultravisor",
-        "normal where the kernel then exports the page; an error where host code reads guest memory it may not",
+        "normal if the kernel then exports the page; an error if host code reads guest memory that it must not read",
         "nothing to do while the host goes on; after a panic or SIGSEGV report it, with the TEID, to the distribution",
     ),
     ProgramCode.NON_SECURE_STORAGE_ACCESS: (
         "a protected guest touched a page that is not secure",
         "normal after the page was exported: the kernel imports it again; if the import fails because the host changed "
         "the page meanwhile, the guest is ended",
-        "nothing to do while the guest goes on; after a SIGSEGV of QEMU look for what changed guest memory or its disk "
-        "swap",
+        "nothing to do while the guest goes on; after a SIGSEGV of QEMU find out what changed guest memory or its swap "
+        "space",
     ),
     ProgramCode.SECURE_STORAGE_VIOLATION: (
         "a protected guest touched storage that belongs to another protected guest, or to itself before a reboot",
         "a page left over from an earlier boot, which the kernel destroys; otherwise an error of the hypervisor",
-        "nothing to do while the guest goes on; else update the host kernel",
+        "nothing to do while the guest goes on; otherwise update the host kernel",
     ),
     ProgramCode.OPERATION: (
         "the instruction does not exist here",
@@ -57,7 +57,7 @@ _TEXTS: dict[ProgramCode, tuple[str, str, str]] = {
         "zseal host check on the host; zseal domain lint on the domain",
     ),
 }
-# these stand for nothing else in this field; the common ones are read so only where the question says "pgm"
+# these mean nothing else in this field; the common ones are read so only if the question says "pgm"
 _ALWAYS = frozenset(
     (
         ProgramCode.SECURE_PAGE_SIZE,

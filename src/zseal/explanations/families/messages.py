@@ -13,7 +13,7 @@ from zseal.messages.guest_kernel import GUEST
 from zseal.messages.host_kernel import HOST, INIT_FAILED
 from zseal.messages.message import RC_AND_RRC
 
-# lines (in lower case) with a code after a fragment of their own, and the call that gave it
+# lines (in lower case) with a code after a known fragment, and the call that returned it
 _CODED: tuple[tuple[re.Pattern[str], Command | None, str], ...] = (
     (INIT_FAILED, Command.INIT_UV, HOST),
     (re.compile(rf"(?<!un)share uvc failed.{{0,20}}?{RC_AND_RRC}"), Command.SET_SHARED_ACCESS, GUEST),
@@ -61,7 +61,7 @@ class Messages(Family):
     """Lines of text, known by a fragment."""
 
     def text(self, line: str, scope: Scope) -> Sequence[Reading]:
-        """Look for every known fragment, and for an rc with its rrc."""
+        """Search for every known fragment, and for an rc with its rrc."""
         low = line.lower()
         readings = [_reading(each, each.read(line)) for each in ALL_MESSAGES if each.is_in(low)]
         if "kvm_pv_" in low or " answered rc" in low:
@@ -84,7 +84,7 @@ class Messages(Family):
             Reading(
                 f"rc {int(match['rc'], 16):#06x} rrc {int(match['rrc'], 16):#06x}",
                 "UNDOCUMENTED",
-                f"ultravisor, told by {source}",
+                f"ultravisor, reported by {source}",
                 "an answer that is not documented",
                 "IBM publishes no meaning for it",
                 "ask IBM support with both codes",

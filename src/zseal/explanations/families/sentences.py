@@ -1,4 +1,4 @@
-"""Sentences that stand for an answer of the ultravisor, or quote one: of bootloaders, s390-tools and zseal."""
+"""Sentences of bootloaders, s390-tools and zseal that mean or quote an answer of the ultravisor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sentences(Family):
     """Lines of text with an answer in them, in words or in digits."""
 
     def text(self, line: str, scope: Scope) -> Sequence[Reading]:
-        """Look for a bootloader's sentence, a tool's pair of codes, and zseal's own words."""
+        """Search for a bootloader's sentence, a tool's pair of codes, and zseal's own words."""
         low = line.lower()
         if match := _DIAGNOSIS.search(line):
             return [Reading("diagnosis", "DIAGNOSIS", "zseal run", match["meaning"], None, match["remedy"])]
@@ -35,7 +35,7 @@ class Sentences(Family):
         for text, answer in ANSWERS:
             if text.lower() in low:
                 reading = reading_of(answer, commands_of(answer))
-                return [dataclasses.replace(reading, source=f"{reading.source}, told by the {BOOTLOADER}")]
+                return [dataclasses.replace(reading, source=f"{reading.source}, reported by the {BOOTLOADER}")]
         match = _TOOL.search(low) if _SPEAKERS.search(low) else _TOOL.fullmatch(low.strip())
         if match is not None:
             named = next((calls for name, calls in CALLS_OF_TOOLS.items() if name in low), _GUEST_CALLS)
@@ -46,7 +46,7 @@ class Sentences(Family):
     def _answers(match: re.Match[str], commands: Iterable[Command], by: str) -> list[Reading]:
         narrowed = Scope(frozenset(commands) or None)
         readings = _READ.number(Number(int(match["rc"], 16), int(match["rrc"], 16), "rc"), narrowed)
-        return [dataclasses.replace(reading, source=f"{reading.source}, told by {by}") for reading in readings]
+        return [dataclasses.replace(reading, source=f"{reading.source}, reported by {by}") for reading in readings]
 
     def all(self) -> Iterable[Reading]:
         """Return nothing: the answers are listed by their own family."""

@@ -22,7 +22,7 @@ from zseal.messages import Role
 
 SOURCE = "ultravisor"
 
-# what usually lies behind an answer, where the meaning alone does not tell
+# what usually causes an answer, if the meaning alone does not show it
 _CAUSES: dict[ResponseCode, str] = {
     Init.CPUS_RUNNING: "the host kernel did not stop its other CPUs; seen with faulty firmware or kernels only",
     Init.ALREADY: "an earlier kernel (before a kexec) already started the ultravisor",
@@ -34,7 +34,7 @@ _CAUSES: dict[ResponseCode, str] = {
     ),
     SetParameters.HOST_KEY: (
         "the image was built with the host-key document of another machine, or the machine's host key was replaced "
-        "since; zseal image test IMAGE -k DOCUMENT tells which documents fit"
+        "since; zseal image test IMAGE -k DOCUMENT shows which documents fit"
     ),
     SetParameters.CUSTOMER_KEY: "the header was damaged or rewritten",
     SetParameters.BACKUP_KEY: (
@@ -46,7 +46,7 @@ _CAUSES: dict[ResponseCode, str] = {
     SetParameters.NO_KEY_SLOTS: "the header was damaged: no tool writes one without key slots",
     SetParameters.AUTHENTICATION: "a bit of the header was changed, or it was sealed with another key",
     VerifyImage.ADDRESSES: "the loader put a component elsewhere: the image was moved, cut off, or loaded partly",
-    VerifyImage.PAGES: "the file was damaged in transfer or changed; zseal image info --check-digests IMAGE tells",
+    VerifyImage.PAGES: "the file was damaged in transfer or changed; zseal image info --check-digests IMAGE shows it",
     VerifyImage.TWEAKS: "the IPL parameter block belongs to another image or was edited",
     VerifyImage.COUNT: "the file was cut off, or the IPL parameter block lists other components than the header",
     Attest.DECRYPTION: "the request was created for another machine's host key, or changed since",
@@ -56,20 +56,20 @@ _CAUSES: dict[ResponseCode, str] = {
     ),
     AddSecret.LOCKED: "pvsecret lock, or a unit that locks the store at the end of the boot, ran already",
     Generic.INVALID_COMMAND: (
-        "the firmware does not offer the call, or a guest issued a host's call or a host a guest's"
+        "the firmware does not offer the call, or a guest issued a host's call, or a host a guest's call"
     ),
     Generic.INVALID_STATE: "the call came too early, too late or twice",
-    Generic.INVALID_CONFIGURATION: "the guest was destroyed already",
+    Generic.INVALID_CONFIGURATION: "the guest was already destroyed",
     Generic.MORE_DATA: "not an error: Linux asks with the size it knows, newer firmware has more to say",
 }
-# where zseal knows more to do than the table that the ultravisor's own messages come from
+# remedies that are better than those in the table of the ultravisor's own messages
 _REMEDIES: dict[ResponseCode, str] = {
     SetParameters.VERSION: "build the image with the oldest header version, or update the machine's firmware",
     CreateConf.END: "give the guest less memory",
     Generic.INVALID_COMMAND: "zseal host info shows what the firmware offers",
 }
 _EVERY = "every command"
-# people meet the answers to these; the others stay between kernel and firmware
+# users see the answers to these; the others stay between kernel and firmware
 _LIKELY = frozenset(
     (
         Command.SET_SEC_CONF_PARAMS,
@@ -120,10 +120,10 @@ def _tables() -> Iterator[tuple[ResponseCode, tuple[Command, ...]]]:
 
 
 class UltravisorAnswers(Family):
-    """Everything a UVC can be answered with."""
+    """All answers to a UVC."""
 
     def number(self, question: Number, scope: Scope) -> Sequence[Reading]:
-        """Read the number as an rc, or as an rrc where it came alone."""
+        """Read the number as an rc, or as an rrc if it came alone."""
         if question.hint not in (None, "rc", "rrc"):
             return ()
         wanted = [
@@ -165,12 +165,12 @@ class UltravisorCalls(Family):
             source="caller of the ultravisor",
             meaning=f"ultravisor call: {command.title}",
             cause=f"issued by the {(command.issuer.name or '').lower().replace('both', 'host or the guest')}",
-            remedy=f"it is installed where bit {command.bit} of the list of calls is on (zseal host info)",
+            remedy=f"it is installed if bit {command.bit} of the list of calls is on (zseal host info)",
             commands=(command.name,),
         )
 
     def number(self, question: Number, scope: Scope) -> Sequence[Reading]:
-        """Read the number as a command code, where it is not plainly something else."""
+        """Read the number as a command code, unless it is plainly something else."""
         if question.reason is not None or question.hint not in (None, "command"):
             return ()
         return [self._reading(c) for c in Command if c == question.value and scope.admits((c,))]

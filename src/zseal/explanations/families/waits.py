@@ -9,7 +9,7 @@ from zseal.explanations.families.interface import Family, Number, Reading, Scope
 from zseal.messages import Role
 
 _LOADER = "bootloader (stage3a)"
-_ZIPL = "zipl's boot loader"
+_ZIPL = "zipl's bootloader"
 _KERNEL = "guest's operating system"
 _WAITS: dict[int, Reading] = {
     0x4607: Reading(
@@ -25,7 +25,7 @@ _WAITS: dict[int, Reading] = {
         "PV_FAILED",
         _LOADER,
         "entering protected mode failed",
-        "the line on the console in front of the stop says why",
+        "the line on the console before the stop gives the reason",
         "explain that line: zseal explain 'Protected boot …'",
         role=Role.CONSEQUENCE,
     ),
@@ -34,7 +34,7 @@ _WAITS: dict[int, Reading] = {
         "INTERNAL_ERROR",
         "bootloader (stage3b)",
         "the protected part of the bootloader found the image unusable",
-        "the kernel component is no kernel, or the command line is longer than the kernel takes",
+        "the kernel component is not a kernel, or the command line is longer than the kernel takes",
         "build the image again with a raw kernel (not ELF) and a shorter command line",
     ),
     **{
@@ -74,7 +74,7 @@ _REASONS = {
 
 
 def is_psw(text: str) -> bool:
-    """Return whether ``text`` is nothing but the digits of a PSW, in groups."""
+    """Return whether ``text`` consists of the digits of a PSW, in groups."""
     match = _ONLY_GROUPS.fullmatch(text.strip())
     return match is not None and len(_digits(match["groups"])) == _PSW_DIGITS
 
@@ -121,7 +121,7 @@ def _stopped(address: int) -> Reading:
             "NO_HANDLER",
             _KERNEL,
             "the guest stopped at an interruption that it had not prepared for",
-            "what was started is no bootable program, or it failed before it set up its interruption handlers",
+            "the program that was started is not bootable, or failed before it set up its interruption handlers",
             "zseal inspect IMAGE; look at the last lines of the console",
             role=Role.CONSEQUENCE,
         )
@@ -130,8 +130,8 @@ def _stopped(address: int) -> Reading:
         "STOPPED",
         _KERNEL,
         "the guest's kernel panicked or halted: the address lies in the kernel, it is not a wait code",
-        "the last lines of the guest's console say why, mostly in a line with Kernel panic",
-        "explain those lines; without them add console=ttysclp0 to the kernel parameters and leave quiet out",
+        "the last lines of the guest's console give the reason, mostly in a line with Kernel panic",
+        "explain those lines; without them add console=ttysclp0 to the kernel parameters and remove quiet",
         role=Role.CONSEQUENCE,
     )
 

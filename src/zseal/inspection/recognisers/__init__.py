@@ -1,4 +1,4 @@
-"""All recognisers, in the order in which they are asked: those with a magic before those that guess."""
+"""All recognisers in the order in which they are tried: those with a magic before those that guess."""
 
 from zseal.inspection.recognisers import containers, directories, images, keys, programs, reports, requests, texts
 from zseal.inspection.recognisers.interface import Description, Recogniser, Sample, Value

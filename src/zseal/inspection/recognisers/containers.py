@@ -13,7 +13,7 @@ from zseal.inspection.recognisers.interface import Description, Recogniser, Samp
 
 _CPIO = (b"070701", b"070702", b"070707")
 _PEEK = 4096
-# what Linux itself takes as a compressed ramdisk: magic, name, and the first bytes inside where Python can tell
+# compressed ramdisks that Linux accepts: magic, name, and the first bytes inside if Python can decompress them
 
 
 def _gunzip(data: bytes) -> bytes:
@@ -44,7 +44,7 @@ class Ramdisk(Recogniser):
     """A cpio archive, plain or compressed."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look at the magic, and through the compression where Python can."""
+        """Check the magic, also inside the compression if Python can decompress it."""
         head = sample.head
         if head.startswith(_CPIO):
             return self._describe(sample, {"size": sample.size, "compression": None, "archive": "cpio"})
@@ -59,9 +59,9 @@ class Ramdisk(Recogniser):
                     continue
                 if not inside.startswith(_CPIO):
                     return Description(
-                        "compressed", f"data compressed with {name}, no cpio archive", {"size": sample.size}
+                        "compressed", f"data compressed with {name}, not a cpio archive", {"size": sample.size}
                     )
-            archive = "cpio" if inside else "not looked at: it needs another decompressor"
+            archive = "cpio" if inside else "not checked: it needs another decompressor"
             return self._describe(sample, {"size": sample.size, "compression": name, "archive": archive})
         return None
 
@@ -82,10 +82,10 @@ class Ramdisk(Recogniser):
 
 
 class DiskImage(Recogniser):
-    """A qcow2 disk: it may hold a sealed image, but is none."""
+    """A qcow2 disk: it may contain a sealed image, but is not one itself."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look at the magic."""
+        """Check the magic."""
         if not sample.head.startswith(b"QFI\xfb") or len(sample.head) < 32:
             return None
         return Description(
@@ -100,7 +100,7 @@ class DiskImage(Recogniser):
 
 
 class PageFile(Recogniser):
-    """What zseal guest page-out writes: exported pages, which only their guest can take back."""
+    """A file of zseal guest page-out: exported pages, which only their guest can take back."""
 
     def recognise(self, sample: Sample) -> Description | None:
         """Read its header."""

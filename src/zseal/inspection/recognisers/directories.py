@@ -7,12 +7,12 @@ from zseal.inspection.recognisers.interface import Description, Recogniser, Samp
 
 
 class MachineDirectory(Recogniser):
-    """What zseal machine create makes."""
+    """A directory made by zseal machine create."""
 
     directories = True
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look for its description, then load it."""
+        """Check for its description, then load it."""
         if not sample.has("machine.json"):
             return None
         from zseal.hostkeys.machine import Machine
@@ -40,12 +40,12 @@ class MachineDirectory(Recogniser):
 
 
 class BundleDirectory(Recogniser):
-    """What zseal hostkey bundle create makes."""
+    """A directory made by zseal hostkey bundle create."""
 
     directories = True
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look for its description, then load it."""
+        """Check for its description, then load it."""
         if not sample.has("bundle.json"):
             return None
         from zseal.hostkeys.bundle import Bundle
@@ -67,12 +67,12 @@ class BundleDirectory(Recogniser):
 
 
 class CaptureDirectory(Recogniser):
-    """What zseal host capture writes."""
+    """A directory written by zseal host capture."""
 
     directories = True
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look for the directories it always has."""
+        """Check for the directories that it always has."""
         if not sample.has("commands", "proc"):
             return None
         from zseal.readiness import CapturedHost, gather

@@ -45,10 +45,10 @@ def _component_lines(ipib: Ipib) -> tuple[str, ...]:
 
 
 class BootImage(Recogniser):
-    """An image or a bare header: what carries an SE header where pvimg looks for one."""
+    """An image or a bare header: a file with an SE header where pvimg looks for one."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look for the metadata at 0xc000, and for the header's magic on the first 21 pages."""
+        """Check for metadata at 0xc000, and for the header's magic on the first 21 pages."""
         head = sample.head
         bare = head.startswith(MAGIC)
         metadata = head[METADATA_OFFSET:].startswith(METADATA_MAGIC)
@@ -112,10 +112,10 @@ class ParameterBlock(Recogniser):
 
 
 class Bootloader(Recogniser):
-    """The bootloaders that zseal puts into images, as files of their own."""
+    """The bootloaders that zseal puts into images, as separate files."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Compare it, but for its arguments, with those of this version."""
+        """Compare it, except its arguments, with those of this version."""
         # imported late: it reads the package's files
         from zseal.image.bootloaders import Bootloaders
 

@@ -1,4 +1,4 @@
-"""The shape of a recogniser: one class an artefact, one file a family, and what it may read of a file."""
+"""The interface of recognisers, and what they may read of a file: a class for each kind, a module for each family."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from zseal.errors import InputError
 
 Value: TypeAlias = str | int | bool | tuple[str, ...] | None
 
-# enough for the first page behind the largest place where an SE header is looked for
+# enough for one page after the last place that is checked for an SE header
 HEAD_BYTES = 0x15000
-# the largest thing read as a whole to be recognised: certificates, lists, domains, requests
+# the limit for files that are read as a whole: certificates, lists, domains, requests
 MAX_WHOLE = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What an artefact is.
+    """The description of a file or directory.
 
-    ``kind`` is a stable identifier, ``title`` names it for people. ``fields`` map stable names to values, in the order
-    of interest. ``problems`` say what is wrong with it. ``next_steps`` are command lines that go further.
+    ``kind`` is a stable identifier, ``title`` names it for people. ``fields`` map stable names to values, the most
+    important first. ``problems`` are what is wrong with it. ``next_steps`` are command lines to use next.
     """
 
     kind: str
@@ -37,16 +37,16 @@ class Description:
 class Sample:
     """A file or directory to be recognised; all reading is bounded.
 
-    ``size`` is in bytes, 0 for a directory. ``head`` holds the first ``HEAD_BYTES`` bytes.
+    ``size`` is in bytes, 0 for a directory. ``head`` has the first ``HEAD_BYTES`` bytes.
     """
 
     def __init__(self, path: Path) -> None:
-        """Look at ``path``; raises InputError if it cannot be read, or is neither file nor directory."""
+        """Open ``path``; raises InputError if it cannot be read, or is neither a file nor a directory."""
         self.path = path
         try:
             status = path.stat()
             self.is_directory = stat.S_ISDIR(status.st_mode)
-            # opening a pipe or device may block forever, or do something
+            # opening a pipe or device may block forever or have side effects
             if not self.is_directory and not stat.S_ISREG(status.st_mode):
                 raise InputError("neither a regular file nor a directory", where=str(path))
             self.mode = stat.S_IMODE(status.st_mode)
@@ -63,7 +63,7 @@ class Sample:
             return stream.read(size)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return up to ``size`` bytes at ``offset``, at most 16 MiB, fewer at the end; empty where reading fails."""
+        """Return up to ``size`` bytes at ``offset``, at most 16 MiB, fewer at the end; empty if reading fails."""
         if not 0 <= offset < self.size or size <= 0:
             return b""
         try:
@@ -88,11 +88,11 @@ class Sample:
 
 
 class Recogniser(abc.ABC):
-    """Contract: says what a sample is, or None; a damaged artefact is described with its problems, never raised."""
+    """Contract: describes a sample or returns None. A damaged file is described with its problems; it never raises."""
 
     directories: bool = False
-    """Whether it recognises directories; all others are asked about files only."""
+    """Whether it recognises directories; all other recognisers get only files."""
 
     @abc.abstractmethod
     def recognise(self, sample: Sample) -> Description | None:
-        """Return what ``sample`` is, or None if it is none of this family."""
+        """Return the description of ``sample``, or None if it does not belong to this family."""

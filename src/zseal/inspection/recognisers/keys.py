@@ -1,4 +1,4 @@
-"""Certificates, revocation lists and keys. Of private keys and secrets only the kind is told, never the content."""
+"""Certificates, revocation lists and keys. Of private keys and secrets only the kind is shown, never the content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 .]{1,40})-----")
 _MAX_LABELS = 1000
 _PUBLIC = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL")
 _RETRIEVED = {"IBM PROTECTED KEY": "protected key", "PLAINTEXT SECRET": "plaintext secret"}
-# raw key files of s390-tools, by their size: there is nothing else to know them by
+# raw key files of s390-tools, recognised by their size, because they have no other mark
 _RAW_KEYS = {
     32: "32 random-looking bytes: perhaps a customer communication key, a header key or an attestation protection key",
     64: "64 random-looking bytes: perhaps an image key",
@@ -34,7 +34,7 @@ _KINDS = {
 
 
 def exposure(mode: int) -> tuple[str, ...]:
-    """Return a problem where a secret file with permission bits ``mode`` is open to others."""
+    """Return a problem if a secret file with permission bits ``mode`` is open to others."""
     return (f"others may read it (mode {mode:04o}): chmod 600",) if mode & 0o077 else ()
 
 
@@ -51,7 +51,7 @@ class Secrets(Recogniser):
     """Private keys, and secrets that pvsecret retrieved."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look at the PEM labels, or try the content as a DER key."""
+        """Check the PEM labels, or try the content as a DER key."""
         labels = _labels(sample.head)
         if retrieved := next((label for label in labels if label in _RETRIEVED), None):
             return Description(
@@ -93,7 +93,7 @@ class Secrets(Recogniser):
 
 
 class Certificates(Recogniser):
-    """Host-key documents, the certificates behind them, and revocation lists."""
+    """Host-key documents, the certificates of their chain, and revocation lists."""
 
     def recognise(self, sample: Sample) -> Description | None:
         """Parse everything in the file, PEM or DER."""
@@ -136,7 +136,7 @@ class Certificates(Recogniser):
         fields["state"] = state.value
         problems = [] if state in (State.VALID, State.EXPIRING) else [f"it is {state.value}"]
         if any(label.endswith("PRIVATE KEY") for label in _labels(sample.head)):
-            problems += ["it holds a private key as well", *exposure(sample.mode)]
+            problems += ["it also contains a private key", *exposure(sample.mode)]
         steps = {
             "host-key document": (
                 "zseal hostkey verify -k {file} -C SIGNING-KEY",
@@ -156,10 +156,10 @@ class Certificates(Recogniser):
 
 
 class RawKey(Recogniser):
-    """A file that is nothing but random-looking bytes of a key's size."""
+    """A file of random-looking bytes that has the size of a key."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look at the size, and that the bytes are no text."""
+        """Check the size, and that the bytes are not text."""
         title = _RAW_KEYS.get(sample.size)
         data = sample.head
         if title is None or all(32 <= byte < 127 or byte in b"\t\r\n" for byte in data) or len(set(data)) < 16:

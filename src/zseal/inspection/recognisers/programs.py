@@ -9,10 +9,10 @@ from zseal.linux.kernel_file import ELF_MAGIC, MAGIC, MAGIC_OFFSET, MIN_SIZE, ma
 
 
 class RawKernel(Recogniser):
-    """arch/s390/boot/bzImage, which distributions call vmlinuz."""
+    """A raw kernel: arch/s390/boot/bzImage, which distributions call vmlinuz."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look for the magic that loaders look for."""
+        """Check for the magic that loaders check."""
         if not sample.head.startswith(MAGIC, MAGIC_OFFSET) or len(sample.head) < MIN_SIZE:
             return None
         limit = max_command_line(sample.head)
@@ -100,7 +100,7 @@ def _section_names(sample: Sample, header: ElfHeader) -> frozenset[str]:
 
 
 class Elf(Recogniser):
-    """Any ELF file; dumps of protected guests by their section pv_compl."""
+    """Any ELF file; dumps of protected guests are recognised by their section pv_compl."""
 
     def recognise(self, sample: Sample) -> Description | None:
         """Read the header, and for s390x the names of the sections."""
@@ -117,7 +117,7 @@ class Elf(Recogniser):
             "bits": 64 if head[4] == 2 else 32,
         }
         if not head.startswith(_BIG_64) or machine != _S390:
-            return Description("elf", "ELF file of another architecture than s390x", fields)
+            return Description("elf", "ELF file of an architecture other than s390x", fields)
         try:
             header = ElfHeader.unpack(head)
             sections = _section_names(sample, header)

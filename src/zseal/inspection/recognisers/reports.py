@@ -12,7 +12,7 @@ _MAX_JSON = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class _JsonKind:
-    """JSON that zseal or pvimg writes: recognised by the ``keys`` that it always has, described by some ``shown``."""
+    """JSON that zseal or pvimg writes: recognised by ``keys`` that it always has, described by its values ``shown``."""
 
     kind: str
     title: str
@@ -20,17 +20,17 @@ class _JsonKind:
     shown: tuple[str, ...] = ()
 
 
-# the first that fits counts
+# the first match counts
 _JSON_KINDS = (
     _JsonKind("machine-description", "description of a software machine", ("format", "kind", "name", "created")),
-    _JsonKind("image-information", "what image info printed, as pvimg's JSON schema has it", ("meta", "data")),
+    _JsonKind("image-information", "output of image info, as in pvimg's JSON schema", ("meta", "data")),
     _JsonKind(
         "image-comparison",
-        "what zseal image diff printed",
+        "output of zseal image diff",
         ("same", "rebuilt", "opened", "differences"),
         ("same", "rebuilt"),
     ),
-    _JsonKind("host-key-report", "what zseal hostkey verify printed", ("accepted", "documents"), ("accepted",)),
+    _JsonKind("host-key-report", "output of zseal hostkey verify", ("accepted", "documents"), ("accepted",)),
     _JsonKind(
         "run-report",
         "report of a guest that zseal ran",
@@ -44,15 +44,15 @@ _JSON_KINDS = (
         ("booted", "prot_virt_guest", "marker_in_guest", "marker_in_host_view", "marker_after_share", "kernel"),
     ),
     _JsonKind("host-report", "report of zseal host check", ("version", "verdict", "checks"), ("verdict",)),
-    _JsonKind("lint-report", "what zseal domain lint printed", ("version", "files", "counts", "failed"), ("failed",)),
-    _JsonKind("explanations", "what zseal explain printed", ("version", "explanations")),
-    _JsonKind("descriptions", "what zseal inspect printed", ("version", "files")),
-    _JsonKind("description", "description of something zseal keeps in this directory", ("format",)),
+    _JsonKind("lint-report", "output of zseal domain lint", ("version", "files", "counts", "failed"), ("failed",)),
+    _JsonKind("explanations", "output of zseal explain", ("version", "explanations")),
+    _JsonKind("descriptions", "output of zseal inspect", ("version", "files")),
+    _JsonKind("description", "description of something that zseal keeps in this directory", ("format",)),
 )
 
 
 def _json_value(content: dict[str, object], path: str) -> Value:
-    """Return the value at ``path``, keys joined by dots; None if there is nothing simple."""
+    """Return the value at ``path``, keys joined by dots; None if there is no simple value."""
     value: object = content
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
@@ -60,7 +60,7 @@ def _json_value(content: dict[str, object], path: str) -> Value:
 
 
 class JsonText(Recogniser):
-    """JSON that zseal or pvimg wrote, by its keys."""
+    """JSON that zseal or pvimg wrote, recognised by its keys."""
 
     def recognise(self, sample: Sample) -> Description | None:
         """Parse it, within limits."""

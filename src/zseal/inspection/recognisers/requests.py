@@ -54,7 +54,7 @@ def _flags(value: int, names: dict[int, str]) -> tuple[str, ...]:
 
 
 def _header(data: bytes) -> RequestHeader | None:
-    """Return the header where it can be one of a request that is ``data`` as a whole, else None."""
+    """Return the header if ``data`` can be one whole request, otherwise None."""
     try:
         header = RequestHeader.unpack(data)
     except FormatError:
@@ -83,7 +83,7 @@ class AttestationRequest(Recogniser):
     """An attestation request control block by itself."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Eight zeros, the version, and a length that is the file's own."""
+        """Check for eight zeros, the version, and a length that is that of the file."""
         if not 0 < sample.size <= MAX_REQUEST_SIZE:
             return None
         fields = _attestation_fields(sample.whole or b"")
@@ -96,7 +96,7 @@ class ExchangeFile(Recogniser):
     """pvattest's request and response files."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look at the magic and at which entries carry data."""
+        """Check the magic, and which entries have data."""
         if not sample.head.startswith(attestation_file.MAGIC):
             return None
         try:
@@ -122,7 +122,7 @@ class ExchangeFile(Recogniser):
             size, offset = entries["arcb"]
             fields |= _attestation_fields(sample.read(offset, min(size, MAX_REQUEST_SIZE))) or {}
         else:
-            problems.append("it holds no attestation request")
+            problems.append("it contains no attestation request")
         if response and "cuid" in entries:
             fields["configuration_uid"] = sample.read(entries["cuid"][1], 16).hex()
         kind = "response" if response else "request"
@@ -135,7 +135,7 @@ class AddSecretRequest(Recogniser):
     """An add-secret request control block."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Look at the magic."""
+        """Check the magic."""
         if not sample.head.startswith(add_secret_request.MAGIC):
             return None
         title = "add-secret request"

@@ -1,4 +1,4 @@
-"""libvirt's XML, and kernel parameter files."""
+"""libvirt's XML, and files with kernel parameters."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class LibvirtXml(Recogniser):
     """Any XML; libvirt's own documents by their root element."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """Find the first element, then parse what is worth it."""
+        """Find the first element, then parse the documents that are worth it."""
         match = _FIRST_ELEMENT.match(sample.head)
         if match is None:
             return None
@@ -127,7 +127,7 @@ class LibvirtXml(Recogniser):
         return Description(kind, title, fields, problems, tuple(map(sample.command, steps)))
 
 
-# parameters that say that a line of words is a kernel command line
+# parameters that identify a line of words as kernel parameters
 _PARAMETERS = frozenset(("root", "console", "swiotlb", "init", "rd.lvm.lv", "panic", "ip", "crashkernel", "prot_virt"))
 _WORDS = frozenset(("quiet", "ro", "rw"))
 _MAX_PARAMETERS = 64 << 10
@@ -137,7 +137,7 @@ class ParameterFile(Recogniser):
     """A file with kernel parameters."""
 
     def recognise(self, sample: Sample) -> Description | None:
-        """A short text of one line with a parameter every kernel knows."""
+        """Check for a short text of one line with a parameter that every kernel knows."""
         if not 0 < sample.size <= _MAX_PARAMETERS:
             return None
         data = sample.whole or b""
