@@ -144,6 +144,8 @@ class StopKind(enum.Enum):
     """Why a machine does not run any longer."""
 
     POWEROFF = "poweroff"
+    RESET = "reset"
+    """The guest asked for a reset, which ends the machine here."""
     PANIC = "panic"
     """A CPU loaded a disabled wait PSW, or cannot make progress: its program check handler interrupts itself."""
     WATCHDOG = "watchdog"

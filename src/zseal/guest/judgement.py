@@ -14,6 +14,7 @@ _FIRMWARE_WAIT_CODES = range(0x4500, 0x4700)
 
 _OUTCOMES = {
     StopKind.POWEROFF: (Outcome.POWEROFF, "the guest powered off"),
+    StopKind.RESET: (Outcome.RESET, "the guest rebooted"),
     StopKind.WATCHDOG: (Outcome.WATCHDOG, "the guest's watchdog expired"),
     StopKind.DISK: (Outcome.FAILED, "the guest lost a disk"),
     StopKind.CLOSED: (Outcome.STOPPED, "the guest was stopped"),

@@ -48,6 +48,8 @@ class Outcome(enum.Enum):
     """A page that had left the guest came back changed; on hardware its VMM gets SIGSEGV."""
     IO_VIOLATION = "io-violation", 9, "I/O violation"
     """A device request named a page that the guest does not share; nothing was given to the device."""
+    RESET = "reset", 10, "reset that ends it"
+    """The guest rebooted, and its machine ends then: it did not power off."""
     STOPPED = "stopped", 130, "interrupted or stopped"
     """Ended by its user."""
 

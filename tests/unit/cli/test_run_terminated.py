@@ -12,8 +12,8 @@ from typing import Self, cast
 import pytest
 import typer
 
+from zseal.cli.following import Outputs, follow
 from zseal.cli.program import run_program
-from zseal.cli.run import Outputs, follow
 from zseal.guest.guest import Guest
 from zseal.guest.outcome import Outcome, Result
 

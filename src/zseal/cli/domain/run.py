@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zseal.errors import UsageError
+from zseal.cli.following import Outputs, follow
+from zseal.cli.run_options import (
+    HostDumpOption,
+    HtmlOption,
+    IoPolicyOption,
+    MachineOption,
+    OverwriteOption,
+    ReportOption,
+    TimeoutOption,
+    WatchOption,
+    console_server,
+    exit_codes,
+)
 from zseal.guest.audit.policy import IoPolicy
 
 if TYPE_CHECKING:
     from zseal.domain.document import Document
     from zseal.domain.model import Style
 
-EPILOG = (
-    "Exit codes are those of zseal run: 0 power-off, 1 error or findings, 2 wrong usage, 3 guest panic, 4 image "
-    "refused by "
-    "the ultravisor, 5 timeout, 6 QEMU lost, 7 watchdog, 8 page integrity, 9 I/O violation, "
-    "130 interrupted or stopped, 129, 131, 143 ended by SIGHUP, SIGQUIT, SIGTERM."
-)
+EPILOG = exit_codes(failed="error or findings")
 
 
 def style_of(name: str) -> Style:
@@ -31,9 +38,7 @@ def style_of(name: str) -> Style:
 
 def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Domain XML file.")],
-    machine: Annotated[
-        Path, typer.Option("--machine", metavar="DIR", help="Software machine to run on, see zseal machine create.")
-    ],
+    machine: MachineOption,
     image: Annotated[
         Path | None,
         typer.Option("--image", metavar="FILE", help="Sealed image to boot instead of the domain's kernel."),
@@ -57,55 +62,33 @@ def command(
             help="Where to attach the guest's console, as for zseal run; virsh leaves it to virsh console.",
         ),
     ] = None,
-    io_policy: Annotated[
-        IoPolicy,
-        typer.Option(
-            "--io-policy",
-            help="What to do if a device request names an unshared page: stop the guest, only count it, or do not "
-            "check.",
-        ),
-    ] = IoPolicy.ENFORCE,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report of the run.")
-    ] = None,
-    host_dump: Annotated[
-        Path | None,
-        typer.Option("--host-dump", metavar="FILE", help="Write the host's view of guest memory at the end."),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML report of the run.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
+    io_policy: IoPolicyOption = IoPolicy.ENFORCE,
+    report: ReportOption = None,
+    host_dump: HostDumpOption = None,
+    html: HtmlOption = None,
+    overwrite: OverwriteOption = False,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Name for zseal guest (default: derived from the domain's name)."),
     ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show phases, pages, calls, devices and console live on stderr.")
-    ] = False,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", min=0.1, help="Stop the guest after this many seconds.")
-    ] = None,
+    watch: WatchOption = False,
+    timeout: TimeoutOption = None,
 ) -> None:
     """Start a libvirt domain as a protected guest on this computer, through real libvirt.
 
     Settings that this computer does not support (KVM, the host's CPU model, libvirt's networks) are translated, and
     every change is reported.
     """
-    from zseal.cli.run import Outputs, follow
     from zseal.domain.document import Document, decode, read_document_bytes
     from zseal.domain.launch import DomainGuest, translate
     from zseal.domain.model import Domain
-    from zseal.guest.console_server import parse_console
     from zseal.guest.control.registry import name_from
     from zseal.hostkeys.machine import Machine
     from zseal.libvirt.connection import is_system, open_connection
 
     outputs = Outputs(report=report, host_dump=host_dump, html=html, overwrite=overwrite)
     outputs.check()
-    if console == "stdio" and watch:
-        raise UsageError("--console stdio and --watch need the same terminal", hint="use --console pty")
-    serve = None if console in (None, "stdio", "virsh") else parse_console(console)
+    serve = console_server(console, watch=watch, elsewhere="virsh")
     chosen = Machine.load(machine)
     document = Document(str(file), *decode(str(file), read_document_bytes(file)))
     _lint(document, force=force)

@@ -25,7 +25,7 @@ ENTRY_CODE = 64
 """Bytes of the image that are compared to tell it from other code at the same address."""
 _POWEROFF_SECONDS = 10.0
 """How long the manager has to end a machine that powered off, or to start it again (virsh reboot)."""
-_ENDS_AT_RESET = "the guest rebooted, and the domain ends then (on_reboot)"
+_ENDED_BY_RESET = Stop(StopKind.RESET, "its domain ends then (on_reboot)")
 _RESETS = frozenset({Subcode.LOAD_CLEAR, Subcode.LOAD_NORMAL_DUMP})
 
 
@@ -56,7 +56,7 @@ class ManagedOwner(MachineOwner):
         elif event.name == "RESET":
             self._on_reset(by_guest=event.data.get("guest") is not False)
         elif wants_reset(event):
-            self._run.finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
+            self._run.finish(_ENDED_BY_RESET)
         elif event.name == "SHUTDOWN" and event.text("reason") == "guest-shutdown":
             self._on_power_off()
         else:
@@ -150,7 +150,7 @@ class ManagedOwner(MachineOwner):
     def reset(self) -> None:
         """Reset the machine in our order; if another has done so already, once more. Or end it, if it ends then."""
         if self._ends_at_reset:
-            self._run.finish(Stop(StopKind.POWEROFF, _ENDS_AT_RESET))
+            self._run.finish(_ENDED_BY_RESET)
             return
         self._resetting, self._restarting = True, False
         try:

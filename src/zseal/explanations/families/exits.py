@@ -8,7 +8,7 @@ from zseal.explanations.families.interface import Family, Number, Reading, Scope
 from zseal.messages import Role
 
 _SOURCE = "zseal run"
-# by the value of zseal.guest.events.Outcome: meaning, cause, remedy
+# by the value of zseal.guest.outcome.Outcome: meaning, cause, remedy
 OUTCOMES: dict[str, tuple[str, str, str]] = {
     "poweroff": ("the guest shut itself down", "no error", "nothing to do"),
     "failed": (
@@ -36,6 +36,11 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
         "too little memory on this computer, a faulty QEMU, or a signal",
         "check QEMU's own messages on stderr and the system's log",
     ),
+    "reset": (
+        "the guest rebooted, and its domain ends then instead",
+        "<on_reboot>destroy</on_reboot> in the domain; the reboot itself may come from a kernel panic (panic=SECONDS)",
+        "look at the last lines of its console; write <on_reboot>restart</on_reboot> if it is to reboot",
+    ),
     "watchdog": ("the guest's watchdog expired", "the guest hung", "look at its console"),
     "integrity": (
         "a page that was paged out came back changed, so the ultravisor refused it and the guest was stopped",
@@ -53,6 +58,7 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
 _SENTENCES: tuple[tuple[str, str], ...] = (
     ("the guest powered off", "poweroff"),
     ("the guest's watchdog expired", "watchdog"),
+    ("the guest rebooted", "reset"),
     ("the guest lost a disk", "failed"),
     ("the guest was stopped before a device", "io-violation"),
     ("the guest was stopped", "stopped"),
@@ -82,9 +88,9 @@ _SIGNALS = {
 
 def _readings() -> dict[int, Reading]:
     # imported late: the run's own module brings the ultravisor with it
-    from zseal.guest.outcome import Outcome
+    from zseal.guest.outcome import USAGE_EXIT_CODE, Outcome
 
-    found = {2: _USAGE} | _SIGNALS
+    found = {USAGE_EXIT_CODE: _USAGE} | _SIGNALS
     for outcome in Outcome:
         if outcome.value in OUTCOMES:
             code = outcome.exit_code
