@@ -23,9 +23,12 @@ from zseal.formats.ipib import MAX_LENGTH, Ipib
 from zseal.formats.se_header import MAGIC, MAX_HEADER_SIZE, SIZE_PREFIX, SeHeader, parse_header, read_header_size
 from zseal.image.bootloaders import MAX_SIZE as MAX_STAGE3A
 from zseal.image.bootloaders import FoundStage3a
+from zseal.image.disks import Qcow2Disk
 
 # pvimg searches 21 pages for the header, including the first
 _PROBES = 21
+SEARCHED_FIRST = _PROBES * PAGE_SIZE
+"""The header of an image that is a file of its own lies below this offset."""
 _WINDOW = 4 << 20
 # offsets found in a file may be any u64, but no file is that long
 _MAX_OFFSET = 1 << 62
@@ -76,7 +79,7 @@ def locate(stream: BinaryIO) -> Place:
         if read_at(stream, metadata.header_offset, len(MAGIC)) != MAGIC:
             raise FormatError(f"the image's metadata name {metadata.header_offset:#x}, but no SE header is there")
         return _complete(stream, metadata.header_offset, metadata, 0)
-    for offset in range(0, _PROBES * PAGE_SIZE, PAGE_SIZE):
+    for offset in range(0, SEARCHED_FIRST, PAGE_SIZE):
         if read_at(stream, offset, len(MAGIC)) == MAGIC:
             return _complete(stream, offset, None, 0)
     place = _search(stream)
@@ -94,7 +97,7 @@ def suspected_header(stream: BinaryIO) -> bytes:
     if metadata:
         ipib = _ipib_at(stream, metadata.ipib_offset)
         return _claimed(stream, metadata.header_offset, ipib.header.header_size if ipib else None)
-    for offset in range(0, _PROBES * PAGE_SIZE, PAGE_SIZE):
+    for offset in range(0, SEARCHED_FIRST, PAGE_SIZE):
         if read_at(stream, offset, len(MAGIC)) == MAGIC:
             return _claimed(stream, offset, None)
     return b""
@@ -195,6 +198,9 @@ def _magics(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
 
 def _next_data(stream: BinaryIO, offset: int, size: int) -> int:
     """Return where content continues at or after ``offset``: a sparse file may have terabytes of holes."""
+    disk = getattr(stream, "raw", None)
+    if isinstance(disk, Qcow2Disk):
+        return disk.next_data(offset)
     if not hasattr(os, "SEEK_DATA"):
         return offset
     try:
@@ -219,17 +225,48 @@ def _find_all(window: bytes, magic: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _search(stream: BinaryIO) -> Place | None:
     """Return the first image or bare header anywhere in the file."""
-    for candidates, (offset, magic) in enumerate(_magics(stream, file_size(stream))):
-        if candidates == _MAX_CANDIDATES:
-            break
-        base, metadata = None, None
-        if magic == METADATA_MAGIC:
-            base, metadata = offset - METADATA_OFFSET, _metadata_at(stream, offset)
-            if base < 0 or metadata is None or metadata.header_offset < STAGE3A_ADDRESS:
-                continue
-            offset = base + metadata.header_offset
-        try:
-            return _complete(stream, offset, metadata, base)
-        except FormatError:
+    return next(_places(stream), None)
+
+
+def _places(stream: BinaryIO) -> Iterator[Place]:
+    """Yield the images and bare headers in the file, in their order, none of those that lie in another image."""
+    false = beyond = 0
+    for offset, magic in _magics(stream, file_size(stream)):
+        if offset < beyond:
             continue
-    return None
+        if false == _MAX_CANDIDATES:
+            break
+        try:
+            place = _place_at(stream, offset, magic)
+        except FormatError:
+            place = None
+        if place is None:
+            false += 1
+        else:
+            beyond = _end(place)
+            yield place
+
+
+def _place_at(stream: BinaryIO, offset: int, magic: bytes) -> Place | None:
+    """Return the place of the image that ``magic`` at ``offset`` belongs to; None or FormatError if there is none."""
+    if magic == MAGIC:
+        return _complete(stream, offset, None, None)
+    base, metadata = offset - METADATA_OFFSET, _metadata_at(stream, offset)
+    if base < 0 or metadata is None or metadata.header_offset < STAGE3A_ADDRESS:
+        return None
+    return _complete(stream, base + metadata.header_offset, metadata, base)
+
+
+def _end(place: Place) -> int:
+    """Return the file offset after an image or a bare header."""
+    components = place.ipib.components if place.ipib is not None else ()
+    ends = (place.base + part.address + part.size for part in components)
+    return max(place.header_offset + place.header.size, *ends, 0)
+
+
+def locate_others(stream: BinaryIO, header_offset: int) -> tuple[int, ...]:
+    """Return the file offsets of the SE headers in ``stream`` besides the one at ``header_offset``, in their order.
+
+    This searches the whole file.
+    """
+    return tuple(place.header_offset for place in _places(stream) if place.header_offset != header_offset)

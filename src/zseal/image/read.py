@@ -12,7 +12,7 @@ from zseal.formats.image_layout import Dialect, classify_prefix
 from zseal.formats.ipib import Ipib
 from zseal.formats.se_header import SeHeader
 from zseal.image.bootloaders import FoundStage3a
-from zseal.image.locate import file_size, locate
+from zseal.image.locate import SEARCHED_FIRST, file_size, locate, locate_others
 from zseal.image.model import Component
 from zseal.image.source import Source, open_seekable
 
@@ -39,6 +39,11 @@ class Image:
     where: str | None
     """The file's name, for messages."""
 
+    @property
+    def inside_another_file(self) -> bool:
+        """Whether the file is not the image itself, but a disk, an archive or the like that contains it."""
+        return bool(self.base) or self.header_offset >= SEARCHED_FIRST
+
     def missing_bytes(self) -> int:
         """Return how many bytes of the components are missing at the end of the file."""
         end = max((self.base + part.address + part.size for part in self.components), default=0)
@@ -53,6 +58,15 @@ def read_image(source: Source | BinaryIO) -> Image:
     """
     with open_image(source) as (image, _):
         return image
+
+
+def other_images(source: Source | BinaryIO, image: Image) -> tuple[int, ...]:
+    """Return the file offsets of the SE headers in ``source`` besides that of ``image``; a disk may have several.
+
+    Searches the whole file. Raises InputError if it cannot be read.
+    """
+    with open_seekable(source, "image") as (stream, _):
+        return locate_others(stream, image.header_offset)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeGuard
 
 from zseal.errors import InputError
+from zseal.image.disks import as_disk
 
 
 class Readable(Protocol):
@@ -97,9 +98,13 @@ def open_source(source: Source, what: str) -> Iterator[SourceStream]:
 
 @contextlib.contextmanager
 def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[BinaryIO, str | None]]:
-    """Open an input that is read at several places; yields it and its name. Raises InputError."""
+    """Open an input that is read at several places; yields it and its name.
+
+    A disk in QEMU's format is read as the disk that it holds. Raises InputError, or FormatError for a disk in a format
+    that zseal does not read.
+    """
     if isinstance(source, bytes):
-        yield io.BytesIO(source), None
+        yield as_disk(io.BytesIO(source), None), None
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
@@ -109,11 +114,11 @@ def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[Binary
         except OSError as error:
             raise InputError(f"cannot read the {what}: {error.strerror or error}", where=str(path)) from error
         with stream:
-            yield _checked_seekable(stream, what, str(path)), str(path)
+            yield as_disk(_checked_seekable(stream, what, str(path)), str(path)), str(path)
     else:
         name = getattr(source, "name", None)
         where = name if isinstance(name, str) else None
-        yield _checked_seekable(source, what, where), where
+        yield as_disk(_checked_seekable(source, what, where), where), where
 
 
 def _checked_seekable(stream: object, what: str, where: str | None) -> BinaryIO:

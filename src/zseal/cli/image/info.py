@@ -133,6 +133,7 @@ def _describe(
     from zseal.hostkeys.document import load_host_key_documents
     from zseal.image.describe import HeaderView, image_json, info_json, info_text, match_host_key
     from zseal.image.keys import load_key
+    from zseal.image.locate import locate_others
     from zseal.image.pages import digests_match
     from zseal.image.read import open_image
 
@@ -151,6 +152,13 @@ def _describe(
         if check_digests:
             with messages.progress("reading") as progress:
                 match = digests_match(image, stream, progress=progress)
+        others = locate_others(stream, image.header_offset) if image.inside_another_file else ()
+    if others:
+        places = ", ".join(f"{offset:#x}" for offset in others)
+        messages.warning(
+            f"the file has {len(others) + 1} images; this is the one whose SE header is at {image.header_offset:#x}, "
+            f"others are at {places}"
+        )
     if not view.verified:
         messages.warning("the header is not verified: give its key with --hdr-key")
     if language == "text":

@@ -96,6 +96,7 @@ class DiskImage(Recogniser):
                 "version": int.from_bytes(sample.head[4:8], "big"),
                 "virtual_size": int.from_bytes(sample.head[24:32], "big"),
             },
+            next_steps=(sample.command("zseal image info {file}"),),
         )
 
 
