@@ -9,6 +9,7 @@ import typer
 
 from zseal.cli.image.create import create
 from zseal.cli.image.diff import diff
+from zseal.cli.image.extract import ImageArgument, extract_header
 from zseal.cli.image.info import info
 from zseal.cli.image.test import TestCommand, test
 from zseal.cli.messages import Messages, Quiet, Verbose
@@ -18,8 +19,7 @@ app.command("create", short_help="Seal kernel, ramdisk and command line into an 
 app.command("info")(info)
 app.command("test", cls=TestCommand, short_help="Show which host keys can open an image.")(test)
 app.command("diff")(diff)
-
-ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Boot image.")]
+app.command("extract-header", short_help="Write the SE header of an image to a file.")(extract_header)
 
 
 @app.command("verify", short_help="Check everything that happens at boot; extract parts.")
@@ -60,17 +60,3 @@ def verify(
     typer.echo(f"  start PSW   {accepted.psw.mask:016x} {accepted.psw.address:016x}")
     for path in result.extracted:
         typer.echo(f"  wrote       {path}")
-
-
-@app.command("extract-header", short_help="Write the SE header of an image to a file.")
-def extract_header(
-    image: ImageArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File for the SE header.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-) -> None:
-    """Write the bare SE header of an image to a file, as attestation and add-secret requests need it."""
-    from zseal.files import write_atomic
-    from zseal.image.read import read_image
-
-    # nothing in a header is secret without its key
-    write_atomic(output, read_image(image).header.pack(), overwrite=overwrite, mode=0o644)
