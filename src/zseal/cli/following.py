@@ -107,6 +107,8 @@ def follow(
         result = _until_end(guest, connect_and_show)
         failures = outputs.write(guest)
         ignore_signals_from_now()
+    for notice in guest.notices:
+        tell(f"note: {notice}")
     for diagnosis in guest.diagnoses:
         tell(f"diagnosis: {diagnosis}")
     message = for_command_line(result.message)

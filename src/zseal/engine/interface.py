@@ -267,6 +267,10 @@ class Engine(abc.ABC):
     def statistics(self) -> dict[str, int | float | str]:
         """Return what the engine counts about itself, for reports."""
 
+    def notices(self) -> Sequence[str]:
+        """Return what the user should know about how the guest is executed, a sentence each: what makes it slower."""
+        return ()
+
     @abc.abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
         """Create the machine, load its image and let it run; what happens then comes through ``listener``.

@@ -218,6 +218,11 @@ class Guest:
         return self._session.diagnoses
 
     @property
+    def notices(self) -> Sequence[str]:
+        """What its user should know about how the guest is executed, a sentence each."""
+        return self._session.engine.notices()
+
+    @property
     def protected(self) -> bool:
         """Whether the guest runs protected now; what has ended does not run."""
         return self._session.protection.protected and self.result is None

@@ -16,6 +16,7 @@ from zseal.engine.errors import EngineError
 from zseal.engine.interface import Milestone
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.engine import QemuEngine
+from zseal.engine.qemu.process import find_program
 from zseal.errors import FormatError, InputError, MissingDependencyError, ZsealError
 from zseal.guest.events import ConsoleOutput, Ended, Protected, Reached, Reset, Started
 from zseal.guest.guest import Guest
@@ -63,6 +64,29 @@ def test_a_run_tells_its_events_in_order(start: Start) -> None:
     ]
     seconds = [event.seconds for event in events]
     assert seconds == sorted(seconds)
+
+
+def test_a_qemu_that_takes_no_plugin_is_told_of_once(start: Start, tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text(
+        '#!/bin/sh\ncase "$*" in *" -plugin "*) echo "Could not load plugin: another version" >&2; exit 1;; esac\n'
+        f'exec {find_program()} "$@"\n'
+    )
+    qemu.chmod(0o755)
+    with start("hello share=3 query", qemu=str(qemu)) as guest:
+        assert result_of(guest).outcome is Outcome.POWEROFF
+        (notice,) = guest.notices
+        report = guest.report
+    assert "does not take zseal's plugin" in notice
+    assert "another version" in notice
+    assert isinstance(report["engine"], dict)
+    assert report["engine"]["calls_by"] == "breakpoints"
+
+
+def test_the_usual_guest_has_nothing_to_tell_of_its_execution(start: Start) -> None:
+    with start("hello") as guest:
+        assert result_of(guest).outcome is Outcome.POWEROFF
+        assert list(guest.notices) == []
 
 
 def test_a_report_counts_calls_and_pages(start: Start) -> None:

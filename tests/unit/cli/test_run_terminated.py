@@ -71,6 +71,7 @@ class Over:
     """A guest that has ended by itself, and whose memory takes long to write."""
 
     diagnoses = ("it was old",)
+    notices = ()
     record = None
 
     def __init__(self, result: Result) -> None:

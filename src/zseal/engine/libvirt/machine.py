@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -32,6 +33,8 @@ from zseal.libvirt.connection import Connection, start_error
 
 CONNECT_SECONDS = 30.0
 _LOG_TAIL = 4096
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\S+Z ")
+_OF_QEMU = re.compile(r"^qemu-[\w-]+: |^ERROR:|^Bail out|Assertion")
 _GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -54,13 +57,13 @@ class LibvirtProcess(QemuProcess):
         return False
 
     def messages(self) -> str:
-        """Return the end of libvirt's log of the domain, where it can be read."""
+        """Return what QEMU wrote to the end of libvirt's log of the domain, if that can be read."""
         if self._log is None:
             return ""
         try:
             with self._log.open("rb") as stream:
                 stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_TAIL))
-                return stream.read().decode("utf-8", "replace")
+                return words_of_qemu(stream.read().decode("utf-8", "replace"))
         except OSError:
             return ""
 
@@ -87,6 +90,12 @@ class LibvirtProcess(QemuProcess):
                 self._guard.stdout.close()
             self._guard.wait()
         return 0
+
+
+def words_of_qemu(log: str) -> str:
+    """Return those lines of libvirt's log of a domain that QEMU wrote; the rest are times, arguments and consoles."""
+    lines = (_STAMP.sub("", line) for line in log.splitlines())
+    return "\n".join(line for line in lines if _OF_QEMU.search(line))
 
 
 class DomainToStart(Protocol):

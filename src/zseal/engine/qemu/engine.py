@@ -113,6 +113,10 @@ class QemuEngine(Engine):
         )
         return TrappedRun(machine, self._memory, loop, listener, self._owner, trapping=trapping)
 
+    def notices(self) -> Sequence[str]:
+        """Return that the plugin in QEMU could not be used, or not fully."""
+        return () if self._started is None else self._started.notices()
+
     def protected(self, entry: Psw) -> None:
         """Look for a protected guest's traps from now on."""
         if self._sites is not None:

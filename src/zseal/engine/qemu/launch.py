@@ -14,13 +14,14 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.plugin import Plugin, find_plugin
+from zseal.engine.qemu.plugin import Plugin, find_plugin, plugin_is_off
 from zseal.engine.qemu.process import Channel, OwnProcess, find_program, program_version
 from zseal.engine.qemu.qmp import Qmp
 
 _QUIT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
 """How long QEMU may take to tell its queues: it cannot while it waits for the very CPU that waits for us."""
+_SLOWER = "so breakpoints see what the guest asks for, and it runs slower"
 _T = TypeVar("_T")
 
 
@@ -46,7 +47,7 @@ class LocalLauncher:
     def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
         """Start QEMU; with the plugin if there are traps."""
 
-        def start(plugin: Plugin | None) -> QemuMachine:
+        def start(plugin: Plugin | None, notice: str = "") -> QemuMachine:
             return start_qemu(
                 config,
                 memory,
@@ -55,6 +56,7 @@ class LocalLauncher:
                 plugin=plugin,
                 notifications=hooks.notification is not None,
                 queues=hooks.queues,
+                notice=notice,
             )
 
         return with_plugin(start) if traps else start(None)
@@ -63,19 +65,21 @@ class LocalLauncher:
         """Nothing is left."""
 
 
-def with_plugin(create: Callable[[Plugin | None], _T]) -> _T:
+def with_plugin(create: Callable[[Plugin | None, str], _T]) -> _T:
     """Return what ``create`` makes with the plugin; without it if there is none or QEMU refuses it.
 
-    Raises UsageError if the environment asks for a use of the plugin that does not exist.
+    Unless the user switched it off, ``create`` is given a sentence about that. Raises UsageError if the environment
+    asks for a use of the plugin that does not exist.
     """
     plugin = find_plugin()
-    if plugin is not None:
-        try:
-            return create(plugin)
-        except EngineError as error:
-            if "plugin" not in error.message.lower():
-                raise
-    return create(None)
+    if plugin is None:
+        return create(None, "" if plugin_is_off() else f"zseal has no plugin for this computer's QEMU, {_SLOWER}")
+    try:
+        return create(plugin, "")
+    except EngineError as error:
+        if "plugin" not in error.message.lower():
+            raise
+        return create(None, f"QEMU does not take zseal's plugin, {_SLOWER} ({error.message})")
 
 
 def start_qemu(
@@ -87,12 +91,13 @@ def start_qemu(
     plugin: Plugin | None = None,
     notifications: bool = True,
     queues: int | None = None,
+    notice: str = "",
 ) -> QemuMachine:
     """Start QEMU, created stopped, with a gdb stub for ``traps``.
 
     The ``plugin`` watches ultravisor calls, and notifications of devices where ``notifications`` says so; of those it
-    lets plain ones through itself where there are ``queues``. Raises ZsealError if QEMU cannot be started or refuses
-    its arguments.
+    lets plain ones through itself where there are ``queues``. ``notice`` is for the user. Raises ZsealError if QEMU
+    cannot be started or refuses its arguments.
     """
     with contextlib.ExitStack() as undo:
 
@@ -130,6 +135,8 @@ def start_qemu(
             gdb=GdbRemote(gdb.local) if gdb else None,
             plugin=(reports.local, Qmp(monitor.local, timeout=ANSWER_SECONDS)) if reports and monitor else None,
             consoles=consoles,
+            lock=plugin is not None and plugin.lock,
+            notice=notice,
         )
         _greet(machine, config)
         undo.pop_all()

@@ -20,8 +20,9 @@ class QemuMachine:
     """A QEMU that was created stopped, and greeted; whoever launched it fills in what there is.
 
     ``gdb`` is None if no traps were asked for. ``plugin`` are the plugin's socket and a QMP connection for what it
-    reports; whoever takes them over closes them. The last output of the consoles in ``lingering`` comes to us through
-    another process, a moment after the end of QEMU.
+    reports; whoever takes them over closes them. ``lock`` says whether the plugin may watch QEMU's lock, and ``notice``
+    is a sentence for the user about how QEMU was launched, or empty. The last output of the consoles in ``lingering``
+    comes to us through another process, a moment after the end of QEMU.
     """
 
     def __init__(
@@ -32,12 +33,16 @@ class QemuMachine:
         consoles: Mapping[Console, socket.socket],
         gdb: GdbRemote | None = None,
         plugin: tuple[socket.socket, Qmp] | None = None,
+        lock: bool = False,
+        notice: str = "",
         lingering: Sequence[socket.socket] = (),
     ) -> None:
         self.process = process
         self.qmp = qmp
         self.gdb = gdb
         self.plugin = plugin
+        self.lock = lock
+        self.notice = notice
         self.consoles = consoles
         self._lingering = lingering
         self._closed = False

@@ -101,6 +101,11 @@ def find_plugin() -> Plugin | None:
     return Plugin(path=path, lock=setting is not PluginSetting.TRANSLATIONS)
 
 
+def plugin_is_off() -> bool:
+    """Whether the environment switches the plugin off; raises UsageError as :func:`find_plugin` does."""
+    return _setting() is PluginSetting.OFF
+
+
 def _setting() -> PluginSetting | None:
     value = os.environ.get(_VARIABLE)
     try:

@@ -99,9 +99,10 @@ class QemuProcess(abc.ABC):
         """End QEMU now and close what belongs to it; returns its exit status."""
 
     def last_message(self) -> str:
-        """Return QEMU's last line, without its own name in front; advice to ask for help is passed over."""
-        lines = [line.strip() for line in self.messages().splitlines() if line.strip() and not line.startswith("Use ")]
-        return lines[-1].removeprefix(f"{PROGRAM}: ") if lines else ""
+        """Return QEMU's last line, without its own name; warnings and advice to ask for help are passed over."""
+        lines = [line.strip().removeprefix(f"{PROGRAM}: ") for line in self.messages().splitlines()]
+        told = [line for line in lines if line and not line.startswith(("Use ", "warning: "))]
+        return told[-1] if told else ""
 
     def send_kill(self) -> None:
         """Kill QEMU without waiting for its end; raises EngineError if that is not allowed."""

@@ -66,7 +66,10 @@ class QemuRun(abc.ABC):
             self.loop.add_reader(process.output, self._on_output, process.output)
         self.loop.add_reader(self.machine.qmp.fileno(), self.guarded, self.read_events)
         self._consoles.start()
-        self._begin()
+        try:
+            self._begin()
+        except EngineLostError as error:
+            raise EngineLostError(self._why_lost(error.message)) from error
 
     # --- by what means ---
 
@@ -105,6 +108,10 @@ class QemuRun(abc.ABC):
     def counts(self) -> Counts:
         """Return what was counted so far."""
         return Counts(version=".".join(map(str, self.machine.qmp.version)))
+
+    def notices(self) -> Sequence[str]:
+        """Return what the user should know about how the guest is executed."""
+        return [self.machine.notice] if self.machine.notice else []
 
     @property
     def stage(self) -> Stage:
@@ -201,14 +208,19 @@ class QemuRun(abc.ABC):
             self.read_events()  # its last words come first
         if self.finished:
             return
+        self.finish(Stop(StopKind.LOST, self._why_lost(reason)))
+
+    def _why_lost(self, reason: str) -> str:
+        """Return how QEMU ended, with its last words; ``reason`` if it is still there."""
         status = self.machine.process.wait(_END_SECONDS)
         if status is not None and status < 0:
             reason = f"QEMU was killed by signal {-status}"
         elif status:
-            reason = f"QEMU ended with exit code {status}: {self.machine.process.last_message() or 'no message'}"
+            reason = f"QEMU ended with exit code {status}"
         elif status == 0:
             reason = "QEMU ended"
-        self.finish(Stop(StopKind.LOST, reason))
+        words = self.machine.process.last_message()
+        return f"{reason}: {words}" if words else reason
 
     def finish(self, stop: Stop) -> None:
         """The run is over; no effect the second time."""

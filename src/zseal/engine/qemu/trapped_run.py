@@ -33,6 +33,7 @@ from zseal.engine.unicorn.runahead import RunAhead
 from zseal.engine.virtio import NotifyHook
 
 _BREAKPOINT_KIND = 2
+_WITHOUT_LOCK = "zseal's plugin cannot watch this QEMU's lock, so it watches translations, and the guest runs slower"
 _ENTRY_SECONDS = 1e-3
 _REST_SECONDS = 0.25
 """So long after its last ultravisor call a kernel is not expected to make another one soon."""
@@ -98,6 +99,11 @@ class TrappedRun(QemuRun):
             calls_by=self._notifications.calls_by,
             notifications_by=self._notifications.by,
         )
+
+    def notices(self) -> Sequence[str]:
+        """Return that the plugin works with less than it could, if that is so."""
+        less = self.machine.lock and self._notifications.calls_by == "translations"
+        return [*super().notices(), *([_WITHOUT_LOCK] if less else [])]
 
     # --- by what means ---
 

@@ -200,14 +200,16 @@ def allow(_notification: Notification, _find: FindQueues) -> bool:
 def test_a_qemu_that_refuses_the_plugin_is_started_without() -> None:
     tried: list[Plugin | None] = []
 
-    def create(plugin: Plugin | None) -> str:
+    def create(plugin: Plugin | None, notice: str) -> str:
         tried.append(plugin)
         if plugin is not None:
             raise EngineError("QEMU did not start: Could not load plugin x: needs version 9")
-        return "machine"
+        return notice
 
-    assert with_plugin(create) == "machine"
+    notice = with_plugin(create)
     assert tried == [find_plugin(), None]
+    assert "does not take zseal's plugin" in notice
+    assert "needs version 9" in notice
 
 
 @pytest.mark.parametrize(("value", "lock"), [(None, True), ("", True), ("translations", False)])
@@ -225,9 +227,16 @@ def test_the_environment_decides_whether_the_lock_is_watched(
 def test_the_environment_can_switch_the_plugin_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZSEAL_PLUGIN", "off")
     assert find_plugin() is None
-    tried: list[Plugin | None] = []
-    with_plugin(tried.append)
-    assert tried == [None]
+    tried: list[tuple[Plugin | None, str]] = []
+    with_plugin(lambda *given: tried.append(given))
+    assert tried == [(None, "")], "what the user asked for is nothing to be told of"
+
+
+def test_a_computer_without_a_plugin_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zseal._native.library", lambda _name: None)
+    (given,) = [with_plugin(lambda *given: given)]
+    assert given[0] is None
+    assert given[1].startswith("zseal has no plugin for this computer's QEMU")
 
 
 @pytest.mark.parametrize("value", ["on", "OFF", " off", "lock", "0"])
@@ -238,7 +247,7 @@ def test_an_unknown_use_of_the_plugin_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_reason_not_to_start_is_not_hidden() -> None:
-    def create(_plugin: Plugin | None) -> str:
+    def create(_plugin: Plugin | None, _notice: str) -> str:
         raise EngineError("QEMU did not start: no such disk")
 
     with pytest.raises(EngineError, match="no such disk"):
