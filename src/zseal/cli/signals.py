@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up", "SIGQUIT": "quit"}
 _PATIENCE = 10.0
@@ -32,6 +33,7 @@ class _Handler:
     def __init__(self) -> None:
         self.came = False
         self._quiet_until = -math.inf
+        self.raised: Signalled | None = None
         self._deferring = False
         self._waiting: Signalled | None = None
 
@@ -39,9 +41,14 @@ class _Handler:
         if time.monotonic() < self._quiet_until:
             return
         self.be_quiet()
-        if not self._deferring:
-            raise Signalled(number)
-        self._waiting = Signalled(number)
+        if self._deferring:
+            self._waiting = Signalled(number)
+        else:
+            self._raise(Signalled(number))
+
+    def _raise(self, signalled: Signalled) -> NoReturn:
+        self.raised = signalled
+        raise signalled
 
     def be_quiet(self) -> None:
         """Ignore signals from now on: the end has begun."""
@@ -58,7 +65,7 @@ class _Handler:
             self._deferring = False
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            raise waiting
+            self._raise(waiting)
 
 
 _handler = _Handler()
@@ -82,6 +89,11 @@ def signals_as_exceptions() -> Iterator[None]:
         for number in before:
             signal.signal(number, handler)
         yield
+    except Exception as error:
+        # a signal may find Python in C code that puts an exception of its own in place of ours, as importing does
+        if handler.raised is not None:
+            raise handler.raised from error
+        raise
     finally:
         for number, action in before.items():
             signal.signal(number, signal.SIG_IGN if handler.came else action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -128,6 +129,21 @@ def test_a_held_signal_comes_behind_the_block() -> None:
         done.append("behind")
     assert done == ["inside"]
     assert caught.value.exit_code == 143
+
+
+@pytest.mark.usefixtures("actions")
+@pytest.mark.parametrize("deferred", [False, True])
+def test_a_signal_that_another_error_took_the_place_of_is_still_the_reason(deferred: bool) -> None:
+    """C code into which the signal comes does so: an import ended with a TypeError."""
+    with pytest.raises(Signalled, match="terminated"), signals_as_exceptions():
+        with contextlib.suppress(Signalled), signals_deferred() if deferred else contextlib.nullcontext():
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise TypeError("expected a message argument")
+
+
+def test_other_errors_stay_what_they_are_if_no_signal_came() -> None:
+    with pytest.raises(TypeError, match="of our own"), signals_as_exceptions():
+        raise TypeError("of our own")
 
 
 @pytest.mark.usefixtures("actions")
