@@ -61,8 +61,7 @@ unit: $(VENV)/.libvirt
 
 integration: $(VENV)/.libvirt
 	@tools/require $(GUEST_NEEDS) $(TEST_NEEDS)
-	@# Emulated guests run into time limits where the computer is busy: what failed is run again, alone, and has to pass.
-	$(PYTEST) tests/integration || $(BIN)/pytest --last-failed --last-failed-no-failures none tests/integration
+	$(PYTEST) tests/integration
 
 # Kernels that Debian has only as sources, built once (300 MB to fetch, 10 minutes).
 KERNEL_NEEDS := make=make s390x-linux-gnu-gcc=gcc-s390x-linux-gnu flex=flex bison=bison bc=bc

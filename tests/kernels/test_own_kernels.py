@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.qemu.programs import s390x_program
 from tests.kernels.conftest import SOURCES, Build
+from tests.waiting import PATIENCE
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.guest.events import ConsoleOutput
@@ -78,7 +79,7 @@ def run(folder: Path, machine: Machine, kernel: Path, flags: int | None = None) 
         cmdline=parameters.encode(),
         host_keys=[machine.keys.host.public_key()],
     )
-    with Guest(image, machine=machine, cpus=2, timeout=200) as guest:
+    with Guest(image, machine=machine, cpus=2, timeout=PATIENCE) as guest:
         console = b"".join(event.data for event in guest.events() if isinstance(event, ConsoleOutput)).decode()
         assert guest.result is not None
         assert guest.result.outcome is Outcome.POWEROFF, console

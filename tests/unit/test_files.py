@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.errors import InputError, OutputError
 from zseal.files import atomic_output, check_output, new_directory, read_limited, write_atomic
 
@@ -152,7 +153,7 @@ def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == b"writing\n"
         child.kill()
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(PATIENCE) == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
@@ -38,7 +39,7 @@ class Linux:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self._numbers = itertools.count(1)
-        guest.wait_for_output("@ready", 120)
+        guest.wait_for_output("@ready", PATIENCE)
 
     def start(self, command: str) -> str:
         """Let the shell begin with ``command``; returns what it writes when it is done."""
@@ -46,7 +47,7 @@ class Linux:
         self.guest.write_console(f"{command}; echo {mark[:2]}''{mark[2:]}\n".encode())
         return mark
 
-    def run(self, command: str, timeout: float = 120) -> str:
+    def run(self, command: str, timeout: float = PATIENCE) -> str:
         """Run ``command`` and return all that the guest has written so far."""
         return self.guest.wait_for_output(self.start(command), timeout)
 
@@ -103,7 +104,7 @@ def boot(machine: Machine, image: Callable[[str], Path]) -> Boot:
             networks=networks,
             random_sources=random_sources,
             io_policy=policy,
-            timeout=280,
+            timeout=PATIENCE,
         )
 
     return make

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.audit.conftest import MIB, Linux
+from tests.waiting import PATIENCE, wait_until
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.qemu import plugin_queues
@@ -80,7 +81,7 @@ def test_all_requests_are_seen_and_the_bytes_add_up(boot: Boot, disk: Callable[[
         linux.run("dd if=/dev/hwrng of=/dev/null bs=64 count=10")
         read, written = statistics(guest, "disk0")
         linux.start("poweroff -f")
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
         assert result is not None
         assert result.outcome is Outcome.POWEROFF, result.message
         (block,) = traffic(guest, "virtio-blk")
@@ -116,7 +117,7 @@ def test_all_requests_are_seen_and_the_bytes_add_up(boot: Boot, disk: Callable[[
 def test_off_looks_at_nothing(boot: Boot, disk: Callable[[str], Disk]) -> None:
     with boot(disk("data"), policy=IoPolicy.OFF) as guest:
         Linux(guest).start("dd if=/dev/vda of=/dev/null bs=1M; poweroff -f")
-        assert guest.wait(120) is not None
+        assert guest.wait(PATIENCE) is not None
         assert guest.io is None
         assert guest.report["io"] is None
         assert engine(guest).statistics()["notifications_by"] == "none"
@@ -146,7 +147,7 @@ def test_it_is_the_same_where_qemu_has_less_to_see_by(
         assert (guest.io.report()["notifications_without_stop"] == 0) is (seer == "breakpoints")
         take_back(guest, find(guest))
         linux.start("dd if=/dev/vda of=/dev/null bs=4k count=1 skip=8000")
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
         assert result is not None
         assert result.outcome is Outcome.IO_VIOLATION, result.message
 
@@ -162,21 +163,18 @@ def test_many_cpus_pauses_and_resets_while_devices_work(boot: Boot, disk: Callab
             guest.pause()
             guest.resume()
             time.sleep(0.02)
-        guest.wait_for_output(mark, 120)
+        guest.wait_for_output(mark, PATIENCE)
         before = sum(each.requests for each in traffic(guest, "virtio-blk"))
         for each, name in zip(traffic(guest, "virtio-blk"), ("disk0", "disk1"), strict=True):
             read, _ = statistics(guest, name)
             assert read >= 3 * 32 * MIB
             assert read <= each.bytes_from_device - STATUS_BYTES * each.requests <= read + 100
         linux.start("reboot -f")
-        deadline = time.monotonic() + 120
-        while "@ready" not in console(guest).partition("@end1.")[2]:
-            assert time.monotonic() < deadline, console(guest)
-            time.sleep(0.2)
+        wait_until(lambda: "@ready" in console(guest).partition("@end1.")[2], pause=0.2)
         linux.run("dd if=/dev/vda of=/dev/null bs=1M")
         assert sum(each.requests for each in traffic(guest, "virtio-blk")) > before
         linux.start("poweroff -f")
-        assert guest.wait(60) is not None
+        assert guest.wait(PATIENCE) is not None
         assert report(guest)["violations"] == []
         assert guest.report["boots"] == 2
 
@@ -219,7 +217,7 @@ def test_enforcement_stops_the_guest_before_the_device_is_told(
         queue = find(guest)
         take_back(guest, queue)
         linux.start("echo secret | dd of=/dev/vda bs=512 conv=fsync,sync")
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
         assert result is not None
         assert result.outcome is Outcome.IO_VIOLATION
         assert (
@@ -239,7 +237,7 @@ def test_an_audit_lets_the_guest_go_on(boot: Boot, disk: Callable[[str], Disk]) 
         take_back(guest, find(guest))
         linux.run("echo not-secret | dd of=/dev/vda bs=512 conv=fsync,sync")
         linux.start("poweroff -f")
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
         assert result is not None
         assert result.outcome is Outcome.POWEROFF
         (block,) = traffic(guest, "virtio-blk")

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.engine.qemu.plugin import find_plugin
 from zseal.engine.qemu.process import find_program
 
@@ -40,7 +41,7 @@ def test_qemu_loads_it_and_it_wants_its_arguments(argument: str | None, accepted
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
             pass_fds=[theirs.fileno()],
         )
     assert (ended.returncode == 0) is accepted, ended.stderr

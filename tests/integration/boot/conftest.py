@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 QEMU = "qemu-system-s390x"
 
 
@@ -52,7 +54,7 @@ class PlainMachine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert ended.returncode == 0, ended.stderr
         replies = [json.loads(line) for line in ended.stdout.splitlines()]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.waiting import PATIENCE
 from zseal.crypto.digests import ImageDigests
 from zseal.crypto.header import seal_header
 from zseal.crypto.keyexchange import CURVE, make_slot, public_coordinates
@@ -173,7 +174,7 @@ def test_image_of_another_builder_boots(tmp_path: Path, machine: Machine, name: 
     path = IMAGES[name].build(tmp_path, machine)
     verify_image(path, machine.keys)
     output = b""
-    with Guest(path, machine=machine, memory=64 << 20, timeout=60) as guest:
+    with Guest(path, machine=machine, memory=64 << 20, timeout=PATIENCE) as guest:
         for event in guest.events():
             if isinstance(event, ConsoleOutput):
                 output += event.data
@@ -191,8 +192,8 @@ def test_image_of_another_builder_boots(tmp_path: Path, machine: Machine, name: 
 def test_image_of_another_builder_is_refused_elsewhere(tmp_path: Path, machine: Machine) -> None:
     """Its own loader says nothing of the reason: the result does."""
     path = next(iter(IMAGES.values())).build(tmp_path, Machine.create(tmp_path / "theirs"))
-    with Guest(path, machine=machine, memory=64 << 20, timeout=60) as guest:
-        result = guest.wait(60)
+    with Guest(path, machine=machine, memory=64 << 20, timeout=PATIENCE) as guest:
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.REFUSED
     assert result.refusal is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
 from zseal.guest.outcome import Outcome, Result
@@ -50,7 +51,7 @@ def seal(path: Path, machine: Machine, words: str) -> Path:
 
 def run(image: Path, machine: Machine) -> SealedRun:
     output = b""
-    with Guest(image, machine=machine, memory=128 << 20, timeout=60) as guest:
+    with Guest(image, machine=machine, memory=128 << 20, timeout=PATIENCE) as guest:
         for event in guest.events():
             if isinstance(event, ConsoleOutput):
                 output += event.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pty
@@ -12,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.waiting import PATIENCE, catches, is_gone, wait_until
 from zseal.cli.main import main
 from zseal.guest.control.client import GuestControl
+from zseal.guest.control.protocol import ControlError
 from zseal.guest.control.registry import Directory
 from zseal.guest.paging.page_file import HEADER_SIZE
 from zseal.hostkeys.machine import Machine
@@ -59,6 +63,12 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "zseal"
 
 
+def says_waiting(name: str) -> bool:
+    with contextlib.suppress(ControlError), GuestControl(name) as guest:
+        return any("waiting" in line for line in guest.console())
+    return False
+
+
 @pytest.fixture
 def start(machine: Machine, seal: Seal, runtime: Path) -> Iterator[Start]:
     """Starts ``zseal run`` and waits until the guest has said that it is there."""
@@ -67,25 +77,21 @@ def start(machine: Machine, seal: Seal, runtime: Path) -> Iterator[Start]:
     def run(name: str, *options: str, words: str = WORDS, wait: bool = True) -> subprocess.Popen[str]:
         command = [*ZSEAL, "run", str(seal(words)), "--machine", str(machine.directory), "-m", str(MEMORY >> 20)]
         process = subprocess.Popen(
-            [*command, "--name", name, "--timeout", "100", *options],
+            [*command, "--name", name, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         running.append(process)
-        limit = time.monotonic() + 60
-        while wait and time.monotonic() < limit:
-            with contextlib.suppress(Exception), GuestControl(name) as guest:
-                if any("waiting" in line for line in guest.console()):
-                    break
+        if wait:
+            wait_until(lambda: process.poll() is not None or says_waiting(name))
             assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
         return process
 
     yield run
     for process in running:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
 def test_a_guest_is_seen_paused_paged_and_stopped_from_outside(start: Start, runtime: Path, tmp_path: Path) -> None:
@@ -127,14 +133,14 @@ def test_a_guest_is_seen_paused_paged_and_stopped_from_outside(start: Start, run
     assert as_json("status", "one")["paged_out"] == [{"path": str(tmp_path / "pages"), "pages": pages - 3}]
     assert zseal("guest", "page-in", "one", str(tmp_path / "pages")).stdout.startswith(f"{pages - 3:,} pages came back")
     assert as_json("status", "one")["state"] == "paused"
-    assert zseal("guest", "resume", "one").stdout == "one runs\n"
+    assert zseal("guest", "resume", "one").stdout == "one is running\n"
 
     looks = zseal("guest", "watch", "one", "--count", "2", "--interval", "0.1").stdout.splitlines()
     assert len(looks) == 2
     assert f"private {pages - 3:,}, shared 3" in looks[0]
 
     assert zseal("guest", "stop", "one", "--timeout", "1").stdout == "stopped by zseal guest stop\n"
-    _, errors = run.communicate(timeout=20)
+    _, errors = run.communicate(timeout=PATIENCE)
     assert (run.returncode, errors) == (130, "error: stopped by zseal guest stop\n")
     assert list(runtime.iterdir()) == []
     assert as_json("list") == []
@@ -151,7 +157,7 @@ def test_a_tampered_page_file_ends_the_run_with_its_own_exit_code(start: Start, 
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"error: integrity check failed for page 0x100000 from {file}: CONV_TO_SEC_STOR")
     assert ended.stderr.count("\n") == 1
-    _, errors = run.communicate(timeout=20)
+    _, errors = run.communicate(timeout=PATIENCE)
     assert run.returncode == 8
     assert errors.startswith("error: integrity check failed for page 0x100000")
     assert list(runtime.iterdir()) == []
@@ -163,7 +169,7 @@ def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
         ("status", "two"): "no guest named two runs",
         ("status", "../x"): "cannot be called",
         ("status", "--", "-x"): "a letter or digit first",
-        ("read-memory", "one", "zero", "5"): "no address",
+        ("read-memory", "one", "zero", "5"): "not a valid address",
         ("read-memory", "one", "0x" + "f" * 5000, "1"): "is too large: address",
         ("read-memory", "one", "0", str(MEMORY + 1)): "are not in the guest's memory of 32 MiB",
         ("page-out", "one", "0", str(tmp_path / "x")): "whole number from 1 on",
@@ -185,20 +191,19 @@ def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
 def test_several_guests_have_names_of_their_own(start: Start, runtime: Path) -> None:
     first, second = start("one", wait=False), start("two", wait=False)
     third = start("three")
-    start("one", wait=False).wait(30)
-    deadline = time.monotonic() + 30
-    while len(found := as_json("list")) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: len(as_json("list")) == 3)
+    for name in ("one", "two"):
+        refused = start(name, wait=False)
+        _, errors = refused.communicate()
+        assert (refused.returncode, errors) == (
+            1,
+            f"error: a guest named {name} runs already; choose another name with --name\n",
+        )
+    found = as_json("list")
     assert [each["name"] for each in found] == ["one", "three", "two"]
     assert {each["pid"] for each in found} == {first.pid, second.pid, third.pid}
-    refused = start("two", wait=False)
-    _, errors = refused.communicate(timeout=30)
-    assert (refused.returncode, errors) == (
-        1,
-        "error: a guest named two runs already; choose another name with --name\n",
-    )
     zseal("guest", "kill", "two")
-    second.communicate(timeout=20)
+    second.communicate(timeout=PATIENCE)
     assert second.returncode == 130
     assert [each["name"] for each in as_json("list")] == ["one", "three"]
     assert "two" not in zseal("guest", "list").stdout
@@ -208,11 +213,8 @@ def test_a_killed_run_takes_its_guest_along_and_is_cleaned_up_after(start: Start
     run = start("one")
     (qemu,) = children(run.pid)
     run.kill()
-    run.communicate(timeout=20)
-    limit = time.monotonic() + 10
-    while Path(f"/proc/{qemu}/exe").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{qemu}/exe").exists()
+    run.communicate(timeout=PATIENCE)
+    wait_until(lambda: is_gone(int(qemu)))
     assert [path.name for path in runtime.iterdir()] == ["one.sock"]
     ended = zseal("guest", "status", "one", check=False)
     assert (ended.returncode, ended.stderr) == (
@@ -231,7 +233,7 @@ def children(pid: int) -> Iterator[str]:
 def test_no_signal_leaves_a_socket(start: Start, runtime: Path, end: signal.Signals) -> None:
     run = start("one")
     run.send_signal(end)
-    run.communicate(timeout=20)
+    run.communicate(timeout=PATIENCE)
     assert run.returncode == 128 + end
     assert list(runtime.iterdir()) == []
 
@@ -239,10 +241,11 @@ def test_no_signal_leaves_a_socket(start: Start, runtime: Path, end: signal.Sign
 def test_a_signal_in_any_phase_of_a_boot_leaves_nothing(start: Start, runtime: Path) -> None:
     for step in range(16):
         run = start("one", wait=False)
-        time.sleep(0.4 + step * 0.05)  # before that Python itself begins
+        wait_until(partial(catches, run.pid, signal.SIGTERM), pause=0.002)  # before that Python itself begins
+        time.sleep(step * 0.05)
         offspring = list(children(run.pid))
         run.terminate()
-        _, errors = run.communicate(timeout=20)
+        _, errors = run.communicate(timeout=PATIENCE)
         assert run.returncode == 128 + signal.SIGTERM, errors
         assert errors.splitlines()[-1] == "error: terminated"
         assert list(runtime.glob("*")) == []
@@ -251,26 +254,27 @@ def test_a_signal_in_any_phase_of_a_boot_leaves_nothing(start: Start, runtime: P
 
 def test_a_client_that_vanishes_while_pages_leave_changes_nothing(start: Start, tmp_path: Path) -> None:
     start("one")
-    with Directory() as directory, directory.connect("one") as connection:
-        request = {"command": "page-out", "arguments": {"path": str(tmp_path / "pages")}}
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        received = b""
-        while b"progress" not in received:
-            received += connection.recv(1 << 16)
-    deadline = time.monotonic() + 20
-    while as_json("status", "one")["state"] != "running" and time.monotonic() < deadline:
-        time.sleep(0.1)
-    status = as_json("status", "one")
-    if status["state"] == "running":
-        assert status["pages"]["exported"] == 0
-        assert list(tmp_path.glob("*pages*")) == []
-    else:  # it was faster than the client
-        pytest.fail(f"the pages had left already: {status}")
+
+    def vanishes_before_the_end(file: Path) -> bool:
+        with Directory() as directory, directory.connect("one") as connection:
+            request = {"command": "page-out", "arguments": {"path": str(file)}}
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            received = b""
+            while b"progress" not in received:
+                received += connection.recv(1 << 16)
+        wait_until(lambda: file.exists() or as_json("status", "one")["state"] == "running")
+        return not file.exists()
+
+    attempts = (tmp_path / f"pages-{number}" for number in itertools.count())
+    while not vanishes_before_the_end(next(attempts)):  # all pages may have left sooner
+        zseal("guest", "resume", "one")
+    assert as_json("status", "one")["pages"]["exported"] == 0
+    assert not [path for path in tmp_path.glob("*pages*") if not path.name.startswith("pages-")]
 
 
 def test_the_guest_goes_on_while_it_is_dumped_and_watched(start: Start, tmp_path: Path) -> None:
-    look = f" nap=300 holds=marker,{MARKER}"
-    run = start("one", words=f"marker={MARKER} share=3 say=waiting{look * 60}")
+    look = f" nap=500 holds=marker,{MARKER[:6]}"
+    run = start("one", words=f"marker={MARKER} share=3 say=waiting{look * 120}")
     watch = subprocess.Popen(
         [*ZSEAL, "guest", "watch", "one", "--interval", "0.1", "--format", "json"], stdout=subprocess.PIPE, text=True
     )
@@ -278,14 +282,14 @@ def test_the_guest_goes_on_while_it_is_dumped_and_watched(start: Start, tmp_path
         for number in range(3):
             assert guest.dump(tmp_path / f"dump-{number}") == MEMORY
         before = guest.console()
-        while (lines := guest.console()) == before:
-            time.sleep(0.05)
+        wait_until(lambda: guest.console() != before)
+        lines = guest.console()
         assert "holds address=0x100000 yes" in "\n".join(lines[-3:])
         assert watch.stdout is not None
         looks = [json.loads(watch.stdout.readline()) for _ in range(6)]
         guest.kill()
-    run.communicate(timeout=60)
-    watch.communicate(timeout=20)
+    run.communicate(timeout=PATIENCE)
+    watch.communicate(timeout=PATIENCE)
     assert watch.returncode == 0
     assert [look["seconds"] for look in looks] == sorted(look["seconds"] for look in looks)
 

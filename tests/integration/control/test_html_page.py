@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from tests.waiting import PATIENCE
 from zseal.guest.guest import Guest
 from zseal.guest.records import DeviceTraffic
 from zseal.guest.watch.html import STATE_COLOURS, render_html
@@ -88,7 +89,7 @@ class Browser:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
@@ -112,9 +113,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
 @pytest.fixture(scope="module")
 def page(machine: Machine, seal: Seal) -> str:
     """The page about a real run, with the traffic of a device that nothing measured."""
-    words = f"marker=secret share=300 nap=700 unshare=100 say={'long' * 60} say=<script>alert(1)</script> nap=600"
-    with Guest(seal(words), machine=machine, memory=MEMORY, record=True, timeout=60) as guest:
-        assert guest.wait(60) is not None
+    words = f"marker=secret share=300 nap=1500 unshare=100 say={'long' * 60} say=<script>alert(1)</script> nap=1500"
+    with Guest(seal(words), machine=machine, memory=MEMORY, record=True, timeout=PATIENCE) as guest:
+        assert guest.wait(PATIENCE) is not None
         record = guest.record
     assert [phase.name for phase in record.phases][:3] == ["starting", "bootloader", "unpack"]
     assert len(record.samples) >= 5

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
 from zseal.arch.storage import MIB
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
@@ -44,8 +45,8 @@ def test_linux_survives_the_absence_of_all_its_memory(
         cmdline=b"console=ttysclp0 swiotlb=4096 quiet",
         host_keys=[machine.keys.host.public_key()],
     )
-    with Guest(image, machine=machine, memory=MEMORY, name="linux", timeout=250) as guest:
-        before = re.search(r"before ([0-9a-f]{64})", guest.wait_for_output(" -", 200))
+    with Guest(image, machine=machine, memory=MEMORY, name="linux", timeout=PATIENCE) as guest:
+        before = re.search(r"before ([0-9a-f]{64})", guest.wait_for_output(" -", PATIENCE))
         assert before
         assert guest.observe().phase == "kernel"
         with GuestControl("linux") as control:
@@ -57,17 +58,16 @@ def test_linux_survives_the_absence_of_all_its_memory(
             guest.write_console(b"once-more\n")
             assert answer(guest) == f"after {before[1]}  - once-more"
             assert control.stop(wait=60) == "the guest powered off"
-        assert guest.wait(10) is not None
+        assert guest.wait(PATIENCE) is not None
         assert guest.result is not None
         assert guest.result.outcome is Outcome.POWEROFF
 
 
 def answer(guest: Guest) -> str:
     """The line that the guest writes when it has read one."""
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        for line in guest.observe(lines=5).console:
-            if line.startswith("after") and line.endswith("once-more"):
-                return line
-        time.sleep(0.1)
-    raise AssertionError("the guest did not answer")
+
+    def find() -> str | None:
+        lines = guest.observe(lines=5).console
+        return next((line for line in lines if line.startswith("after") and line.endswith("once-more")), None)
+
+    return wait_until(find) or ""

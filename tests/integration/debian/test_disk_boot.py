@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal import testguest
 from zseal.debian.archive import AbsentPackageError, DebianArchive
 from zseal.debian.disk import make_disk
@@ -22,7 +23,7 @@ from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 
-pytestmark = [pytest.mark.qemu, pytest.mark.kernel, pytest.mark.timeout(900), pytest.mark.xdist_group("disk-boot")]
+pytestmark = [pytest.mark.qemu, pytest.mark.kernel, pytest.mark.xdist_group("disk-boot")]
 
 MIB = 1 << 20
 MEMORY = 512 * MIB
@@ -143,15 +144,15 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
         cmdline="console=ttysclp0 quiet",
         memory=MEMORY,
         disks=[Disk(str(disk), iommu=False) for disk in (found.linux, found.foreign, found.plain)],
-        timeout=300,
+        timeout=PATIENCE,
     ) as guest:
-        assert "@failed" not in guest.wait_for_output("@installed", 300)
-        assert guest.wait(60) is not None
+        assert "@failed" not in guest.wait_for_output("@installed", PATIENCE)
+        assert guest.wait(PATIENCE) is not None
     return found
 
 
 def test_linux_boots_from_disk_and_again_after_a_reboot(disks: Disks) -> None:
-    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disks.linux))], timeout=500) as guest:
+    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disks.linux))], timeout=PATIENCE) as guest:
         text = console(guest)
     assert guest.result is not None
     assert guest.result.outcome is Outcome.POWEROFF, text
@@ -168,7 +169,7 @@ def test_reboot_without_clear_stops_linux_and_is_explained(disks: Disks, tmp_pat
     with disk.open("r+b") as bytes_of_disk:
         bytes_of_disk.seek(512)
         bytes_of_disk.write(b"1N")
-    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disk))], timeout=300) as guest:
+    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disk))], timeout=PATIENCE) as guest:
         text = console(guest)
     assert guest.result is not None
     assert guest.result.outcome is Outcome.PANIC, text
@@ -198,7 +199,7 @@ def test_installed_image_of_another_machine_is_refused(disks: Disks) -> None:
 
 
 def test_what_is_not_sealed_runs_unprotected_and_that_is_said(disks: Disks) -> None:
-    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disks.plain))], timeout=200) as guest:
+    with Guest(None, machine=disks.machine, memory=MEMORY, disks=[Disk(str(disks.plain))], timeout=PATIENCE) as guest:
         text = console(guest)
     assert "zseal-test-guest: hello" in text
     assert guest.report["protected"] is False

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 
 
@@ -22,7 +24,7 @@ def test_the_demonstration_shows_what_it_promises(tmp_path: Path) -> None:
         env=os.environ | {"TMPDIR": str(scratch), "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        timeout=590,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,7 +66,7 @@ def test_a_signal_leaves_no_key_behind(tmp_path: Path, number: int, code: int) -
         assert any(b"Booting it as a protected guest" in line for line in demo.stderr)
         assert list(tmp_path.glob("*/machine/host-key.pem"))
         demo.send_signal(number)
-        messages = demo.communicate(timeout=60)[1]
+        messages = demo.communicate(timeout=PATIENCE)[1]
     assert demo.returncode == code
     assert b"Traceback" not in messages
     assert list(tmp_path.iterdir()) == []
@@ -81,7 +83,7 @@ def test_a_kernel_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
         env=os.environ | {"TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 1

@@ -10,12 +10,12 @@ import select
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.hostkeys.machine import Machine
 
 if TYPE_CHECKING:
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 else:
     Seal = object
 
-pytestmark = [pytest.mark.qemu, pytest.mark.kernel, pytest.mark.timeout(600)]
-
-SECONDS = 240.0
+pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 
 
 def command(image: Path, machine: Machine, *options: str) -> list[str]:
     zseal = [sys.executable, "-m", "zseal", "run", str(image), "--machine", str(machine.directory)]
-    return [*zseal, "--memory", "512M", "--timeout", "500", *options]
+    return [*zseal, "--memory", "512M", *options]
 
 
 class Terminal:
@@ -41,9 +39,8 @@ class Terminal:
         self.seen = b""
 
     def wait_for(self, text: bytes) -> bytes:
-        deadline = time.monotonic() + SECONDS
         while text not in self.seen:
-            ready, _, _ = select.select([self._descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select([self._descriptor], [], [], PATIENCE)
             assert ready, self.seen
             data = os.read(self._descriptor, 1 << 16)
             assert data, self.seen
@@ -71,7 +68,7 @@ def announced(process: subprocess.Popen[bytes]) -> str:
 
 
 def ends_well(process: subprocess.Popen[bytes]) -> None:
-    output, errors = process.communicate(timeout=SECONDS)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert output == b""
     assert errors == b"the guest powered off\n"
     assert process.returncode == 0
@@ -118,7 +115,7 @@ def test_stdio(seal: Seal, machine: Machine, leave: bool) -> None:
             else:
                 use(terminal)
                 terminal.wait_for(b"the guest powered off")
-            assert process.wait(SECONDS) == (130 if leave else 0)
+            assert process.wait(PATIENCE) == (130 if leave else 0)
     finally:
         os.close(user)
         os.close(program)
@@ -134,7 +131,7 @@ def test_input_from_a_pipe_is_typed(seal: Seal, machine: Machine) -> None:
         process.stdin.write(b"echo sum $((40 + 2))\npoweroff -f\n")
         process.stdin.close()
         terminal.wait_for(b"sum 42")
-        assert process.wait(SECONDS) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(
@@ -157,7 +154,7 @@ def test_disk_without_iommu_is_refused_by_the_guest_and_explained_once_at_the_en
         assert process.stdout is not None
         Terminal(process.stdout.fileno()).wait_for(b"@ready")
         output, errors = process.communicate(
-            b"[ -b /dev/vda ] || echo no $((40 + 2)) disk\npoweroff -f\n", timeout=SECONDS
+            b"[ -b /dev/vda ] || echo no $((40 + 2)) disk\npoweroff -f\n", timeout=PATIENCE
         )
     assert b"no 42 disk" in output
     lines = errors.decode().splitlines()

@@ -7,12 +7,12 @@ import itertools
 import random
 import re
 import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
 from zseal.engine.devices import Disk, HostForward, RandomSource, UserNetwork
 from zseal.errors import ZsealError
 from zseal.guest.guest import Guest
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 else:
     Seal = object
 
-pytestmark = [pytest.mark.qemu, pytest.mark.kernel, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.qemu, pytest.mark.kernel]
 
 MIB = 1 << 20
 _NUMBERS = itertools.count(1)
 
 
-def run(guest: Guest, command: str, timeout: float = 240) -> str:
+def run(guest: Guest, command: str, timeout: float = PATIENCE) -> str:
     """Let the guest's shell run ``command``; returns what the guest wrote from there on."""
     mark = f"@end{next(_NUMBERS)}."
     guest.write_console(f"echo @begin; {command}; echo {mark[:2]}''{mark[2:]}\n".encode())
@@ -38,12 +38,12 @@ def run(guest: Guest, command: str, timeout: float = 240) -> str:
 
 
 def ready(guest: Guest) -> None:
-    guest.wait_for_output("@ready", 240)
+    guest.wait_for_output("@ready", PATIENCE)
 
 
 def power_off(guest: Guest) -> None:
     guest.write_console(b"poweroff -f\n")
-    result = guest.wait(120)
+    result = guest.wait(PATIENCE)
     assert result is not None, guest.observe(lines=40)
     assert result.outcome is Outcome.POWEROFF
 
@@ -70,7 +70,7 @@ def test_all_devices_at_once_and_eight_cpus(seal: Seal, machine: Machine, tmp_pa
         disks=[Disk(str(disks[0]), read_only=True), Disk(str(disks[1]))],
         networks=[UserNetwork(forwards=[HostForward(port, 7)], mac="52:54:00:ab:cd:ef")],
         random_sources=[RandomSource()],
-        timeout=600,
+        timeout=PATIENCE,
     ) as guest:
         ready(guest)
         assert "cpus 8" in run(guest, "echo cpus $(grep -c '^processor ' /proc/cpuinfo)")
@@ -87,7 +87,7 @@ def test_all_devices_at_once_and_eight_cpus(seal: Seal, machine: Machine, tmp_pa
         assert " 32" in run(guest, "dd if=/dev/hwrng bs=32 count=1 2>/dev/null | wc -c | sed 's/^/ /'")
         run(guest, "ifconfig eth0 10.0.2.15 up; route add default gw 10.0.2.2")
         guest.write_console(b"echo listening; nc -l -p 7 -e /bin/sh -c 'read word; echo $word to the host'\n")
-        guest.wait_for_output("listening", 60)
+        guest.wait_for_output("listening", PATIENCE)
         assert talk(port, b"hello\n") == b"hello to the host\n"
         assert guest.protected
         power_off(guest)
@@ -98,7 +98,8 @@ def test_all_devices_at_once_and_eight_cpus(seal: Seal, machine: Machine, tmp_pa
 
 def talk(port: int, data: bytes) -> bytes:
     """Send ``data`` through the forwarded port; QEMU accepts at once, the guest may not listen yet."""
-    for _ in range(60):
+
+    def attempt() -> bytes:
         answer = b""
         with (
             contextlib.suppress(ConnectionError, TimeoutError),
@@ -107,10 +108,9 @@ def talk(port: int, data: bytes) -> bytes:
             connection.sendall(data)
             while piece := connection.recv(100):
                 answer += piece
-        if answer:
-            return answer
-        time.sleep(0.5)
-    return b""
+        return answer
+
+    return wait_until(attempt, pause=0.5)
 
 
 def test_synchronised_data_is_on_the_disk_when_the_machine_is_killed(
@@ -118,11 +118,11 @@ def test_synchronised_data_is_on_the_disk_when_the_machine_is_killed(
 ) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(MIB))
-    with Guest(seal(), machine=machine, memory=512 * MIB, disks=[Disk(str(disk))], timeout=300) as guest:
+    with Guest(seal(), machine=machine, memory=512 * MIB, disks=[Disk(str(disk))], timeout=PATIENCE) as guest:
         ready(guest)
         run(guest, "echo before the power failed | dd of=/dev/vda bs=512 seek=7 conv=fsync")
         guest.in_loop(lambda: guest.session.kill(Result(Outcome.STOPPED, "killed")))
-        assert guest.wait(60) is not None
+        assert guest.wait(PATIENCE) is not None
     assert disk.read_bytes()[7 * 512 :].startswith(b"before the power failed\n")
 
 
@@ -140,7 +140,7 @@ def test_full_bounce_buffers_are_explained_with_a_pool_that_suffices(
 
     def diagnoses(words: str) -> tuple[int, str]:
         with Guest(
-            seal(words), machine=machine, memory=512 * MIB, cpus=2, disks=[Disk(str(disk))], timeout=300
+            seal(words), machine=machine, memory=512 * MIB, cpus=2, disks=[Disk(str(disk))], timeout=PATIENCE
         ) as guest:
             ready(guest)
             run(guest, load)

@@ -28,7 +28,7 @@ FOLDERS = ("/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/l
 PROGRAMS = ("qemu-system-s390x", "libvirtd", "virtqemud", "virsh", "mount", "umount", "iptables", "ip6tables", "nft")
 # nothing beside the daemon has to run, and QEMU needs no user of its own
 CONFIGURATION = 'stdio_handler = "file"\nuser = "root"\ngroup = "root"\nnamespaces = []\ncgroup_controllers = []\n'
-SECONDS = 60.0
+SECONDS = 500.0
 
 
 def programs(folder: Path) -> None:

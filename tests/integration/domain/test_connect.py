@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.integration.domain.conftest import NEEDED
+from tests.waiting import PATIENCE
 from zseal.errors import InputError
 from zseal.libvirt.fetch import fetch
 
@@ -47,7 +48,7 @@ def test_the_command_lints_what_libvirt_knows() -> None:
         "test:///default",
         "test",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1, done.stderr
     (report,) = json.loads(done.stdout)["files"]
     assert report["file"] == "test:///default/test"

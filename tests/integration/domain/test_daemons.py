@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import VECTORS
+from tests.waiting import PATIENCE
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
@@ -68,7 +69,7 @@ def test_virsh_sees_suspends_resets_and_ends_a_guest(uri: str, folder: Path) -> 
         prefix = ["unshare", "--mount", "--propagation", "unchanged"]
         prefix = prefix if ROOT else ["sudo", "-n", *prefix]
     command = [*prefix, sys.executable, str(SCRIPT), uri, str(domain), str(image), str(folder / "machine"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert json.loads(done.stdout) == {
         "protected": True,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import paths
+from tests.waiting import PATIENCE, wait_until
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.domain.document import Document
@@ -67,7 +68,7 @@ def start(connection: Connection, machine: Machine, disk: Path, tmp_path: Path) 
             )
             raw = _domain(name, disk).replace(b"<devices>", elements + b"<devices>")
             translated = translate(Document(name, raw), image=image, user_network=True)
-            guest = DomainGuest(translated, connection=connection, machine=machine, timeout=60.0)
+            guest = DomainGuest(translated, connection=connection, machine=machine, timeout=PATIENCE)
             return guests.enter_context(guest)
 
         yield make
@@ -81,7 +82,7 @@ def _libvirt_domain(guest: DomainGuest) -> object:
 
 def _wait_for(guest: DomainGuest, kind: type[Event], count: int) -> None:
     seen = 0
-    for event in guest.events(timeout=30.0):
+    for event in guest.events(timeout=PATIENCE):
         seen += isinstance(event, kind)
         if seen == count:
             return
@@ -92,7 +93,7 @@ def _wait_for(guest: DomainGuest, kind: type[Event], count: int) -> None:
 @pytest.mark.parametrize("name", MINIMAL)
 def test_both_minimal_domains_boot_protected_and_power_off(start: Start, name: str) -> None:
     guest = start("hello facility=158,161 share=4 poweroff", name)
-    events = list(guest.events(timeout=60.0))
+    events = list(guest.events(timeout=PATIENCE))
     output = b"".join(event.data for event in events if isinstance(event, ConsoleOutput)).decode()
     assert any(isinstance(event, Protected) for event in events)
     assert "hello" in output
@@ -109,7 +110,7 @@ def test_the_last_words_are_kept_where_the_loop_gets_to_them_late(
 ) -> None:
     monkeypatch.setattr(Consoles, "_receive", lambda _self, _console: time.sleep(0.05))
     guest = start("hello poweroff")
-    events = list(guest.events(timeout=60.0))
+    events = list(guest.events(timeout=PATIENCE))
     assert b"hello" in b"".join(event.data for event in events if isinstance(event, ConsoleOutput))
 
 
@@ -119,11 +120,11 @@ def test_the_guests_own_reboot_ends_protection_and_begins_it_anew(start: Start) 
     _wait_for(guest, Protected, 3)
     assert guest.result is None
     guest.stop()
-    assert guest.wait(30.0) is not None
+    assert guest.wait(PATIENCE) is not None
 
 
 def test_a_reboot_ends_a_domain_that_says_so(start: Start) -> None:
-    result = start("hello reboot", elements=b"<on_reboot>destroy</on_reboot>").wait(60.0)
+    result = start("hello reboot", elements=b"<on_reboot>destroy</on_reboot>").wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.RESET, "what was no power-off does not count as one"
     assert (result.exit_code, result.message) == (10, "the guest rebooted: its domain ends then (on_reboot)")
@@ -131,19 +132,19 @@ def test_a_reboot_ends_a_domain_that_says_so(start: Start) -> None:
 
 def test_a_reset_by_libvirt_does_the_same(start: Start) -> None:
     guest = start("hello wait")
-    guest.wait_for_output("waiting", 30.0)
+    guest.wait_for_output("waiting", PATIENCE)
     for number in (2, 3):
         _libvirt_domain(guest).reset()  # type: ignore[attr-defined]  # a libvirt.virDomain
         _wait_for(guest, Protected, number)
     guest.stop()
-    assert guest.wait(30.0) is not None
+    assert guest.wait(PATIENCE) is not None
 
 
 def test_a_reboot_by_libvirt_is_a_power_off_that_begins_anew(start: Start) -> None:
-    guest = start("hello nap=3000 poweroff")
-    guest.wait_for_output("hello", 30.0)
+    guest = start("hello nap=6000 poweroff")
+    guest.wait_for_output("hello", PATIENCE)
     _libvirt_domain(guest).reboot()  # type: ignore[attr-defined]  # asks the guest to power off, which it does anyway
-    result = guest.wait(60.0)
+    result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF, result.message
     assert guest.report["boots"] == 2
@@ -155,46 +156,53 @@ def test_a_domain_may_begin_anew_after_each_power_off(start: Start) -> None:
     _wait_for(guest, Protected, 4)
     assert guest.result is None
     guest.stop()
-    assert guest.wait(30.0) is not None
+    assert guest.wait(PATIENCE) is not None
+
+
+def _times_awake(guest: DomainGuest) -> int:
+    output = (event.data for event in guest.events(timeout=0.0) if isinstance(event, ConsoleOutput))
+    return b"".join(output).count(b"awake")
 
 
 def test_suspend_and_resume_by_libvirt(start: Start, connection: Connection) -> None:
-    guest = start("hello nap=3000 say=awake poweroff")
-    guest.wait_for_output("hello", 30.0)
+    guest = start("hello" + " nap=200 say=awake" * 40 + " poweroff")
     domain = _libvirt_domain(guest)
-    time.sleep(1)  # each trap is a short pause to libvirt, and its view lags behind
+    wait_until(lambda: _times_awake(guest) >= 4)  # each trap is a short pause to libvirt, and its view lags behind
     domain.suspend()  # type: ignore[attr-defined]  # a libvirt.virDomain
-    time.sleep(4)
+    time.sleep(1)  # for output that is on its way
+    before = _times_awake(guest)
+    time.sleep(2)
+    assert _times_awake(guest) == before < 40
     assert domain.state()[0] == connection.libvirt.VIR_DOMAIN_PAUSED  # type: ignore[attr-defined]
     assert guest.result is None
     domain.resume()  # type: ignore[attr-defined]
-    guest.wait_for_output("awake", 30.0)
-    result = guest.wait(30.0)
+    result = guest.wait(PATIENCE)
+    assert _times_awake(guest) == 40
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
 
 
 def test_destroy_by_libvirt_stops_the_guest(start: Start) -> None:
     guest = start("hello wait")
-    guest.wait_for_output("waiting", 30.0)
+    guest.wait_for_output("waiting", PATIENCE)
     _libvirt_domain(guest).destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
-    result = guest.wait(30.0)
+    result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.STOPPED
 
 
 def test_a_qemu_that_is_killed_is_lost(start: Start) -> None:
     guest = start("hello wait")
-    guest.wait_for_output("waiting", 30.0)
+    guest.wait_for_output("waiting", PATIENCE)
     assert isinstance(guest.engine, LibvirtEngine)
     os.kill(guest.engine.pid, signal.SIGKILL)
-    result = guest.wait(30.0)
+    result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.LOST
 
 
 def test_a_panic_is_told(start: Start) -> None:
-    result = start("hello panic=4711").wait(60.0)
+    result = start("hello panic=4711").wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.PANIC
     assert "0x4711" in result.message
@@ -202,7 +210,7 @@ def test_a_panic_is_told(start: Start) -> None:
 
 def test_an_image_for_another_machine_is_refused(start: Start, tmp_path: Path) -> None:
     other = Machine.create(tmp_path / "other")
-    result = start("hello", owner=other).wait(60.0)
+    result = start("hello", owner=other).wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.REFUSED
     assert result.refusal is not None
@@ -213,11 +221,11 @@ def test_the_command_refuses_what_would_fail_on_a_real_host(tmp_path: Path, disk
     domain = tmp_path / "domain.xml"
     domain.write_bytes(_domain("bad-PV201-disk.xml", disk))
     command = [sys.executable, "-m", "zseal", "domain", "run", str(domain), "--machine", str(tmp_path / "no")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1  # no such machine: told before anything is started
     Machine.create(tmp_path / "m")
     command[-1] = str(tmp_path / "m")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1
     assert "12:7: error PV201: disk vda has no iommu='on'" in done.stderr
     assert "on a real host this domain would fail too" in done.stderr
@@ -257,13 +265,10 @@ def test_qemu_does_not_outlive_a_killed_zseal(tmp_path: Path, disk: Path) -> Non
         assert len(_qemus_with(disk)) == 1
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(30.0)
+        process.wait(PATIENCE)
         process.stdout.close() if process.stdout else None
-    deadline = time.monotonic() + 20.0
-    while (_qemus_with(disk) or _left(short)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert _qemus_with(disk) == []
-    assert _left(short) == [], "the folders of libvirt and of the sockets are gone too"
+    wait_until(lambda: not _qemus_with(disk))
+    wait_until(lambda: not _left(short))  # the directories of libvirt and of the sockets are gone too
     short.rmdir()
 
 
@@ -304,9 +309,9 @@ def test_linux_refuses_an_uncovered_disk_and_takes_a_covered_one(
     raw = raw.replace(b"<memballoon", uncovered.encode() + b"<memballoon")
     assert "PV201" in {finding.rule.id for finding in lint_bytes("x", raw).findings}
     translated = translate(Document("x", raw), image=image, user_network=True)
-    with DomainGuest(translated, connection=connection, machine=machine, timeout=300.0) as guest:
-        output = guest.wait_for_output("that-is-all", 300.0)
-        result = guest.wait(60.0)
+    with DomainGuest(translated, connection=connection, machine=machine, timeout=PATIENCE) as guest:
+        output = guest.wait_for_output("that-is-all", PATIENCE)
+        result = guest.wait(PATIENCE)
     assert "device must provide VIRTIO_F_ACCESS_PLATFORM" in output
     assert "protected 1 disks vda that-is-all" in output
     assert result is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal import testguest
 from zseal.errors import ZsealError
 from zseal.guest.outcome import Outcome
@@ -20,16 +21,16 @@ pytestmark = pytest.mark.qemu
 def test_a_sealed_kernel_runs_protected(protected_guest: ProtectedGuests) -> None:
     guest = protected_guest(kernel=testguest.kernel(), cmdline="hello facility poweroff", memory=128 << 20)
     assert "facility 158 yes" in guest.wait_for_output("facility 161 no")
-    result = guest.wait(30)
+    result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
 
 
 def test_an_image_is_refused_on_another_machine(protected_guest: ProtectedGuests, tmp_path: Path) -> None:
-    protected_guest(kernel=testguest.kernel(), cmdline="poweroff", memory=128 << 20).wait(30)
+    protected_guest(kernel=testguest.kernel(), cmdline="poweroff", memory=128 << 20).wait(PATIENCE)
     (image,) = protected_guest.directory.glob("sealed-*.img")
     other = Machine.create(tmp_path / "other")
-    result = protected_guest(image, machine=other, memory=128 << 20).wait(30)
+    result = protected_guest(image, machine=other, memory=128 << 20).wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.REFUSED
 
@@ -67,7 +68,7 @@ def test_a_failing_test_shows_the_console_and_leaves_no_guest(tmp_path: Path) ->
         text=True,
         cwd=tmp_path,
         env={**os.environ, "ZSEAL_TEST_MARK": str(tmp_path)},
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
@@ -42,7 +43,7 @@ def start(seal: Seal, machine: Machine) -> Start:
 
     def make(words: str, **options: object) -> Guest:
         options.setdefault("memory", 64 << 20)
-        options.setdefault("timeout", 60.0)
+        options.setdefault("timeout", PATIENCE)
         return Guest(seal(words, f"image-{next(number)}"), machine=machine, **options)  # type: ignore[arg-type]  # as the caller says
 
     return make

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Milestone
@@ -248,7 +249,7 @@ def test_a_reboot_starts_protected_again_and_leaks_nothing(start: Start) -> None
 
 def test_an_image_for_another_machine_is_refused(seal: Seal, machine: Machine, tmp_path: Path) -> None:
     other = Machine.create(tmp_path / "other")
-    with Guest(seal("hello", owner=other), machine=machine, memory=64 * MIB, timeout=60) as guest:
+    with Guest(seal("hello", owner=other), machine=machine, memory=64 * MIB, timeout=PATIENCE) as guest:
         result = result_of(guest)
     assert result.outcome is Outcome.REFUSED
     assert result.refusal is not None
@@ -261,7 +262,7 @@ def test_nothing_decrypted_remains_after_a_refusal(seal: Seal, machine: Machine)
     data = bytearray(image.read_bytes())
     data[0x16000] ^= 1
     image.write_bytes(data)
-    with Guest(image, machine=machine, memory=64 * MIB, timeout=60) as guest:
+    with Guest(image, machine=machine, memory=64 * MIB, timeout=PATIENCE) as guest:
         result = result_of(guest)
         assert guest.host.find(MARKER.encode()) is None
     assert result.outcome is Outcome.REFUSED
@@ -290,16 +291,22 @@ def test_a_killed_qemu_is_noticed(start: Start) -> None:
         assert guest.host.read_memory(0, 4096)  # the memory is ours, not QEMU's
 
 
+def ticks(guest: Guest) -> int:
+    return b"".join(event.data for event in guest.events(0.0) if isinstance(event, ConsoleOutput)).count(b"tick")
+
+
 def test_a_paused_guest_stands_still(start: Start) -> None:
-    with start("nap=400 hello") as guest:
-        guest.wait_for_protection()
+    with start(" nap=100 say=tick" * 20) as guest:
+        guest.wait_for_output("tick")
         guest.pause()
         guest.pause()
-        time.sleep(0.8)
-        assert guest.result is None
+        before = ticks(guest)
+        time.sleep(1)
+        assert ticks(guest) == before < 20
         guest.resume()
         guest.resume()
         assert result_of(guest).outcome is Outcome.POWEROFF
+        assert ticks(guest) == 20
 
 
 def test_a_guest_can_be_left_at_any_time(start: Start) -> None:
@@ -312,7 +319,7 @@ def test_a_guest_can_be_left_at_any_time(start: Start) -> None:
 
 def test_several_guests_run_at_once(seal: Seal, machine: Machine) -> None:
     image = seal("share=20 unshare=20 hello")
-    guests = [Guest(image, machine=machine, memory=64 * MIB, timeout=100) for _ in range(8)]
+    guests = [Guest(image, machine=machine, memory=64 * MIB, timeout=PATIENCE) for _ in range(8)]
     for guest in guests:
         guest.start()
     results = [result_of(guest) for guest in guests]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.dat import translate
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
@@ -117,7 +118,7 @@ def boot(folder: Path, machine: Machine, suite: str, parameters: str = "") -> Bo
         host_keys=[machine.keys.host.public_key()],
         overwrite=True,
     )
-    with Guest(image, machine=machine, cpus=2, timeout=250) as guest:
+    with Guest(image, machine=machine, cpus=2, timeout=PATIENCE) as guest:
         console = b"".join(event.data for event in guest.events() if isinstance(event, ConsoleOutput)).decode()
         assert isinstance(guest.engine, QemuEngine)
         sites = guest.engine.sites

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.ultravisor.sysfs import sysfs
+from tests.waiting import PATIENCE
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.devices import Disk
@@ -89,7 +90,7 @@ def test_debian_runs_protected_with_disk_modules_and_two_cpus_and_reboots(
         host_keys=[machine.keys.host.public_key()],
     )
     qemu = one_thread(tmp_path) if threads == "one thread" else None
-    with Guest(image, machine=machine, cpus=2, disks=[Disk(str(disk))], qemu=qemu, timeout=250) as guest:
+    with Guest(image, machine=machine, cpus=2, disks=[Disk(str(disk))], qemu=qemu, timeout=PATIENCE) as guest:
         events = list(guest.events())
         report = guest.report
         assert isinstance(guest.engine, QemuEngine)
@@ -138,8 +139,8 @@ def test_the_kernel_proper_is_seen_to_begin_alike_by_plugin_and_breakpoints(
     def boot() -> bool:
         """Boot until the kernel proper begins; return whether the LPSWE was a breakpoint."""
         seen.clear()
-        with Guest(image, machine=machine, timeout=200) as guest:
-            assert seen.wait(200)
+        with Guest(image, machine=machine, timeout=PATIENCE) as guest:
+            assert seen.wait(PATIENCE)
             assert isinstance(guest.engine, QemuEngine)
             assert guest.engine.sites is not None
             return guest.engine.sites.loads
@@ -169,8 +170,8 @@ def test_kernel_without_support_for_protected_guests_is_recognised_and_explained
         cmdline=b"quiet",
         host_keys=[machine.keys.host.public_key()],
     )
-    with Guest(image, machine=machine, timeout=200) as guest:
-        result = guest.wait(200)
+    with Guest(image, machine=machine, timeout=PATIENCE) as guest:
+        result = guest.wait(PATIENCE)
         assert isinstance(guest.engine, QemuEngine)
         sites = guest.engine.sites
     assert result is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.qemu.programs import s390x_program
+from tests.waiting import PATIENCE
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.interface import TrapKind
@@ -83,7 +84,7 @@ def run(folder: Path, machine: Machine, suite: str) -> tuple[Outcome, str, Seque
         cmdline=b"swiotlb=2048",
         host_keys=[machine.keys.host.public_key()],
     )
-    with Guest(image, machine=machine, timeout=200) as guest:
+    with Guest(image, machine=machine, timeout=PATIENCE) as guest:
         console = b"".join(event.data for event in guest.events() if isinstance(event, ConsoleOutput)).decode()
         assert guest.result is not None
         return guest.result.outcome, console.replace("\r", ""), guest.diagnoses, guest.report["diagnoses"]

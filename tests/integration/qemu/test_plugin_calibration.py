@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch import lowcore
 from zseal.arch.psw import MASK_64BIT, PROBLEM_STATE, PSW_SIZE, WAIT, Psw
 from zseal.arch.storage import MIB
@@ -67,7 +68,7 @@ def calls_by(guest: Guest) -> object:
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_registers_and_storage_are_as_before(start: Start, seen: list[tuple[State, State, int]], cpus: int) -> None:
     with start("hello uvc=4242,8", cpus=cpus) as guest:
-        guest.wait(60)
+        guest.wait(PATIENCE)
         assert calls_by(guest) == "lock"
     ((before, after, steps),) = seen
     assert after == before
@@ -82,8 +83,8 @@ def test_an_image_whose_interruptions_end_in_a_disabled_wait(
     data = bytearray(image.read_bytes())
     data[lowcore.PROGRAM_NEW_PSW : lowcore.PROGRAM_NEW_PSW + PSW_SIZE] = DISABLED_WAIT.pack()
     image.write_bytes(data)
-    with Guest(image, machine=machine, memory=64 * MIB, timeout=60) as guest:
-        result = guest.wait(60)
+    with Guest(image, machine=machine, memory=64 * MIB, timeout=PATIENCE) as guest:
+        result = guest.wait(PATIENCE)
         assert calls_by(guest) == "lock"
     assert result is not None
     assert result.outcome is Outcome.POWEROFF, result.message
@@ -124,7 +125,7 @@ def test_an_instruction_that_takes_no_lock_teaches_nothing(
 
 def assert_translations_are_watched(start: Start) -> None:
     with start("hello uvc=4242,8") as guest:
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
         console = b"".join(event.data for event in guest.events() if isinstance(event, ConsoleOutput))
         assert calls_by(guest) == "translations"
     assert result is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.waiting import PATIENCE
 from zseal.arch.storage import MIB
 from zseal.guest.guest import Guest
 from zseal.hostkeys.machine import Machine
@@ -83,7 +86,7 @@ def test_objects_events_and_logs_of_a_run_hold_no_secret(
 ) -> None:
     path, keys = image
     caplog.set_level(logging.DEBUG)
-    guest = Guest(path, machine=machine, memory=64 * MIB, timeout=60, record=True)
+    guest = Guest(path, machine=machine, memory=64 * MIB, timeout=PATIENCE, record=True)
     vmm = guest.vmm
     assert vmm is not None
     ultravisor = vmm.ultravisor
@@ -129,18 +132,18 @@ def test_objects_events_and_logs_of_a_run_hold_no_secret(
 def test_outputs_of_the_command_hold_no_secret(image: tuple[Path, ImageKeys], machine: Machine, tmp_path: Path) -> None:
     path, keys = image
     outputs = {option: tmp_path / option.strip("-") for option in ("--report", "--html", "--host-dump")}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "zseal", "run", str(path), "--machine", str(machine.directory), "--memory", "64M"),
-            *("--kernel-console", "--timeout", "5"),
-            *(word for option, file in outputs.items() for word in (option, str(file))),
-        ],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 5
+    command = [
+        *(sys.executable, "-m", "zseal", "run", str(path), "--machine", str(machine.directory), "--memory", "64M"),
+        "--kernel-console",
+        *(word for option, file in outputs.items() for word in (option, str(file))),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        lines = list(itertools.takewhile(lambda line: b"waiting" not in line, run.stdout))
+        run.send_signal(signal.SIGINT)
+        rest, errors = run.communicate()
+    assert run.returncode == 130
     shown = {option: file.read_bytes() for option, file in outputs.items()}
-    shown |= {"stdout": done.stdout, "stderr": done.stderr}
-    assert b"waiting" in done.stdout
+    shown |= {"stdout": b"".join(lines) + rest, "stderr": errors}
+    assert b"zseal-test-guest" in shown["stdout"]
     assert leaks(image_secrets(keys) | machine_secrets(machine) | {"marker": MARKER}, shown) == []

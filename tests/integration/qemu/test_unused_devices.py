@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.qemu.conftest import Seal, Start
+from tests.waiting import PATIENCE
 from zseal.engine.devices import RandomSource
 from zseal.guest.guest import Guest
 from zseal.guest.outcome import Outcome
@@ -47,7 +48,7 @@ def test_a_guest_that_is_stopped_has_them_explained_too(start: Start) -> None:
 def test_nothing_is_said_of_a_guest_that_was_never_protected(seal: Seal, machine: Machine, tmp_path: Path) -> None:
     image = seal("poweroff", owner=Machine.create(tmp_path / "other"))
     with Guest(image, machine=machine, memory=64 << 20, random_sources=[RandomSource(iommu=False)]) as guest:
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.REFUSED
     assert guest.diagnoses == ()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.cli.keyboard import Keyboard, RawTerminal
 
 
@@ -44,7 +45,7 @@ def test_keys_go_to_the_guest_until_the_escape_key(terminal: tuple[int, int]) ->
     with RawTerminal(program), Keyboard(program, write, left.set):
         os.write(user, b"root\r\x03")
         os.write(user, b"x\x1dnot this")
-        assert left.wait(5)
+        assert left.wait(PATIENCE)
     assert bytes(typed) == b"root\r\x03x"
 
 
@@ -61,7 +62,7 @@ def test_pipes_have_no_escape_key_and_an_end() -> None:
         with Keyboard(reader, write, left.set):
             os.write(writer, b"a\x1db")
             os.close(writer)
-            assert done.wait(5)
+            assert done.wait(PATIENCE)
     finally:
         os.close(reader)
     assert bytes(typed) == b"a\x1db"
@@ -83,12 +84,12 @@ def test_pipes_are_read_as_the_guest_has_room() -> None:
         os.write(writer, piece * 3)
         with Keyboard(reader, lambda data, when_room: written.put((data, when_room)), lambda: None):
             for _ in range(3):
-                data, when_room = written.get(timeout=5)
+                data, when_room = written.get(timeout=PATIENCE)
                 assert data == piece
                 assert written.empty()
                 when_room()
             os.write(writer, b"more")
-            data, _ = written.get(timeout=5)
+            data, _ = written.get(timeout=PATIENCE)
             assert data == b"more"
             os.write(writer, b"not read")  # nor does the session wait for room at its end
     finally:

@@ -80,10 +80,10 @@ def test_every_element_that_expat_sees_has_its_span(pieces: list[str]) -> None:
     ],
 )
 def test_hostile_or_broken_xml_is_refused_at_once(data: bytes, reason: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(FormatError, match=reason):
         Document("x", data)
-    assert time.monotonic() - start < 60  # refused, not worked through
+    assert time.process_time() - start < 60  # refused, not worked through
 
 
 def test_billion_laughs_never_expands() -> None:
@@ -96,10 +96,10 @@ def test_a_hundred_megabytes_are_refused_without_being_read(tmp_path: Path) -> N
     huge = tmp_path / "huge.xml"
     with huge.open("wb") as stream:
         stream.truncate(100 << 20)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError, match="too large"):
         read_document_bytes(huge)
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
     with pytest.raises(InputError, match="too large"):
         decode("x", b"a" * (MAX_SIZE + 1))
 

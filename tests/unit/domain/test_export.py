@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.domain.samples import GOOD, Sample, read
+from tests.waiting import PATIENCE
 from zseal.domain.document import Document
 from zseal.domain.export import EXPORTERS, Exported, export_document
 from zseal.domain.export import kata as kata_export
@@ -96,7 +97,7 @@ def test_qemu_itself_accepts_the_command_line(tmp_path: Path) -> None:
     quit_at_once = ["-S", "-qmp", "stdio"]
     commands = '{"execute":"qmp_capabilities"}{"execute":"quit"}'
     done = subprocess.run(
-        [*words, *quit_at_once], input=commands, capture_output=True, text=True, timeout=60, check=False
+        [*words, *quit_at_once], input=commands, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
 

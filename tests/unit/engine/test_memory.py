@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB
 from zseal.engine import memoryfile
@@ -70,7 +71,7 @@ def test_clearing_clears_just_that(memory: SharedMemory, address: int, length: i
 def test_another_process_can_open_it_as_qemu_does(memory: SharedMemory) -> None:
     memory.write(0x5000, b"shared")
     program = f"file = open('/proc/self/fd/{memory.descriptor}', 'r+b'); file.seek(0x5000); file.write(b'SHARED')"
-    subprocess.run([sys.executable, "-I", "-c", program], pass_fds=[memory.descriptor], check=True, timeout=60)
+    subprocess.run([sys.executable, "-I", "-c", program], pass_fds=[memory.descriptor], check=True, timeout=PATIENCE)
     assert memory.read(0x5000, 6) == b"SHARED"
 
 
@@ -111,7 +112,7 @@ def test_who_may_mount_gets_large_pages() -> None:
         ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "huge=always", "none", "/mnt"],
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     memory = SharedMemory(MIB, large_pages=True)
     assert memory.large_pages or mounted.returncode

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.psw import Psw
 from zseal.engine.interface import NO_HOOKS, Capabilities, Console, Engine, EngineHooks, EngineListener, Stop, StopKind
 from zseal.engine.memory import SharedMemory
@@ -148,7 +149,7 @@ def connect(guest: IdleGuest) -> Iterator[Callable[[], socket.socket]]:
     def new() -> socket.socket:
         with Directory() as directory:
             connection = directory.connect("idle")
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE)
         made.append(connection)
         assert b'"protocol":1' in connection.recv(1000)
         return connection

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.storage import MIB
 from zseal.guest.events import ConsoleOutput
 from zseal.guest.guest import Guest
@@ -19,7 +20,6 @@ from zseal.image.build import build_image
 from zseal.testguest import kernel
 
 MEMORY = 8 * MIB
-PATIENCE = 60  # seconds until a test that hangs fails
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(script: str, folder: Path) -> str:
     quiet = ["-W", "ignore::DeprecationWarning"]  # newer Pythons warn of a fork where there are threads
     command = [sys.executable, *quiet, "-c", script, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

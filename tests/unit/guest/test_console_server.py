@@ -8,7 +8,6 @@ import os
 import select
 import socket
 import stat
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from typing import NoReturn, cast
 
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
 from zseal.engine.interface import Console
 from zseal.errors import OutputError, UsageError
 from zseal.guest import acceptor as accepting
@@ -56,11 +56,7 @@ class FakeGuest:
         self.thread.call(lambda: self.session.events.add(ConsoleOutput(0.0, console, data)))
 
     def waits_for(self, data: bytes) -> None:
-        for _ in range(1000):
-            if data in self.typed:
-                return
-            time.sleep(0.005)
-        pytest.fail(f"{data!r} was never typed, only {bytes(self.typed)!r}")
+        wait_until(lambda: data in self.typed, pause=0.005)
 
     @property
     def guest(self) -> Guest:
@@ -77,7 +73,7 @@ def fake() -> Iterator[FakeGuest]:
 def read_until(descriptor: int, end: bytes) -> bytes:
     data = b""
     while end not in data:
-        assert select.select([descriptor], [], [], 5)[0], data
+        assert select.select([descriptor], [], [], PATIENCE)[0], data
         piece = os.read(descriptor, 1 << 16)
         assert piece, data
         data += piece
@@ -113,7 +109,7 @@ def test_pty_without_reader_never_holds_up_the_guest(fake: FakeGuest) -> None:
 
 def connect(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(5)
+    client.settimeout(PATIENCE)
     client.connect(str(path))
     return client
 

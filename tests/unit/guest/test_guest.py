@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
 from zseal.engine.errors import EngineError
@@ -62,14 +63,14 @@ def test_its_image_is_expected_by_the_ultravisor(
     take = UnpackAhead.take
 
     def waited(self: UnpackAhead, header: bytes) -> Sequence[Unpacked]:
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
         found = take(self, header)
         used.append(len(found))
         return found
 
     monkeypatch.setattr(UnpackAhead, "take", waited)
     with Guest(seal("hello poweroff"), machine=machine, engine=EngineName.EMBEDDED, memory=MEMORY) as guest:
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
     assert len(used) == 1
@@ -85,7 +86,7 @@ def write(guest: Guest, address: int, data: bytes) -> None:
 
 def test_a_protected_guest_runs_to_its_power_off(seal: Sealer, machine: Machine) -> None:
     with Guest(seal("facility=158 share=3 poweroff"), machine=machine, memory=MEMORY, engine="embedded") as guest:
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
     report = guest.report
@@ -106,7 +107,7 @@ def test_pages_leave_and_come_back(seal: Sealer, machine: Machine, tmp_path: Pat
         guest.resume()
         write(guest, 0x200000, b"go")
         assert guest.wait_for_output("holds address=0x100000 yes")
-        assert guest.wait(60)
+        assert guest.wait(PATIENCE)
         assert guest.record.samples
 
 
@@ -119,7 +120,7 @@ def test_a_changed_page_ends_the_guest(seal: Sealer, machine: Machine, tmp_path:
         (tmp_path / "pages").write_bytes(data)
         with pytest.raises(PageIntegrityError, match="0x100000"):
             guest.resume()
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.INTEGRITY
 
@@ -138,7 +139,7 @@ def test_a_page_that_the_host_took_comes_back_verified_when_it_is_touched(
         taken[7] ^= change
         uv.firmware.storage.write(MARKER, taken)
         write(guest, 0x200000, b"go")
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is outcome
     assert ("the page was changed" in result.message) is bool(change)
@@ -150,7 +151,7 @@ def test_linux_is_told_what_it_needs(seal: Sealer, machine: Machine) -> None:
     code += b"6.12.1-test (builder) #1\0"
     image = seal("", code=bytes(code))
     with Guest(image, machine=machine, memory=MEMORY, engine="embedded") as guest:
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.FAILED
     assert "Linux 6.12.1-test needs QEMU" in result.message
@@ -241,7 +242,7 @@ def test_a_timeout_that_is_none_is_refused(machine: Machine, seal: Sealer, timeo
 def test_a_machine_may_be_its_directory(machine: Machine, seal: Sealer, tmp_path: Path) -> None:
     image = seal("poweroff")
     with Guest(image, machine=machine.directory, memory=MEMORY, engine="embedded") as guest:
-        result = guest.wait(60)
+        result = guest.wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
     with pytest.raises(InputError, match=r"`Machine.create\(\)`"):
@@ -253,7 +254,7 @@ def test_a_machine_may_be_its_directory(machine: Machine, seal: Sealer, tmp_path
 def test_a_guest_that_was_closed_has_no_memory_to_look_at(machine: Machine, seal: Sealer, tmp_path: Path) -> None:
     image = seal("poweroff")
     with Guest(image, machine=machine, memory=MEMORY, engine="embedded") as guest:
-        guest.wait(60)
+        guest.wait(PATIENCE)
         early = guest.host
         assert early.find(b"nowhere to be found") is None
     for host in (early, guest.host):
@@ -275,7 +276,7 @@ def test_what_has_ended_does_not_run_protected(machine: Machine, seal: Sealer) -
         guest.wait_for_output("ready")
         running = guest.protected
         write(guest, 0x200000, b"go")
-        guest.wait(60)
+        guest.wait(PATIENCE)
         assert (running, guest.protected) == (True, False)
         assert guest.report["protected"]
         assert guest.host.find(b"TOPSECRET") is None

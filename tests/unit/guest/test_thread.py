@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.engine.errors import EngineError
 from zseal.guest.thread import GuestThread
 
@@ -23,7 +24,7 @@ def outcome_of(function: Callable[[], object]) -> object:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert found, "the call never came back"
     return found[0]
 
@@ -66,11 +67,11 @@ def test_a_call_that_the_loop_does_not_come_to_is_refused(monkeypatch: pytest.Mo
     def last_turn() -> None:
         thread.loop.stop()
         in_last_turn.set()
-        queued.wait(10)
+        queued.wait(PATIENCE)
 
     queue = thread.loop.call_soon_threadsafe
     queue(last_turn)
-    assert in_last_turn.wait(10)
+    assert in_last_turn.wait(PATIENCE)
 
     def queue_and_tell(callback: Callable[[], object]) -> None:
         queue(callback)

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit.hostkeys.conftest import LISTS, Pki, pem
+from tests.waiting import PATIENCE
 from zseal.hostkeys.fetch import MAX_FETCHES, Downloader, FetchError, fetch_url
 from zseal.hostkeys.results import Reason
 
@@ -133,7 +134,7 @@ def test_the_time_limit_holds_while_a_name_is_looked_up(monkeypatch: pytest.Monk
     released = threading.Event()
 
     def never(*_: object) -> None:
-        released.wait(60)
+        released.wait(PATIENCE)
         raise OSError("no such host")
 
     monkeypatch.setattr("socket.getaddrinfo", never)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.waiting import PATIENCE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
@@ -108,7 +109,7 @@ def test_an_expected_image_is_protected_like_any_other(
             if flipped is None:
                 ahead = machine.vmm.ultravisor._machine.unpack_ahead
                 assert ahead is not None
-                ahead._thread.join(60)
+                ahead._thread.join(PATIENCE)
                 with monkeypatch.context() as patch:
                     patch.setattr(XtsPages, "decrypt_run", None)  # all is decrypted
                     entry = machine.vmm.protect(machine.block)

@@ -24,6 +24,7 @@ from tests.unit.image.conftest import (
     image,
     image_keys,
 )
+from tests.waiting import PATIENCE
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.errors import InputError, OutputError
 from zseal.formats.image_layout import ComponentKind
@@ -240,7 +241,7 @@ def test_killed_at_any_moment_the_old_output_stays(number: signal.Signals, tmp_p
             assert child.stdout.readline()
         child.send_signal(number)
         child.stdout.close()
-        assert child.wait(30) != 0
+        assert child.wait(PATIENCE) != 0
     finally:
         child.kill()
         child.wait()

@@ -78,14 +78,14 @@ def test_holes_of_a_sparse_file_are_not_searched(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     with path.open("wb") as stream:
         stream.truncate(1 << 42)
-        started = time.monotonic()
+        started = time.process_time()
         with pytest.raises(FormatError, match="no SE header found"):
             read_image(path)
         stream.seek((1 << 41) + 4096)
         stream.write(known_image())
         stream.flush()
         assert read_image(path).base == (1 << 41) + 4096
-        assert time.monotonic() - started < 20
+        assert time.process_time() - started < 20
 
 
 def test_huge_component_list_does_not_make_huge_work() -> None:

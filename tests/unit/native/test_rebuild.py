@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPOSITORY
+from tests.waiting import PATIENCE
 
 PACKAGE = REPOSITORY / "src" / "zseal" / "_native"
 PACKAGED = {path.name: path.read_bytes() for path in sorted(PACKAGE.iterdir()) if path.suffix in (".bin", ".so")}
@@ -22,7 +23,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert made.returncode == 0, f"the pinned compiler is missing or the sources don't build:\n{made.stderr}"
     return folder

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.guest.guest import Guest
@@ -46,7 +47,7 @@ def test_what_belongs_to_a_kernel_is_refused_with_an_image(guests: ProtectedGues
 
 def test_a_kernel_is_sealed_for_the_machine_that_it_is_to_run_on(guests: ProtectedGuests, tmp_path: Path) -> None:
     other = Machine.create(tmp_path / "other")
-    result = guests(kernel=kernel(), cmdline="poweroff", machine=other, **OPTIONS).wait(60)
+    result = guests(kernel=kernel(), cmdline="poweroff", machine=other, **OPTIONS).wait(PATIENCE)
     assert result is not None
     assert result.outcome is Outcome.POWEROFF
 

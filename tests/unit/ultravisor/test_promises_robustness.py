@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.unit.ultravisor.invariants import tables_agree
+from tests.waiting import PATIENCE
 from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SHIFT, PAGE_SIZE
 from zseal.crypto.keyexchange import MachineKeys
@@ -388,7 +389,7 @@ def test_promise_98_concurrent_calls_keep_the_tables_consistent(machine_keys: Ma
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=PATIENCE)
         assert not thread.is_alive(), "a deadlock"
     assert not failures, failures[0]
     tables_agree(machine.ultravisor)

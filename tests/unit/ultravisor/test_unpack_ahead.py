@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.waiting import PATIENCE
 from zseal.arch.storage import MIB, PAGE_SIZE
 from zseal.crypto.digests import DigestValues
 from zseal.crypto.keyexchange import MachineKeys
@@ -55,7 +56,7 @@ def unpacked_ahead(
 ) -> UnpackAhead:
     """Return one that has come to its end."""
     found = UnpackAhead(image.header, listed(image), read or reader(image), keys=keys, settings=SETTINGS, piece=PIECE)
-    found._thread.join(60)
+    found._thread.join(PATIENCE)
     assert not found._thread.is_alive()
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.engine.libvirt.pty_socket import Terminal
 
 TEXT = bytes(range(256)) * 4096
@@ -23,10 +24,10 @@ def pair() -> Iterator[tuple[int, Terminal]]:
     master, slave = os.openpty()
     terminal = Terminal(os.ttyname(slave))
     os.close(slave)
-    terminal.socket.settimeout(20)
+    terminal.socket.settimeout(PATIENCE)
     yield master, terminal
     terminal.socket.close()
-    terminal._thread.join(20)
+    terminal._thread.join(PATIENCE)
 
 
 def received(connection: socket.socket) -> bytes:
@@ -45,9 +46,9 @@ def send(descriptor: int, data: bytes) -> None:
 def test_what_came_before_the_end_is_all_there(pair: tuple[int, Terminal]) -> None:
     master, terminal = pair
     os.write(master, b"last words\r\n")
-    assert select.select([terminal.socket], [], [], 20)[0]
+    assert select.select([terminal.socket], [], [], PATIENCE)[0]
     os.close(master)
-    terminal._thread.join(20)
+    terminal._thread.join(PATIENCE)
     assert not terminal._thread.is_alive()
     assert received(terminal.socket) == b"last words\r\n"
 
@@ -78,7 +79,7 @@ def test_it_ends_with_the_console_where_qemu_goes_on(pair: tuple[int, Terminal])
     master, terminal = pair
     terminal.socket.close()
     os.write(master, b"nobody reads that")
-    terminal._thread.join(20)
+    terminal._thread.join(PATIENCE)
     assert not terminal._thread.is_alive()
     os.close(master)
 

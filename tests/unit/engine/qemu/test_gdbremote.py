@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.waiting import PATIENCE
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.qemu import gdbremote
 from zseal.engine.qemu.gdbremote import GdbRemote, StopReply, frame, knows_what_was_taken, unescape
@@ -60,7 +60,7 @@ class FakeStub:
 
     def close(self) -> None:
         self.ours.close()
-        self._thread.join(5)  # it reads to the end
+        self._thread.join(PATIENCE)  # it reads to the end
         self.theirs.close()
 
 
@@ -187,7 +187,7 @@ def test_polling_does_not_wait() -> None:
     with connected(lambda _: []) as (client, stub):
         client.resume()
         assert client.poll() is None
-        assert stub.seen.wait(5)
+        assert stub.seen.wait(PATIENCE)
         stub.theirs.sendall(packet(b"O68690a") + packet(b"S02"))
         assert client.wait() == StopReply(2, None)
 
@@ -216,17 +216,19 @@ def test_a_machine_is_interrupted_once_until_it_stops() -> None:
         assert stub.raw.count(b"\x03") == 2
 
 
-def test_what_qemu_has_not_received_yet_is_waited_for() -> None:
+def test_what_qemu_has_not_received_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     client = GdbRemote(ours)
     with theirs:
         client.interrupt()
-        begin = time.monotonic()
+        monkeypatch.setattr(gdbremote, "_TAKEN_SECONDS", PATIENCE)
         reader = threading.Timer(0.1, theirs.recv, [1])
         reader.start()
         client.wait_until_taken()
-        assert 0.1 <= time.monotonic() - begin < gdbremote._TAKEN_SECONDS
-        reader.join()
+        reader.join()  # it has something to receive, which is taken when the call returns
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
     client.close()
 
 

@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
@@ -35,7 +36,7 @@ class FarEnd:
         self.failures: list[BaseException] = []
         self.reached: list[tuple[int, PluginEvent, int]] = []
         self.thread = PluginThread(ours, Qmp(monitor, timeout=0.05), hook, self._reached, self.failures.append)
-        self.socket.settimeout(5)
+        self.socket.settimeout(PATIENCE)
 
     def _reached(self, cpu: int, what: PluginEvent, address: int) -> None:
         self.reached.append((cpu, what, address))
@@ -143,6 +144,7 @@ def test_what_the_hook_raises_is_told_and_the_cpu_stays(plugin: Callable[[Notify
     other.socket.settimeout(0.2)
     with pytest.raises(TimeoutError):
         other.notify()
+    wait_until(lambda: other.failures)
     assert [str(error) for error in other.failures] == ["a fault of ours"]
 
 
@@ -169,13 +171,13 @@ def test_closing_twice_and_while_a_cpu_waits() -> None:
 
     def hook(_notification: Notification, _find: FindQueues) -> bool:
         entered.set()
-        leave.wait(5)
+        leave.wait(PATIENCE)
         return True
 
     other = FarEnd(hook)
     other.thread.start()
     other.socket.sendall(MESSAGE.pack(NOTIFICATION, 0, 0))
-    assert entered.wait(5)
+    assert entered.wait(PATIENCE)
     threading.Timer(0.05, leave.set).start()
     other.thread.close()
     other.thread.close()
@@ -291,7 +293,7 @@ def test_the_plugin_is_taught_where_it_can_learn_and_told_how_the_guest_gets_on(
     machine = SimpleNamespace(plugin=(ours, Qmp(monitor, timeout=0.05)))
     assert notifications.calls_by == "breakpoints"
     with theirs, other:
-        theirs.settimeout(5)
+        theirs.settimeout(PATIENCE)
         theirs.sendall(MESSAGE.pack(READY, 0, abilities))
         notifications.watch(cast(QemuMachine, machine), cast(Sites, sites))
         notifications.begin(cpu, memory)

@@ -25,6 +25,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.paths import REPOSITORY
+from tests.waiting import PATIENCE
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.qemu.plugin_queues import QUEUES, RECORDS, QueueWatch
@@ -59,7 +60,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         (*zig, "cc", *target, *flags, "-c", "-o", "queues.o", str(SOURCES / "queues.c")),
         (*zig, "ld.lld", "-shared", "-z", "undefs", "-o", "queues.so", "queues.o"),
     ):
-        subprocess.run(command, cwd=folder, env=environment, check=True, timeout=120)
+        subprocess.run(command, cwd=folder, env=environment, check=True, timeout=PATIENCE)
     library = ctypes.CDLL(str(folder / "queues.so"))
     library.zseal_all_plain.restype = ctypes.c_bool
     library.zseal_all_plain.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64)

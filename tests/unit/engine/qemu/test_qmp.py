@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from tests.waiting import PATIENCE
 from zseal.engine.errors import EngineError, EngineLostError
 from zseal.engine.qemu.qmp import LINE_LIMIT, REPLY_SECONDS, Qmp, QmpEvent
 
@@ -52,7 +53,7 @@ class FakeQemu:
         self.ours.close()
         with suppress(OSError):
             self.theirs.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         self.theirs.close()
 
 
@@ -153,5 +154,5 @@ def test_a_message_without_end_is_an_error() -> None:
     with pytest.raises(EngineError, match="endless"):
         client.handshake()
     client.close()
-    writer.join(5)
+    writer.join(PATIENCE)
     theirs.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.waiting import PATIENCE, wait_until
 from zseal.engine.interface import StopKind
 from zseal.errors import OutputError
 from zseal.guest.control import server
@@ -50,7 +51,7 @@ def answer(connection: socket.socket) -> dict[str, Any]:
 
 def still_serves(guest: IdleGuest) -> None:
     """A client that behaves gets its answer at once, and the guest's loop has time for the guest."""
-    with GuestControl("idle", timeout=5) as control:
+    with GuestControl("idle", timeout=PATIENCE) as control:
         assert control.status()["state"] in ("running", "paused")
     guest.do(lambda: None)
 
@@ -152,10 +153,9 @@ def test_the_socket_goes_with_the_guest_and_waiting_clients_are_told(guest: Idle
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(waiting.stop(wait=60)))
     thread.start()
-    while "poweroff" not in guest.engine.told:
-        time.sleep(0.01)
+    wait_until(lambda: "poweroff" in guest.engine.told)
     guest.do(lambda: guest.engine.stop(StopKind.POWEROFF))
-    thread.join(5)
+    thread.join(PATIENCE)
     waiting.close()
     assert found == ["the guest powered off"]
     assert list(runtime.iterdir()) == []
@@ -214,15 +214,19 @@ def test_endless_request_ends_the_connection(guest: IdleGuest, connect: Connect,
 def test_client_that_does_not_read_costs_no_memory_and_blocks_nobody(
     guest: IdleGuest, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(server, "STALL_SECONDS", 2.0)
     connection = connect()
     connection.sendall(b'{"command": "dump"}\n' * 1000)
-    time.sleep(0.2)
-    held = guest.do(lambda: [len(each._outgoing) + len(each._incoming) for each in guest.server._connections])
-    assert max(held) <= (1 << 20) + 2 * LINE_LIMIT
+    found = connection_with_answer_left(guest)
     still_serves(guest)
-    time.sleep(0.6)
-    assert guest.do(lambda: len(guest.server._connections)) == 0  # given up, and the connection with it
+    held: list[int] = []
+
+    def given_up() -> bool:
+        held.append(len(found._outgoing) + len(found._incoming))
+        return found not in guest.server._connections
+
+    wait_until(lambda: guest.do(given_up))
+    assert max(held) <= (1 << 20) + 2 * LINE_LIMIT
 
 
 def connection_with_answer_left(guest: IdleGuest) -> server._Connection:
@@ -231,10 +235,8 @@ def connection_with_answer_left(guest: IdleGuest) -> server._Connection:
     def find() -> server._Connection | None:
         return next((each for each in guest.server._connections if each._outgoing), None)
 
-    limit = time.monotonic() + 5
-    while (found := guest.do(find)) is None:
-        assert time.monotonic() < limit, "the client was given everything"
-        time.sleep(0.001)
+    found = wait_until(lambda: guest.do(find), pause=0.001)
+    assert found is not None
     return found
 
 
@@ -248,7 +250,7 @@ def test_client_that_does_not_take_its_answers_is_not_read(guest: IdleGuest, con
     with pytest.raises(TimeoutError):
         connection.sendall((b" " * 999 + b"\n") * (4 << 10))
     assert guest.do(lambda: len(found._incoming)) <= 2 * LINE_LIMIT
-    connection.settimeout(5)
+    connection.settimeout(PATIENCE)
     with connection.makefile("rb") as stream:
         assert all(b'"result"' in stream.readline() for _ in range(10))
         for _ in range(2 * LINE_LIMIT // 1000 + 1):
@@ -327,10 +329,7 @@ def test_clients_that_vanish_leave_nothing(guest: IdleGuest, connect: Connect) -
         # reset, not closed in an orderly way
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
-    limit = time.monotonic() + 5
-    while guest.do(lambda: len(guest.server._connections)) and time.monotonic() < limit:
-        time.sleep(0.02)
-    assert guest.do(lambda: len(guest.server._connections)) == 0
+    wait_until(lambda: guest.do(lambda: not guest.server._connections))
     assert guest.session.result is None
     still_serves(guest)
 
@@ -406,11 +405,11 @@ def served_by(lines: bytes, runtime: Path) -> threading.Thread:
 )
 def test_client_survives_a_guest_that_lies(runtime: Path, lines: bytes, message: str) -> None:
     thread = served_by(lines, runtime)
-    with pytest.raises(Exception, match=message) as caught, GuestControl("liar", timeout=5) as control:
+    with pytest.raises(Exception, match=message) as caught, GuestControl("liar", timeout=PATIENCE) as control:
         Observation.from_json(control.status())
     assert "Error" in type(caught.value).__name__
     assert "\n" not in str(caught.value)
-    thread.join(5)
+    thread.join(PATIENCE)
 
 
 def test_guest_that_does_not_answer_is_told_with_its_process(runtime: Path) -> None:
