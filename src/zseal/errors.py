@@ -14,11 +14,11 @@ __all__ = [
 
 
 class ZsealError(Exception):
-    """Base of everything zseal raises on purpose.
+    """Base of everything that zseal raises on purpose.
 
-    ``message`` is one line for a person. ``where`` names the file or element at fault, ``hint`` says what to do;
-    both become part of that line. Parameters and functions of the library are named in backquotes ("give
-    `overwrite=True`"). ``exit_code`` is what a command that ends with this error exits with.
+    ``message`` is one line for people. ``where`` names the file or element at fault, ``hint`` is what to do; both
+    become part of that line. Parameters and functions of the library are named in backquotes ("give `overwrite=True`").
+    ``exit_code`` is the exit code of a command that ends with this error.
     """
 
     exit_code = 1
@@ -45,7 +45,7 @@ class InputError(ZsealError):
 
 
 class FormatError(InputError):
-    """Bytes that are not a well-formed instance of the layout they should be."""
+    """Bytes that do not have the layout that they should have."""
 
 
 class OutputError(ZsealError):
@@ -53,7 +53,7 @@ class OutputError(ZsealError):
 
 
 class VerificationError(ZsealError):
-    """A signature, digest, certificate or authentication tag does not hold."""
+    """A signature, digest, certificate or authentication tag is not valid."""
 
 
 class MissingDependencyError(ZsealError):

@@ -21,7 +21,7 @@ def _reason(error: OSError) -> str:
 
 
 def output_exists(path: Path) -> OutputError:
-    """Return the error for an output that is there already."""
+    """Return the error for an output that already exists."""
     return OutputError("the output exists", where=str(path), hint="choose another name or give `overwrite=True`")
 
 
@@ -41,9 +41,9 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
 
 
 def read_description(directory: Path, name: str, limit: int, what: str, hint: str) -> bytes:
-    """Return the content of the file ``name`` that tells what ``directory`` is, namely ``what``.
+    """Return the content of the file ``name`` that identifies ``directory`` as ``what``.
 
-    Raises InputError if there is none, with ``hint``, and where it cannot be read or has more than ``limit`` bytes.
+    Raises InputError if there is none, with ``hint``, and if it cannot be read or has more than ``limit`` bytes.
     """
     try:
         return read_limited(directory / name, limit, f"description of the {what}")
@@ -58,8 +58,8 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
     """Open a new file without a name and give it the name ``path`` when the block ends without an exception.
 
     The target is replaced only with ``overwrite``, and only if it is a regular file or a link to one, which stays a
-    link. A crash at any moment leaves the old content or none, and nothing beside it. Raises OutputError if the
-    target exists unasked or cannot be written.
+    link. A crash at any moment leaves the old content or none, and no other file. Raises OutputError if the target
+    exists without ``overwrite`` or cannot be written.
     """
     path = _target(path, overwrite=overwrite)
     part = _part(path)
@@ -74,7 +74,7 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
             os.fsync(stream.fileno())
             if not named:
                 _give_name(stream.fileno(), part if overwrite else path)
-        # the file is closed by now: Windows renames no open one
+        # the file is closed here, because Windows cannot rename an open one
         if overwrite:
             part.replace(path)
         elif named:
@@ -88,7 +88,7 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
 
 
 class _CheckOnlyError(Exception):
-    """An output was begun to see whether that can be done."""
+    """An output was begun to test whether that is possible."""
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -98,7 +98,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def _part(path: Path) -> Path:
-    """Return a name beside ``path`` for what is to become it: short, for a file's name may be as long as names get."""
+    """Return a temporary name next to ``path``: a short one, because the file's name may have the maximum length."""
     return path.with_name(f".zseal-{secrets.token_hex(8)}.part")
 
 
@@ -106,8 +106,10 @@ def _target(path: Path, *, overwrite: bool) -> Path:
     """Return the path of the file to write; raises OutputError if something is there that must stay."""
     try:
         if path.exists() and not path.is_file():
-            # renaming would put a file in the place of a directory, pipe or device, /dev/null for one
-            raise OutputError("the output exists and is no regular file", where=str(path), hint="choose another name")
+            # renaming would replace a directory, pipe or device (such as /dev/null) with a file
+            raise OutputError(
+                "the output exists and is not a regular file", where=str(path), hint="choose another name"
+            )
         if not overwrite and (path.exists() or path.is_symlink()):
             raise output_exists(path)
         # a rename would replace the link itself
@@ -117,7 +119,7 @@ def _target(path: Path, *, overwrite: bool) -> Path:
 
 
 def _open_new(part: Path, mode: int) -> tuple[int, bool]:
-    """Open a new file beside ``part`` without a name, or where the system cannot do that as ``part`` itself.
+    """Open a new file without a name next to ``part``, or as ``part`` itself if the system cannot do that.
 
     Returns its descriptor and whether it has the name.
     """
@@ -126,14 +128,14 @@ def _open_new(part: Path, mode: int) -> tuple[int, bool]:
         try:
             return os.open(part.parent, os.O_RDWR | unnamed, mode), False
         except OSError as error:
-            # EISDIR and EINVAL are what kernels and file systems say that do not know O_TMPFILE
+            # EISDIR and EINVAL come from kernels and file systems that do not know O_TMPFILE
             if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
                 raise
     return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), True
 
 
 def _give_name(descriptor: int, path: Path) -> None:
-    """Give the open file without a name the name ``path``; raises FileExistsError if that is taken."""
+    """Give the open, unnamed file the name ``path``; raises FileExistsError if that is taken."""
     # os.link() follows the link in /proc only when it is called with a directory descriptor: linkat(2), not link(2)
     links = os.open(_DESCRIPTORS, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -150,7 +152,7 @@ def _rename_to_new(part: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # file systems without hard links, FAT for one
+        # file systems without hard links, such as FAT
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         part.rename(path)
@@ -158,9 +160,9 @@ def _rename_to_new(part: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def new_directory(path: Path, *, what: str, hint: str, mode: int = 0o700) -> Iterator[Path]:
-    """Yield a new directory that gets the name ``path`` when the block ends without an exception, and else is removed.
+    """Yield a new directory. It gets the name ``path`` if the block ends without an exception, otherwise it is removed.
 
-    ``what`` says in messages what it becomes. Raises OutputError if ``path`` exists, with ``hint``, or cannot be
+    ``what`` names it in messages. Raises OutputError if ``path`` exists, with ``hint``, or cannot be
     written.
     """
     exists = OutputError("it exists", where=str(path), hint=hint)
@@ -175,7 +177,7 @@ def new_directory(path: Path, *, what: str, hint: str, mode: int = 0o700) -> Ite
         part.rename(path)
     except ZsealError as error:
         if error.where:
-            # the name in the meantime tells nobody anything
+            # the temporary name means nothing to users
             error.where = error.where.replace(str(part), str(path))
         raise
     except OSError as error:

@@ -28,7 +28,7 @@ def lazy_names(
         return getattr(importlib.import_module(places[name]), name)
 
     def names() -> list[str]:
-        # what the package itself imported is no part of its face
+        # names that the package itself imported are not part of its face
         return sorted({name for name in vars(sys.modules[package]) if name.startswith("__")} | set(places))
 
     return find, names

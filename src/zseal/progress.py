@@ -1,4 +1,4 @@
-"""What long work reports while it goes on, for the program that shows it."""
+"""How long work reports its progress to the program that shows it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives what long work does; its methods are called from the thread that does the work."""
+    """Receives the progress of long work; its methods are called from the thread that does the work."""
 
     def step(self, text: str) -> None:
-        """The step ``text`` begins, and the one before it is done."""
+        """Report that the step ``text`` begins, and that the one before it is done."""
 
     def share(self, what: str, done: float) -> None:
-        """``done`` (0.0 to 1.0) of ``what`` is done."""
+        """Report that ``done`` (0.0 to 1.0) of ``what`` is done."""
 
 
 class NoProgress:

@@ -1,7 +1,7 @@
 """pytest fixtures for testing boot images as protected guests; registered as the plugin ``pytest-zseal``.
 
 ``zseal_machine`` is a software machine for the whole test session, ``protected_guest`` starts guests on it and ends
-them when the test is over. What a guest wrote to its console is part of the report of a test that fails.
+them when the test is over. The report of a failing test includes what its guests wrote to their consoles.
 docs/testing.md has examples. Nothing heavy is imported before a test uses a fixture.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["ProtectedGuests", "protected_guest", "zseal_machine"]
 
 
 class ProtectedGuests:
-    """Starts protected guests; call it with what to boot. ``directory`` holds the images it seals."""
+    """Starts protected guests; call it with what to boot. The images that it seals are in ``directory``."""
 
     def __init__(self, machine: Machine, directory: Path) -> None:
         self.machine = machine
@@ -44,10 +44,10 @@ class ProtectedGuests:
         """Start and return a guest; a ``with`` block around it ends it before the test does.
 
         Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed first.
-        ``machine`` is another than ``zseal_machine`` to seal it for and run it on.
+        ``machine`` replaces ``zseal_machine``: the kernel is sealed for it and runs on it.
         :class:`zseal.guest.options.GuestOptions` explains the other options; ``timeout`` is 60 here unless given.
-        Raises ZsealError if it cannot be sealed or started, ValueError if neither or both are given, or what
-        belongs to a kernel comes with an image.
+        Raises ZsealError if it cannot be sealed or started, ValueError if neither or both are given, or if an image
+        comes with options of a kernel.
         """
         from zseal.guest.guest import Guest
         from zseal.image.build import build_image
@@ -73,7 +73,7 @@ class ProtectedGuests:
         return guest
 
     def close(self) -> None:
-        """End all guests; raises the first error of those that could not be ended, once all others are."""
+        """End all guests; then raises the first error of those that could not be ended."""
         errors: list[Exception] = []
         for guest in self.guests:
             try:
@@ -84,7 +84,7 @@ class ProtectedGuests:
             raise errors[0]
 
     def consoles(self) -> list[str]:
-        """Return what each guest wrote to its console."""
+        """Return each guest's console output."""
         return [_output_of(guest) for guest in self.guests]
 
 
@@ -107,7 +107,7 @@ def zseal_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 def protected_guest(
     request: pytest.FixtureRequest, zseal_machine: Machine, tmp_path: Path
 ) -> Iterator[ProtectedGuests]:
-    """Yield what starts protected guests on ``zseal_machine``; they end with the test."""
+    """Yield a callable that starts protected guests on ``zseal_machine``; they end with the test."""
     guests = ProtectedGuests(zseal_machine, tmp_path)
     yield guests
     try:

@@ -10,8 +10,8 @@ __all__ = ["Secret"]
 class Secret:
     """Bytes that must never reach a log, a repr or a report.
 
-    Comparison takes constant time. ``wipe`` overwrites the buffer held here; copies handed out by ``reveal`` are the
-    caller's to drop.
+    Comparison takes constant time. ``wipe`` overwrites the buffer; the caller must drop the copies that ``reveal``
+    returned.
     """
 
     __slots__ = ("_data",)

@@ -1,7 +1,7 @@
-"""A tiny bare-metal s390x guest that stands in for a Linux kernel in tests and demonstrations.
+"""A tiny bare-metal s390x guest that replaces a Linux kernel in tests and demonstrations.
 
-It does what the words of its kernel command line say (share pages, query the ultravisor, power off, …), each with a
-line on the console; docs/bootloaders.md lists the words. Built from ``native/testguest``.
+It does what the words of its command line list (share pages, query the ultravisor, power off, …), each with a line on
+the console; docs/bootloaders.md lists the words. Built from ``native/testguest``.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_only_regular_files_are_replaced(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "inner").mkdir()
     for name in ("pipe", "inner"):
-        with pytest.raises(OutputError, match=f"{name}: the output exists and is no regular file"):
+        with pytest.raises(OutputError, match=f"{name}: the output exists and is not a regular file"):
             write_atomic(folder / name, b"new", overwrite=True)
     assert (folder / "pipe").is_fifo()
 
@@ -120,8 +120,8 @@ def test_an_output_is_checked_beforehand_as_it_would_be_written(folder: Path) ->
     assert list(folder.iterdir()) == [target]
     for path, overwrite, message in (
         (target, False, "the output exists; choose"),
-        (folder, True, "the output exists and is no regular file"),
-        (Path("/dev/full"), False, "the output exists and is no regular file"),
+        (folder, True, "the output exists and is not a regular file"),
+        (Path("/dev/full"), False, "the output exists and is not a regular file"),
         (folder / "absent" / "out", True, "cannot create the output: No such file"),
         (target / "out", False, "cannot create the output: Not a directory"),
     ):

@@ -28,7 +28,7 @@ class AdditionalData:
     firmware_state: bytes | None = None
     """Opaque to owners, 320 bytes: IBM's service judges it."""
     unrecognized: bytes | None = None
-    """What follows that no known flag asked for."""
+    """The rest, for which no known flag asked."""
 
     @classmethod
     def parse(cls, data: bytes, flags: AttestationFlags) -> AdditionalData:

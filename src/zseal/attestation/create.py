@@ -31,7 +31,7 @@ class AttestationRequestKeys:
     """Everything random in an attestation request: with the same values the same request results."""
 
     protection_key: Secret
-    """32 bytes (ARPK): decrypts the request; who verifies the answer needs it."""
+    """32 bytes (ARPK): decrypts the request; the verifier of the answer needs it."""
     measurement_key: Secret
     """64 bytes: the HMAC key of the measurement."""
     nonce: Secret

@@ -11,7 +11,7 @@ from zseal.formats.attestation_file import ResponseFile
 from zseal.formats.attestation_request import AttestationRequestBlock
 
 FirmwareJudge = Callable[[bytes], str | None]
-"""Judges a firmware state of 320 bytes: None if it is good, else the reason; raises ZsealError if it cannot."""
+"""Judges a firmware state of 320 bytes: None if it is good, otherwise the reason; raises ZsealError if it cannot."""
 
 
 @dataclasses.dataclass(frozen=True)

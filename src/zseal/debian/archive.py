@@ -1,7 +1,7 @@
 """Debian's s390x packages, fetched with a private apt root into the user's cache.
 
-Nothing of the system's apt is touched. The mirror is the one this machine's own apt is configured with, the archive's
-signatures are checked with Debian's keyring, and what was fetched once is not fetched again.
+The system's own apt is not touched. The mirror is that of this machine's apt configuration, the archive's signatures
+are checked with Debian's keyring, and nothing is fetched twice.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 OWN_FILES_HINT = "or give files of your own with `kernel` and `ramdisk`"
 
 Progress = Callable[[str, float], None]
-"""Called with what is being fetched and the share done, 0.0 to 1.0."""
+"""Called with what is being fetched and the share that is done, 0.0 to 1.0."""
 
-# linux-image-* depends on initramfs tools and the like; a kernel file and its modules come from these alone
+# linux-image-* depends on initramfs tools and the like; these alone have the kernel file and its modules
 _KERNEL_PARTS = re.compile(r"linux-(image|binary|base|modules|image-unsigned)-\d[\w.+~-]*s390x$|linux-image-s390x$")
 _KERNEL_IMAGE = re.compile(r"linux-image-\d[\w.+~-]*-s390x")
 _KERNEL = "linux-image-s390x"
@@ -39,7 +39,7 @@ class DebianError(ZsealError):
 
 
 class AbsentPackageError(DebianError):
-    """The mirror lists a package that it does not have, as mirrors do for some time after a new release."""
+    """The mirror lists a package that it does not have, as happens for some time after a new release."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class DebianArchive:
     def kernel(self) -> KernelFiles:
         """Return the suite's current default kernel, fetched now or before (about 52 MB to fetch, 60 MB on disk).
 
-        Where the mirror lists the current kernel but does not have it yet, that is the newest which it has.
+        If the mirror lists the current kernel but does not have it yet, the newest kernel that it has is used.
         """
         tree = self._tree(_KERNEL, self._kernels)
         image = next(iter(sorted(tree.glob("boot/vmlinuz-*")) or sorted(tree.rglob("vmlinuz*"))), None)
         modules = next(iter(sorted([*tree.glob("usr/lib/modules/*"), *tree.glob("lib/modules/*")])), None)
         if image is None or modules is None:
-            raise DebianError(f"the kernel packages of {self.suite} hold no kernel", hint=OWN_FILES_HINT)
+            raise DebianError(f"the kernel packages of {self.suite} contain no kernel", hint=OWN_FILES_HINT)
         config = next(iter(tree.rglob(f"config-{modules.name}")), None)
         return KernelFiles(self.suite, modules.name, image, config, modules)
 
@@ -113,16 +113,17 @@ class DebianArchive:
         for place in ("usr/bin/busybox", "bin/busybox"):
             if (tree / place).is_file():
                 return tree / place
-        raise DebianError(f"busybox-static of {self.suite} holds no busybox", hint=OWN_FILES_HINT)
+        raise DebianError(f"busybox-static of {self.suite} contains no busybox", hint=OWN_FILES_HINT)
 
     def package(self, name: str) -> Path:
-        """Return the directory with what the package ``name`` brings, fetched now or before; nothing is configured."""
+        """Return the directory with the files of the package ``name``, fetched now or before; nothing is configured."""
         return self._tree(name, lambda: [[name]])
 
     def download(self, names: Iterable[str], directory: Path, *, what: str) -> list[Path]:
         """Fetch the packages ``names`` and all they depend on into ``directory``; return the .deb files, sorted.
 
-        Names may be apt's patterns (``?essential``); recommended packages stay away. ``what`` is told as progress.
+        Names may be apt's patterns (``?essential``); recommended packages are omitted. ``what`` is reported as
+        progress.
         """
         self._update()
         (directory / "partial").mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,7 @@ class DebianArchive:
         return _own_mirror()
 
     def directory(self, name: str, fill: Callable[[Path], None]) -> Path:
-        """Return the cached directory ``name`` of this suite; if there is none, ``fill`` makes its content first."""
+        """Return the cached directory ``name`` of this suite; ``fill`` makes its content if it does not exist."""
         place = self._root / name
         if place.is_dir():
             return place
@@ -159,7 +160,7 @@ class DebianArchive:
 
     @contextlib.contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """Let one process at a time do what is called ``name`` in this suite's directory."""
+        """Let only one process at a time do the work called ``name`` in this suite's directory."""
         self._root.mkdir(parents=True, exist_ok=True)
         with (self._root / f".lock-{name}").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -249,7 +250,7 @@ class DebianArchive:
         options = {
             "APT::Architecture": "s390x",
             "APT::Architectures": "s390x",
-            "APT::Sandbox::User": "root",  # lists and debs lie in the user's own cache
+            "APT::Sandbox::User": "root",  # lists and debs are in the user's own cache
             "Dir::State": str(apt),
             "Dir::State::Lists": str(apt / "lists"),
             "Dir::State::status": str(apt / "status"),

@@ -1,9 +1,8 @@
-"""A Debian root disk for s390x guests, made without root rights and without anything of s390x on this computer.
+"""A Debian root disk for s390x guests, made without root rights and without s390x software on this computer.
 
 Packages are fetched and unpacked here; a plain guest then boots Debian's kernel and lets their own scripts configure
-them, as the second stage of debootstrap does. The result is what ``debootstrap --variant=minbase`` installs, with
-systemd and a login prompt, in one ext4 partition labelled ``root``. It is kept in the cache and copied from
-there.
+them, as the second stage of debootstrap does. The result is the system that ``debootstrap --variant=minbase`` installs,
+with systemd and a login prompt, in one ext4 partition labelled ``root``. It is kept in the cache and copied from there.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from zseal.guest.outcome import Outcome
 from zseal.progress import NoProgress, Progress
 
 FORMAT = 2
-"""Part of the cache's key: to be raised where the code, not the scripts, makes other disks."""
+"""Part of the cache's key: raise it if a change of the code, not of the scripts, changes the disks."""
 PACKAGES = ("?essential", "apt", "login", "passwd", "mount", "systemd-sysv", "udev", "kmod")
 CMDLINE = "root=LABEL=root console=ttysclp0 swiotlb=16384 audit=0"
-"""Kernel command line to seal with: the ramdisk's root, the console, 32 MiB of bounce buffers, no audit log."""
+"""Kernel parameters to seal with: the ramdisk's root, the console, 32 MiB of bounce buffers, no audit log."""
 MIN_SIZE = 512 * MIB
 DEFAULT_SIZE = 2048 * MIB
 
@@ -58,7 +57,7 @@ DHCP=yes
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is to be on the disk; ``size`` is in bytes, ``packages`` come in addition to the base system.
+    """The content of the disk; ``size`` is in bytes, ``packages`` come in addition to the base system.
 
     The kernel is that of ``kernel_suite``, which is ``suite`` unless another is named.
     """
@@ -72,14 +71,14 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in (self.suite, self.kernel_suite or self.suite, *self.packages):
             if not _NAME.fullmatch(name):
-                raise UsageError(f"{name!r} is no name of a Debian suite or package")
+                raise UsageError(f"{name!r} is not the name of a Debian suite or package")
         if not _HOST_NAME.fullmatch(self.hostname):
-            raise UsageError(f"{self.hostname!r} is no host name")
+            raise UsageError(f"{self.hostname!r} is not a host name")
         if self.size < MIN_SIZE or self.size % MIB:
             raise UsageError(f"the disk needs whole MiB, at least {MIN_SIZE // MIB}")
 
     def key(self, kernel: KernelFiles) -> str:
-        """Return what tells this recipe from all others."""
+        """Return what distinguishes this recipe from all others."""
         parts = [FORMAT, PACKAGES, _ROOT_MODULES, _DISK_MODULES, CONFIGURE, CONFIGURE_INIT, LINKS, _NETWORK]
         text = json.dumps([*parts, dataclasses.astuple(self), kernel.release])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -127,12 +126,14 @@ def debian_disk(recipe: Recipe, *, cache: Path | None = None, progress: Progress
 
 
 def root_ramdisk(kernel: KernelFiles, busybox: Path) -> bytes:
-    """Return a ramdisk that mounts the ``root=`` of the kernel command line and goes on with its init."""
+    """Return a ramdisk that mounts the ``root=`` of the kernel parameters and goes on with its init."""
     return busybox_ramdisk(busybox, ROOT_INIT, modules=_modules(kernel, _ROOT_MODULES))
 
 
 def _modules(kernel: KernelFiles, names: Iterable[str]) -> list[tuple[str, bytes]]:
-    """Return the modules ``names`` and what they need, in load order; what this kernel has built in is left out."""
+    """Return the modules ``names`` and what they need, in load order; those that are built into this kernel are
+    omitted.
+    """
     found: dict[str, bytes] = {}
     for name in names:
         try:
@@ -158,13 +159,13 @@ def partition_table(size: int, signature: int) -> bytes:
     ``signature`` (32 bits) makes the partition's name, PARTUUID=XXXXXXXX-01. The first 440 bytes are left to zipl.
     """
     start, sectors = _PARTITION // _SECTOR, min((size - _PARTITION) // _SECTOR, 0xFFFFFFFF)
-    beyond = b"\xfe\xff\xff"  # cylinder, head and sector of a place they cannot name
+    beyond = b"\xfe\xff\xff"  # cylinder, head and sector of a place that they cannot express
     entry = b"\x80" + beyond + b"\x83" + beyond + start.to_bytes(4, "little") + sectors.to_bytes(4, "little")
     return bytes(440) + signature.to_bytes(4, "little") + bytes(2) + entry + bytes(48) + b"\x55\xaa"
 
 
 def make_disk(image: Path, tree: Path, size: int, *, label: str = "root", signature: int = 0x7A5EA1) -> None:
-    """Write the sparse file ``image`` of ``size`` bytes: one ext4 partition that holds what lies in ``tree``."""
+    """Write the sparse file ``image`` of ``size`` bytes: one ext4 partition with the files in ``tree``."""
     with image.open("wb") as stream:
         stream.write(partition_table(size, signature))
         stream.truncate(size)
@@ -204,7 +205,7 @@ class _Builder:
             self._configure(target / "disk.img", work, len(debs))
 
     def _settle(self, tree: Path, owners: Sequence[Owner]) -> None:
-        """Add what no package brings: settings, kernel modules, and the scripts of the next step."""
+        """Add what no package contains: settings, kernel modules, and the scripts of the next step."""
         for path, text in self._settings().items():
             file = tree / path
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ class Entry:
 
 
 def directory(name: str) -> Entry:
-    """Return a directory that all may enter."""
+    """Return a directory that everyone may enter."""
     return Entry(name, _S_IFDIR | 0o755)
 
 
@@ -69,7 +69,7 @@ def newc(entries: Iterable[Entry]) -> bytes:
 def busybox_ramdisk(busybox: Path, init: str, *, modules: Iterable[tuple[str, bytes]] = ()) -> bytes:
     """Return a compressed ramdisk that runs the shell script ``init`` with busybox.
 
-    Modules lie in /modules in load order, numbered, so that ``for m in /modules/*; do insmod $m; done`` loads them.
+    Modules are in /modules in load order, numbered, so that ``for m in /modules/*; do insmod $m; done`` loads them.
     """
     entries = [directory(name) for name in ("bin", "dev", "proc", "sys", "tmp", "modules")]
     entries.append(character_device("dev/console", 5, 1))

@@ -1,7 +1,7 @@
 """Scripts that run inside guests to make a Debian root disk, and to boot from one."""
 
 SETUP = "zseal-setup"
-"""Directory on the disk that holds what is needed once."""
+"""Directory on the disk with what is needed only once."""
 DONE = "zseal: configured"
 
 CONFIGURE_INIT = f"""#!/bin/busybox sh
@@ -71,8 +71,8 @@ _ENABLED = (
     "timers.target.wants/dpkg-db-backup.timer",
 )
 _MASKED_UNITS = (
-    "getty-static.service",  # prompts on virtual terminals, which the machine has not
-    "serial-getty@ttysclp0.service",  # waits for udev to know the terminal, and gives up; console-getty does not
+    "getty-static.service",  # prompts on virtual terminals, which the machine does not have
+    "serial-getty@ttysclp0.service",  # waits for udev to recognise the terminal, and gives up; console-getty does not
     "modprobe@drm.service",
     "modprobe@efi_pstore.service",
     "sys-fs-fuse-connections.mount",
@@ -98,9 +98,10 @@ LINKS = {
     **{f"etc/systemd/system/{name}": "/dev/null" for name in _MASKED_UNITS},
     **{f"etc/systemd/system-generators/{name}": "/dev/null" for name in _MASKED_GENERATORS},
 }
-"""Links that enable the base system's services, as systemctl enable makes them, and that mask what only costs time.
+"""Links that enable the base system's services, as systemctl enable makes them, and that mask services that only cost
+time.
 
-An emulated CPU starts a program in a tenth of a second, so what a guest has no use for would double its boot.
+An emulated CPU starts a program in a tenth of a second, so unneeded services would double a guest's boot time.
 """
 
 ROOT_INIT = """#!/bin/busybox sh
@@ -125,7 +126,7 @@ stop() {
     $b sleep 5
     $b poweroff -f
 }
-[ -n "$root" ] || stop "the kernel command line names no root= to mount"
+[ -n "$root" ] || stop "the kernel parameters name no root= to mount"
 $b mkdir -p /target
 case "$root" in
     LABEL=* | UUID=*) source=$($b findfs "$root") || source= ;;

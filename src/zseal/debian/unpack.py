@@ -1,8 +1,8 @@
 """Unpack Debian packages for another architecture into an empty directory, with dpkg's own database.
 
-Nothing of the packages is executed, and no privilege is needed: what they contain ends up there as ``dpkg --unpack``
-leaves it, so that ``dpkg --configure -a`` in the system itself completes the installation. Owners other than root and
-special modes are returned, for a later step that may set them.
+No code of the packages is executed, and no privilege is needed: their content is unpacked as by ``dpkg --unpack``, so
+that ``dpkg --configure -a`` in the system itself completes the installation. Owners other than root and special modes
+are returned, for a later step that may set them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from zseal.errors import FormatError, InputError, MissingDependencyError
 
 _SPECIAL = 0o6000  # setuid, setgid
-_FIRST = "base-files"  # carries the links /bin, /lib and /sbin that all others expect
+_FIRST = "base-files"  # contains the links /bin, /lib and /sbin that all others expect
 _WORKERS = 2
 
 
@@ -46,20 +46,20 @@ class _Package:
 
     @property
     def info_name(self) -> str:
-        """How its files in /var/lib/dpkg/info begin."""
+        """The prefix of its files in /var/lib/dpkg/info."""
         return f"{self.name}:{self.architecture}" if self.same else self.name
 
 
 def unpack(debs: Iterable[Path], root: Path, *, progress: Callable[[float], None] = lambda _share: None) -> list[Owner]:
-    """Unpack ``debs`` into the empty directory ``root``; returns what does not belong to root, or is special.
+    """Unpack ``debs`` into the empty directory ``root``; returns the files that do not belong to root or are special.
 
-    Raises FormatError for a package that is damaged or reaches out of ``root``.
+    Raises FormatError for a package that is damaged or has paths outside ``root``.
     """
     ordered = sorted(debs, key=lambda deb: (not deb.name.startswith(f"{_FIRST}_"), deb.name))
     database = _Database(root)
     owners: list[Owner] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        # reading a package is decompression by a program of its own, so two go on while one is unpacked
+        # a separate program decompresses a package, so two are read while one is unpacked
         for done, package in enumerate(_ahead(pool, ordered), start=1):
             members = list(_members(package))
             _extract(package, root)
@@ -71,7 +71,7 @@ def unpack(debs: Iterable[Path], root: Path, *, progress: Callable[[float], None
 
 
 def _ahead(pool: ThreadPoolExecutor, debs: Sequence[Path]) -> Iterator[_Package]:
-    """Read ``debs`` in their order, a few before they are asked for."""
+    """Read ``debs`` in their order, a few of them ahead."""
     waiting = [pool.submit(_read, deb) for deb in debs[:_WORKERS]]
     for deb in [*debs[_WORKERS:], *[None] * min(_WORKERS, len(debs))]:
         package = waiting.pop(0).result()
@@ -111,7 +111,7 @@ def _members(package: _Package) -> Iterator[tarfile.TarInfo]:
     with tarfile.open(fileobj=io.BytesIO(package.files)) as archive:
         for member in archive:
             if ".." in PurePosixPath(member.name).parts or member.name.startswith("/"):
-                raise FormatError(f"the package holds the path {member.name}", where=package.name)
+                raise FormatError(f"the package contains the path {member.name}", where=package.name)
             yield member
 
 
@@ -124,7 +124,7 @@ def _is_special(member: tarfile.TarInfo) -> bool:
 
 
 def _extract(package: _Package, root: Path) -> None:
-    # GNU tar follows the links of merged /usr that are there already, and is much faster than Python's
+    # GNU tar follows the existing links of merged /usr, and is much faster than Python's tarfile
     options = ["--no-same-owner", "--preserve-permissions", "--keep-directory-symlink", "--warning=no-timestamp"]
     done = subprocess.run(
         ["tar", "-C", root, "-x", "-f", "-", *options], input=package.files, capture_output=True, check=False
@@ -191,7 +191,7 @@ class _Database:
                 self._named_triggers.setdefault(words[1], []).append(interested)
 
     def write(self) -> None:
-        """Write what all packages together make."""
+        """Write the files that describe all packages."""
         for folder in ("info", "triggers", "updates", "alternatives", "parts"):
             (self._dpkg / folder).mkdir(parents=True, exist_ok=True)
         (self._dpkg / "info/format").write_text("1\n", encoding="ascii")

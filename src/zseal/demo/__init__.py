@@ -1,4 +1,4 @@
-"""The demonstration: what protection promises, shown on a guest that runs."""
+"""The demonstration: the promises of protection, shown on a running guest."""
 
 from __future__ import annotations
 

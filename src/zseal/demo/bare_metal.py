@@ -1,7 +1,7 @@
-"""The demonstration without QEMU: a bare-metal guest on the embedded engine, that does what its command line says.
+"""The demonstration without QEMU: a bare-metal guest on the embedded engine that does what its command line lists.
 
-Protected it is the same machinery as with Linux: a sealed image, the bootloaders, the ultravisor, the host's view. What
-only Linux can show (its devices, what it says of itself) is not shown, and is None in the result.
+The protected run uses the same parts as with Linux: a sealed image, the bootloaders, the ultravisor, the host view.
+What only Linux can show (its devices, its own statements) is not shown, and is None in the result.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from zseal.testguest import kernel
 MEMORY = 16 * MIB
 _ENGINE = EngineName.EMBEDDED
 _TIMEOUT = 60.0
-_MAILBOX = 0x201000  # the second page of the test guest's pool; it awaits words there
+_MAILBOX = 0x201000  # the second page of the test guest's pool, where it awaits words
 _LOOK, _END = b"zseal-look", b"zseal-end"
 
 
 def _words(marker: str) -> str:
-    """Return what the guest is to do. It keeps the marker, then writes it to a page that it shares."""
+    """Return the guest's command line. The guest keeps the marker, then writes it to a page that it shares."""
     return (
         f"storage facility=158 marker={marker} holds=marker,{marker} share-at=pool+1000 say=ready "
         f"await=pool+1000,{_LOOK.decode()} store=pool,{marker} share-at=pool say=shared "
@@ -47,7 +47,7 @@ def _words(marker: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Boot:
-    """What one boot showed."""
+    """The observations of one boot."""
 
     facility: bool
     marker_held: bool
@@ -58,9 +58,9 @@ class _Boot:
 
 
 def demonstrate_embedded(directory: Path, *, progress: Progress | None = None) -> Demonstration:
-    """Build everything in the empty ``directory``, run it and return what was seen.
+    """Build everything in the empty ``directory``, run it and return the observations.
 
-    Raises MissingDependencyError without the package unicorn, another ZsealError where a step cannot be done at all.
+    Raises MissingDependencyError without the package unicorn, another ZsealError if a step fails.
     """
     progress = progress or NoProgress()
     emulator_version()
@@ -107,13 +107,13 @@ def demonstrate_embedded(directory: Path, *, progress: Progress | None = None) -
 
 
 def _boot(guest: Guest, marker: str) -> _Boot:
-    """Let the guest say what it sees, and look at its memory before and after it shares the marker."""
+    """Let the guest report what it sees, and search its memory before and after it shares the marker."""
     start = time.monotonic()
     with guest:
         told = guest.wait_for_output(": ready", _TIMEOUT)
         seconds = time.monotonic() - start
         if f" pool={_MAILBOX - 0x1000:#x}" not in told:
-            raise DemoError("the test guest has its storage elsewhere", hint="install zseal anew")
+            raise DemoError("the test guest's storage is elsewhere", hint="reinstall zseal")
         seen_before = host_sees(guest, marker)
         _put(guest, _LOOK)
         guest.wait_for_output(": shared", _TIMEOUT)
@@ -121,7 +121,7 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         _put(guest, _END)
         result = guest.wait(_TIMEOUT)
         if result is None or result.outcome is not Outcome.POWEROFF:
-            raise DemoError(f"the guest did not power off: {result.message if result else 'it goes on running'}")
+            raise DemoError(f"the guest did not power off: {result.message if result else 'it is still running'}")
     return _Boot(
         facility="facility 158 yes" in told,
         marker_held=" yes" in told.partition(": holds ")[2].partition("\n")[0],

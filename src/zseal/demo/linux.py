@@ -1,8 +1,8 @@
-"""The demonstration behind ``zseal demo``: one image, booted protected and plain, on the right and the wrong machine.
+"""The demonstration of ``zseal demo``: one image, booted protected and plain, on the right and the wrong machine.
 
-Everything shown is measured: the guest tells what it sees on its console, the host searches what it is given when it
-reads guest memory, and the same search in an unprotected guest proves that it would have found the secret.
-Without QEMU: ``zseal.demo.bare_metal``.
+Everything shown is measured: the guest reports on its console what it sees, the host searches what it gets when it
+reads guest memory, and the same search in an unprotected guest proves that it would have found the secret. Without
+QEMU: ``zseal.demo.bare_metal``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ $b poweroff -f
 
 @dataclasses.dataclass(frozen=True)
 class RefusedStart:
-    """A start that has to fail: whether it did, the ultravisor's answer and what it means."""
+    """A start that must fail: whether it did, the ultravisor's answer and what it means."""
 
     refused: bool
     rc: int
@@ -78,7 +78,7 @@ class RefusedStart:
 
 @dataclasses.dataclass(frozen=True)
 class _Boot:
-    """What one boot showed."""
+    """The observations of one boot."""
 
     kernel: str
     guest: bool
@@ -92,9 +92,10 @@ class _Boot:
 
 @dataclasses.dataclass(frozen=True)
 class Demonstration:
-    """The measured result; ``ok`` is whether every promise was kept. Seconds are from start to the guest's own word.
+    """The measured result; ``ok`` is whether every promise was kept. Seconds are from the start to the guest's own
+    report.
 
-    ``kernel`` and ``prot_virt_guest`` are None if the guest was no Linux.
+    ``kernel`` and ``prot_virt_guest`` are None if the guest was not Linux.
     """
 
     booted: bool
@@ -113,7 +114,7 @@ class Demonstration:
 
     @property
     def ok(self) -> bool:
-        """Whether all that was to be shown is so."""
+        """Whether every promise was kept."""
         return (
             self.booted
             and self.prot_virt_guest is not False
@@ -132,7 +133,7 @@ class Demonstration:
 
 
 class DemoError(ZsealError):
-    """The demonstration could not be carried through."""
+    """The demonstration could not be completed."""
 
 
 def demonstrate(
@@ -143,10 +144,10 @@ def demonstrate(
     suite: str = "trixie",
     progress: Progress | None = None,
 ) -> Demonstration:
-    """Build everything in the empty ``directory``, run it and return what was seen.
+    """Build everything in the empty ``directory``, run it and return the observations.
 
-    ``kernel`` and ``ramdisk`` replace Debian's; the ramdisk (newc, compressed or not) must hold /bin/busybox, and
-    modules the kernel needs for a virtio disk in /modules. Raises ZsealError if a step cannot be done at all.
+    ``kernel`` and ``ramdisk`` replace Debian's; the ramdisk (newc, compressed or not) must contain /bin/busybox, and in
+    /modules the modules that the kernel needs for a virtio disk. Raises ZsealError if a step fails.
     """
     progress = progress or NoProgress()
     find_program()  # before anything is fetched
@@ -211,9 +212,9 @@ def demonstrate(
 def _inputs(
     kernel: Path | None, ramdisk: Path | None, suite: str, marker: str, progress: Progress
 ) -> tuple[Path, bytes]:
-    """Return the kernel's file and the ramdisk with our /init in it."""
+    """Return the kernel's file and the ramdisk with our /init."""
     archive = DebianArchive(suite, progress=progress.share)
-    # in two halves: only the guest that runs it ever puts the marker together
+    # in two halves: only the running guest joins the marker
     init = _INIT.format(first=marker[:20], second=marker[20:], say=_SAY, holds=_HOLDS, written=_WRITTEN, done=_DONE)
     modules: list[tuple[str, bytes]] = []
     if kernel is None:
@@ -235,14 +236,14 @@ def _disk(directory: Path) -> Disk:
 
 
 def _boot(guest: Guest, marker: str) -> _Boot:
-    """Let the guest say what it sees, and look at its memory before and after it gives the marker to its disk."""
+    """Let the guest report what it sees, and search its memory before and after it writes the marker to its disk."""
     start = time.monotonic()
     with guest:
         text = guest.wait_for_output(_HOLDS, _BOOT_TIMEOUT)
         seconds = time.monotonic() - start
         told = re.search(rf"{_SAY} kernel (\S+) guest (\S) facility (\d) marker ([0-9a-f]{{64}})", text)
         if told is None:
-            raise DemoError("the guest booted but did not say what it sees", hint="try again without `ramdisk`")
+            raise DemoError("the guest booted but did not report what it sees", hint="try again without `ramdisk`")
         seen_before = host_sees(guest, marker)
         guest.write_console(b"\n")
         if _WRITTEN not in guest.wait_for_output(_DONE, 60.0):
@@ -251,7 +252,7 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         guest.write_console(b"\n")
         result = guest.wait(60.0)
         if result is None or result.outcome is not Outcome.POWEROFF:
-            raise DemoError(f"the guest did not power off: {result.message if result else 'it goes on running'}")
+            raise DemoError(f"the guest did not power off: {result.message if result else 'it is still running'}")
     return _Boot(
         kernel=told[1],
         guest=told[2] == "1",
@@ -265,7 +266,7 @@ def _boot(guest: Guest, marker: str) -> _Boot:
 
 
 def shared_pages(report: dict[str, Json]) -> int:
-    """Return how many pages the guest had shared at its end; none for a plain guest."""
+    """Return how many pages the guest had shared at its end; 0 for a plain guest."""
     ultravisor = report["ultravisor"]
     pages = ultravisor["pages"] if isinstance(ultravisor, dict) else None
     shared = pages["shared"] if isinstance(pages, dict) else 0
@@ -273,7 +274,7 @@ def shared_pages(report: dict[str, Json]) -> int:
 
 
 def host_sees(guest: Guest, marker: str) -> bool:
-    """Search all of what the host is given of the guest's memory, while the guest stands still."""
+    """Search everything that the host gets of the guest's memory, while the guest is paused."""
     guest.pause()
     try:
         return guest.host.find(marker.encode()) is not None

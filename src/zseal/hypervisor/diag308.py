@@ -1,8 +1,8 @@
-"""What firmware does for a guest at each trap, on any engine: STFLE, DIAGNOSE 0x308, ultravisor calls.
+"""The firmware's work for a guest at each trap, on any engine: STFLE, DIAGNOSE 0x308, ultravisor calls.
 
-Before protected execution this is QEMU's side of DIAGNOSE 0x308 as target/s390x/diag.c of QEMU has it; afterwards the
-ultravisor's, which lets a protected guest do less. Policy only: what protecting a guest takes is the hypervisor's
-(:mod:`zseal.hypervisor.vmm`), what a call does is the ultravisor's.
+Before protected execution this is QEMU's side of DIAGNOSE 0x308, as in target/s390x/diag.c of QEMU; afterwards it is
+the ultravisor's side, which lets a protected guest do less. This module is policy only: the hypervisor
+(:mod:`zseal.hypervisor.vmm`) protects the guest, and the ultravisor carries out the calls.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PV = frozenset({Subcode.SET_PV, Subcode.STORE_PV, Subcode.START_PV})
 _REFUSED_INSIDE = frozenset({Subcode.LOAD_NORMAL_DUMP, 7, *_PV})
 
 
-class Refused(Exception):  # noqa: N818 - what the ultravisor says, not an error of this program
-    """The guest was not protected; ``code`` is what DIAGNOSE 0x308 subcode 10 answers."""
+class Refused(Exception):  # noqa: N818 - an answer of the ultravisor, not an error of this program
+    """The guest was not protected; ``code`` is the answer of DIAGNOSE 0x308 subcode 10."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"{code:#018x}")
@@ -40,14 +40,14 @@ class Refused(Exception):  # noqa: N818 - what the ultravisor says, not an error
 
 
 class Hypervisor(Protocol):
-    """What firmware needs of the hypervisor."""
+    """The interface that firmware needs of the hypervisor."""
 
     @property
     def protected(self) -> bool:
         """Whether the guest runs protected."""
 
     def protect(self, block: Ipib) -> Psw:
-        """Protect the guest as ``block`` says and return the PSW it begins with; raises Refused."""
+        """Protect the guest as ``block`` describes it and return the PSW with which it begins; raises Refused."""
 
     def reset_guest(self, *, cpu: int, clear: bool) -> None:
         """Do the ultravisor's part of a guest's own reset: the guest stays protected, sharing ends."""
@@ -76,9 +76,9 @@ class Firmware:
         self._storage: Storage = engine.memory
         self._block: bytes | None = None
         self.complaint = ""
-        """What was wrong with the parameter block that was last refused."""
+        """The fault in the parameter block that was last refused."""
         self.refused: Counter[int] = Counter()
-        """How often a protected guest asked for functions of DIAGNOSE 0x308 that it has not, by subcode."""
+        """How often a protected guest asked for DIAGNOSE 0x308 functions that it does not have, by subcode."""
 
     def reset(self) -> None:
         """The machine was reset: the parameter block of the last start is forgotten."""
@@ -88,7 +88,7 @@ class Firmware:
     def trap(self, trap: Trap) -> Action:
         """Complete the instruction of ``trap``; raises ProgramInterruption."""
         kind = trap.kind
-        if kind is TrapKind.UVC:  # first: a guest shares its buffers page by page
+        if kind is TrapKind.UVC:  # first, because a guest shares its buffers page by page
             return self._uvc(trap)
         if kind is TrapKind.STFLE:
             return self._stfle(trap)
@@ -113,7 +113,7 @@ class Firmware:
 
     def _uvc(self, trap: Trap) -> Action:
         if not self._hypervisor.protected:
-            return Action.EXECUTE  # without facility 158 an operation exception, which the CPU presents by itself
+            return Action.EXECUTE  # without facility 158 the CPU presents an operation exception by itself
         cpu = trap.cpu
         psw = cpu.psw
         address = cpu.gr(check_instruction(trap.instruction, psw))
@@ -137,7 +137,7 @@ class Firmware:
         if self._hypervisor.protected:
             return self._diag_308_inside(cpu, subcode)
         if subcode not in _PV:
-            return Action.EXECUTE  # the machine's own business
+            return Action.EXECUTE  # the machine handles it itself
         address = cpu.gr(trap.r1)
         if trap.r1 % 2 or (subcode in _WITH_BLOCK and address % PAGE_SIZE):
             raise ProgramInterruption(ProgramCode.SPECIFICATION)
@@ -173,7 +173,7 @@ class Firmware:
         except FormatError as error:
             self.complaint = str(error)
             return ReturnCode.INVALID
-        self._block = data[: block.header.length]  # a copy: what the guest changes later has no effect
+        self._block = data[: block.header.length]  # a copy, so that later changes by the guest have no effect
         return ReturnCode.OK
 
     def _store_block(self, address: int) -> ReturnCode:

@@ -1,4 +1,4 @@
-"""What a host has of the guest it runs: all that paging, device checks and views of its memory can reach."""
+"""The host's access to the guest that it runs, which is all that paging, device checks and views of memory get."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zseal.ultravisor.host import HostInterface
 
 @dataclasses.dataclass
 class HostSide:
-    """The host's access to the machine, and what it knows of its guest; kept up to date by the hypervisor.
+    """The host's access to the machine, and what it knows about its guest; the hypervisor keeps it up to date.
 
     Guest absolute addresses are host absolute addresses here: the guest's memory is the first ``memory_size`` bytes.
     """

@@ -16,8 +16,8 @@ class HostStorage:
     """Storage (``zseal.arch.storage.Storage``) made of guest RAM and the hypervisor's own memory.
 
     Guest absolute address and host absolute address are the same. The hypervisor's area of ``own`` bytes begins at
-    ``base``, at or above 2 GiB and behind guest RAM; what lies between does not exist. The area takes up memory only as
-    it is touched, and the guest's CPUs cannot reach it.
+    ``base``, at or above 2 GiB and after guest RAM; storage in between does not exist. The area takes up memory only as
+    it is touched, and the guest's CPUs cannot access it.
     """
 
     def __init__(self, ram: SharedMemory, own: int) -> None:
@@ -34,7 +34,7 @@ class HostStorage:
 
     @property
     def ram(self) -> Storage:
-        """Guest RAM alone."""
+        """Guest RAM only."""
         return self._ram
 
     def view(self, address: int, length: int) -> memoryview:
@@ -57,7 +57,7 @@ class HostStorage:
             view[:] = data
 
     def clear(self, address: int, length: int) -> None:
-        """Make ``length`` bytes zero, giving whole pages back to the computer."""
+        """Make ``length`` bytes zero and return whole pages to the computer."""
         if address < self._ram.size:
             self._ram.clear(address, length)
             return
@@ -69,7 +69,7 @@ class HostStorage:
                 view[:] = bytes(length)
 
     def close(self) -> None:
-        """Give the hypervisor's area back; guest RAM belongs to the engine. No effect the second time."""
+        """Return the hypervisor's area; guest RAM belongs to the engine. A second call has no effect."""
         if not self._map.closed:
             self._own.release()
             self._map.close()

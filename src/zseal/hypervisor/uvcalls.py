@@ -1,4 +1,4 @@
-"""How a hypervisor issues ultravisor calls: a control block in its storage, again while the ultravisor is busy."""
+"""How a hypervisor issues ultravisor calls: with a control block in its storage, again while they are busy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from zseal.formats.uv_codes import RC_NEED_DESTROY, Command, describe
 from zseal.formats.uvcb import CreateConfUvcb, HandleUvcb, UvcbHeader
 from zseal.ultravisor.host import HostInterface
 
-_BUSY = 2  # condition codes 2 (busy) and 3 (partial completion): the block is as it was, the call is issued again
+_BUSY = 2  # condition codes 2 (busy) and 3 (partial completion): the block is unchanged, issue the call again
 
 BlockT = TypeVar("BlockT", bound=UvcbHeader)
 
 
-class CallFailed(EngineError):  # noqa: N818 - an answer, and an error only where nobody expects it
+class CallFailed(EngineError):  # noqa: N818 - an answer, and an error only if the caller does not expect it
     """A host call was not answered with success: its ``command``, ``rc`` and ``rrc``."""
 
     def __init__(self, command: Command, rc: int, rrc: int) -> None:
@@ -54,7 +54,9 @@ class CallingHost:
         self.call(HandleUvcb.call(command, handle=handle))
 
     def create_configuration(self, block: CreateConfUvcb) -> int:
-        """CREATE_SEC_CONF; return the handle. What failed half-way is destroyed, as in KVM. Raises CallFailed."""
+        """CREATE_SEC_CONF; return the handle. A configuration that failed half-way is destroyed, as in KVM. Raises
+        CallFailed.
+        """
         cc, answer = self.complete(block)
         if not cc:
             return answer.guest_handle

@@ -1,8 +1,8 @@
-"""The hypervisor of one guest: what KVM and QEMU do to protect it, by the ultravisor's real calls.
+"""The hypervisor of one guest: it protects the guest as KVM and QEMU do, with the real ultravisor calls.
 
-Order of steps as Linux (arch/s390/kvm/pv.c) and QEMU (hw/s390x/pv.c, ipl.c) have it: initialise the ultravisor once,
-donate storage, create the configuration and all CPUs, set the parameters, unpack every component, verify, let CPU 0
-load. After a failure the configuration is destroyed and its pages with it, so that nothing decrypted remains.
+The order of steps is that of Linux (arch/s390/kvm/pv.c) and QEMU (hw/s390x/pv.c, ipl.c): initialise the ultravisor
+once, donate storage, create the configuration and all CPUs, set the parameters, unpack every component, verify, let CPU
+0 load. After a failure the configuration is destroyed and its pages with it, so that nothing decrypted remains.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _SIE_SIZE = PAGE_SIZE
 _SIDA_SIZE = PAGE_SIZE
 _HEADER_SIZE = 2 * PAGE_SIZE
 _SCRATCH_SIZE = PAGE_SIZE
-_IMPORT_LIMIT = 16  # pages one control block and its operands can lie in, and then some
+_IMPORT_LIMIT = 16  # more pages than one control block and its operands can occupy
 _REGION_THIRD_TABLE = 0x4 | 0x3  # designation type and table length of an ASCE
 
 
@@ -84,12 +84,12 @@ class Refusal:
 
     @property
     def message(self) -> str:
-        """One line for a person."""
+        """The refusal on one line, for people."""
         return describe(self.command, self.rc, self.rrc)
 
 
 class StartListener(Protocol):
-    """Hears what becomes of attempts to protect a guest; in the thread of the call that attempts it."""
+    """Receives the results of attempts to protect a guest, in the thread of the call that attempts it."""
 
     def protected(self) -> None:
         """The guest runs protected from now on."""
@@ -99,7 +99,7 @@ class StartListener(Protocol):
 
 
 class _Deaf:
-    """A listener to nothing."""
+    """A listener that ignores everything."""
 
     def protected(self) -> None:
         pass
@@ -109,7 +109,7 @@ class _Deaf:
 
 
 class _Layout:
-    """Where things lie in the hypervisor's own memory; all addresses are absolute, sizes whole pages."""
+    """The layout of the hypervisor's own memory; all addresses are absolute, all sizes whole pages."""
 
     def __init__(self, settings: Settings, guest_bytes: int, cpus: int) -> None:
         self._next = 0
@@ -133,9 +133,9 @@ class _Layout:
 class Vmm(CallingHost):
     """Protects the guest whose RAM is ``ram`` and whose CPUs are ``cpus`` on a machine with ``keys``.
 
-    ``blank_states`` makes the place of the guest's page states, see ``Ultravisor``. ``listener`` hears what becomes of
-    each attempt to protect it; ``refusal`` tells why the last one failed, and ``seconds`` how long its steps took.
-    Raises UsageError for more CPUs than QEMU lets a protected guest have.
+    ``blank_states`` allocates the guest's page states, see ``Ultravisor``. ``listener`` receives the result of each
+    attempt to protect it; ``refusal`` is why the last one failed, and ``seconds`` how long its steps took. Raises
+    UsageError for more CPUs than QEMU lets a protected guest have.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Vmm(CallingHost):
         self.seconds: dict[str, float] = {}
 
     def close(self) -> None:
-        """Forget the guest and give the hypervisor's memory back; the guest's own goes with its engine."""
+        """Forget the guest and return the hypervisor's memory; the guest's own memory goes with its engine."""
         self.ultravisor.firmware.expect_no_image()
         self._end_configuration()
         self.storage.close()
@@ -196,7 +196,7 @@ class Vmm(CallingHost):
     def expect_image(
         self, header: bytes, components: Sequence[IpibComponent], read: Callable[[int, int], bytes]
     ) -> None:
-        """Have the ultravisor begin with the image that the machine about to be started will load.
+        """Let the ultravisor begin with the image that the machine will load when it starts.
 
         ``header`` is its SE header, ``read`` returns ``length`` bytes of it from an absolute address on.
         """
@@ -219,7 +219,7 @@ class Vmm(CallingHost):
             with self._timed("verify"):
                 self.call_handle(Command.VERIFY_IMG, self._handle())
             with self._timed("adopt"):
-                # Whatever else lies in guest RAM comes from before: the guest must find zeros there.
+                # Everything else in guest RAM is from before: the guest must find zeros there.
                 self.ultravisor.firmware.adopt_all(self._handle())
                 self._set_state(0, CpuState.OPERATING_LOAD)
         except CallFailed as failed:
@@ -356,7 +356,8 @@ class Vmm(CallingHost):
     def touch(self, address: int) -> None:
         """Make the page at ``address`` secure, which a CPU of the guest is about to use; no effect while unprotected.
 
-        What the hypervisor does at a non-secure-storage-access exception. Raises CallFailed if the page was changed.
+        This is the hypervisor's reaction to a non-secure-storage-access exception. Raises CallFailed if the page was
+        changed.
         """
         if not self.protected:
             return
@@ -372,11 +373,11 @@ class Vmm(CallingHost):
         raise EngineError("the guest's pages leave secure storage faster than they come back")
 
     def page_counts(self) -> dict[str, int]:
-        """Return how many of the guest's pages are in each state; empty where it is not protected."""
+        """Return how many of the guest's pages are in each state; empty if it is not protected."""
         return self.uv.page_counts(self.configuration) if self.configuration is not None else {}
 
     def reset_guest(self, *, cpu: int, clear: bool) -> None:
-        """Carry through a reset that the guest asked for (DIAGNOSE 0x308 subcodes 0 and 1): it stays protected."""
+        """Carry out a reset that the guest asked for (DIAGNOSE 0x308 subcodes 0 and 1): it stays protected."""
         self.ultravisor.firmware.request_reset(self._handle())
         for number in range(self._cpus):
             self._set_state(number, CpuState.STOPPED)
@@ -392,7 +393,9 @@ class Vmm(CallingHost):
         self._enter(cpu)
 
     def destroy(self) -> None:
-        """End protection: destroy CPUs, configuration and every page that was secure, whose content is gone then."""
+        """End protection: destroy CPUs, configuration and every page that was secure, the content of which is then
+        gone.
+        """
         if self._end_configuration():
             self.uv.destroy_run(0, self._ram.size)
 

@@ -1,6 +1,6 @@
-"""What libvirt's own XML tells about protected guests: domain capabilities and cached QEMU descriptions.
+"""Reads what libvirt's own XML shows about protected guests: domain capabilities and cached QEMU descriptions.
 
-Read with a parser that resolves no entities, loads no external files and touches no network.
+The parser resolves no entities, loads no external files and uses no network.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def parse_xml(data: bytes, what: str) -> etree._Element:
 
 @dataclasses.dataclass(frozen=True)
 class DomainCapabilities:
-    """What ``virsh domcapabilities`` says about protected guests.
+    """What ``virsh domcapabilities`` shows about protected guests.
 
     ``s390_pv`` is None if the element is missing (libvirt too old to make a statement). ``security_types`` is None
-    without a ``launchSecurity`` block (before libvirt 10.5.0). ``unpack`` tells whether the host model *requires* the
-    feature: the same word inside ``blockers`` means the opposite.
+    without a ``launchSecurity`` block (before libvirt 10.5.0). ``unpack`` is whether the host model *requires* the
+    feature; the same word inside ``blockers`` means the opposite.
     """
 
     emulator: str | None
@@ -57,7 +57,7 @@ class DomainCapabilities:
 
 
 def parse_domain_capabilities(data: bytes) -> DomainCapabilities:
-    """Read a ``domainCapabilities`` document; raises FormatError if it is none."""
+    """Read a ``domainCapabilities`` document; raises FormatError for other documents."""
     root = parse_xml(data, "domain capabilities")
     if root.tag != "domainCapabilities":
         raise FormatError(f"expected domain capabilities, found the element {str(root.tag)[:40]}")
@@ -84,7 +84,7 @@ def parse_domain_capabilities(data: bytes) -> DomainCapabilities:
 
 @dataclasses.dataclass(frozen=True)
 class CachedEmulator:
-    """One file of libvirt's capabilities cache: what libvirt remembers about a QEMU program.
+    """One file of libvirt's capabilities cache: what libvirt stored about a QEMU program.
 
     ``secure_guest`` is libvirt's marker that the host could run protected guests when the entry was made.
     ``unpack`` is whether QEMU's expanded host CPU model had the feature, None if KVM was not usable then.
@@ -107,7 +107,7 @@ def _number(text: str | None) -> int | None:
 
 
 def parse_cached_emulator(file: str, data: bytes) -> CachedEmulator:
-    """Read the cache file named ``file``; raises FormatError if it is none."""
+    """Read the cache file named ``file``; raises FormatError for other documents."""
     root = parse_xml(data, "libvirt capabilities cache")
     if root.tag != "qemuCaps":
         raise FormatError(f"expected a cached QEMU description, found the element {str(root.tag)[:40]}")

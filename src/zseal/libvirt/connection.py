@@ -1,7 +1,7 @@
 """Connections to libvirt: in this process (``qemu:///embed``), or to a daemon.
 
 The in-process driver is the whole of libvirt's QEMU driver without a daemon. It keeps everything below one directory
-and works as long as an event loop turns.
+and needs a running event loop.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from zseal.errors import InputError, MissingDependencyError, UsageError
 from zseal.libvirt.module import libvirt_module
 
 EMBED = "qemu:///embed"
-"""libvirt's QEMU driver inside this process: needs no daemon."""
+"""libvirt's QEMU driver inside this process; it needs no daemon."""
 _PATHS = ("/embed", "/session", "/system")
 _LOG_VARIABLE = "LIBVIRT_LOG_OUTPUTS"
 _loop_lock = threading.Lock()
 _loop_running = False
 
-# Nothing that needs another user, a daemon, or rights over this computer.
+# Settings that need no other user, no daemon, and no rights over this computer.
 _CONFIGURATION = """\
 user = "+{user}"
 group = "+{group}"
@@ -43,7 +43,7 @@ stdio_handler = "file"
 
 
 def _turn_event_loop(libvirt: ModuleType) -> None:
-    """Let libvirt's event loop turn in a thread of its own; once in a process, before the first connection."""
+    """Run libvirt's event loop in a thread of its own; once in a process, before the first connection."""
     global _loop_running
     with _loop_lock:
         if _loop_running:
@@ -76,7 +76,7 @@ class Connection:
         return self.root is not None
 
     def security_models(self) -> list[str]:
-        """The security models that the daemon confines QEMU with."""
+        """The security models with which the daemon confines QEMU."""
         from lxml import etree
 
         capabilities = etree.fromstring(self.handle.getCapabilities())  # type: ignore[attr-defined]
@@ -110,7 +110,7 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
             root = Path(given[0]).resolve() if given else _own_root()
             _prepare_root(root)
             uri = f"{EMBED}?root={quote(str(root))}"
-            # libvirt's own log goes to stderr otherwise
+            # otherwise libvirt's own log goes to stderr
             os.environ.setdefault(_LOG_VARIABLE, f"3:file:{root / 'libvirt.log'}")
         libvirt = libvirt_module()
         _turn_event_loop(libvirt)
@@ -124,7 +124,7 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
 
 @functools.cache
 def _own_root() -> Path:
-    """The directory of this process's libvirt, which can have one only; removed when the process ends."""
+    """The directory of this process's libvirt, which can have only one; it is removed when the process ends."""
     root = Path(tempfile.mkdtemp(prefix="zseal-libvirt-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return root
@@ -145,7 +145,7 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
         driver_hint = "install libvirt-daemon-driver-qemu (Debian, Fedora)"
         return MissingDependencyError("libvirt's QEMU driver is not installed", hint=driver_hint)
     if "already open with path" in reason:
-        return InputError("this process has opened libvirt in another directory already", where=uri)
+        return InputError("this process has already opened libvirt in another directory", where=uri)
     hint: str | None = None
     if "Permission denied" in reason:
         hint = "only root and the group libvirt may use that daemon"
@@ -157,21 +157,21 @@ def _open_error(reason: str, uri: str) -> InputError | MissingDependencyError:
 
 
 _START_HINTS = {
-    "master-key.aes": "QEMU runs as your user, who has to be in the group of the daemon's own (Debian: libvirt-qemu); "
+    "master-key.aes": "QEMU runs as your user, who must be in the group of the daemon's user (Debian: libvirt-qemu); "
     "or use qemu:///session or qemu:///embed",
     "is not active": "virsh net-start NAME starts a network",
     "the cause is unknown": "libvirt's log may say more; in a container or chroot /sys has to be mounted",
-    "Network not found": "virsh net-list --all names those there are",
+    "Network not found": "virsh net-list --all lists all networks",
 }
 
 
 def start_error(reason: str, where: str) -> InputError:
-    """The error for a domain that libvirt did not start, with QEMU's own words where it was QEMU that ended."""
+    """Return the error for a domain that libvirt did not start, with QEMU's own words if QEMU ended."""
     text = _one_line(reason)
     hint = next((hint for words, hint in _START_HINTS.items() if words in text), None)
     _, found, last_words = text.partition("qemu-system-s390x: ")
     if found:
-        return InputError(f"QEMU ended at once: {_OPTION.sub('', last_words)}", where=where, hint=hint)
+        return InputError(f"QEMU ended immediately: {_OPTION.sub('', last_words)}", where=where, hint=hint)
     return InputError(f"libvirt does not start the domain: {text}", where=where, hint=hint)
 
 

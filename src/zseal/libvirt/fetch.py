@@ -12,7 +12,7 @@ from zseal.libvirt.module import libvirt_module
 
 @dataclasses.dataclass(frozen=True)
 class FetchedDomain:
-    """A domain's XML (inactive, as it would start next) and what libvirt says of its host.
+    """A domain's XML (inactive, as it would start next) and libvirt's description of its host.
 
     ``capabilities`` is the host's domain-capabilities document, None if libvirt offers none for KVM on s390x.
     ``libvirt`` and ``qemu`` are versions as (major, minor, release).
@@ -46,7 +46,7 @@ def fetch(uri: str, name: str) -> FetchedDomain:
             try:
                 domain = connection.lookupByUUIDString(name)
             except libvirt.libvirtError as error:
-                raise InputError(f"no domain {name!r}", where=uri, hint="virsh list --all names them") from error
+                raise InputError(f"no domain {name!r}", where=uri, hint="virsh list --all lists all domains") from error
         try:
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         except libvirt.libvirtError as error:
@@ -67,7 +67,7 @@ def _capabilities(libvirt: ModuleType, connection: object) -> bytes | None:
     try:
         text = connection.getDomainCapabilities(None, "s390x", "s390-ccw-virtio", "kvm", 0)  # type: ignore[attr-defined]
     except libvirt.libvirtError:
-        return None  # without KVM the call fails, which says nothing about the domain
+        return None  # without KVM the call fails, which does not concern the domain
     return str(text).encode()
 
 

@@ -16,6 +16,6 @@ def libvirt_module() -> ModuleType:
     except ImportError as error:
         raise MissingDependencyError("this needs the Python package libvirt-python", hint=HINT) from error
     module: ModuleType = libvirt
-    # libvirt prints every error to stderr itself unless a handler takes it; ours says it once
+    # libvirt prints every error to stderr unless a handler takes it; zseal prints it once
     module.registerErrorHandler(lambda _context, _error: None, None)
     return module

@@ -1,4 +1,4 @@
-"""What a kernel's boot code tells of itself: where it ends, what is code in it, which LPSWE leaves it."""
+"""Facts that a kernel's boot code shows: where it ends, what is code in it, which LPSWE leaves it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _KERNEL_LIMIT = 64 << 20  # bytes, and the address where an unpacked kernel may 
 # (IIHF, LLIHF: 6 bytes) or its upper halfword (IIHH, LLIHH: 4 bytes).
 _WORD_LOADS = frozenset({(0xC0, 0x8), (0xC0, 0xE)})
 _HALFWORD_LOADS = frozenset({(0xA5, 0x0), (0xA5, 0xC)})
-# What a program sets register 0 with in front of an STFLE, which takes from it how much to store: by first byte, and
-# low half of the second, second byte or last one.
+# Instructions with which a program sets register 0 before an STFLE, which takes the size to store from it: by first
+# byte, and low half of the second, second byte or last one.
 _SETS_RR = frozenset((0x17, 0x18, 0x41, 0x58))  # XR, LR, LA, L
 _SETS_RI = frozenset({(0xA7, 0x8), (0xA7, 0x9), (0xA5, 0xF), (0xC0, 0x1), (0xC0, 0xF)})  # LHI, LGHI, LLILL, LGFI, LLILF
 _SETS_RRE = frozenset((0x04, 0x14, 0x16, 0x82))  # LGR, LGFR, LLGFR, XGR
@@ -31,21 +31,21 @@ class SparseStorage(Storage, Protocol):
     """Absolute storage that knows which parts of it were ever written."""
 
     def used(self, start: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield the (address, length) runs from ``start`` on that may hold anything but zeros."""
+        """Yield the (address, length) runs from ``start`` on that may contain anything but zeros."""
 
 
 def begins_instruction(code: memoryview, offset: int) -> bool:
-    """Whether an instruction, rather than the middle of one, is likely to lie at even ``offset`` of ``code``.
+    """Whether an instruction, rather than the middle of one, is likely at the even ``offset`` of ``code``.
 
-    Code that is decoded from anywhere soon falls into step with the instructions that are meant: so most of the places
-    in front of a real instruction lead to it, and few of those in front of bytes that only look like one.
+    Decoding code from any place soon falls into step with the real instructions. So most places before a real
+    instruction lead to it, and few of those before bytes that only look like one.
     """
     ways = _ways(code, offset)
     return 2 * sum(ways.values()) > len(ways)
 
 
 def _ways(code: memoryview, offset: int) -> dict[int, bool]:
-    """Return for each even place in front of ``offset``, nearest first, whether decoding from there leads to it."""
+    """Return for each even place before ``offset``, nearest first, whether decoding from there leads to it."""
     ways = {offset: True}
     for at in range(offset - 2, max(0, offset - _LOOK_BACK) - 1, -2):
         ways[at] = ways.get(at + instruction_length(code[at]), False)
@@ -53,7 +53,7 @@ def _ways(code: memoryview, offset: int) -> dict[int, bool]:
 
 
 def _instructions_before(code: memoryview, offset: int) -> Iterator[int]:
-    """Yield where the instructions in front of ``offset`` lie, in their order, from where they are in step."""
+    """Yield the places of the instructions before ``offset`` in their order, once decoding is in step."""
     ways = _ways(code, offset)
     at = min(place for place, leads in ways.items() if leads)
     while at < offset:
@@ -62,7 +62,9 @@ def _instructions_before(code: memoryview, offset: int) -> Iterator[int]:
 
 
 def has_operand_length(code: memoryview, offset: int) -> bool:
-    """Whether register 0 is set in front of the STFLE at ``offset``, as code does; data that looks like it does not."""
+    """Whether register 0 is set before the STFLE at ``offset``, as in code; data that looks like an STFLE does not set
+    it.
+    """
     return any(_sets_register_0(code, at) for at in _instructions_before(code, offset))
 
 
@@ -76,7 +78,7 @@ def _sets_register_0(code: memoryview, at: int) -> bool:
 
 
 def uvc_opcodes(code: memoryview) -> list[int]:
-    """Return the even offsets of all UVC opcodes, those included that have bits on which must be zero."""
+    """Return the even offsets of all UVC opcodes, including those with bits that must be zero."""
     halfwords = np.frombuffer(code, ">u2", count=len(code) // 2)
     return [int(index) * 2 for index in np.flatnonzero(halfwords[:-1] == int.from_bytes(UVC_OPCODE, "big"))]
 
@@ -84,7 +86,7 @@ def uvc_opcodes(code: memoryview) -> list[int]:
 def plain_length(memory: SparseStorage, start: int, limit: int) -> tuple[int, bool]:
     """Return how many bytes from ``start`` on are not compressed, ``limit`` at most, and whether packed ones follow.
 
-    That is the boot code in front of a packed kernel. Storage that was never written ends it too.
+    That is the boot code before a packed kernel. Storage that was never written ends it too.
     """
     begin, size = next(memory.used(start), (start, 0))
     pages = min(max(0, begin + size - start), limit) // PAGE_SIZE
@@ -101,7 +103,7 @@ def plain_length(memory: SparseStorage, start: int, limit: int) -> tuple[int, bo
 def unmapped_kernel(code: memoryview) -> tuple[int, int] | None:
     """Return where the packed kernel will begin with DAT off, and its length; None if the boot code turns DAT on.
 
-    Kernels before 6.3 turn it on themselves. Their boot code tells address, entry and size of what it unpacks in a
+    Kernels before 6.3 turn it on themselves. Their boot code has address, entry and size of the unpacked kernel in a
     structure (``struct vmlinux_info``), and both addresses are the same.
     """
     words = np.frombuffer(code, ">u8", count=len(code) // 8)
@@ -112,7 +114,7 @@ def unmapped_kernel(code: memoryview) -> tuple[int, int] | None:
 
 
 def _masks_loaded(code: memoryview, offset: int) -> Iterator[int]:
-    """Yield what the instructions in front of ``offset`` load into the upper half of registers, as 64-bit values."""
+    """Yield the values that the instructions before ``offset`` load into the upper half of registers (64 bits)."""
     for at in _instructions_before(code, offset):
         key = code[at], code[at + 1] & 15
         if key in _WORD_LOADS:
@@ -124,9 +126,9 @@ def _masks_loaded(code: memoryview, offset: int) -> Iterator[int]:
 def kernel_starts(code: memoryview, offsets: Iterable[int]) -> list[int]:
     """Return those of the LPSWE ``offsets`` in a decompressor that may start the kernel proper.
 
-    A PSW mask is built right in front of the instruction that loads it: one with DAT on starts the kernel, one with
-    the wait bit on ends everything. A PSW in the first 4 KiB goes back to what was interrupted, boot code again. Where
-    one starts the kernel for sure the undecided ones are left out: each costs time while the kernel is unpacked.
+    A PSW mask is built right before the instruction that loads it: one with DAT on starts the kernel, one with the wait
+    bit on ends everything. A PSW in the first 4 KiB returns to what was interrupted, which is boot code again. If one
+    certainly starts the kernel, the undecided ones are omitted: each costs time while the kernel is unpacked.
     """
     sure, possible = [], []
     for offset in offsets:

@@ -1,4 +1,4 @@
-"""The kernel command line, and ``prot_virt=`` as each program that reads it understands it.
+"""Kernel parameters, and ``prot_virt=`` as each program that reads it understands it.
 
 The kernel, libvirt and Kata Containers parse the parameter by three different rules. Only the kernel's verdict decides
 what the machine does; the others decide what those programs believe.
@@ -97,19 +97,20 @@ def size_of(parameter: KernelParameter) -> int:
 
 
 def _kernel_boolean(value: str | None) -> bool:
-    # the s390 boot code's own small copy of kstrtobool: looks at one or two characters, knows no t, f, e or d words
+    # the s390 boot code's own small copy of kstrtobool: it checks one or two characters and knows no words with t, f, e
+    # or d
     if not value:
         return False
     return value[0] in "yY1" or (value[0] in "oO" and value[1:2] in ("n", "N"))
 
 
 def kernel_enables(line: str) -> bool:
-    """Tell whether the kernel turns the ultravisor host on: any enabling occurrence wins, a later ``=0`` does not."""
+    """Return whether the kernel turns on the ultravisor host: any enabling occurrence wins, a later ``=0`` does not."""
     return any(p.name == _PARAMETER and _kernel_boolean(p.value) for p in split_command_line(line))
 
 
 def libvirt_enables(line: str) -> bool:
-    """Tell whether libvirt believes so: it takes ``-`` for ``_`` in the name and compares prefixes of the value."""
+    """Return whether libvirt thinks so: it takes ``-`` for ``_`` in the name and compares prefixes of the value."""
     return any(
         p.name.replace("-", "_") == _PARAMETER and p.value is not None and p.value.startswith(_LIBVIRT_ON)
         for p in split_command_line(line)
@@ -117,7 +118,7 @@ def libvirt_enables(line: str) -> bool:
 
 
 def kata_enables(line: str) -> bool:
-    """Tell whether Kata Containers believes so: whole values only, and quotes are taken for a part of the value."""
+    """Return whether Kata Containers thinks so: it compares whole values, and quotes are part of them."""
     for parameter in split_command_line(line):
         name, equals, value = parameter.text.partition("=")
         if equals and name == _PARAMETER and value.lower() in _KATA_ON:

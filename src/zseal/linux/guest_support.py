@@ -1,8 +1,8 @@
-"""Whether a Linux kernel was built to run as a protected guest: what can be told from its file, and what cannot.
+"""Whether a Linux kernel was built to run as a protected guest, as far as its file shows it.
 
 Until Linux 6.9 that was the option CONFIG_PROTECTED_VIRTUALIZATION_GUEST; since 6.10 every s390x kernel has the code.
-The release stands readable in the loader part of the kernel file; the options stand in the config file beside it, or
-in the kernel itself where it was built with CONFIG_IKCONFIG.
+The release is readable in the loader part of the kernel file; the options are in the config file next to it, or in the
+kernel itself if it was built with CONFIG_IKCONFIG.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_CONFIG_SIZE = 4 << 20
 ALWAYS_SINCE = (6, 10)
 NEVER_BEFORE = (5, 3)
 
-# "6.12.107+deb13-s390x (user@host)", as the loader part holds it
+# "6.12.107+deb13-s390x (user@host)", as in the loader part
 _RELEASE = re.compile(rb"(?<![\d.])((\d{1,2})\.(\d{1,3})\.\d{1,5}[\w.+~-]{0,80}) \([^\s@()]{1,64}@[^\s()]{1,64}\)")
 _OPTION = re.compile(rb"^(?:# )?CONFIG_PROTECTED_VIRTUALIZATION_GUEST(?:=(y)| is not set)", re.MULTILINE)
 _EMBEDDED = re.compile(rb"IKCFG_ST(\x1f\x8b\x08.*?)IKCFG_ED", re.DOTALL)
@@ -34,7 +34,7 @@ _ATTEMPTS = 8
 
 @dataclasses.dataclass(frozen=True)
 class KernelSupport:
-    """The verdict on a kernel: ``supported`` is None if it cannot be told; ``basis`` says from what."""
+    """The verdict on a kernel: ``supported`` is None if it is not known; ``basis`` is the source of the verdict."""
 
     name: str
     release: str | None
@@ -85,7 +85,7 @@ def _embedded_config(data: bytes) -> bytes | None:
 
 
 def config_beside(kernel: Path) -> Path | None:
-    """The config file that distributions install beside ``vmlinuz-RELEASE``, where it is there."""
+    """The config file that distributions install next to ``vmlinuz-RELEASE``, if it exists."""
     for prefix in ("vmlinuz-", "vmlinux-", "image-", "Image-", "bzImage-"):
         if kernel.name.startswith(prefix):
             config = kernel.with_name("config-" + kernel.name[len(prefix) :])
@@ -94,10 +94,10 @@ def config_beside(kernel: Path) -> Path | None:
 
 
 def kernel_support(kernel: Path, config: Path | None = None) -> KernelSupport:
-    """Tell whether the kernel file can run protected, from its release and its config.
+    """Return whether the kernel file can run protected, from its release and its config.
 
-    ``config`` is looked for beside the kernel where it is not given. Raises InputError for an unreadable file and for
-    one that is no s390x Linux kernel.
+    ``config`` is by default the one next to the kernel. Raises InputError for an unreadable file and for one that is
+    not an s390x Linux kernel.
     """
     data = read_limited(kernel, MAX_KERNEL_SIZE, "kernel")
     name = str(kernel)
@@ -120,4 +120,4 @@ def kernel_support(kernel: Path, config: Path | None = None) -> KernelSupport:
     option = _option(embedded) if embedded is not None else None
     if option is not None:
         return KernelSupport(name, release, option, "CONFIG_PROTECTED_VIRTUALIZATION_GUEST in the config it contains")
-    return KernelSupport(name, release, None, "neither its release nor a config file tells")
+    return KernelSupport(name, release, None, "neither its release nor a config file shows it")

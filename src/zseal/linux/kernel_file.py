@@ -1,6 +1,6 @@
-"""Where an s390x Linux kernel file (arch/s390/boot/bzImage) keeps what a loader needs (arch/s390/boot/head.S).
+"""The places in an s390x Linux kernel file (arch/s390/boot/bzImage) that a loader needs (arch/s390/boot/head.S).
 
-File offsets are absolute addresses, for the file is loaded at 0. Numbers are big-endian and 64 bits wide.
+File offsets are absolute addresses, because the file is loaded at 0. Numbers are big-endian and 64 bits wide.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ ELF_MAGIC = b"\x7fELF"
 RAMDISK_ADDRESS_OFFSET = 0x10408
 RAMDISK_SIZE_OFFSET = 0x10410
 VERSION_OFFSET = 0x10428
-"""Holds the address of the kernel's release string, since Linux 5.2."""
+"""Contains the address of the kernel's release string, since Linux 5.2."""
 MAX_COMMAND_LINE_OFFSET = 0x10430
 """Longest command line including its NUL; 0 in older kernels, which take 896 bytes."""
 LEGACY_COMMAND_LINE = 896
 COMMAND_LINE_OFFSET = 0x10480
 MIN_SIZE = MAX_COMMAND_LINE_OFFSET + 8
-"""The shortest file that says how long its command line may be."""
+"""The shortest file that shows how long its command line may be."""
 
 
 def max_command_line(head: bytes) -> int:

@@ -49,7 +49,7 @@ def _handlers(words: npt.NDArray[np.uint64], low: int, high: int) -> list[int]:
     count = len(words) - _ENTRIES
     if count <= 0:
         return []
-    # Comparing for equality needs no byte order: what is left after that is little.
+    # Comparing for equality needs no byte order, and leaves little to convert.
     alike = np.ones(count, bool)
     for first, second in _ALIKE[:3]:
         alike &= words[first : first + count] == words[second : second + count]

@@ -1,6 +1,6 @@
 """The pool of bounce buffers (SWIOTLB) of a protected Linux guest, and ``swiotlb=``, which sizes it.
 
-The numbers and the arithmetic are those of kernel/dma/swiotlb.c. The pool lies below 2 GiB on s390x.
+The numbers and the arithmetic are those of kernel/dma/swiotlb.c. On s390x the pool is below 2 GiB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SEGMENT_SLOTS = 128
 DEFAULT_SLOTS = 32768
 """The pool of a protected guest without any parameter: 64 MiB."""
 RECOMMENDED_SLOTS = 262144
-"""What IBM, Red Hat and libvirt recommend: 512 MiB."""
+"""The size that IBM, Red Hat and libvirt recommend: 512 MiB."""
 LARGEST_SLOTS = 524288
 """1 GiB, the largest pool that fits below 2 GiB."""
 
@@ -25,7 +25,7 @@ _LEADING_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
 
 @dataclasses.dataclass(frozen=True)
 class Swiotlb:
-    """What the kernel makes of ``swiotlb=``. ``slots`` is the number read, None if there is none."""
+    """How the kernel reads ``swiotlb=``. ``slots`` is the number, None if there is none."""
 
     parameter: KernelParameter
     slots: int | None
@@ -33,7 +33,7 @@ class Swiotlb:
     force: bool
     noforce: bool
     junk: str
-    """What follows a number and is not understood, such as the M of 512M."""
+    """Text after a number that the kernel does not understand, such as the M of 512M."""
 
     def effective_slots(self, processors: int = 1) -> int:
         """The size of the pool after the kernel's rounding (Linux 6.0 and newer), in slots.

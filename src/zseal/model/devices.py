@@ -1,8 +1,8 @@
-"""Device models that see a protected guest as real ones do: through the ultravisor, shared pages only.
+"""Device models that see a protected guest as real ones do: through the ultravisor, and only its shared pages.
 
 The block device speaks virtio-blk over a split virtqueue (VIRTIO 1.2, sections 2.7 and 5.2; one request queue, no
 optional features). Its driver runs in a model guest and copies everything through bounce buffers, as Linux does with
-SWIOTLB: pages shared once, at start, that data passes through.
+SWIOTLB: pages that are shared once, at the start, and through which all data passes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MIN_CHAIN, _MAX_CHAIN = 2, 64
 
 
 class RequestType(enum.IntEnum):
-    """What a block request asks for."""
+    """The operation that a block request asks for."""
 
     READ = 0
     WRITE = 1
@@ -46,15 +46,15 @@ class Status(enum.IntEnum):
 
 
 class DeviceError(ZsealError):
-    """A request the device cannot carry out, or did not."""
+    """The device cannot carry out a request, or did not."""
 
 
 class DeviceMemory:
-    """Guest storage as a device model gets at it: every page is made accessible first, as Linux does.
+    """Guest storage as a device model accesses it: every page is made accessible first, as in Linux.
 
-    Shared pages are pinned while they are used; anything else is exported, so what the device finds there is
-    ciphertext, and what it writes there the guest will never accept. ``exposed`` lists the guest addresses of such
-    pages: on a well-behaved guest it stays empty.
+    Shared pages are pinned while they are used; any other page is exported, so the device finds ciphertext there, and
+    the guest never accepts what it writes there. ``exposed`` lists the guest addresses of such pages: on a well-behaved
+    guest it stays empty.
     """
 
     def __init__(self, host: ModelHost, pager: Pager) -> None:
@@ -71,7 +71,7 @@ class DeviceMemory:
         return pieces
 
     def _export(self, page: int) -> int:
-        """Make a page that is not shared accessible all the same, as Linux does for a device model that touches it."""
+        """Make an unshared page accessible, as Linux does for a device model that touches it."""
         self.exposed.append(page << PAGE_SHIFT)
         frame = self._pager.frame(page)
         self._host.call(FrameUvcb.call(Command.CONV_FROM_SEC_STOR, paddr=frame << PAGE_SHIFT))
@@ -87,7 +87,7 @@ class DeviceMemory:
             finally:
                 self._pager.unpin(page)
         elif self._pager.is_shared(page):
-            yield self._pager.frame(page) << PAGE_SHIFT  # shared, but not resident: plain already
+            yield self._pager.frame(page) << PAGE_SHIFT  # shared, but not resident: already plain
         else:
             yield self._export(page) << PAGE_SHIFT
 
@@ -188,9 +188,9 @@ class BouncePool:
 
 
 class BlockDriver:
-    """The guest's side of a block device: queue and bounce buffers in shared pages, data in private ones.
+    """The guest's side of a block device, with queue and bounce buffers in shared pages and data in private ones.
 
-    ``address`` is the first of the guest pages it uses for that: one for the queue, the others for the pool.
+    ``address`` is the first guest page that it uses: one page for the queue, the others for the pool.
     """
 
     QUEUE_SIZE = 16

@@ -1,4 +1,4 @@
-"""Which frames of a model host's storage are free."""
+"""The free frames of a model host's storage."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from zseal.errors import ZsealError
 
 
 class OutOfFramesError(ZsealError):
-    """The host has no free frames left for this."""
+    """The host has too few free frames left."""
 
 
 class FrameAllocator:
-    """Hands out 4 KiB frames from a range of frame numbers; not for use by several threads at once."""
+    """Hands out 4 KiB frames from a range of frame numbers. Only one thread at a time may use it."""
 
     def __init__(self, first: int, end: int) -> None:
         self._next = first

@@ -1,4 +1,6 @@
-"""A guest in Python that lives in secure pages: what it reads, writes and shares goes through the ultravisor."""
+"""A guest in Python that lives in secure pages: everything that it reads, writes and shares goes through the
+ultravisor.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ ResultT = TypeVar("ResultT")
 class ModelGuest:
     """A protected guest of the host of ``machine``, started from ``image`` (by default a small one made for this host).
 
-    ``limit`` pages at most stay in frames at a time (by default all), the others in ``file`` (by default a buffer).
+    At most ``limit`` pages are in frames at a time (by default all), the others in ``file`` (by default a buffer).
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class ModelGuest:
         return self.configuration.handle
 
     def start(self, cpu: int = 0) -> Psw:
-        """Let a CPU run; return the PSW it begins with."""
+        """Let a CPU run; return the PSW with which it begins."""
         return self._run(lambda: self._enter(self.configuration.cpus[cpu].handle)).registers.psw
 
     def _enter(self, cpu: int) -> SecureCpu:
@@ -68,7 +70,7 @@ class ModelGuest:
         raise GuestKilledError("the guest is never entered: its host does not keep its prefix pages")
 
     def _run(self, action: Callable[[], ResultT]) -> ResultT:
-        """Do ``action``, with the host bringing in pages as they are missed. Raises GuestKilledError."""
+        """Do ``action``, for which the host brings in missing pages. Raises GuestKilledError."""
         for _ in range(_LOOPS):
             try:
                 return action()
@@ -77,7 +79,7 @@ class ModelGuest:
         raise GuestKilledError("the guest makes no progress: its host does not keep the pages it needs")
 
     def read(self, address: int, length: int) -> bytes:
-        """Return what the guest finds at ``address``, a page at a time as a CPU does."""
+        """Return what the guest finds at ``address``, one page at a time like a CPU."""
         return b"".join(
             self._run(lambda at=at, size=size: self._firmware.guest_read(self.handle, at, size))  # type: ignore[misc]  # defaults bind the loop's values
             for at, size in _pages(address, length)
@@ -96,7 +98,7 @@ class ModelGuest:
         return cc, UvcbHeader.unpack(self.read(_BLOCK_PAGE, UvcbHeader.SIZE))
 
     def share(self, address: int, length: int = PAGE_SIZE) -> None:
-        """Share whole pages, one call each; raises GuestKilledError, as Linux panics, where one is refused."""
+        """Share whole pages, one call each; raises GuestKilledError if one is refused, as Linux panics."""
         self._each_page(Command.SET_SHARED_ACCESS, address, length)
 
     def unshare(self, address: int, length: int = PAGE_SIZE) -> None:
@@ -114,7 +116,7 @@ class ModelGuest:
                 raise GuestKilledError(f"{SECURITY_PANIC.text}: page {at:#x}: {reason}")
 
     def reset(self) -> Psw:
-        """Ask for a reset (DIAGNOSE 308 subcode 0), let the host carry it through, and start again."""
+        """Ask for a reset (DIAGNOSE 308 subcode 0), let the host carry it out, and start again."""
         self._firmware.request_reset(self.handle)
         self.host.reset(self.configuration)
         return self.start()
@@ -125,7 +127,7 @@ class ModelGuest:
 
 
 def _pages(address: int, length: int) -> list[tuple[int, int]]:
-    """Cut an access into pieces that lie in one page each."""
+    """Cut an access into pieces within one page each."""
     pieces, end = [], address + length
     while address < end:
         size = min(end - address, PAGE_SIZE - address % PAGE_SIZE)

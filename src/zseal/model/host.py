@@ -1,7 +1,7 @@
-"""A host in Python: a hypervisor that issues the real calls, for guests that page.
+"""A host in Python: a hypervisor that issues the real calls and pages its guests.
 
-It does what Linux (KVM) and QEMU do on a real machine, and as they do it: a control block in storage for each call,
-donated memory, demand paging by program interruption. What it cannot do on real hardware it cannot do here.
+It does what Linux (KVM) and QEMU do on a real machine, in the same way: a control block in storage for each call,
+donated memory, demand paging by program interruption. It can do nothing that it cannot do on real hardware.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ BlockT = TypeVar("BlockT", bound=UvcbHeader)
 
 
 class HostError(ZsealError):
-    """Something the model host itself does not do."""
+    """The model host itself refuses an operation."""
 
 
 @dataclasses.dataclass
 class ModelConfiguration:
-    """What the host remembers of one protected guest. Frames are numbers of 4 KiB frames."""
+    """The host's record of one protected guest. Frames are numbers of 4 KiB frames."""
 
     handle: int
-    """0 where it is destroyed already."""
+    """0 if it is already destroyed."""
     pages: int
     space: MappedSpace
     asce: int
@@ -76,7 +76,7 @@ class ModelHost(CallingHost):
         self._aside: ModelConfiguration | None = None
 
     def initialise(self) -> None:
-        """INIT_UV, as the host's boot does it; raises CallFailed."""
+        """INIT_UV, as at the host's boot; raises CallFailed."""
         size = self.uv.settings.uv_base_storage
         self.call(InitUvcb.call(Command.INIT_UV, stor_origin=self._base_origin, stor_len=size))
 
@@ -198,7 +198,7 @@ class ModelHost(CallingHost):
         self.call(CpuStateUvcb.call(Command.CPU_SET_STATE, cpu_handle=cpu.handle, state=state))
 
     def reset(self, configuration: ModelConfiguration) -> None:
-        """Carry through a reset the guest asked for; raises CallFailed."""
+        """Carry out a reset that the guest asked for; raises CallFailed."""
         for cpu in configuration.cpus:
             self.set_state(cpu, CpuState.STOPPED)
         self.call_handle(Command.SET_UNSHARE_ALL, configuration.handle)
@@ -208,7 +208,7 @@ class ModelHost(CallingHost):
         self.set_state(configuration.cpus[0], CpuState.OPERATING_LOAD)
 
     def destroy_cpu(self, configuration: ModelConfiguration, cpu: ModelCpu) -> None:
-        """DESTROY_SEC_CPU; raises CallFailed, and what was donated is lost then, as in Linux."""
+        """DESTROY_SEC_CPU; raises CallFailed, and the donated storage is then lost, as in Linux."""
         self.uv.interrupt(cpu.handle)
         self.call_handle(Command.DESTROY_SEC_CPU, cpu.handle)
         configuration.cpus.remove(cpu)
@@ -228,9 +228,9 @@ class ModelHost(CallingHost):
             self.free_pages(configuration)
 
     def set_aside(self, configuration: ModelConfiguration) -> None:
-        """Let go of a guest at once and its pages later, as KVM does on a reboot; raises HostError for a second one.
+        """Release a guest immediately and its pages later, as KVM does on a reboot; raises HostError for a second one.
 
-        On a machine without DESTROY_SEC_CONF_FAST only the CPUs go at once.
+        On a machine without DESTROY_SEC_CONF_FAST only the CPUs go immediately.
         """
         if self._aside is not None:
             raise HostError("one guest is already set aside", hint="finish with it first")
@@ -243,7 +243,7 @@ class ModelHost(CallingHost):
         self._aside = configuration
 
     def finish_aside(self) -> None:
-        """Destroy what the guest that was set aside left; raises HostError if there is none."""
+        """Destroy the rest of the guest that was set aside; raises HostError if there is none."""
         if self._aside is None:
             raise HostError("no guest is set aside")
         self.free_pages(self._aside)
@@ -252,7 +252,7 @@ class ModelHost(CallingHost):
         self._aside = None
 
     def free_pages(self, configuration: ModelConfiguration) -> None:
-        """Destroy what a guest that is gone left in its frames, and free them."""
+        """Destroy what a former guest left in its frames, and free them."""
         for page, frame in configuration.space.mapped():
             self.uv.destroy_run(frame << PAGE_SHIFT, PAGE_SIZE)
             configuration.space.unmap(page)

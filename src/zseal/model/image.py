@@ -31,7 +31,7 @@ class ModelComponent:
 
 @dataclasses.dataclass(frozen=True)
 class ModelImage:
-    """A sealed image: the bytes of its SE header, its components, and the secrets its builder keeps."""
+    """A sealed image: the bytes of its SE header, its components, and the secrets that its builder keeps."""
 
     header: bytes
     components: tuple[ModelComponent, ...]

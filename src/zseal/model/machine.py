@@ -16,7 +16,7 @@ _RESERVED = MIB  # the host's own lowcore
 
 
 class ModelMachine:
-    """A machine with ``memory`` bytes for guests, whose ultravisor holds ``keys`` (fresh ones by default).
+    """A machine with ``memory`` bytes for guests, whose ultravisor has ``keys`` (new ones by default).
 
     ``host`` is its hypervisor, which gets the host's side of the ultravisor and nothing else.
     """
@@ -43,5 +43,5 @@ class ModelMachine:
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
-        """The key that images for this machine are sealed for."""
+        """The public key for which images for this machine are sealed."""
         return self.keys.host.public_key()

@@ -1,7 +1,7 @@
 """Demand paging of a protected guest: pages leave for a file under memory pressure and come back when touched.
 
-The pager sees ciphertext only. What it does to the file's pages, or anyone else does, shows when the guest wants them
-back: the ultravisor refuses a page that is not what left last.
+The pager sees ciphertext only. If it or anyone else changes the file's pages, that shows when the guest wants them
+back: the ultravisor refuses a page that is not the one that left last.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ class GuestKilledError(ZsealError):
 
 
 class Pager:
-    """Keeps at most ``limit`` of a guest's pages in frames; the rest is in ``file``, at its page number times 4096."""
+    """Keeps at most ``limit`` of a guest's pages in frames; the others are in ``file``, at their page number times
+    4096.
+    """
 
     def __init__(self, host: ModelHost, configuration: ModelConfiguration, file: BinaryIO, *, limit: int) -> None:
         self._host = host
         self._configuration = configuration
         self._file = file
         self._limit = limit
-        # least recently brought in first
+        # the one that came in first is first
         self._resident: collections.OrderedDict[int, int] = collections.OrderedDict()
         self._paged_out: set[int] = set()
         self._pinned: set[int] = set()
@@ -46,7 +48,9 @@ class Pager:
         return self._configuration.handle
 
     def frame(self, page: int) -> int:
-        """Return the frame of ``page`` for an access of the host's own, bringing it back from the file if need be."""
+        """Return the frame of ``page`` for an access of the host itself; if necessary, bring the page back from the
+        file.
+        """
         if self._configuration.space.resolve(page) < 0:
             self._page_in(page)
         return self._configuration.space.resolve(page)
@@ -72,9 +76,9 @@ class Pager:
         return self._host.uv.is_shared(self.handle, page << PAGE_SHIFT, PAGE_SIZE)
 
     def page_out(self, page: int) -> None:
-        """Make ``page`` accessible, write what that gives to the file, and free its frame.
+        """Make ``page`` accessible, write the result to the file, and free its frame.
 
-        Raises HostError for a pinned page, CallFailed where the ultravisor refuses the export.
+        Raises HostError for a pinned page, CallFailed if the ultravisor refuses the export.
         """
         if page in self._pinned:
             raise HostError(f"guest page {page << PAGE_SHIFT:#x} is pinned and cannot be paged out")
@@ -103,10 +107,10 @@ class Pager:
             self.pages_in += 1
 
     def fault(self, interruption: ProgramInterruption) -> None:
-        """Do what Linux does for a program interruption that a guest's access gave the host.
+        """Do what Linux does for a program interruption that the host gets for a guest's access.
 
-        Raises GuestKilledError if the page cannot be brought back, and the interruption itself where it is not for
-        the pager.
+        Raises GuestKilledError if the page cannot be brought back, and the interruption itself if it is not for the
+        pager.
         """
         if interruption.address is None:
             raise interruption

@@ -1,4 +1,4 @@
-"""Is this host ready to run protected guests? Facts from a live host or a captured tree, checks, and a report.
+"""Checks whether a host is ready for protected guests: facts of a live host or a capture, checks, and a report.
 
 Example::
 

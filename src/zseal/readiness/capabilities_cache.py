@@ -1,7 +1,7 @@
-"""Making libvirt forget what it learnt about QEMU and the host, so that it asks again.
+"""Clears what libvirt stored about QEMU and the host, so that it probes again.
 
 libvirt keeps expanded descriptions of each QEMU program in files. The cure for a stale one is always the same: stop
-the daemon, delete the files, start the daemon. Running guests go on running meanwhile.
+the daemon, delete the files, start the daemon. Running guests keep running meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SOCKETS = ("", "-ro", "-admin", "-tcp", "-tls")
 
 
 class ServiceManager(abc.ABC):
-    """Contract: what is asked of systemd; a test puts its own in place."""
+    """Contract: the calls of systemd; tests replace it."""
 
     @abc.abstractmethod
     def systemctl(self, *arguments: str) -> CommandResult:
@@ -40,7 +40,7 @@ class Systemd(ServiceManager):
 
 @dataclasses.dataclass(frozen=True)
 class RefreshPlan:
-    """What will be done: units to stop and to start again, a process to end, files to delete.
+    """The work to do: units to stop and to start again, a process to end, files to delete.
 
     ``session_daemon`` is the process id of the user's own daemon, which starts itself again when next needed.
     """
@@ -51,7 +51,7 @@ class RefreshPlan:
     session_daemon: int | None = None
 
     def steps(self) -> tuple[str, ...]:
-        """Return the plan as the shell commands that would do the same."""
+        """Return the plan as equivalent shell commands."""
         lines = []
         units = " ".join(self.units)
         if units:
@@ -84,7 +84,7 @@ def _units(manager: ServiceManager) -> tuple[str, ...]:
     if answer.status == NOT_FOUND:
         return ()
     states = answer.stdout.split()
-    # sockets come first, so that none of them starts the daemon again between the two
+    # sockets come first, so that none of them starts the daemon again in between
     return tuple(name for name, state in zip(names, states, strict=False) if state == "active")
 
 
@@ -97,7 +97,7 @@ def _session_daemon(runtime: Path) -> int | None:
     for daemon in (_MODULAR, _MONOLITHIC):
         try:
             number = int((runtime / "libvirt" / f"{daemon}.pid").read_text()[:16])
-            # the file may outlive its process, and the number may belong to another one by now
+            # the file may outlive its process, and the number may now belong to another one
             if Path(f"/proc/{number}/comm").read_text().strip() == daemon:
                 return number
         except (OSError, ValueError):
@@ -123,9 +123,9 @@ def _must(answer: CommandResult, what: str) -> None:
 
 
 def refresh(plan: RefreshPlan, manager: ServiceManager) -> None:
-    """Do what ``plan`` says.
+    """Carry out ``plan``.
 
-    The daemon is started again whatever happens to the files. Raises ZsealError if a step fails.
+    The daemon is started again even if deleting files fails. Raises ZsealError if a step fails.
     """
     if plan.units:
         _must(manager.systemctl("stop", *plan.units), "stop libvirt's daemon")

@@ -1,7 +1,7 @@
-"""Writing down what a host says, so that ``zseal host check --root`` can judge it on another computer.
+"""Saves what the checks read of a host, so that ``zseal host check --root`` can check it on another computer.
 
-A capture holds no secrets: of the kernel command line only parameters known to be harmless keep their values, of the
-kernel's log only lines about protected virtualization are kept, and serial numbers are masked.
+A capture contains no secrets: only kernel parameters known to be harmless keep their values, only lines about protected
+virtualization are kept of the kernel's log, and serial numbers are masked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zseal.readiness.cpuinfo import MASKED
 from zseal.readiness.facts import KVM_PARAMETERS, MAX_CACHE_FILES, UV
 from zseal.readiness.source import DEVICE_TEXT, LIBVIRT_CACHE, HostSource
 
-# parameters whose values say something about protected guests and nothing about the site
+# parameters whose values matter for protected guests and reveal nothing about the site
 _HARMLESS = re.compile(
     r"prot[-_]?virt|swiotlb|vmalloc|mem|elfcorehdr|crashkernel|cmma|nohugepages|(default_)?hugepagesz|hugepages"
     r"|transparent_hugepage|kvm\..*|facilities|nosmt|nr_cpus|possible_cpus|maxcpus",
@@ -76,7 +76,7 @@ def _processes(source: HostSource) -> Iterator[_Item]:
 
 
 def _firmware(source: HostSource) -> Iterator[_Item]:
-    # an empty directory is what a container shows, so what else is there must be seen to be there
+    # containers show an empty directory, so a directory with other content must not be captured as empty
     names = source.names("/sys/firmware")
     if names is None:
         return
@@ -132,13 +132,13 @@ _PARTS = (_processes, _firmware, _directories, _cache, _devices, _commands)
 
 
 def capture_host(source: HostSource, directory: Path) -> tuple[Path, ...]:
-    """Write what ``source`` says to the new or empty ``directory`` and return the files, sorted.
+    """Save the answers of ``source`` in the new or empty ``directory`` and return the files, sorted.
 
     Raises OutputError if the directory is not empty or cannot be written.
     """
     try:
         if directory.exists() and any(directory.iterdir()):
-            raise OutputError("the directory is not empty", where=str(directory), hint="give a new one")
+            raise OutputError("the directory is not empty", where=str(directory), hint="give a new directory")
         written = []
         for item in itertools.chain.from_iterable(part(source) for part in _PARTS):
             path = directory / item.path.lstrip("/")

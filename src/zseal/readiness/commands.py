@@ -1,4 +1,4 @@
-"""The programs whose answers tell about a host: what is run, and under which name a capture keeps the answer."""
+"""The programs whose answers describe a host: their arguments, and the names of their answers in a capture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def _only_relevant_log_lines(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class HostCommand:
-    """One question asked of a host.
+    """One question to a host.
 
     ``name`` is the file stem below ``commands/`` in a capture. ``programs`` are tried in order, the first installed
-    one is run with ``arguments``. ``log`` says that only lines about protected virtualization are kept of the output.
+    one is run with ``arguments``. With ``log``, only lines about protected virtualization are kept of the output.
     """
 
     name: str
@@ -26,11 +26,11 @@ class HostCommand:
     log: bool = False
 
     def clean(self, output: str) -> str:
-        """Return what is kept of ``output``."""
+        """Return the part of ``output`` to keep."""
         return _only_relevant_log_lines(output) if self.log else output
 
 
-# qemu-kvm and its libexec place are what the Red Hat family calls the s390x build on an s390x host
+# the Red Hat family calls the s390x build on an s390x host qemu-kvm, and puts it into libexec
 QEMU_PROGRAMS = ("qemu-system-s390x", "/usr/libexec/qemu-kvm", "qemu-kvm")
 
 UNAME = HostCommand("uname", ("uname",), ("-srvm",))

@@ -1,4 +1,4 @@
-"""What ``/proc/cpuinfo`` and ``/proc/sysinfo`` of an s390x Linux tell, and which machines have Secure Execution."""
+"""Reads ``/proc/cpuinfo`` and ``/proc/sysinfo`` of an s390x Linux; lists the machines with Secure Execution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 MASKED = "masked"
-"""Stands in captures for names and numbers that are nobody else's business."""
+"""Replaces private names and numbers in captures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
     """Read ``/proc/cpuinfo``.
 
     Facilities are whole decimal tokens of the first ``facilities`` line; a file without the line is not s390x or cut
-    off, which is something else than "no facility".
+    off, which differs from "no facility".
     """
     facilities = _words_after_colon(text, "facilities")
     features = _words_after_colon(text, "features")
@@ -101,6 +101,6 @@ def parse_sysinfo(text: str) -> SysInfo:
     return SysInfo(
         machine=machine.upper() if re.fullmatch(r"[0-9A-Fa-f]{4}", machine) else None,
         control_program=values.get("VM00 Control Program", "unknown") if hypervisor else None,
-        # what a capture has in its place
+        # its replacement in a capture
         lpar_name=None if values.get("LPAR Name") == MASKED else values.get("LPAR Name"),
     )

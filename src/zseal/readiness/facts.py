@@ -1,4 +1,4 @@
-"""The facts about one host that the checks judge, gathered once from a host source."""
+"""The facts about one host, gathered once from a host source, that the checks judge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zseal.readiness.source import LIBVIRT_CACHE, CommandResult, DeviceState, Ho
 
 UV = "/sys/firmware/uv"
 KVM_PARAMETERS = "/sys/module/kvm/parameters"
-# more entries than any host has emulators
+# more than any host has emulators
 MAX_CACHE_FILES = 64
 
 
@@ -74,7 +74,7 @@ class HostFacts:
 
     @property
     def is_s390x(self) -> bool:
-        """Whether this is a z/Architecture Linux, or a capture that is silent but looks like one."""
+        """Whether this is a z/Architecture Linux, or a capture that does not state it but looks like one."""
         if self.architecture is not None:
             return self.architecture == "s390x"
         return self.cpu is not None and (self.cpu.facilities is not None or self.cpu.machine is not None)
@@ -116,7 +116,7 @@ def _kernel_log(source: HostSource) -> str | None:
 def read_cache(source: HostSource, directory: str = LIBVIRT_CACHE) -> tuple[CachedEmulator, ...] | None:
     """Return libvirt's cached descriptions of s390x emulators, or None if the directory cannot be read.
 
-    Files that are no such description are skipped.
+    Other files are skipped.
     """
     names = source.names(directory)
     if names is None:
@@ -174,7 +174,7 @@ def gather(source: HostSource) -> HostFacts:
         cpu=None if cpuinfo is None else parse_cpuinfo(cpuinfo),
         system=None if sysinfo is None else parse_sysinfo(sysinfo),
         command_line=None if command_line is None else command_line.strip(),
-        # a capture without any of /sys says nothing about one directory of it
+        # a capture without /sys says nothing about a directory in it
         uv_directory=None if source.names("/sys") is None else source.names(UV) is not None,
         firmware_masked=source.names("/sys/firmware") == (),
         prot_virt_host=_boolean(source.text(f"{UV}/prot_virt_host")),

@@ -1,4 +1,4 @@
-"""The answer to "is this host ready?": one result a check, a verdict, and the two ways to print it."""
+"""The answer to "is this host ready?": a result for each check, a verdict, and the two ways to print them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Verdict(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-# any of these proves that the ultravisor works; without such a proof nothing failing is not good enough
+# any of these proves that the ultravisor works; without such proof, it is not enough that nothing failed
 _PROOFS = ("prot-virt-host", "unpack")
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """One check's verdict with everything a person needs to act on it."""
+    """One check's verdict, with everything that people need to act on it."""
 
     id: str
     title: str
@@ -130,18 +130,19 @@ _INDENT = " " * 8
 
 
 _ELSEWHERE = (
-    "This is {architecture}, no IBM Z or LinuxONE, so it cannot host protected guests in hardware; nothing is wrong "
-    "with it. What zseal does here: build and verify boot images (zseal image), check host keys and libvirt domains "
-    "(zseal hostkey, zseal domain), and run protected guests on its own software ultravisor (zseal demo, zseal run). "
-    "To judge a real host, run zseal host check on it, or read what zseal host capture wrote there with --root."
+    "This is {architecture}, not IBM Z or LinuxONE, so it cannot host protected guests in hardware; nothing is wrong "
+    "with it. zseal can do the following here: build and verify boot images (zseal image), check host keys and libvirt "
+    "domains (zseal hostkey, zseal domain), and run protected guests on its own software ultravisor (zseal demo, zseal "
+    "run). To check a real host, run zseal host check on it, or save it with zseal host capture and check the capture "
+    "with --root."
 )
 
 
 def to_text(report: HostReport, *, verbose: bool, width: int) -> str:
-    """Return the report for a person, lines about ``width`` characters long.
+    """Return the report for people, in lines of about ``width`` characters.
 
-    What a check means is told where something is to do, and with ``verbose`` everywhere. Checks that are not
-    applicable are left out unless ``verbose``.
+    Checks are explained if there is something to do, and with ``verbose`` always. Checks that are not applicable are
+    omitted unless ``verbose``.
     """
     lines = []
     architecture = report.facts.architecture

@@ -1,7 +1,7 @@
-"""Where the facts about a host come from: the running system, or a captured file tree.
+"""The sources of facts about a host: the running system, or a captured file tree.
 
 A :class:`HostSource` answers four questions (a file's text, a directory's names, a device's state, a command's output)
-and nothing else, so that the checks cannot tell a live host from a capture.
+and nothing else, so that a live host and a capture look the same to the checks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIBVIRT_CACHE = "/var/cache/libvirt/qemu/capabilities"
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
-    """What a command answered; ``status`` 127 is "not installed", 124 "no answer in time"."""
+    """The answer of a command; ``status`` 127 is "not installed", 124 "no answer in time"."""
 
     status: int
     stdout: str
@@ -57,7 +57,7 @@ class DeviceState:
 
 
 class HostSource(abc.ABC):
-    """Contract: absolute paths as on the host; None or empty where there is nothing, never an exception."""
+    """Contract: absolute paths as on the host; None or empty if there is nothing, never an exception."""
 
     @abc.abstractmethod
     def text(self, path: str) -> str | None:
@@ -69,16 +69,16 @@ class HostSource(abc.ABC):
 
     @abc.abstractmethod
     def device(self, path: str) -> DeviceState | None:
-        """Return the state of the device node ``path``, or None if nobody looked."""
+        """Return the state of the device node ``path``, or None if it was not checked."""
 
     @abc.abstractmethod
     def run(self, command: HostCommand) -> CommandResult | None:
-        """Return what ``command`` answers, or None if nobody asked."""
+        """Return the answer of ``command``, or None if it was not run."""
 
 
 def _read_text(path: Path) -> str | None:
     try:
-        # sysfs and procfs files tell no size: read up to the limit
+        # sysfs and procfs files show no size: read up to the limit
         with path.open("rb") as stream:
             return stream.read(MAX_FILE_BYTES).decode("utf-8", "replace")
     except (OSError, ValueError):
@@ -146,7 +146,7 @@ class LiveHost(HostSource):
         return dataclasses.replace(result, stdout=command.clean(result.stdout), stderr=command.clean(result.stderr))
 
 
-# the text that stands for a device node in a capture
+# the text that represents a device node in a capture
 DEVICE_TEXT = {
     DeviceState(exists=True, accessible=True): "accessible\n",
     DeviceState(exists=True, accessible=False): "denied\n",
@@ -157,13 +157,12 @@ DEVICE_TEXT = {
 class CapturedHost(HostSource):
     """A file tree written by ``zseal host capture``, or by hand in the same layout (see docs/hosts.md).
 
-    Files of the host lie under their own path, a directory that exists but is empty may be left out of archives, so
-    ``NAME/.keep`` stands for it. ``commands/NAME.out``, ``.err`` and ``.status`` hold a command's answer; no file at
-    all means that nobody asked.
+    Files of the host are under their own path. Archives may omit an empty directory, so ``NAME/.keep`` stands for it.
+    ``commands/NAME.out``, ``.err`` and ``.status`` contain a command's answer; without any of them it was not run.
     """
 
     def __init__(self, root: Path) -> None:
-        """Use the tree at ``root``; raises InputError if it is no directory or does not look like a capture."""
+        """Use the tree at ``root``; raises InputError if it is not a directory or does not look like a capture."""
         try:
             self._root = root.resolve(strict=True)
         except OSError as error:
@@ -176,13 +175,13 @@ class CapturedHost(HostSource):
             raise InputError("a captured tree is a directory", where=str(root))
         if not any((self._root / name).is_dir() for name in ("proc", "sys", "commands")):
             raise InputError(
-                "no captured host: none of the directories proc, sys and commands is there",
+                "not a captured host: the directories proc, sys and commands are missing",
                 where=str(root),
                 hint="make one with `zseal host capture DIR` on the host",
             )
 
     def _inside(self, path: str) -> Path | None:
-        # a capture comes from somebody else: a link in it must not lead to this computer's own files
+        # a capture may come from anywhere: a link in it must not lead to this computer's own files
         try:
             resolved = (self._root / path.lstrip("/")).resolve(strict=True)
         except (OSError, RuntimeError, ValueError):

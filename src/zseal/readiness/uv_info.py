@@ -1,7 +1,7 @@
-"""What the ultravisor says about itself, read from ``/sys/firmware/uv`` as s390-tools' pvinfo does.
+"""The ultravisor's description of itself, read from ``/sys/firmware/uv`` as s390-tools' pvinfo does.
 
-The values are those of the Query Ultravisor Information call; bits are numbered from the left, bit 0 first. Names of
-the JSON fields are pvinfo's, whose own output is text or YAML.
+The values are those of the Query Ultravisor Information call; bits are numbered from the left, bit 0 first. The names
+of the JSON fields are those of pvinfo, whose own output is text or YAML.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VERSION_STEP = 0x100
 
 
 class SeStatus(enum.StrEnum):
-    """What role this system has; the values are pvinfo's."""
+    """The role of this system; the values are those of pvinfo."""
 
     GUEST = "Guest"
     HOST = "Host"
@@ -101,7 +101,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class HostInfo:
-    """Everything pvinfo shows, and the sizes and key hashes it leaves out.
+    """Everything that pvinfo shows, and the sizes and key hashes that it omits.
 
     ``present`` is False if there is no ``/sys/firmware/uv`` at all. ``limits`` and ``dump_sizes`` map file names to
     numbers (sizes in bytes); ``raw`` maps every file below ``query/`` to its text.
@@ -132,7 +132,7 @@ def _named(bits: list[int], names: dict[int, str]) -> tuple[str, ...]:
 
 
 def _versions(bits: list[int]) -> tuple[str, ...]:
-    # bit n says that version (n + 1) * 0x100 is supported
+    # bit n means that version (n + 1) * 0x100 is supported
     return tuple(f"{(bit + 1) * _VERSION_STEP:#x}" for bit in bits)
 
 
@@ -150,7 +150,7 @@ def _title(command: Command) -> str:
 
 
 def read_host_info(source: HostSource) -> HostInfo:
-    """Read what the ultravisor of ``source`` announces; files that are missing are left out."""
+    """Read what the ultravisor of ``source`` announces; missing files are omitted."""
     names = source.names(f"{UV}/query") or ()
     raw = {name: text.strip() for name in names if (text := source.text(f"{UV}/query/{name}")) is not None}
     values = {name: value for name, text in raw.items() if (value := _number(name, text)) is not None}
@@ -217,7 +217,7 @@ def to_json(info: HostInfo) -> str:
 
 
 def to_text(info: HostInfo) -> str:
-    """Return ``info`` for a person: a heading a section, one entry a line."""
+    """Return ``info`` for people: a heading for each section, a line for each entry."""
     lines = [_STATUS_TEXT[info.status]]
     for section in info.sections:
         if section.entries:

@@ -37,7 +37,7 @@ class AddSecretRequestKeys:
     """Everything random in an add-secret request: with the same values the same request results."""
 
     protection_key: Secret
-    """32 bytes; nobody needs it once the request is made."""
+    """32 bytes; it is not needed once the request is made."""
     iv: bytes
     """12 bytes."""
     customer_key: ec.EllipticCurvePrivateKey = dataclasses.field(repr=False)

@@ -96,7 +96,8 @@ def _sign(key: SigningKey, message: bytes) -> bytes:
 
 
 def verified_user_data(data: bytes, key: VerifyingKey | None) -> bytes:
-    """Return the user data of the add-secret request ``data``: 512 bytes unsigned, else 128 or 256, zeros at their end.
+    """Return the user data of the add-secret request ``data``: 512 bytes if unsigned, otherwise 128 or 256, with zeros
+    at their end.
 
     Empty if there are none. ``key`` verifies a signature. Raises FormatError for what is not a request, InputError for
     a missing or unfit key, VerificationError if the signature is another. The request's own tag is not checked: that

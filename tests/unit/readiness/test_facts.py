@@ -95,7 +95,7 @@ def test_a_capture_does_not_lead_out_of_its_directory(tmp_path: Path) -> None:
 
 
 def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no captured host"):
+    with pytest.raises(InputError, match="not a captured host"):
         CapturedHost(tmp_path)
     with pytest.raises(InputError, match="cannot read"):
         CapturedHost(tmp_path / "missing")

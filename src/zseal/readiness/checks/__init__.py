@@ -1,4 +1,4 @@
-"""All readiness checks, in the order in which they are reported: each may rely on those before it having been read."""
+"""All readiness checks in the order of the report: readers of one have read those before it."""
 
 from zseal.readiness.checks import abilities, kernel, kvm, machine, virtualization
 from zseal.readiness.checks.interface import Check, CheckStatus, Judgement

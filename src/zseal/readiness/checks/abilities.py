@@ -1,4 +1,4 @@
-"""What this host offers beyond running protected guests, and the tools found on it."""
+"""What this host offers in addition to running protected guests, and the tools found on it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _NEWER = "the firmware does not offer it (it came with z16), or the kernel does 
 
 
 class HostKey(Check):
-    """Whether the host tells its key hashes."""
+    """Whether the host shows its key hashes."""
 
     id = "host-key"
     title = "Host key hash"
     meaning = (
-        "Newer kernels show the hashes of the installed host keys: with them zseal image test tells whether an image "
-        "opens on this host."
+        "Newer kernels show the hashes of the installed host keys: with them, zseal image test shows whether this host "
+        "can open an image."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -31,14 +31,14 @@ class HostKey(Check):
 
 
 class _Offered(Check):
-    """One ability that the ultravisor announces by a value other than zero."""
+    """An ability that the ultravisor announces by a non-zero value."""
 
     def value(self, facts: HostFacts) -> int | None:
         """Return the announced value."""
         raise NotImplementedError
 
     def judge(self, facts: HostFacts) -> Judgement:
-        """Judge whether the value is there and not zero."""
+        """Judge whether the value exists and is not zero."""
         return passed("offered") if self.value(facts) else not_applicable(_NEWER)
 
 
@@ -91,14 +91,15 @@ class ImageBuilder(Check):
     id = "image-builder"
     title = "pvimg or genprotimg"
     meaning = (
-        "Images can be built anywhere, on a trusted computer rather than on the host: zseal image create does it too."
+        "Images can be built anywhere, on a trusted computer rather than on the host. zseal image create builds them "
+        "too."
     )
     only_ibm_z = False
 
     def judge(self, facts: HostFacts) -> Judgement:
         """Judge the tools' own version answers."""
         if facts.pvimg is None and facts.genprotimg is None:
-            return not_applicable("nobody looked for them")
+            return not_applicable("not checked")
         tools = [t for t in (_version_text("pvimg", facts.pvimg), _version_text("genprotimg", facts.genprotimg)) if t]
         if tools:
             return passed(", ".join(tools))
@@ -106,7 +107,7 @@ class ImageBuilder(Check):
 
 
 class SoftwareMachine(Check):
-    """What zseal itself needs to run a protected guest here."""
+    """The needs of zseal itself to run a protected guest here."""
 
     id = "software-machine"
     title = "Software ultravisor"
@@ -114,11 +115,11 @@ class SoftwareMachine(Check):
     only_ibm_z = False
 
     def judge(self, facts: HostFacts) -> Judgement:
-        """Judge whether a QEMU for s390x is there."""
+        """Judge whether a QEMU for s390x is installed."""
         if facts.is_s390x:
             return not_applicable("this is the real thing")
         if facts.qemu is None:
-            return not_applicable("QEMU was not looked for")
+            return not_applicable("QEMU was not checked")
         if not facts.qemu.installed:
             return warned(
                 "qemu-system-s390x is not installed",

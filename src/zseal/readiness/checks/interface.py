@@ -1,4 +1,4 @@
-"""The shape of a readiness check: one class a question, one file a family."""
+"""The interface of readiness checks: a class for each question, a module for each family."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CheckStatus(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A verdict: what was ``found``, and the ``fix`` (a command or an instruction) where something is to do."""
+    """A verdict: what was ``found``, and the ``fix`` (a command or an instruction) if there is something to do."""
 
     status: CheckStatus
     found: str
@@ -29,7 +29,7 @@ class Judgement:
 
 
 def passed(found: str) -> Judgement:
-    """Return the verdict that all is well."""
+    """Return the verdict that everything is in order."""
     return Judgement(CheckStatus.PASS, found)
 
 
@@ -44,15 +44,15 @@ def failed(found: str, fix: str) -> Judgement:
 
 
 def not_applicable(found: str) -> Judgement:
-    """Return the verdict that there is nothing to judge here; ``found`` says why."""
+    """Return the verdict that there is nothing to judge here; ``found`` is the reason."""
     return Judgement(CheckStatus.NOT_APPLICABLE, found)
 
 
 class Check(abc.ABC):
-    """One question to a host.
+    """One question about a host.
 
-    ``id`` is stable. ``meaning`` says in one or two sentences what the answer matters for. ``only_ibm_z`` checks are
-    not applicable elsewhere, so ``judge`` may rely on being asked about an s390x host only.
+    ``id`` is stable. ``meaning`` explains in one or two sentences why the answer matters. ``only_ibm_z`` checks are not
+    applicable elsewhere, so their ``judge`` gets only s390x hosts.
     """
 
     id: ClassVar[str]

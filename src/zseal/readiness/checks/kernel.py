@@ -1,4 +1,4 @@
-"""Checks of the host kernel: its version, the ultravisor directory, ``prot_virt=``, and what came of it at boot."""
+"""Checks of the host kernel: its version, the ultravisor directory, ``prot_virt=``, and its effect at boot."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ def _codes(match: re.Match[str]) -> str:
 
 
 class KernelVersion(Check):
-    """The age of the kernel."""
+    """The version of the kernel."""
 
     id = "kernel-version"
     title = "Host kernel"
     meaning = (
-        "Linux hosts protected guests since 5.7; enterprise distributions carried the support into older versions."
+        "Linux can host protected guests since 5.7; enterprise distributions ported the support to older versions."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
-        """Judge the release, but let what the kernel can do overrule its number."""
+        """Judge the release, but let the kernel's abilities overrule its number."""
         if facts.kernel is None:
             return not_applicable("the kernel's version is not known")
         if facts.kernel >= Version(5, 7):
             return passed(f"Linux {facts.kernel}")
         if facts.uv_directory:
-            return passed(f"Linux {facts.kernel} with the support carried over by its distributor")
+            return passed(f"Linux {facts.kernel} with the support ported by its distributor")
         return failed(f"Linux {facts.kernel} is older than 5.7", "update the host's distribution")
 
 
 class UvDirectory(Check):
-    """Whether the kernel speaks to the ultravisor at all."""
+    """Whether the kernel supports the ultravisor."""
 
     id = "uv-directory"
     title = "/sys/firmware/uv"
     meaning = (
         "The kernel shows this directory if facility 158 is installed and KVM (or guest support) is built in. libvirt "
-        "and virt-host-validate look at it second."
+        "and virt-host-validate check it second."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -58,10 +58,10 @@ class UvDirectory(Check):
         if facts.uv_directory:
             return passed("present")
         if facts.uv_directory is None:
-            return not_applicable("/sys was not looked at")
+            return not_applicable("/sys was not checked")
         if facts.firmware_masked:
             return warned(
-                "/sys/firmware is empty: this is a container, where every probe is blind",
+                "/sys/firmware is empty: this is a container, in which no probe can see it",
                 "run the check on the host itself; protected domains without <launchSecurity> still work from here",
             )
         if has_facility(facts) is False:
@@ -76,9 +76,9 @@ class ProtVirtParameter(Check):
     """The kernel's own verdict on its parameter."""
 
     id = "prot-virt-parameter"
-    title = "prot_virt= on the kernel command line"
+    title = "prot_virt= in the kernel parameters"
     meaning = (
-        "The host kernel donates memory to the ultravisor only when asked to. It takes values that begin with y, Y, 1 "
+        "The host kernel donates memory to the ultravisor only on request. It accepts values that begin with y, Y, 1 "
         "or on; the name is spelt with an underscore; any enabling occurrence wins."
     )
 
@@ -90,18 +90,18 @@ class ProtVirtParameter(Check):
         if kernel_enables(facts.command_line):
             return passed(" ".join(written))
         if written:
-            return failed(f"the kernel takes {' '.join(written)!r} for off", f"write it prot_virt=1: {_ADD_PARAMETER}")
+            return failed(f"the kernel takes {' '.join(written)!r} for off", f"write prot_virt=1: {_ADD_PARAMETER}")
         return failed("not given", _ADD_PARAMETER)
 
 
 class ProtVirtReaders(Check):
-    """Whether libvirt and Kata agree with the kernel."""
+    """Whether libvirt and Kata Containers agree with the kernel."""
 
     id = "prot-virt-readers"
     title = "prot_virt= as others read it"
     meaning = (
-        "libvirt and Kata Containers parse the command line themselves, each by rules of its own. Where they disagree "
-        "with the kernel they claim or refuse protected guests wrongly."
+        "libvirt and Kata Containers parse the kernel parameters themselves, each by its own rules. If they disagree "
+        "with the kernel, they wrongly claim or refuse protected guests."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -117,30 +117,30 @@ class ProtVirtReaders(Check):
             return warned(
                 f"the kernel reads {' '.join(spellings(line))!r} as {state[kernel]}, {' and '.join(wrong)} as "
                 f"{state[not kernel]}",
-                "write it prot_virt=1, which all of them understand",
+                "write prot_virt=1, which all of them understand",
             )
         return passed(f"kernel, libvirt and Kata Containers all read it as {'on' if kernel else 'off'}")
 
 
 class ProtVirtHost(Check):
-    """The one value that settles it."""
+    """The decisive value."""
 
     id = "prot-virt-host"
     title = "Ultravisor initialised"
     meaning = (
         "/sys/firmware/uv/prot_virt_host is 1 when this kernel can host protected guests now. libvirt does not read "
-        "it, so it may say yes where this says no."
+        "it, so libvirt may say yes although this says no."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
-        """Judge ``prot_virt_host``, and name the likeliest reason for a 0."""
+        """Judge ``prot_virt_host``, and name the most likely reason for a 0."""
         if facts.prot_virt_host:
             return passed("prot_virt_host is 1")
         if facts.prot_virt_host is None:
             if facts.firmware_masked:
                 return not_applicable("/sys/firmware is masked in this container")
             if facts.uv_directory is None:
-                return not_applicable("/sys was not looked at")
+                return not_applicable("/sys was not checked")
             return failed("there is no /sys/firmware/uv/prot_virt_host", "see uv-directory")
         return failed(f"prot_virt_host is 0: {self._reason(facts)}", self._fix(facts))
 
@@ -173,13 +173,13 @@ class ProtVirtHost(Check):
 
 
 class DonatedMemory(Check):
-    """What the kernel's log says of the memory given to the ultravisor."""
+    """What the kernel's log reports about the memory given to the ultravisor."""
 
     id = "donated-memory"
     title = "Memory donated to the ultravisor"
     meaning = (
-        "At boot the kernel gives the ultravisor a base storage that is lost to Linux; each protected guest costs a "
-        "further part for its pages and CPUs, out of vmalloc space."
+        "At boot the kernel gives the ultravisor a base storage that is lost to Linux; each protected guest takes "
+        "more, out of vmalloc space, for its pages and CPUs."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -198,7 +198,7 @@ class DonatedMemory(Check):
             )
         if match := RESERVED.match(facts.kernel_log):
             return passed(f"{match['mib']} MB of base storage")
-        return not_applicable("the log holds no such message (it may have been overwritten since the boot)")
+        return not_applicable("the log contains no such message (it may have been overwritten since the boot)")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -19,7 +19,7 @@ class KvmDevice(Check):
         if features is not None and "sie" not in features:
             return failed("the CPUs offer no SIE: this system cannot run KVM guests", "run it in an LPAR")
         if facts.kvm_device is None:
-            return not_applicable("/dev/kvm was not looked at")
+            return not_applicable("/dev/kvm was not checked")
         if not facts.kvm_device.exists:
             return failed("/dev/kvm is missing", "modprobe kvm, and load it at boot (/etc/modules-load.d/kvm.conf)")
         if not facts.kvm_device.accessible:
@@ -36,9 +36,8 @@ class KvmHugePages(Check):
     id = "kvm-hpage"
     title = "KVM huge page backing"
     meaning = (
-        "A guest backed by huge pages cannot enter protected mode. The parameter only permits such backing: what "
-        "counts "
-        "is that protected guests themselves have none."
+        "A guest backed by huge pages cannot enter protected mode. The parameter only permits such backing: protected "
+        "guests themselves must have none."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -49,7 +48,7 @@ class KvmHugePages(Check):
         if value in ("1", "Y"):
             return warned(
                 "hpage=1: guests may be backed by huge pages",
-                "keep <hugepages> out of protected domains (zseal domain lint finds it), or load kvm with hpage=0",
+                "keep <hugepages> out of protected domains (zseal domain lint reports it), or load kvm with hpage=0",
             )
         return passed(f"hpage={value}")
 

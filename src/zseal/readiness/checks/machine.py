@@ -9,7 +9,7 @@ from zseal.readiness.facts import HostFacts
 
 
 class Architecture(Check):
-    """Whether this is the right kind of computer at all."""
+    """Whether this is the right kind of computer."""
 
     id = "architecture"
     title = "IBM Z or LinuxONE"
@@ -23,7 +23,7 @@ class Architecture(Check):
         if facts.architecture is None:
             return failed("the architecture is not known", "give a capture with commands/uname.out, or run on the host")
         return failed(
-            f"{facts.architecture}: this is no IBM Z",
+            f"{facts.architecture}: this is not an IBM Z",
             "use an IBM Z or LinuxONE machine for real protection, or zseal run on this one to build, test and learn",
         )
 
@@ -34,8 +34,8 @@ class Partition(Check):
     id = "partition"
     title = "Linux in a logical partition"
     meaning = (
-        "Only Linux directly in an LPAR (or DPM partition) can host protected guests: the ultravisor call facility is "
-        "passed on neither by z/VM nor by KVM, so there is no nesting."
+        "Only Linux directly in an LPAR (or DPM partition) can host protected guests: neither z/VM nor KVM passes on "
+        "the ultravisor call facility, so there is no nesting."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -61,7 +61,7 @@ class MachineType(Check):
     meaning = "Secure Execution came with z15 and LinuxONE III; attestation, dumps and secrets came with z16."
 
     def judge(self, facts: HostFacts) -> Judgement:
-        """Judge the machine type of ``/proc/cpuinfo``, else of ``/proc/sysinfo``."""
+        """Judge the machine type of ``/proc/cpuinfo``, or of ``/proc/sysinfo``."""
         if facts.machine is None:
             return not_applicable("neither /proc/cpuinfo nor /proc/sysinfo names a machine type")
         model = MACHINE_MODELS.get(facts.machine)
@@ -77,13 +77,13 @@ class MachineType(Check):
 
 
 class UltravisorFacility(Check):
-    """The firmware feature behind everything else."""
+    """The firmware feature on which everything else depends."""
 
     id = "facility-158"
     title = "Ultravisor call facility"
     meaning = (
-        "Facility 158 is there where the machine has Secure Execution and its feature code is enabled for this "
-        "partition. virt-host-validate looks at it first."
+        "Facility 158 is installed if the machine has Secure Execution and its feature code is enabled for this "
+        "partition. virt-host-validate checks it first."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:

@@ -1,4 +1,4 @@
-"""Checks of QEMU and libvirt: versions, abilities, and whether libvirt's cached answers still fit the host."""
+"""Checks of QEMU and libvirt: versions, abilities, and whether libvirt's cached answers still match the host."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _VALIDATE_LINE = re.compile(r"Checking for secure guest support\s*:\s*(\S+)(?:\s
 
 
 class QemuVersion(Check):
-    """The age of QEMU."""
+    """The version of QEMU."""
 
     id = "qemu-version"
     title = "QEMU"
-    meaning = "QEMU starts protected guests since 5.1; the object behind <launchSecurity> came with 6.0."
+    meaning = "QEMU can start protected guests since 5.1; the object for <launchSecurity> came with 6.0."
 
     def judge(self, facts: HostFacts) -> Judgement:
         """Judge ``qemu-system-s390x --version``."""
         answer = facts.qemu
         if answer is None:
-            return not_applicable("QEMU was not asked")
+            return not_applicable("QEMU was not checked")
         if not answer.installed:
             return failed(
                 "QEMU is not installed", "install qemu-system-s390x (qemu-kvm on Red Hat, qemu-system-misc on Debian)"
             )
         version = find_version(answer.stdout)
         if version is None:
-            return warned("QEMU does not tell its version")
+            return warned("QEMU does not print its version")
         if version < _QEMU_MINIMUM:
             return failed(f"QEMU {version} is older than 5.1", "update QEMU")
         if version < _QEMU_LAUNCH_SECURITY:
             return warned(
-                f"QEMU {version} knows no <launchSecurity>",
+                f"QEMU {version} does not support <launchSecurity>",
                 "update to 6.0, or write iommu='on' on every virtio device (zseal domain convert --style iommu)",
             )
         return passed(f"QEMU {version}")
@@ -59,7 +59,7 @@ class QemuObject(Check):
         """Judge ``qemu-system-s390x -object help``."""
         answer = facts.qemu_objects
         if answer is None or not answer.installed:
-            return not_applicable("QEMU was not asked")
+            return not_applicable("QEMU was not checked")
         if _OBJECT in answer.stdout.split():
             return passed(f"{_OBJECT} is built in")
         if not answer.stdout.strip():
@@ -71,7 +71,7 @@ class QemuObject(Check):
 
 
 class LibvirtVersion(Check):
-    """The age of libvirt."""
+    """The version of libvirt."""
 
     id = "libvirt-version"
     title = "libvirt"
@@ -84,7 +84,7 @@ class LibvirtVersion(Check):
         """Judge ``virsh --version``."""
         answer = facts.libvirt
         if answer is None:
-            return not_applicable("virsh was not asked")
+            return not_applicable("virsh was not checked")
         if not answer.installed:
             return warned(
                 "virsh is not installed: the checks of libvirt are skipped",
@@ -92,7 +92,7 @@ class LibvirtVersion(Check):
             )
         version = find_version(answer.stdout)
         if version is None:
-            return warned("virsh does not tell its version")
+            return warned("virsh does not print its version")
         if version < _LIBVIRT_LAUNCH_SECURITY:
             return warned(
                 f"libvirt {version} knows no <launchSecurity type='s390-pv'/>",
@@ -104,7 +104,7 @@ class LibvirtVersion(Check):
 def _no_capabilities(facts: HostFacts) -> Judgement:
     problem = facts.domain_capabilities_problem
     if problem is None:
-        return not_applicable("virsh domcapabilities was not asked")
+        return not_applicable("virsh domcapabilities was not checked")
     if facts.libvirt is not None and not facts.libvirt.installed:
         return not_applicable(problem)
     if "'kvm' is not supported" in problem:
@@ -130,8 +130,8 @@ class LaunchSecurity(Check):
     id = "launch-security"
     title = "libvirt's s390-pv support"
     meaning = (
-        "libvirt refuses <launchSecurity type='s390-pv'/> unless it believes in the host: QEMU has the object, the "
-        "machine the facility, and the kernel command line turns it on."
+        "libvirt refuses <launchSecurity type='s390-pv'/> unless it considers the host ready: QEMU has the object, the "
+        "machine has the facility, and the kernel parameters turn it on."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -153,7 +153,7 @@ class LaunchSecurity(Check):
 
 
 class Unpack(Check):
-    """The CPU feature a guest needs to switch."""
+    """The CPU feature that a guest needs to enter protected mode."""
 
     id = "unpack"
     title = "unpack in the host CPU model"
@@ -175,13 +175,13 @@ class Unpack(Check):
 
 
 class CapabilitiesCache(Check):
-    """The well-known trap: libvirt answers from what it learnt before the host became ready."""
+    """A frequent trap: libvirt answers with what it learnt before the host became ready."""
 
     id = "capabilities-cache"
     title = "libvirt's capabilities cache"
     meaning = (
-        "libvirt keeps what it learnt of QEMU and of the host in files. After prot_virt=1 was added, or the ultravisor "
-        "failed at one boot and not at the next, it may go on answering from them."
+        "libvirt stores what it learnt about QEMU and the host in files. After prot_virt=1 was added, or the "
+        "ultravisor failed at one boot and not at the next, it may still answer from them."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
@@ -189,7 +189,7 @@ class CapabilitiesCache(Check):
         if facts.cache is None:
             return self._without_files(facts)
         if not facts.cache:
-            return passed("no cached description of an s390x QEMU: libvirt asks anew")
+            return passed("no cached description of an s390x QEMU: libvirt will probe it")
         problems = [text for entry in facts.cache for text in self._differences(facts, entry)]
         if not problems:
             return passed(f"{len(facts.cache)} cached description(s) agree with the host")
@@ -230,7 +230,7 @@ class CapabilitiesCache(Check):
             problems.append("it was made under another kernel")
         version = entry.libvirt_version
         if problems and version and Version(version // 1_000_000, version // 1000 % 1000) < _LIBVIRT_REFRESHES:
-            problems.append("libvirt before 6.5.0 does not notice by itself")
+            problems.append("libvirt before 6.5.0 does not notice this by itself")
         return problems
 
 
@@ -240,23 +240,23 @@ class HostValidate(Check):
     id = "virt-host-validate"
     title = "virt-host-validate"
     meaning = (
-        "libvirt's own check, which IBM's manual asks for. It does not read prot_virt_host, so its PASS is no proof."
+        "libvirt's own check, which IBM's manual asks for. It does not read prot_virt_host, so its PASS is not proof."
     )
 
     def judge(self, facts: HostFacts) -> Judgement:
-        """Judge the line on secure guest support; the exit status does not tell it."""
+        """Judge the line on secure guest support; the exit status does not show it."""
         answer = facts.host_validate
         if answer is None or not answer.installed:
-            return not_applicable("virt-host-validate is not installed, or was not asked")
+            return not_applicable("virt-host-validate is not installed, or was not run")
         match = _VALIDATE_LINE.search(answer.stdout)
         if match is None:
             return not_applicable("it has no line on secure guest support: libvirt before 6.5.0")
         verdict, reason = match[1], match[2]
         if verdict == "PASS":
             if facts.prot_virt_host is False:
-                return warned("PASS, although prot_virt_host is 0", "believe prot-virt-host")
+                return warned("PASS, although prot_virt_host is 0", "trust prot-virt-host")
             return passed("PASS")
-        return warned(f"{verdict}: {reason or 'no reason given'}", "see the checks above, which look further")
+        return warned(f"{verdict}: {reason or 'no reason given'}", "see the checks above, which are more thorough")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -34,12 +34,12 @@ def test_a_session_without_security_models_gets_no_labels() -> None:
         (
             "internal error: qemu unexpectedly closed the monitor: 2026-01-01T00:00:00Z qemu-system-s390x: -device "
             '{"driver":"virtio-blk-ccw","id":"virtio-disk0"}: Failed to get "write" lock\nIs another process using it?',
-            'd.xml: QEMU ended at once: Failed to get "write" lock Is another process using it?',
+            'd.xml: QEMU ended immediately: Failed to get "write" lock Is another process using it?',
         ),
         (
             "internal error: process exited: 2026-01-01T00:00:00Z qemu-system-s390x: Unable to read /x/master-key.aes",
-            "d.xml: QEMU ended at once: Unable to read /x/master-key.aes; QEMU runs as your user, who has to be in the "
-            "group of the daemon's own (Debian: libvirt-qemu); or use qemu:///session or qemu:///embed",
+            "d.xml: QEMU ended immediately: Unable to read /x/master-key.aes; QEMU runs as your user, who must be in "
+            "the group of the daemon's user (Debian: libvirt-qemu); or use qemu:///session or qemu:///embed",
         ),
         (
             "Requested operation is not valid: network 'default' is not active",
