@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import typer
 
 # name: (module, one line of help). A module offers ``app`` (a group of commands) or ``command`` (a single one).
-# Modules are imported only when their command is used, so that `zseal --help` stays fast.
+# Modules are imported only when their command is used, so that `zseal --help` stays fast. One with a ``program`` needs
+# no typer: it runs in guests that have nothing but Python.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("zseal.cli.demo", "Seal a Debian kernel, boot it, show what protection means."),
     "run": ("zseal.cli.run", "Boot an image as a protected guest on this computer."),
@@ -22,11 +23,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "machine": ("zseal.cli.machine", "Create and show software IBM Z machines."),
     "image": ("zseal.cli.image.app", "Create, describe, test and verify Secure Execution boot images."),
     "hostkey": ("zseal.cli.hostkey.app", "Verify and describe host-key documents; keep their chain."),
+    "attest": ("zseal.cli.attest", "Find out which image a guest runs, and on which machine."),
+    "secret": ("zseal.cli.secret.app", "Put secrets into a guest that nobody else can read."),
     "domain": ("zseal.cli.domain.app", "Check, repair, convert, create and run libvirt domains."),
     "host": ("zseal.cli.host", "Check whether a host is ready to run protected guests."),
     "explain": ("zseal.cli.explain", "Explain a code or message of firmware, KVM or a bootloader."),
     "inspect": ("zseal.cli.inspect", "Recognise a file and describe it."),
 }
+
+PLAIN_COMMANDS = frozenset({"attest", "secret"})
 
 _HELP = "IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests."
 
@@ -52,7 +57,7 @@ def build_app(wanted: str | None) -> typer.Typer:
     )
     root.callback(help=_HELP)(options)
     for name, (module_name, text) in COMMANDS.items():
-        if name != wanted:
+        if name != wanted or name in PLAIN_COMMANDS:
             root.command(name, help=text)(lambda: None)
             continue
         module = importlib.import_module(module_name)
@@ -70,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = next((arg for arg in args if not arg.startswith("-")), None)
 
     def build() -> Program:
+        if args and args[0] == wanted and wanted in PLAIN_COMMANDS:
+            plain: Program = importlib.import_module(COMMANDS[wanted][0]).program()
+            return lambda rest, /, *, prog_name, standalone_mode: plain(
+                rest[1:], prog_name=f"{prog_name} {wanted}", standalone_mode=standalone_mode
+            )
         from zseal.cli.help import command_of
 
         return command_of(build_app(wanted))

@@ -50,10 +50,7 @@ def one_line(text: str) -> str:
 
 def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> int:
     """Run it, report what went wrong, and return the exit code."""
-    import typer  # which takes long enough for a signal to arrive meanwhile
-
-    # typer parses with a library of its own and exports only this error of it, which derives from that for wrong usage
-    wrong_usage: type[Exception] = typer.BadParameter.__mro__[1]
+    wrong_usage, aborted = _errors_of_typer()
     _open_standard_descriptors()
     _write_what_can_be_written()
     try:
@@ -64,7 +61,7 @@ def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> i
     except ZsealError as error:
         tell(f"error: {one_line(for_command_line(str(error)))}")
         return error.exit_code
-    except typer.Abort:
+    except aborted:
         tell("error: interrupted")
         return 130
     except BrokenPipeError:
@@ -77,6 +74,16 @@ def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> i
         tell(f"error: {one_line(where)}{error.strerror or type(error).__name__}")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _errors_of_typer() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """Return what typer raises for wrong usage and for an interruption; nothing where a guest has only Python."""
+    try:
+        import typer  # which takes long enough for a signal to arrive meanwhile
+    except ImportError:
+        return (), ()
+    # typer parses with a library of its own and exports only this error of it, which derives from that for wrong usage
+    return (typer.BadParameter.__mro__[1],), (typer.Abort,)
 
 
 def _open_standard_descriptors() -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from zseal.formats.add_secret_request import AddSecretFlags, AddSecretRequestBlock, SecretType
     from zseal.formats.secret_list import SecretList
     from zseal.secrets.create import AddSecretRequestKeys, create_add_secret_request
-    from zseal.secrets.new_secret import NewSecret, plaintext_of, secret_id
+    from zseal.secrets.info import SecretInfo
+    from zseal.secrets.new_secret import NewSecret
+    from zseal.secrets.stored import find_secrets, list_text, list_values, pem, plaintext_of, secret_id
     from zseal.secrets.user_data import UserData, verified_user_data
 
 __all__ = [
@@ -24,11 +26,16 @@ __all__ = [
     "AddSecretRequestBlock",
     "AddSecretRequestKeys",
     "NewSecret",
+    "SecretInfo",
     "SecretList",
     "SecretType",
     "UserData",
     "create_add_secret_request",
     "derive_extension_secret",
+    "find_secrets",
+    "list_text",
+    "list_values",
+    "pem",
     "plaintext_of",
     "secret_id",
     "verified_user_data",
@@ -43,6 +50,8 @@ if not TYPE_CHECKING:
             "zseal.formats.secret_list": ("SecretList",),
         },
         create=("AddSecretRequestKeys", "create_add_secret_request"),
-        new_secret=("NewSecret", "plaintext_of", "secret_id"),
+        info=("SecretInfo",),
+        new_secret=("NewSecret",),
+        stored=("find_secrets", "list_text", "list_values", "pem", "plaintext_of", "secret_id"),
         user_data=("UserData", "verified_user_data"),
     )

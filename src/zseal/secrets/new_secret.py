@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import secrets
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
 from zseal.errors import InputError
-from zseal.formats.add_secret_request import MAX_SECRET_SIZE, PLAINTEXT_BLOCK, SECRET_ID_SIZE, SecretType
+from zseal.formats.add_secret_request import PLAINTEXT_BLOCK, SECRET_ID_SIZE, SecretType
 from zseal.secret import Secret
+from zseal.secrets.stored import LENGTH_SIZE, MAX_PLAINTEXT, secret_id
 
 EcPrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-_LENGTH_SIZE = 2
-MAX_PLAINTEXT = MAX_SECRET_SIZE - _LENGTH_SIZE
 _AES = {16: SecretType.AES_128, 24: SecretType.AES_192, 32: SecretType.AES_256}
 _AES_XTS = {32: SecretType.AES_XTS_128, 64: SecretType.AES_XTS_256}
 _HMAC = {64: SecretType.HMAC_SHA_256, 128: SecretType.HMAC_SHA_512}
@@ -23,13 +21,6 @@ _CURVES = {
     "secp384r1": SecretType.EC_SECP384R1,
     "secp521r1": SecretType.EC_SECP521R1,
 }
-
-
-def secret_id(name: str, *, use_name: bool = False) -> bytes:
-    """Return the 32-byte ID of the secret ``name``: its SHA-256 hash, or with ``use_name`` its first 31 bytes."""
-    if use_name:
-        return name.encode()[: SECRET_ID_SIZE - 1].ljust(SECRET_ID_SIZE, b"\0")
-    return hashlib.sha256(name.encode()).digest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +48,7 @@ class NewSecret:
         """Return at most 8190 bytes that the guest gets back as they are."""
         if len(secret) > MAX_PLAINTEXT:
             raise InputError(f"a plaintext secret has at most {MAX_PLAINTEXT} bytes, not {len(secret)}")
-        framed = len(secret).to_bytes(_LENGTH_SIZE, "big") + secret.reveal()
+        framed = len(secret).to_bytes(LENGTH_SIZE, "big") + secret.reveal()
         padded = Secret(framed + bytes(-len(framed) % PLAINTEXT_BLOCK))
         return cls(SecretType.PLAINTEXT, padded, name, secret_id(name, use_name=use_name))
 
@@ -109,11 +100,3 @@ class NewSecret:
             sizes = " or ".join(str(size) for size in types)
             raise InputError(f"an {what} has {sizes} bytes, not {len(secret)}")
         return cls(kind, secret, name, secret_id(name, use_name=use_name))
-
-
-def plaintext_of(stored: bytes) -> bytes:
-    """Return the payload of a retrieved plaintext secret; the bytes as they are if they are not one in our form."""
-    length = int.from_bytes(stored[:_LENGTH_SIZE], "big")
-    end = _LENGTH_SIZE + length
-    fits = length <= MAX_PLAINTEXT and end <= len(stored) and len(stored) - end < PLAINTEXT_BLOCK
-    return stored[_LENGTH_SIZE:end] if fits and not any(stored[end:]) else stored

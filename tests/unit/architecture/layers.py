@@ -15,6 +15,7 @@ GROUND = {
     "progress": "",
     "files": "errors",
     "sizes": "errors",
+    "yamltext": "errors",
     "_native": "",
 }
 
@@ -50,7 +51,8 @@ LAYERS = {
     "demo": "arch debian engine guest hostkeys image testguest",
     "pytest_plugin": "guest hostkeys image",
     "__init__": "domain engine explanations guest hostkeys image inspection model readiness ultravisor",
-    "cli": "debian demo domain engine explanations formats guest hostkeys image inspection libvirt readiness",
+    "cli": "attestation debian demo domain engine explanations formats guest hostkeys image inspection libvirt "
+    "readiness secrets uvdevice",
     "__main__": "cli",
 }
 

@@ -20,8 +20,8 @@ from zseal.domain.document import Document
 from zseal.domain.export import EXPORTERS, Exported, export_document
 from zseal.domain.export import kata as kata_export
 from zseal.domain.export.shape import misfits
-from zseal.domain.export.yaml import to_yaml
 from zseal.errors import InputError
+from zseal.yamltext import to_yaml
 
 
 def _export(name: str, to: str, **replacements: str) -> Exported:

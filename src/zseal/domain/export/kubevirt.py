@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from zseal.domain.export.devices import disks, interfaces, others
 from zseal.domain.export.interface import Exported, Exporter, Notes, memory_of, vcpus_of
 from zseal.domain.export.shape import misfits
-from zseal.domain.export.yaml import to_yaml
 from zseal.domain.model import Domain
 from zseal.errors import ZsealError
+from zseal.yamltext import to_yaml
 
 API_VERSION = "kubevirt.io/v1"
 _BUSES = ("virtio", "scsi", "sata", "usb")

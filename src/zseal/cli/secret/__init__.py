@@ -1,0 +1,1 @@
+"""The commands of ``zseal secret``, which is also ``pvsecret``."""
