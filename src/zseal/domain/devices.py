@@ -22,7 +22,7 @@ _DISK_BUS = {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "fdc", "xvd": "xen
 
 
 def disk_bus(disk: Element) -> str:
-    """The bus of a disk as stated, else as libvirt derives it from the target's name."""
+    """The bus of a disk as stated, or as libvirt derives it from the target's name."""
     target = disk.find("target")
     if target is None:
         return ""

@@ -117,7 +117,7 @@ def _empty_mark(element: Element) -> int:
 
 
 def indentation(element: Element) -> str | None:
-    """The blanks before the element if it is the first thing on its line, else None."""
+    """The blanks before the element if it is the first thing on its line, otherwise None."""
     line_start = element.data.rfind(b"\n", 0, element.start) + 1
     blanks = element.data[line_start : element.start]
     return blanks.decode() if not blanks.strip() and (line_start or not blanks) else None
@@ -137,7 +137,7 @@ def insert_child(
 ) -> Change:
     """Insert the XML ``fragment`` (levels of two blanks, no outer indentation) into ``parent``.
 
-    It becomes the child after ``after``, the first child with ``first``, else the last child.
+    It becomes the child after ``after``, the first child with ``first``, otherwise the last child.
     """
     newline = document.newline
     if parent.children and not first:

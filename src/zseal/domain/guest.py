@@ -16,7 +16,7 @@ from zseal.linux.guest_support import KernelSupport, kernel_support
 from zseal.linux.swiotlb import DEFAULT_SLOTS, SLOT_SIZE, Swiotlb, find_swiotlb
 
 MAX_PARAMETERS = 64 << 10
-"""Largest parameter file, in bytes; the longest command line a kernel takes is far below."""
+"""Largest parmfile, in bytes; the longest command line that a kernel takes is far below."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +115,12 @@ class GuestInputs:
 
 
 def read_parameters(path: Path) -> ParameterFile:
-    """Read a parameter file; raises InputError if it cannot be read or is not text."""
-    data = read_limited(path, MAX_PARAMETERS, "parameter file")
+    """Read a parmfile; raises InputError if it cannot be read or is not text."""
+    data = read_limited(path, MAX_PARAMETERS, "parmfile")
     try:
         return ParameterFile(str(path), data.decode())
     except UnicodeDecodeError as error:
-        raise InputError("the parameter file is not UTF-8 text", where=str(path)) from error
+        raise InputError("the parmfile is not UTF-8 text", where=str(path)) from error
 
 
 def read_guest_inputs(

@@ -229,7 +229,7 @@ def _validate(ctx: Context, findings: list[LintFinding]) -> Iterator[LintFinding
 
 
 def _element_on(root: Element, document: Document, line: int) -> Element:
-    """The first element that starts on a line, else the root."""
+    """The first element that starts on a line, otherwise the root."""
     return next((e for e in root.walk() if document.position(e.start).line == line), root)
 
 

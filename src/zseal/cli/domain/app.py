@@ -61,10 +61,10 @@ class Program(enum.StrEnum):
     KATA = "kata"
 
 
-_Files = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Domain XML files; - is standard input.")]
-_File = Annotated[str, typer.Argument(metavar="FILE", help="A domain XML file; - is standard input.")]
+_Files = Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Domain XML files; - is stdin.")]
+_File = Annotated[str, typer.Argument(metavar="FILE", help="A domain XML file; - is stdin.")]
 _Output = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file instead of standard output.")
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 ]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")]
 _Targets = Annotated[
@@ -185,7 +185,7 @@ def lint(
     from zseal.domain.versions import parse_targets
 
     if not files and connect is None:
-        raise UsageError("give at least one file, - for standard input, or --connect URI NAME")
+        raise UsageError("give at least one file, - for stdin, or --connect URI NAME")
     facts = from_host(host_root) if host or host_root is not None else None
     if capabilities is not None:
         facts = merge(facts, from_capabilities_file(capabilities))
@@ -238,7 +238,7 @@ def _connected(uri: str, name: str, settings: LintSettings) -> tuple[str, bytes,
 
 @app.command()
 def fix(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Domain XML files; - is standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Domain XML files; - is stdin.")],
     unsafe: Annotated[
         bool, typer.Option("--unsafe-fixes", help="Also apply repairs that change what the guest has or does.")
     ] = False,
@@ -260,7 +260,7 @@ def fix(
 ) -> None:
     """Repair mistakes in the XML and findings with a safe repair. All other text stays as it is.
 
-    The repaired domain goes to standard output, and a list of the repairs to standard error. Run zseal domain lint to
+    The repaired domain goes to stdout, and a list of the repairs to stderr. Run zseal domain lint to
     see what is left. Several files need --in-place or --diff.
     """
     from zseal.domain.fix import unified_diff
@@ -303,7 +303,7 @@ def _check_outputs(files: list[str], parmfile: Path | None, output: Path | None,
     if sum((diff, in_place, output is not None)) > 1:
         raise UsageError("give only one of --diff, --in-place and --output")
     if in_place and STDIN in files:
-        raise UsageError("--in-place does not work with standard input")
+        raise UsageError("--in-place does not work with stdin")
     if len(files) + (parmfile is not None) > 1 and not (diff or in_place):
         raise UsageError("several files need --in-place or --diff")
     if parmfile is not None and len(files) > 1:
@@ -350,7 +350,7 @@ def convert(
     in_place: Annotated[bool, typer.Option("-i", "--in-place", help="Overwrite the input file.")] = False,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Convert a domain between launchSecurity and iommu='on' on each device."""
+    """Convert a domain between launchSecurity and iommu='on'."""
     from zseal.domain.convert import convert_document
     from zseal.domain.document import Document, decode
     from zseal.domain.versions import parse_targets
@@ -371,12 +371,12 @@ def convert(
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Option("--name", help="Name of the domain.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the domain.")],
     style: Annotated[StyleName, typer.Option("--style", help="How the domain permits protected mode.")] = (
         StyleName.LAUNCH_SECURITY
     ),
     memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="Guest memory, such as 512M or 4G.")] = "4GiB",
-    vcpus: Annotated[int, typer.Option("--vcpus", min=1, help="Number of virtual processors.")] = 2,
+    vcpus: Annotated[int, typer.Option("--vcpus", metavar="N", min=1, help="Number of virtual processors.")] = 2,
     image: Annotated[str | None, typer.Option("--image", metavar="FILE", help="Sealed image to boot directly.")] = None,
     disk: Annotated[
         list[str] | None,
@@ -423,7 +423,7 @@ def export_domain(
     output: _Output = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Export a domain for another program; anything it cannot express is reported on stderr."""
+    """Export a domain for another program. Anything that it cannot express is reported on stderr."""
     from zseal.domain.document import Document, decode
     from zseal.domain.export import export_document
 
@@ -436,7 +436,7 @@ def export_domain(
 
 @app.command()
 def rules(
-    rule_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Rule to explain, such as PV202.")] = None,
+    rule_id: Annotated[str | None, typer.Argument(metavar="ID", help="Rule to explain, such as PV202.")] = None,
     form: Annotated[PlainFormat, typer.Option("--format", help="Output format.")] = PlainFormat.TEXT,
 ) -> None:
     """List the rules of zseal domain lint, or explain one."""

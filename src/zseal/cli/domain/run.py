@@ -74,10 +74,10 @@ def command(
     watch: WatchOption = False,
     timeout: TimeoutOption = None,
 ) -> None:
-    """Start a libvirt domain as a protected guest on this computer, through real libvirt.
+    """Start a libvirt domain as a protected guest on this computer.
 
-    Settings that this computer does not support (KVM, the host's CPU model, libvirt's networks) are translated, and
-    every change is reported.
+    The domain runs through real libvirt. Settings that this computer does not support (KVM, the host's CPU model,
+    libvirt's networks) are translated, and every change is reported.
     """
     from zseal.domain.document import Document, decode, read_document_bytes
     from zseal.domain.launch import DomainGuest, translate

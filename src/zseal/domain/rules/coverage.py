@@ -47,7 +47,7 @@ def cover(document: Document, device: ExplicitDevice) -> Change:
     """The change that gives a device ``iommu='on'``, on its driver element or on a new one."""
     if device.driver is not None:
         return set_attributes(device.driver, iommu="on")
-    # first in disks and the like, else after the elements that describe the device
+    # first in disks and the like, otherwise after the elements that describe the device
     describing = list(device.element.all("mac", "source", "model", "backend", "cid"))
     first = device.kind.driver_first
     return insert_child(document, device.element, DRIVER, first=first, after=describing[-1] if describing else None)

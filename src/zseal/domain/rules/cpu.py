@@ -23,7 +23,7 @@ OLD_MODELS = (
 
 
 def custom_model(cpu: Element | None) -> Element | None:
-    """The model of a custom CPU (libvirt assumes this mode if a model is given), else None."""
+    """The model of a custom CPU (libvirt assumes this mode if a model is given), otherwise None."""
     return cpu.find("model") if cpu is not None and cpu.get("mode", "custom") == "custom" else None
 
 

@@ -147,7 +147,7 @@ def usable_memory(ctx: Context) -> UsableMemory | None:
 
 
 def memory_hit(ctx: Context, memory: UsableMemory, message: str, severity: Severity | None = None) -> Hit:
-    """A hit where the memory is written: in the parameters if they limit it, else in the domain."""
+    """A hit where the memory is written: in the parameters if they limit it, otherwise in the domain."""
     file = ctx.guest.parameters if ctx.guest is not None else None
     if memory.limit is not None and file is not None:
         return Hit(None, message, severity=severity, place=(file.name, file.position(memory.limit)))
