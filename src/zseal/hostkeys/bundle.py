@@ -23,7 +23,7 @@ from zseal.files import new_directory, read_description, write_atomic
 from zseal.hostkeys import machine
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.describe import Role, State, Validity, role_of, validity_of
-from zseal.hostkeys.document import HostKeyDocument, load_host_key_document
+from zseal.hostkeys.document import HostKeyDocument, load_host_key_document, load_host_key_documents
 from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
 from zseal.hostkeys.loading import Objects, load_crls, load_objects, load_root
 from zseal.hostkeys.names import is_signing_key_name
@@ -161,7 +161,7 @@ class Bundle:
             )
         now = datetime.now(UTC) if now is None else now
         given = sum((load_objects(path) for path in certificates), Objects())
-        documents = [load_host_key_document(path) for path in host_key_documents]
+        documents = load_host_key_documents(host_key_documents)
         root = load_root(root_ca) if root_ca is not None else Objects()
         if root_ca is not None:
             _refuse_software(root.certificates, root_ca)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from zseal.crypto.keyexchange import CURVE, key_hash
 from zseal.errors import InputError
 from zseal.hostkeys.certificates import Certificate
-from zseal.hostkeys.loading import Source, parse_objects, read_source
+from zseal.hostkeys.loading import Source, files_of, parse_objects, read_source
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,8 @@ def load_host_key_document(source: Source) -> HostKeyDocument:
 
 
 def load_host_key_documents(sources: Iterable[Source]) -> list[HostKeyDocument]:
-    """Return the document in each of ``sources``; raises InputError for the first that has none."""
-    return [load_host_key_document(source) for source in sources]
+    """Return the document in each of ``sources``, and in each file of those that are directories.
+
+    Raises InputError for the first that has none.
+    """
+    return [load_host_key_document(path) for source in sources for path in files_of(source)]

@@ -18,6 +18,9 @@ MAX_FILE = 16 << 20
 # no chain and no trust store has more; without a limit, a small file could keep a verification busy for minutes
 MAX_OBJECTS = 1000
 
+# what certificates and CRLs are called in a directory of them
+_SUFFIXES = (".crt", ".cer", ".pem", ".der", ".crl")
+
 Source = str | os.PathLike[str] | bytes
 """A file, or its content."""
 
@@ -82,8 +85,37 @@ def read_source(source: Source, what: str) -> tuple[bytes, str]:
     return read_limited(Path(source), MAX_FILE, what), str(source)
 
 
+def is_directory(source: Source) -> bool:
+    """Return whether ``source`` is a directory, of which every file with the name of a certificate or CRL counts."""
+    return not isinstance(source, bytes) and Path(source).is_dir()
+
+
+def files_of(source: Source) -> tuple[Source, ...]:
+    """Return the files of a directory that have the name of a certificate or CRL, in the order of their names.
+
+    Any other ``source`` is returned alone. Raises InputError if the directory cannot be read, or has no such file.
+    """
+    if isinstance(source, bytes) or not is_directory(source):
+        return (source,)
+    directory = Path(source)
+    try:
+        found = sorted(path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    except OSError as error:
+        raise InputError(f"cannot read the directory: {error.strerror or error}", where=str(directory)) from error
+    if not found:
+        raise InputError(f"no file in it ends in {', '.join(_SUFFIXES)}", where=str(directory))
+    if len(found) > MAX_OBJECTS:
+        raise InputError(f"more than {MAX_OBJECTS} certificates or CRLs", where=str(directory))
+    return tuple(found)
+
+
 def load_objects(source: Source) -> Objects:
-    """Return all certificates and CRLs in ``source``, PEM or DER; raises InputError if there are none."""
+    """Return all certificates and CRLs in ``source``, PEM or DER, or in the files of a directory.
+
+    Raises InputError if there are none.
+    """
+    if is_directory(source):
+        return sum((load_objects(path) for path in files_of(source)), Objects())
     data, name = read_source(source, "certificate file")
     objects = parse_objects(data, name)
     if not objects.all:
@@ -92,9 +124,15 @@ def load_objects(source: Source) -> Objects:
 
 
 def load_crls(source: Source) -> tuple[Crl, ...]:
-    """Return the CRLs in ``source``, PEM or DER; raises InputError if there are none."""
-    data, name = read_source(source, "CRL")
-    crls = parse_objects(data, name).crls
+    """Return the CRLs in ``source``, PEM or DER, or in the files of a directory.
+
+    Raises InputError if there are none.
+    """
+    if is_directory(source):
+        crls, name = load_objects(source).crls, str(source)
+    else:
+        data, name = read_source(source, "CRL")
+        crls = parse_objects(data, name).crls
     if not crls:
         raise InputError("no CRL in it", where=name, hint="give a certificate revocation list in PEM or DER")
     return crls

@@ -11,7 +11,7 @@ from zseal.hostkeys.bundle import Bundle
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.document import HostKeyDocument
 from zseal.hostkeys.fetch import Fetch, fetch_url
-from zseal.hostkeys.loading import Objects, Source, load_crls, load_objects, load_root
+from zseal.hostkeys.loading import Objects, Source, is_directory, load_crls, load_objects, load_root
 from zseal.hostkeys.results import Report
 from zseal.hostkeys.verify import check_host_key_documents
 
@@ -40,11 +40,13 @@ class TrustMaterial:
     ) -> TrustMaterial:
         """Return the content of these files, each PEM (any number of certificates and CRLs) or DER.
 
-        CRLs in the files of certificates and roots count too. ``bundle`` is the directory of a bundle, whose content is
-        added; ``root_ca`` replaces its root. Raises InputError for a file that cannot be read or lacks the expected
-        content.
+        Of a directory every file that is named like a certificate or CRL is taken; its certificates may be signing keys
+        of several generations. CRLs in the files of certificates and roots count too. ``bundle`` is the directory of a
+        bundle, whose content is added; ``root_ca`` replaces its root. Raises InputError for a file that cannot be read
+        or lacks the expected content.
         """
-        given = sum((load_objects(source) for source in certificates), Objects())
+        sources = tuple(certificates)
+        given = sum((load_objects(source) for source in sources), Objects())
         lists = tuple(crl for source in crls for crl in load_crls(source))
         root = load_root(root_ca) if root_ca is not None else None
         kept = Bundle.load(bundle) if bundle is not None else None
@@ -53,7 +55,7 @@ class TrustMaterial:
             certificates=given.certificates + (kept.certificates if kept else ()),
             crls=lists + given.crls + (root.crls if root else ()) + (kept.crls if kept else ()),
             root_ca=trusted or None,
-            choose_signing_key=kept is not None,
+            choose_signing_key=kept is not None or any(map(is_directory, sources)),
         )
 
     def verify(

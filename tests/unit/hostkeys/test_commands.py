@@ -223,3 +223,62 @@ def test_status_of_files(zseal: Command, box: Path, tmp_path: Path) -> None:
     result = zseal("hostkey", "status", expired, "--days", "0")
     assert result.code == 1
     assert result.out.startswith("expired       2021-01-01")
+
+
+def sorted_into_directories(box: Path, at: Path) -> Path:
+    """The files of a machine in the directories in which relying parties keep them."""
+    for directory, names in {
+        "certs": ["signing-key.crt", "intermediate-ca.crt"],
+        "crls": ["signing-key.crl", "intermediate-ca.crl", "root-ca.crl"],
+        "hkds": ["host-key.crt"],
+    }.items():
+        (at / directory).mkdir()
+        (at / directory / "README").write_text("not a certificate")
+        for name in names:
+            (at / directory / name).write_bytes((box / name).read_bytes())
+    return at
+
+
+def test_directories_of_certificates_lists_and_documents_are_taken_whole(
+    zseal: Command, box: Path, tmp_path: Path
+) -> None:
+    at = sorted_into_directories(box, tmp_path)
+    given: list[str | Path] = [
+        "-C",
+        at / "certs",
+        "--crl",
+        at / "crls",
+        "-k",
+        at / "hkds",
+        "--root-ca",
+        box / "root-ca.crt",
+        "--offline",
+    ]
+    verified = zseal("hostkey", "verify", *given)
+    assert verified.code == 0
+    assert f"{at / 'hkds' / 'host-key.crt'}: accepted" in verified.out
+    created = zseal("hostkey", "bundle", "create", at / "bundle", *given[:6], "--offline")
+    assert created.code == 0
+    shown = json.loads(zseal("hostkey", "bundle", "show", at / "bundle", "--format", "json").out)
+    assert {item["kind"] for item in shown["items"]} >= {"signing key", "intermediate CA", "CRL"}
+
+
+def test_all_in_one_directory_is_sorted_out(zseal: Command, box: Path, tmp_path: Path) -> None:
+    at = sorted_into_directories(box, tmp_path)
+    for path in (at / "crls").glob("*.crl"):
+        path.rename(at / "certs" / path.name)
+    given: list[str | Path] = ["-C", at / "certs", "-k", at / "hkds", "--root-ca", box / "root-ca.crt", "--offline"]
+    assert zseal("hostkey", "verify", *given).code == 0
+    assert zseal("hostkey", "verify", *given, "--crl", at / "certs").code == 0
+
+
+def test_a_directory_without_any_certificate_is_named(zseal: Command, box: Path, tmp_path: Path) -> None:
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs" / "README").write_text("nothing")
+    failed = zseal("hostkey", "verify", "-k", box / "host-key.crt", "-C", tmp_path / "certs", "--offline")
+    assert failed.code == 1
+    assert f"{tmp_path / 'certs'}: no file in it ends in .crt" in failed.err
+    (tmp_path / "certs" / "signing-key.crt").write_bytes((box / "signing-key.crt").read_bytes())
+    failed = zseal("hostkey", "verify", "-k", box / "host-key.crt", *trust(box), "--crl", tmp_path / "certs")
+    assert failed.code == 1
+    assert "no CRL in it" in failed.err

@@ -348,3 +348,27 @@ def test_diff_shows_no_key(zseal: Runner, known: Path, machine: Machine, tmp_pat
     ran = zseal("image", "diff", known, other, "--hdr-key", known.parent / "hdr.key", "--machine", machine.directory)
     assert "image key" in ran.out
     assert INPUTS["image_xts_key_hex"][:16] not in ran.out and INPUTS["cck_hex"][:16] not in ran.out
+
+
+def test_reference_values_have_the_names_and_forms_of_trustee(
+    zseal: Runner, machine: Machine, other_machine: Machine, tmp_path: Path
+) -> None:
+    path = variant(machine, tmp_path / "image")
+    document = machine.directory / "host-key.crt"
+    values = json.loads(zseal("image", "reference-values", path, "-k", document).out)
+    described = json.loads(zseal("image", "info", path, "--format", "json:full", "-k", document).out)
+    key_hash = described["image"]["host_keys"][0]["phkh_hex"]
+    assert values == {
+        "se.attestation_phkh": key_hash,
+        "se.image_phkh": key_hash,
+        "se.tag": described["data"]["tag_hex"],
+        "se.version": 256,
+    }
+    assert zseal("image", "extract-header", path, "-o", tmp_path / "header").code == 0
+    assert json.loads(zseal("image", "reference-values", tmp_path / "header", "-k", document).out) == values
+    both = zseal("image", "reference-values", path, "-k", document, "-k", document)
+    assert json.loads(both.out) == [values, values]
+    other = zseal("image", "reference-values", path, "-k", other_machine.directory / "host-key.crt")
+    assert (other.code, other.out) == (1, "")
+    assert "no key slot for this host key" in other.err
+    assert zseal("image", "reference-values", path).code == 2

@@ -148,3 +148,13 @@ def test_no_captured_tree_breaks_the_check(tmp_path_factory: pytest.TempPathFact
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     assert check_host(CapturedHost(root)).results
+
+
+def test_zseals_own_commands_are_not_taken_for_ibms(tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "uname.out").write_text("Linux 6.1.0 #1 SMP x86_64\n")
+    (commands / "pvimg-version.out").write_text("pvimg version 2.43.0 (zseal 0.1.0)\n")
+    (commands / "genprotimg-version.out").write_text("genprotimg version 2.31.0\n")
+    found = check_host(CapturedHost(tmp_path)).find("image-builder").found
+    assert found == "pvimg of zseal, genprotimg 2.31.0"

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 HostKeyDocuments = Annotated[
     list[str] | None,
     typer.Option(
-        "-k", "--host-key-document", metavar="FILE", help="Host-key document (repeatable, or separated by commas)."
+        "-k",
+        "--host-key-document",
+        metavar="FILE",
+        help="Host-key document, or a directory of them (repeatable, or separated by commas).",
     ),
 ]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not verify the host-key documents.")]
@@ -29,11 +32,13 @@ Certificates = Annotated[
         "--cert",
         "--crt",
         metavar="FILE",
-        help="Certificates for verification: the IBM Z signing key and intermediate CAs (repeatable).",
+        help="Certificates for verification: the IBM Z signing key and intermediate CAs; a file or a directory "
+        "(repeatable).",
     ),
 ]
 Crls = Annotated[
-    list[str] | None, typer.Option("--crl", metavar="FILE", help="Certificate revocation list (repeatable).")
+    list[str] | None,
+    typer.Option("--crl", metavar="FILE", help="Certificate revocation list, or a directory of them (repeatable)."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Do not fetch revocation lists.")]
 RootCa = Annotated[

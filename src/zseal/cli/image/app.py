@@ -12,6 +12,7 @@ from zseal.cli.image.diff import diff
 from zseal.cli.image.extract import ImageArgument, extract_header
 from zseal.cli.image.info import info
 from zseal.cli.image.test import TestCommand, test
+from zseal.cli.image.values import reference_values
 from zseal.cli.messages import Messages, Quiet, Verbose
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -20,6 +21,7 @@ app.command("info")(info)
 app.command("test", cls=TestCommand, short_help="Show which host keys can open an image.")(test)
 app.command("diff")(diff)
 app.command("extract-header", short_help="Write the SE header of an image to a file.")(extract_header)
+app.command("reference-values", short_help="Print what an attestation policy compares.")(reference_values)
 
 
 @app.command("verify", short_help="Check everything that happens at boot; extract parts.")

@@ -78,10 +78,17 @@ class GuestSecrets(_Offered):
         return facts.secret_versions
 
 
+_OURS = "(zseal "
+"""Marks the version line of the commands that zseal installs under IBM's names."""
+
+
 def _version_text(name: str, answer: CommandResult | None) -> str | None:
     if answer is None or not answer.ok:
         return None
-    version = find_version(answer.stdout + answer.stderr)
+    text = answer.stdout + answer.stderr
+    if _OURS in text:
+        return f"{name} of zseal"
+    version = find_version(text)
     return f"{name} {version}" if version else name
 
 
