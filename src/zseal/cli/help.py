@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import typer.main
 from typer.core import TyperArgument
 
+from zseal.cli.logs import with_log_options
 from zseal.cli.program import Program
 
 
@@ -36,10 +37,10 @@ class _Argument(TyperArgument):
 
 
 def command_of(app: typer.Typer) -> Program:
-    """Return the command that ``app`` describes, with the help described above."""
+    """Return the command that ``app`` describes, with the help described above and the options for the log."""
     command = typer.main.get_command(app)
     improve_help(command)
-    return command
+    return with_log_options(command)
 
 
 def improve_help(command: Command) -> None:

@@ -72,7 +72,7 @@ def build_app(wanted: str | None) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line ``arguments`` (default: this process's) and exit with its code, see :func:`run_program`."""
     args = list(sys.argv[1:] if arguments is None else arguments)
-    wanted = next((arg for arg in args if not arg.startswith("-")), None)
+    wanted = _command_in(args)
 
     def build() -> Program:
         if args and args[0] == wanted and wanted in PLAIN_COMMANDS:
@@ -85,3 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return command_of(build_app(wanted))
 
     run_program(build, args, "zseal")
+
+
+def _command_in(args: Sequence[str]) -> str | None:
+    """Return the command of a command line, which may come after options of zseal itself."""
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--log-level":
+            next(rest, None)  # its value
+        elif not arg.startswith("-"):
+            return arg
+    return None

@@ -12,6 +12,7 @@ import json
 import lzma
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zseal.errors import InputError, MissingDependencyError, ZsealError
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 OWN_FILES_HINT = "or give files of your own with `kernel` and `ramdisk`"
@@ -260,6 +264,7 @@ class DebianArchive:
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
         }
+        _LOG.info("%s %s", program, shlex.join(arguments))
         command = [program, "-q", *(f"-o{key}={value}" for key, value in options.items()), *arguments]
         if what is None:
             return self._run(command, what=f"{program} {arguments[0]}")

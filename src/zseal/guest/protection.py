@@ -25,8 +25,11 @@ from zseal.guest.paging.paging import Paging, Running
 from zseal.hypervisor.diag308 import Firmware
 from zseal.hypervisor.host_side import HostSide
 from zseal.hypervisor.vmm import Refusal, Vmm
+from zseal.logs import logger
 from zseal.ultravisor.pagemap import GUEST_KINDS, UNPROTECTED_CODE, PageMap
 from zseal.ultravisor.tables import blank_states
+
+_LOG = logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,6 +183,7 @@ class SecureExecution(Protection):
                 before = "could touch what it does not share" if about else "received a request that cannot be checked"
                 text = f"the guest was stopped before a device {before}: {finding}"
                 run.kill(Result(Outcome.IO_VIOLATION, text))
+            _LOG.info("I/O violation: %s", finding)
             run.post(lambda: run.events.add(IoViolation(finding.seconds, str(finding))))
 
         return IoAudit(
@@ -279,9 +283,11 @@ class _Announcer:
         self._events = events
 
     def protected(self) -> None:
+        _LOG.info("the image was verified: the guest runs protected")
         self._events.add(Protected(self._events.seconds()))
 
     def refused(self, refusal: Refusal) -> None:
+        _LOG.info("the ultravisor refused to protect the guest: %s", refusal.message)
         self._events.add(StartRefused(self._events.seconds(), refusal))
 
 

@@ -20,6 +20,9 @@ from zseal.guest.records import DeviceTraffic
 from zseal.guest.report import Report
 from zseal.guest.run_diagnoses import RunFacts, diagnose_run, diagnose_unused
 from zseal.jsonvalue import Json
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 STOPPED = Result(Outcome.STOPPED, "the guest was stopped")
 
@@ -78,6 +81,7 @@ class Session:
 
     def start(self, timeout: float | None = None) -> None:
         """Start the engine; after ``timeout`` s the guest is ended. Raises ZsealError if it does not start."""
+        _LOG.info("starting a guest: %s", self.subject)
         self.events.add(Started(self.events.seconds()))
         try:
             self.engine.start(self._loop, self, self.protection.hooks)
@@ -112,6 +116,7 @@ class Session:
         self._check_alive()
         self.engine.pause()
         self._check_alive()
+        _LOG.info("paused")
         self._paused = True
 
     def unpause(self) -> None:
@@ -119,6 +124,7 @@ class Session:
         if self.result is None:
             self._paused = False
             self.engine.resume()
+            _LOG.info("the guest runs on")
 
     def resume_steps(self) -> Steps:
         """Bring back the pages that are out and let the CPUs run; raises as ``Paging.page_in`` does."""
@@ -147,6 +153,7 @@ class Session:
 
     def milestone(self, milestone: Milestone) -> None:
         """Note where the boot is."""
+        _LOG.info("the boot has come to: %s", milestone.value)
         self.events.add(Reached(self.events.seconds(), milestone))
 
     def console(self, console: Console, data: bytes) -> None:
@@ -156,6 +163,7 @@ class Session:
 
     def reset(self) -> None:
         """End protection before the machine is reset."""
+        _LOG.info("the machine is reset")
         self.protection.reset()
         self.events.add(Reset(self.events.seconds()))
 
@@ -165,11 +173,14 @@ class Session:
 
     def failed(self, error: BaseException) -> None:
         """Keep what went wrong on our side."""
+        _LOG.debug("failed: %r", error)
         self._failure = error
 
     def stopped(self, stop: Stop) -> None:
         """Sum up and close the run."""
         self.result = judge(stop, failure=self._failure, wanted=self._wanted, start=self.protection.start)
+        _LOG.debug("the engine has stopped: %s", stop)
+        _LOG.info("the guest has ended (%s): %s", self.result.outcome.value, self.result.message)
         try:
             for step in self.at_end:
                 step()

@@ -15,7 +15,10 @@ from typing import IO
 from zseal.errors import ZsealError
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.loading import parse_objects
+from zseal.logs import logger
 from zseal.version import __version__
+
+_LOG = logger(__name__)
 
 Fetch = Callable[[str], bytes]
 """Returns the body at an address, or raises ZsealError or OSError."""
@@ -54,6 +57,7 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -
     """
     if not url.lower().startswith(SCHEMES):
         raise FetchError("neither an http nor an https address", where=url)
+    _LOG.info("fetching %s", url)
     answers: queue.SimpleQueue[bytes | FetchError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -71,6 +75,7 @@ def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -
         raise FetchError(f"it takes too long: nothing arrived within {timeout:g} seconds", where=url) from None
     if isinstance(answer, FetchError):
         raise answer
+    _LOG.debug("%s has %d bytes", url, len(answer))
     return answer
 
 

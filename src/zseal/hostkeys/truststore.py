@@ -12,6 +12,9 @@ from zseal.files import read_limited
 from zseal.hostkeys.certificates import Certificate, parse_certificate
 from zseal.hostkeys.loading import MAX_FILE
 from zseal.hostkeys.pem import CERTIFICATE_LABELS, pem_blocks
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 # places where distributions keep the store, for a Python whose OpenSSL was built to look elsewhere
 _USUAL_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -41,6 +44,7 @@ def system_roots() -> tuple[Certificate, ...]:
                 roots[der] = parse_certificate(der, str(path))
             except FormatError:
                 continue
+    _LOG.debug("%d roots of the system's trust store in %d files", len(roots), len(files))
     return tuple(root for root in roots.values() if not root.software)
 
 

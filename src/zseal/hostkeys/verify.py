@@ -19,6 +19,9 @@ from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
 from zseal.hostkeys.names import crl_issuer_names, is_signing_key_name
 from zseal.hostkeys.results import Check, DocumentReport, Failure, Reason, Report, Rule, RuleError
 from zseal.hostkeys.truststore import system_roots
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 
 def check_host_key_documents(
@@ -91,6 +94,9 @@ class _Run:
         except RuleError as error:
             failure = error.failure
             checks.append(Check(failure.rule, False, failure.message))
+        for check in checks:
+            held = "holds" if check.passed else "does not hold"
+            _LOG.info("%s: rule %s %s: %s", document.source, check.rule.value, held, check.detail)
         return DocumentReport(
             document=document,
             checks=tuple(checks),
@@ -132,6 +138,7 @@ class _Run:
             self._certificates_crls_fetched = True
             for certificate in self._certificates:
                 self._crls += self._downloader.crls_for(certificate)
+        _LOG.debug("looking for a chain from %s with %d CRLs", signing_key.source, len(self._crls))
         # several documents share a chain: it is validated once
         known = self._chains.get(id(signing_key))
         if known is None:

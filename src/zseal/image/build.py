@@ -53,6 +53,9 @@ from zseal.image.keys import ImageKeys
 from zseal.image.model import Component, Progress
 from zseal.image.pipeline import CHUNK, PagePipeline
 from zseal.image.source import Source, SourceStream, is_path, open_source
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 DEFAULT_FLAGS = Controls().plain_flags
 """The default plaintext control flags of an image: those of :class:`Controls`."""
@@ -98,6 +101,7 @@ def build_image(
 
     Raises InputError for inputs and keys that cannot be used, OutputError if the output cannot be written or exists.
     """
+    _LOG.info("sealing an image for %d host keys", len(host_keys))
     keys = keys or ImageKeys.generate()
     bootloaders = bootloaders or Bootloaders.default()
     _check_host_keys(host_keys)
@@ -125,6 +129,8 @@ def build_image(
             writer.add_bytes(ComponentKind.STAGE3B, stage3b.render(bootloaders.stage3b, writer.components))
             digests = pipeline.values()
         components = tuple(writer.components)
+        for part in components:
+            _LOG.debug("%s: %d bytes at %#x", part.name, part.size, part.address)
         area = SecretArea(
             cck=keys.cck,
             image_key=keys.image_key,

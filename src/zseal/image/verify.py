@@ -21,8 +21,11 @@ from zseal.image.model import Component, Progress
 from zseal.image.pages import check_complete, component_sizes, process_pages
 from zseal.image.read import Image, open_image
 from zseal.image.source import Source, open_seekable
+from zseal.logs import logger
 from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
 from zseal.ultravisor.refusal import UvcRefusal
+
+_LOG = logger(__name__)
 
 FILE_NAMES = {ComponentKind.KERNEL: "kernel", ComponentKind.RAMDISK: "ramdisk", ComponentKind.CMDLINE: "parmfile"}
 """File names of extracted components."""
@@ -89,6 +92,7 @@ def _verify(
     image: Image, stream: BinaryIO, keys: MachineKeys, extract: Path | None, overwrite: bool, progress: Progress | None
 ) -> Verification:
     accepted = accept_header(image.header.pack(), keys)
+    _LOG.info("the header is authentic")
     check_complete(image, stream)
     _check_way_to_the_components(image, stream)
     _check_count(image, accepted)
@@ -104,6 +108,7 @@ def _verify(
                 paths.append(path)
         digests = process_pages(image, stream, components, xts=xts, outputs=outputs, progress=progress)
         check_digests(accepted, digests)
+        _LOG.info("the digests of %d pages are those in the header", digests.nep)
     return Verification(
         image=image,
         accepted=accepted,

@@ -21,6 +21,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from zseal.errors import InputError, MissingDependencyError, UsageError
 from zseal.libvirt.module import libvirt_module
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 EMBED = "qemu:///embed"
 """libvirt's QEMU driver inside this process; it needs no daemon."""
@@ -114,6 +117,7 @@ def open_connection(uri: str = EMBED) -> Iterator[Connection]:
             os.environ.setdefault(_LOG_VARIABLE, f"3:file:{root / 'libvirt.log'}")
         libvirt = libvirt_module()
         _turn_event_loop(libvirt)
+        _LOG.info("opening the libvirt connection %s", uri)
         try:
             handle = libvirt.open(uri)
         except libvirt.libvirtError as error:

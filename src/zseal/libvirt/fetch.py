@@ -8,6 +8,9 @@ from types import ModuleType
 
 from zseal.errors import InputError
 from zseal.libvirt.module import libvirt_module
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,7 @@ def fetch(uri: str, name: str) -> FetchedDomain:
         connection = libvirt.openReadOnly(uri)
     except libvirt.libvirtError as error:
         raise InputError(f"libvirt cannot connect: {error}", where=uri) from error
+    _LOG.info("reading the domain %s from libvirt at %s", name, uri)
     try:
         try:
             domain = connection.lookupByName(name)

@@ -10,6 +10,7 @@ import abc
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,10 @@ import tempfile
 from pathlib import Path
 
 from zseal.errors import InputError
+from zseal.logs import logger
 from zseal.readiness.commands import HostCommand
+
+_LOG = logger(__name__)
 
 # the largest real answers (domain capabilities, a cached QEMU description) are below 1 MiB
 MAX_FILE_BYTES = 4 << 20
@@ -118,6 +122,7 @@ def run_bounded(arguments: tuple[str, ...], seconds: float = COMMAND_SECONDS) ->
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read(MAX_FILE_BYTES).decode("utf-8", "replace"))
+    _LOG.debug("%s ended with %d", shlex.join(arguments), status)
     return CommandResult(status, texts[0], texts[1])
 
 

@@ -9,6 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from zseal.logs import logger
+
+_LOG = logger(__name__)
+
 
 class Level(enum.IntEnum):
     """How much an event matters."""
@@ -33,11 +37,16 @@ class UvEvent:
     name: str
     details: dict[str, int | str]
 
-    def __str__(self) -> str:
-        details = " ".join(
+    @property
+    def text(self) -> str:
+        """What happened and to what, on one line."""
+        details = (
             f"{key}={value:#x}" if isinstance(value, int) else f"{key}={value}" for key, value in self.details.items()
         )
-        return f"{self.seconds:10.6f} {self.level.name.lower():7} {self.name}" + (f" {details}" if details else "")
+        return " ".join((self.name, *details))
+
+    def __str__(self) -> str:
+        return f"{self.seconds:10.6f} {self.level.name.lower():7} {self.text}"
 
 
 class EventLog:
@@ -64,6 +73,7 @@ class EventLog:
             event = UvEvent(self._count, time.monotonic() - self._start, level, name, details)
             self._count += 1
             self._events.append(event)
+        _LOG.debug("%s", event.text)
         if self._listener is not None:
             self._listener(event)
 

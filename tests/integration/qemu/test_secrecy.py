@@ -125,6 +125,8 @@ def test_objects_events_and_logs_of_a_run_hold_no_secret(
             "page map": ultravisor.host.frame_map().to_text().encode(),
         }
     assert b"SET_SHARED_ACCESS" in shown["event log"]
+    for name in (b"zseal.engine.qemu.process", b"zseal.guest.session", b"zseal.ultravisor.events"):
+        assert name in shown["logging"]
     shown |= {name: (tmp_path / name).read_bytes() for name in ("image", "pages", "dump")}
     assert leaks(secrets, shown) == []
 
@@ -147,3 +149,33 @@ def test_outputs_of_the_command_hold_no_secret(image: tuple[Path, ImageKeys], ma
     shown |= {"stdout": b"".join(lines) + rest, "stderr": errors}
     assert b"zseal-test-guest" in shown["stdout"]
     assert leaks(image_secrets(keys) | machine_secrets(machine) | {"marker": MARKER}, shown) == []
+
+
+@pytest.mark.parametrize("engine", ["qemu", "embedded"])
+def test_the_log_of_the_commands_holds_no_secret(machine: Machine, tmp_path: Path, engine: str) -> None:
+    """Sealing, verifying and running, all with -vv; the keys are given, so that it is known what to look for."""
+    keys = ImageKeys.generate()
+    given = {"--cck": keys.cck, "--hdr-key": keys.header_key, "--image-key": keys.image_key}
+    for option, key in given.items():
+        (tmp_path / option.strip("-")).write_bytes(key.reveal())
+    (tmp_path / "kernel").write_bytes(kernel())
+    (tmp_path / "parmfile").write_bytes(b"hello marker=" + MARKER)
+    image, box = str(tmp_path / "sealed"), str(machine.directory)
+    create = ["image", "create", "-o", image, "-i", str(tmp_path / "kernel"), "-p", str(tmp_path / "parmfile")]
+    create += ["-k", f"{box}/host-key.crt", "--bundle", box, "--root-ca", f"{box}/root-ca.crt", "--offline"]
+    create += [word for option in given for word in (option, str(tmp_path / option.strip("-")))]
+    logged = b""
+    for arguments in (
+        create,
+        ["image", "verify", image, "--machine", box],
+        ["run", image, "--machine", box, "--memory", "64M", "--engine", engine, "--name", f"secrecy-{engine}"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "zseal", *arguments, "-vv"], capture_output=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        logged += done.stderr
+    for name in ("hostkeys.verify", "image.build", "image.verify", "guest.session", f"engine.{engine}"):
+        assert f" zseal.{name}".encode() in logged
+    secrets = {option: key.reveal() for option, key in given.items()} | machine_secrets(machine)
+    assert leaks(secrets | {"marker": MARKER}, {"log": logged}) == []

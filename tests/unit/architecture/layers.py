@@ -11,6 +11,7 @@ GROUND = {
     "errors": "",
     "secret": "",
     "lazy": "",
+    "logs": "",
     "jsonvalue": "",
     "progress": "",
     "files": "errors",

@@ -90,4 +90,4 @@ def test_option_table_names_every_option(folder: Path, capfd: pytest.CaptureFixt
         and option.replace("--disable", "--enable") not in table
         and option.replace("--enable", "--disable") not in table
     }
-    assert missing <= {"--verbose", "--quiet", "--help"}
+    assert missing <= {"--verbose", "--log-level", "--quiet", "--help"}

@@ -16,9 +16,12 @@ from zseal.engine.interface import NO_HOOKS, Capabilities, Engine, EngineHooks, 
 from zseal.engine.memory import SharedMemory
 from zseal.engine.unicorn.emulator import emulator_version
 from zseal.errors import UsageError
+from zseal.logs import logger
 
 if TYPE_CHECKING:
     from zseal.engine.machine import MachineConfig
+
+_LOG = logger(__name__)
 
 CPU_LIMIT = 8
 
@@ -98,6 +101,7 @@ class EmbeddedEngine(Engine):
 
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
         """Load the program and let the guest run; ``hooks.first_touch`` is explained with EmbeddedMachine."""
+        _LOG.info("executing the guest in this process, with Unicorn %s and %d CPUs", self._version, self._cpus)
         machine = EmbeddedMachine(
             self._memory,
             self._cpus,

@@ -30,6 +30,9 @@ from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.process import QemuProcess
 from zseal.engine.qemu.qmp import Qmp
 from zseal.libvirt.connection import Connection, start_error
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 CONNECT_SECONDS = 30.0
 _LOG_TAIL = 4096
@@ -151,6 +154,7 @@ class LibvirtLauncher:
             qmp = undo.enter_context(contextlib.closing(Qmp(connection)))
             connection, _ = _accept(listeners["gdb"])
             gdb = undo.enter_context(contextlib.closing(GdbRemote(connection)))
+            _LOG.info("libvirt has started QEMU as process %d for the domain %s", pid, self._domain.name)
             process = LibvirtProcess(domain, pid, self._log(domain), self._folders())
             undo.callback(process.kill)
             terminal = _terminal(domain) if self._console else None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.arch.storage import MIB
@@ -14,6 +18,7 @@ from zseal.linux import kernel_file
 
 _NOTIFIED_IN_A_THREAD = tuple(f"virtio-{kind}-ccw" for kind in ("blk", "net", "rng", "scsi", "serial"))
 _VECTORS_RIGHT = (10, 0)
+_SECRET = re.compile(r"""\b((?:data|password|passwd|secret)"?\s*[=:]\s*"?)[^,"]*""")
 
 
 def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
@@ -95,3 +100,11 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
         for driver in _NOTIFIED_IN_A_THREAD:
             out += ["-global", f"{driver}.ioeventfd=off"]
     return [*out, *device_arguments(config), *config.extra]
+
+
+def without_secrets(arguments: Sequence[str]) -> str:
+    """Return QEMU's ``arguments`` as a line for the log: passwords, secrets and kernel parameters are left out."""
+    shown = []
+    for before, argument in itertools.pairwise(["", *arguments]):
+        shown.append("…" if before in ("-append", "--append") else _SECRET.sub(r"\1…", argument))
+    return shlex.join(shown)

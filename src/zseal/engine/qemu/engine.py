@@ -23,6 +23,9 @@ from zseal.engine.qemu.trapped_run import TrappedRun, Trapping
 from zseal.engine.unicorn.runahead import RunAhead
 from zseal.engine.virtio import VirtioDevice
 from zseal.errors import MissingDependencyError
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 
 class QemuEngine(Engine):
@@ -165,5 +168,6 @@ def _run_ahead(memory: SharedMemory) -> RunAhead | None:
     """Return what goes on behind a call while QEMU stands still; None without Unicorn."""
     try:
         return RunAhead(memory)
-    except MissingDependencyError:
+    except MissingDependencyError as missing:
+        _LOG.info("QEMU stops at every ultravisor call: %s", missing.message)
         return None

@@ -17,6 +17,9 @@ from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.plugin import Plugin, find_plugin, plugin_is_off
 from zseal.engine.qemu.process import Channel, OwnProcess, find_program, program_version
 from zseal.engine.qemu.qmp import Qmp
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 _QUIT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
@@ -79,6 +82,7 @@ def with_plugin(create: Callable[[Plugin | None, str], _T]) -> _T:
     except EngineError as error:
         if "plugin" not in error.message.lower():
             raise
+        _LOG.info("QEMU does not take the plugin, so breakpoints see what the guest does: %s", error.message)
         return create(None, f"QEMU does not take zseal's plugin, {_SLOWER} ({error.message})")
 
 
@@ -156,6 +160,7 @@ def _greet(machine: QemuMachine, config: MachineConfig) -> None:
     """Exchange greetings on all connections; raises EngineError with what QEMU said if it ends instead."""
     try:
         machine.qmp.handshake()
+        _LOG.info("QEMU %s answers", ".".join(map(str, machine.qmp.version)))
         if machine.gdb is not None:
             machine.gdb.handshake()
         if machine.plugin is not None:

@@ -28,6 +28,9 @@ from zseal.engine.qemu.sites import Sites
 from zseal.engine.qemu.virtio import VirtioView
 from zseal.engine.virtio import Notification, NotifyHook, VirtioQueue
 from zseal.errors import UsageError
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 _MESSAGE = struct.Struct("=IIQ")
 _READY = 0
@@ -97,13 +100,21 @@ def find_plugin() -> Plugin | None:
     setting = _setting()
     path = _native.library("qemu_plugin")
     if path is None or setting is PluginSetting.OFF or not knows_what_was_taken():
+        _LOG.info("no plugin in QEMU, so breakpoints see what the guest does: %s", _why_none(path, setting))
         return None
+    _LOG.info("the plugin in QEMU is %s", path)
     return Plugin(path=path, lock=setting is not PluginSetting.TRANSLATIONS)
 
 
 def plugin_is_off() -> bool:
     """Whether the environment switches the plugin off; raises UsageError as :func:`find_plugin` does."""
     return _setting() is PluginSetting.OFF
+
+
+def _why_none(path: Path | None, setting: PluginSetting | None) -> str:
+    if path is None:
+        return "there is none for this kind of computer"
+    return f"{_VARIABLE} is off" if setting is PluginSetting.OFF else "this kernel cannot tell what was taken"
 
 
 def _setting() -> PluginSetting | None:

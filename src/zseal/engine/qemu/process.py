@@ -20,7 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zseal.engine.errors import EngineError
+from zseal.engine.qemu.commandline import without_secrets
 from zseal.errors import MissingDependencyError
+from zseal.logs import logger
+
+_LOG = logger(__name__)
 
 PROGRAM = "qemu-system-s390x"
 _STDERR_LIMIT = 1 << 16
@@ -130,6 +134,8 @@ class OwnProcess(QemuProcess):
         output, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(stderr, True)
         self._messages = bytearray()
+        _LOG.info("starting %s", path)
+        _LOG.debug("its arguments: %s", without_secrets(arguments))
         tied = [sys.executable, "-I", "-S", str(_TIED), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
@@ -146,6 +152,7 @@ class OwnProcess(QemuProcess):
         finally:
             os.close(stderr)
         super().__init__(self._process.pid, output)
+        _LOG.debug("QEMU is process %d", self._process.pid)
 
     def collect(self) -> bool:
         """Take what QEMU wrote, up to 64 KiB: with more in the pipe it waits. False if nothing more will come."""
@@ -176,6 +183,7 @@ class OwnProcess(QemuProcess):
         self.send_kill()
         status = self._process.wait()
         self.messages()
+        _LOG.debug("QEMU has ended with status %d: %s", status, self.last_message() or "no message")
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -28,7 +28,10 @@ from zseal.guest.control.protocol import (
 from zseal.guest.control.registry import Listener, peer_credentials
 from zseal.guest.watch.monitor import Monitor
 from zseal.jsonvalue import Json
+from zseal.logs import logger
 from zseal.version import __version__
+
+_LOG = logger(__name__)
 
 CONNECTION_LIMIT = 32
 """Clients at a time; the one that has been silent longest makes room for the next."""
@@ -56,14 +59,16 @@ class ControlServer:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take connections from now on; called in the thread of ``loop``."""
+        _LOG.info("other processes reach the guest as %s", self.name)
         self._acceptor.start(loop)
 
     def _welcome(self, connection: socket.socket) -> None:
         try:
-            _, uid = peer_credentials(connection)
+            pid, uid = peer_credentials(connection)
         except OSError:
-            uid = -1
+            pid = uid = -1
         if uid not in (os.geteuid(), 0):
+            _LOG.info("refused a connection of process %d of user %d", pid, uid)
             connection.close()
             return
         if len(self._connections) >= CONNECTION_LIMIT:
@@ -72,6 +77,7 @@ class ControlServer:
                 connection.close()
                 return
             idle.close()
+        _LOG.debug("process %d of user %d is connected", pid, uid)
         client = _Connection(self, connection, asyncio.get_running_loop())
         self._connections.append(client)
         client.greet()

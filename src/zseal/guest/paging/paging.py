@@ -36,8 +36,11 @@ from zseal.guest.paging.page_file import (
     read_pages,
 )
 from zseal.hypervisor.host_side import HostSide
+from zseal.logs import logger
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.tables import runs
+
+_LOG = logger(__name__)
 
 Steps: TypeAlias = Iterator[tuple[int, int]]
 _CHUNK = 256
@@ -142,6 +145,7 @@ class Paging:
                 self._side.uv.discard(first << PAGE_SHIFT, length << PAGE_SHIFT)
             self._absent.append(_Absent(path, header.identifier, pages))
             self.pages_out += len(pages)
+            _LOG.info("moved %d pages out to %s", len(pages), path)
             yield len(pages), len(pages)
 
     def _private(self, start: int) -> Pages:
@@ -182,6 +186,7 @@ class Paging:
         what it was.
         """
         with self._working():
+            _LOG.info("bringing back the pages in %s", path)
             yield from self._bring_back(self._waiting(path), path)
 
     def page_in_all(self) -> Steps:
@@ -190,6 +195,7 @@ class Paging:
             total, done = sum(each.pages for each in self.absent), 0
             while self._absent:
                 each = self._absent[0]
+                _LOG.info("bringing back the pages in %s", each.path)
                 before, size = done - each.back, len(each.pages)
                 for back, _ in self._bring_back(each, each.path):
                     yield before + back, total

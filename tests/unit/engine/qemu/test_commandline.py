@@ -10,7 +10,7 @@ import pytest
 
 from zseal.engine.devices import Disk
 from zseal.engine.machine import MachineConfig, fixed_memory_size
-from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
+from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model, without_secrets
 from zseal.errors import UsageError
 from zseal.linux import kernel_file
 
@@ -100,3 +100,19 @@ def test_vector_instructions_are_off_where_qemu_computes_wrongly_with_them() -> 
 def test_audited_machines_have_no_pci() -> None:
     assert cpu_model((7, 2), audited=True) == "max,vx=off,vxeh=off,zpci=off"
     assert cpu_model((10, 0), audited=True) == "max,zpci=off"
+
+
+def test_the_log_leaves_out_secrets_of_the_arguments() -> None:
+    given = [
+        *("-append", "root=/dev/vda1 token=hunter2"),
+        *("-object", "secret,id=s0,data=hunter2,format=raw"),
+        *("-object", '{"qom-type": "secret", "id": "s1", "data": "hunter2"}'),
+        *("-chardev", "socket,id=c0,password=hunter2,host=a"),
+        *("-drive", "file=disk.img,key-secret=s0"),
+    ]
+    line = without_secrets(given)
+    assert "hunter2" not in line
+    assert "token" not in line
+    for kept in ("-append", "secret,id=s0,data=…,format=raw", '"id": "s1"', "host=a", "file=disk.img,key-secret="):
+        assert kept in line
+    assert without_secrets(["-m", "1024M", "-name", "two words"]) == "-m 1024M -name 'two words'"
