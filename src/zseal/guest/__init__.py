@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zseal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zseal.guest.audit import Finding, IoAudit, IoPolicy
+    from zseal.guest.audit import IoAudit, IoFinding, IoPolicy
     from zseal.guest.control import ControlError, GuestControl, list_guests
     from zseal.guest.diagnosis import Diagnosis
     from zseal.guest.engines import EngineName, available_engine
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
         StartRefused,
     )
     from zseal.guest.guest import Guest
-    from zseal.guest.host_view import Host
+    from zseal.guest.host_view import HostView
     from zseal.guest.options import GuestKeywords, GuestOptions
     from zseal.guest.outcome import Outcome, Result
     from zseal.guest.paging import PageIntegrityError
-    from zseal.guest.records import Record
+    from zseal.guest.records import RunRecord
     from zseal.guest.watch import render_html
 
 __all__ = [
@@ -40,22 +40,22 @@ __all__ = [
     "Ended",
     "EngineName",
     "Event",
-    "Finding",
     "Guest",
     "GuestControl",
     "GuestKeywords",
     "GuestOptions",
-    "Host",
+    "HostView",
     "IoAudit",
+    "IoFinding",
     "IoPolicy",
     "IoViolation",
     "Outcome",
     "PageIntegrityError",
     "Protected",
     "Reached",
-    "Record",
     "Reset",
     "Result",
+    "RunRecord",
     "StartRefused",
     "Started",
     "available_engine",
@@ -66,7 +66,7 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        audit=("Finding", "IoAudit", "IoPolicy"),
+        audit=("IoFinding", "IoAudit", "IoPolicy"),
         control=("ControlError", "GuestControl", "list_guests"),
         diagnosis=("Diagnosis",),
         engines=("EngineName", "available_engine"),
@@ -82,10 +82,10 @@ if not TYPE_CHECKING:
             "Started",
         ),
         guest=("Guest",),
-        host_view=("Host",),
+        host_view=("HostView",),
         options=("GuestKeywords", "GuestOptions"),
         outcome=("Outcome", "Result"),
         paging=("PageIntegrityError",),
-        records=("Record",),
+        records=("RunRecord",),
         watch=("render_html",),
     )

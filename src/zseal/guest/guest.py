@@ -30,12 +30,12 @@ from zseal.guest.control.registry import listen
 from zseal.guest.control.server import ControlServer
 from zseal.guest.diagnosis import Diagnosis
 from zseal.guest.events import ConsoleOutput, Ended, Event, EventStream, Protected
-from zseal.guest.host_view import Host
+from zseal.guest.host_view import HostView
 from zseal.guest.observation import Observation
 from zseal.guest.options import GuestKeywords, GuestOptions
 from zseal.guest.outcome import Result
 from zseal.guest.paging.paging import Paging, finish
-from zseal.guest.records import Record
+from zseal.guest.records import RunRecord
 from zseal.guest.session import STOPPED, Session
 from zseal.guest.thread import GuestThread, end_at_exit, finish_despite_cancel, forget
 from zseal.guest.watch.monitor import Monitor
@@ -232,7 +232,7 @@ class Guest:
         return self._thread.call(lambda: self._monitor.observe(lines=lines))
 
     @property
-    def record(self) -> Record:
+    def record(self) -> RunRecord:
         """What happened over time, for ``zseal.guest.watch.html``; raises EngineError unless that was asked for."""
         if self._recorder is None:
             raise EngineError("this run is not recorded", hint="start the guest with record=True")
@@ -293,9 +293,9 @@ class Guest:
         self._thread.call(lambda: self._session.end(result or STOPPED))
 
     @property
-    def host(self) -> Host:
+    def host(self) -> HostView:
         """The host's view of the guest's memory, also after its end until ``close``."""
-        return Host(self._session.protection.host_memory, closed=lambda: self._closed)
+        return HostView(self._session.protection.host_memory, closed=lambda: self._closed)
 
     @property
     def io(self) -> IoAudit | None:

@@ -15,7 +15,7 @@ from zseal.hypervisor.host_side import HostSide
 _PIECE = 4 * MIB
 
 
-class Host:
+class HostView:
     """The host role: it sees shared pages as they are and private pages encrypted, as after an export.
 
     Reading makes no page leave the guest: every look at a private page is encrypted anew. Before the guest is

@@ -13,7 +13,7 @@ from zseal.arch.storage import PAGE_SHIFT, Storage
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.engine.interface import NO_HOOKS, Action, Engine, EngineHooks, Series, Trap
 from zseal.engine.qemu.plugin_queues import QueueWatch
-from zseal.guest.audit.audit import Finding, IoAudit
+from zseal.guest.audit.audit import IoAudit, IoFinding
 from zseal.guest.audit.pages import SHARED_STATES, SharedPages
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.events import EventStream, IoViolation, Protected, StartRefused
@@ -177,7 +177,7 @@ class SecureExecution(Protection):
     def _audit(self, run: Run, policy: IoPolicy, watch: QueueWatch) -> IoAudit:
         """Return an audit for the notifications of the guest, which ends it where ``policy`` says so."""
 
-        def violation(finding: Finding) -> None:
+        def violation(finding: IoFinding) -> None:
             if policy is IoPolicy.ENFORCE:
                 about = finding.violation.about_pages
                 before = "could touch what it does not share" if about else "received a request that cannot be checked"

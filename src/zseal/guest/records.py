@@ -46,7 +46,7 @@ class DeviceTraffic:
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One finished run."""
 
     title: str

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from zseal.hostkeys.fetch import FetchError, fetch_url
     from zseal.hostkeys.loading import parse_objects
     from zseal.hostkeys.machine import Machine
-    from zseal.hostkeys.results import DocumentReport, Failure, HostKeyVerificationError, Reason, Report, Rule
+    from zseal.hostkeys.results import (
+        DocumentReport,
+        Failure,
+        HostKeyReport,
+        HostKeyRule,
+        HostKeyVerificationError,
+        Reason,
+    )
     from zseal.hostkeys.trust import TrustMaterial
 
 __all__ = [
@@ -24,11 +31,11 @@ __all__ = [
     "Failure",
     "FetchError",
     "HostKeyDocument",
+    "HostKeyReport",
+    "HostKeyRule",
     "HostKeyVerificationError",
     "Machine",
     "Reason",
-    "Report",
-    "Rule",
     "TrustMaterial",
     "fetch_url",
     "load_host_key_document",
@@ -44,6 +51,6 @@ if not TYPE_CHECKING:
         fetch=("FetchError", "fetch_url"),
         loading=("parse_objects",),
         machine=("Machine",),
-        results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "Report", "Rule"),
+        results=("DocumentReport", "Failure", "HostKeyVerificationError", "Reason", "HostKeyReport", "HostKeyRule"),
         trust=("TrustMaterial",),
     )

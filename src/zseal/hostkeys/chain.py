@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from zseal.hostkeys.certificates import Certificate, Crl, when
-from zseal.hostkeys.results import Failure, Reason, Rule, RuleError
+from zseal.hostkeys.results import Failure, HostKeyRule, Reason, RuleError
 
 MIN_STRENGTH = 112  # bits of security: RSA 2048, EC 224
 MAX_INTERMEDIATES = 2
@@ -64,7 +64,7 @@ def _fail(code: ChainCode, level: int, certificate: Certificate, message: str, h
     role = "the signing key" if level == 0 else f"certificate {level} of the signing key's chain"
     return RuleError(
         Failure(
-            Rule.CHAIN,
+            HostKeyRule.CHAIN,
             Reason.CHAIN,
             f"{role} ({certificate.label}, {certificate.source}) {message}",
             hint,

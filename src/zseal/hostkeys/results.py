@@ -10,7 +10,7 @@ from zseal.hostkeys.certificates import Certificate
 from zseal.hostkeys.document import HostKeyDocument
 
 
-class Rule(enum.StrEnum):
+class HostKeyRule(enum.StrEnum):
     """The rules for a host-key document, in the order in which they are checked."""
 
     KEY_STRENGTH = "key-strength"
@@ -48,7 +48,7 @@ class Failure:
     where 0 is the signing key.
     """
 
-    rule: Rule
+    rule: HostKeyRule
     reason: Reason
     message: str
     hint: str
@@ -81,7 +81,7 @@ class HostKeyVerificationError(VerificationError):
 class Check:
     """A rule that was checked. ``detail`` is what was found."""
 
-    rule: Rule
+    rule: HostKeyRule
     passed: bool
     detail: str
 
@@ -113,7 +113,7 @@ class DocumentReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class HostKeyReport:
     """The report on every document, in the order given."""
 
     documents: tuple[DocumentReport, ...]

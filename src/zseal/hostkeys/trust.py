@@ -12,7 +12,7 @@ from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.document import HostKeyDocument
 from zseal.hostkeys.fetch import Fetch, fetch_url
 from zseal.hostkeys.loading import Objects, Source, is_directory, load_crls, load_objects, load_root
-from zseal.hostkeys.results import Report
+from zseal.hostkeys.results import HostKeyReport
 from zseal.hostkeys.verify import check_host_key_documents
 
 
@@ -65,7 +65,7 @@ class TrustMaterial:
         offline: bool = False,
         fetch: Fetch = fetch_url,
         now: datetime | None = None,
-    ) -> Report:
+    ) -> HostKeyReport:
         """Return the report on ``documents``; raises HostKeyVerificationError for the first that is refused."""
         report = self.check(documents, offline=offline, fetch=fetch, now=now)
         report.raise_for_refusal()
@@ -78,7 +78,7 @@ class TrustMaterial:
         offline: bool = False,
         fetch: Fetch = fetch_url,
         now: datetime | None = None,
-    ) -> Report:
+    ) -> HostKeyReport:
         """Return the report on ``documents`` without raising for those that are refused."""
         return check_host_key_documents(
             documents,

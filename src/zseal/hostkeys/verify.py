@@ -17,7 +17,7 @@ from zseal.hostkeys.chain import MIN_STRENGTH, validate_chain
 from zseal.hostkeys.document import HostKeyDocument, key_kind
 from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
 from zseal.hostkeys.names import crl_issuer_names, is_signing_key_name
-from zseal.hostkeys.results import Check, DocumentReport, Failure, Reason, Report, Rule, RuleError
+from zseal.hostkeys.results import Check, DocumentReport, Failure, HostKeyReport, HostKeyRule, Reason, RuleError
 from zseal.hostkeys.truststore import system_roots
 from zseal.logs import logger
 
@@ -34,7 +34,7 @@ def check_host_key_documents(
     fetch: Fetch = fetch_url,
     now: datetime | None = None,
     choose_signing_key: bool = False,
-) -> Report:
+) -> HostKeyReport:
     """Return the report on ``documents`` without raising for those that are refused.
 
     ``certificates`` are exactly one signing key and the intermediate CAs. ``root_ca`` are the trusted roots, by default
@@ -51,7 +51,7 @@ def check_host_key_documents(
         now=(datetime.now(UTC) if now is None else now.astimezone(UTC)).replace(microsecond=0),
         choose_signing_key=choose_signing_key,
     )
-    return Report(tuple(run.check(document) for document in documents))
+    return HostKeyReport(tuple(run.check(document) for document in documents))
 
 
 class _Run:
@@ -86,9 +86,9 @@ class _Run:
             # the key first: refusing another kind needs no network
             checks += _check_key(document)
             signing_key = self._signing_key(document)
-            checks.append(Check(Rule.SIGNING_KEY, True, f"{signing_key.label} ({signing_key.source})"))
+            checks.append(Check(HostKeyRule.SIGNING_KEY, True, f"{signing_key.label} ({signing_key.source})"))
             chain = self._chain(signing_key)
-            checks.append(Check(Rule.CHAIN, True, f"leads to the trusted root {chain[-1].label}"))
+            checks.append(Check(HostKeyRule.CHAIN, True, f"leads to the trusted root {chain[-1].label}"))
             checks += _check_issue(document, signing_key, self._now)
             checks += self._check_revocation(document, signing_key)
         except RuleError as error:
@@ -109,7 +109,7 @@ class _Run:
     def _signing_key(self, document: HostKeyDocument) -> Certificate:
         if not self._signing_keys:
             raise _failure(
-                Rule.SIGNING_KEY,
+                HostKeyRule.SIGNING_KEY,
                 Reason.NO_SIGNING_KEY,
                 "none of the certificates given is an IBM Z signing key",
                 "give the certificate of the signing key with `certificates`",
@@ -119,7 +119,7 @@ class _Run:
         if not self._choose:
             sources = ", ".join(item.source for item in self._signing_keys)
             raise _failure(
-                Rule.SIGNING_KEY,
+                HostKeyRule.SIGNING_KEY,
                 Reason.SEVERAL_SIGNING_KEYS,
                 f"{len(self._signing_keys)} of the certificates given are IBM Z signing keys: {sources}",
                 "give exactly one, or keep them in a bundle (`Bundle`)",
@@ -166,7 +166,7 @@ class _Run:
         for crl in valid:
             if crl.lists(document.certificate):
                 raise _failure(
-                    Rule.REVOCATION,
+                    HostKeyRule.REVOCATION,
                     Reason.REVOKED,
                     f"the host key was revoked ({crl.source})",
                     "do not use it; ask for a new host-key document",
@@ -175,14 +175,17 @@ class _Run:
         if not complete:
             tried = "".join(f"; {problem}" for problem in self._downloader.problems) if self._downloader else ""
             raise _failure(
-                Rule.CRL,
+                HostKeyRule.CRL,
                 Reason.NO_VALID_CRL,
                 f"no current, correctly signed CRL of the signing key{tried}",
                 "give it with `crls`" + (", or drop `offline=True`" if self._downloader is None else ""),
             )
         best = max(complete, key=lambda crl: crl.this_update)
         until = "" if best.next_update is None else f"valid until {when(best.next_update)} "
-        return [Check(Rule.CRL, True, f"{until}({best.source})"), Check(Rule.REVOCATION, True, "not revoked")]
+        return [
+            Check(HostKeyRule.CRL, True, f"{until}({best.source})"),
+            Check(HostKeyRule.REVOCATION, True, "not revoked"),
+        ]
 
     def _candidates(self, document: Certificate, signing_key: Certificate) -> tuple[Crl, ...]:
         found: tuple[Crl, ...] = ()
@@ -194,7 +197,7 @@ class _Run:
         return found + (self._downloader.crls_for(document) if self._downloader is not None else ())
 
 
-def _failure(rule: Rule, reason: Reason, message: str, hint: str) -> RuleError:
+def _failure(rule: HostKeyRule, reason: Reason, message: str, hint: str) -> RuleError:
     return RuleError(Failure(rule, reason, message, hint))
 
 
@@ -202,7 +205,7 @@ def _check_key(document: HostKeyDocument) -> list[Check]:
     certificate = document.certificate
     if certificate.strength < MIN_STRENGTH:
         raise _failure(
-            Rule.KEY_STRENGTH,
+            HostKeyRule.KEY_STRENGTH,
             Reason.WEAK_KEY,
             f"{key_kind(certificate)} has {certificate.strength} bits of security, {MIN_STRENGTH} needed",
             "give the host-key document of the machine",
@@ -210,14 +213,14 @@ def _check_key(document: HostKeyDocument) -> list[Check]:
     key = certificate.key
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVE):
         raise _failure(
-            Rule.KEY_TYPE,
+            HostKeyRule.KEY_TYPE,
             Reason.WRONG_KEY_TYPE,
             f"the document contains {key_kind(certificate)}; a host key is one on secp521r1 (P-521)",
             "give the host-key document of the machine",
         )
     return [
-        Check(Rule.KEY_STRENGTH, True, f"{certificate.strength} bits of security"),
-        Check(Rule.KEY_TYPE, True, key_kind(certificate)),
+        Check(HostKeyRule.KEY_STRENGTH, True, f"{certificate.strength} bits of security"),
+        Check(HostKeyRule.KEY_TYPE, True, key_kind(certificate)),
     ]
 
 
@@ -225,36 +228,36 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
     certificate = document.certificate
     if now < certificate.not_before:
         raise _failure(
-            Rule.VALIDITY,
+            HostKeyRule.VALIDITY,
             Reason.NOT_YET_VALID,
             f"the document is valid only from {when(certificate.not_before)}",
             "check this computer's clock",
         )
     if now >= certificate.not_after:
         raise _failure(
-            Rule.VALIDITY,
+            HostKeyRule.VALIDITY,
             Reason.EXPIRED,
             f"the document expired on {when(certificate.not_after)}",
             "get the current host-key document of the machine",
         )
     if certificate.authority is not None and not certificate.authority.names(signing_key):
         raise _failure(
-            Rule.AUTHORITY_KEY,
+            HostKeyRule.AUTHORITY_KEY,
             Reason.OTHER_SIGNING_KEY,
             f"the document was not issued by the signing key {signing_key.source}",
             "give the signing key certificate of the document's generation with `certificates`",
         )
     if not certificate.is_signed_by(signing_key.key):
         raise _failure(
-            Rule.SIGNATURE,
+            HostKeyRule.SIGNATURE,
             Reason.BAD_SIGNATURE,
             "the signing key's signature on the document is not valid",
             "do not use it; get the document again from a source you trust",
         )
     return [
-        Check(Rule.VALIDITY, True, f"until {when(certificate.not_after)}"),
-        Check(Rule.AUTHORITY_KEY, True, "names the signing key" if certificate.authority else "names no key"),
-        Check(Rule.SIGNATURE, True, "made by the signing key"),
+        Check(HostKeyRule.VALIDITY, True, f"until {when(certificate.not_after)}"),
+        Check(HostKeyRule.AUTHORITY_KEY, True, "names the signing key" if certificate.authority else "names no key"),
+        Check(HostKeyRule.SIGNATURE, True, "made by the signing key"),
     ]
 
 

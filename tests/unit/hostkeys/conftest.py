@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from zseal.hostkeys.certificates import Certificate, Crl, parse_certificate, parse_crl
 from zseal.hostkeys.document import HostKeyDocument
-from zseal.hostkeys.results import DocumentReport, Report
+from zseal.hostkeys.results import DocumentReport, HostKeyReport
 from zseal.hostkeys.verify import check_host_key_documents
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
@@ -227,7 +227,7 @@ class Pki:
     def document(self) -> HostKeyDocument:
         return HostKeyDocument(self.parts["host"], "host.crt")
 
-    def report(self, *documents: HostKeyDocument, **options: Any) -> Report:
+    def report(self, *documents: HostKeyDocument, **options: Any) -> HostKeyReport:
         settings: dict[str, Any] = {
             "certificates": self.certificates,
             "crls": self.crls,

@@ -29,7 +29,7 @@ from tests.unit.hostkeys.conftest import (
 from zseal.errors import VerificationError
 from zseal.hostkeys.chain import ChainCode
 from zseal.hostkeys.document import HostKeyDocument
-from zseal.hostkeys.results import HostKeyVerificationError, Reason, Rule
+from zseal.hostkeys.results import HostKeyRule, HostKeyVerificationError, Reason
 from zseal.hostkeys.trust import TrustMaterial
 
 ARMONK = signing_name(locality="Armonk")
@@ -239,7 +239,7 @@ def test_rule(case: Case) -> None:
     assert (failure.reason if failure else None) is case.reason, report.checks
     assert report.accepted is (case.reason is None)
     if failure is None:
-        assert [check.rule for check in report.checks] == list(Rule)
+        assert [check.rule for check in report.checks] == list(HostKeyRule)
         assert all(check.passed for check in report.checks)
         return
     assert (failure.code, failure.level) == (case.code, case.level)
@@ -419,7 +419,7 @@ def test_verify_raises_for_the_first_refusal() -> None:
             [pki.document], offline=True, now=NOW
         )
     assert isinstance(caught.value, VerificationError)
-    assert caught.value.failure.rule is Rule.VALIDITY
+    assert caught.value.failure.rule is HostKeyRule.VALIDITY
 
 
 def test_time_zone_of_the_clock_does_not_matter() -> None:

@@ -19,7 +19,7 @@ from zseal.crypto.xts import XtsPages
 from zseal.engine.memory import SharedMemory
 from zseal.errors import InputError, UsageError
 from zseal.formats.ipib import Ipib
-from zseal.guest.host_view import Host
+from zseal.guest.host_view import HostView
 from zseal.guest.image import inspect_image
 from zseal.hypervisor.diag308 import Refused
 from zseal.hypervisor.storage import HostStorage
@@ -259,7 +259,7 @@ def test_a_page_that_left_comes_back_unless_it_was_changed(loaded: Loaded) -> No
 
 
 def test_the_host_view_is_ciphertext_and_leaves_the_page(loaded: Loaded) -> None:
-    host = Host(loaded.vmm.host_side)
+    host = HostView(loaded.vmm.host_side)
     assert host.find(LEFT_BEHIND) == 0x1800000  # plain before the guest is protected
     loaded.vmm.protect(loaded.block)
     address = loaded.block.components[0].address

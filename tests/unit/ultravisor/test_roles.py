@@ -16,7 +16,7 @@ from zseal.engine.memory import SharedMemory
 from zseal.guest import host_view
 from zseal.guest.audit import pages, policy, queue
 from zseal.guest.audit.pages import SharedPages
-from zseal.guest.host_view import Host
+from zseal.guest.host_view import HostView
 from zseal.guest.paging import page_file, paging
 from zseal.hypervisor import host_side, uvcalls
 from zseal.hypervisor.host_side import HostSide
@@ -83,7 +83,7 @@ def test_what_plays_the_host_has_no_way_to_more(machine: ModelMachine, busy: Mod
     device = BlockDriver(busy, io.BytesIO(bytes(MIB)), 0x80000, slots=8).device
     side = HostSide(machine.ultravisor.host, MIB, configuration=busy.handle, protected=True)
     shared = SharedPages(side)
-    for each in (machine.host, busy.pager, device, side, shared, Host(side)):
+    for each in (machine.host, busy.pager, device, side, shared, HostView(side)):
         assert list(reached(each)) == []
     assert ".host.uv" not in list(reached(machine)), "the walk itself would find it"
     assert list(reached({"a": [busy.host, machine.keys]})) == ["['a'][1]"]

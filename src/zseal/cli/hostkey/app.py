@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from zseal.hostkeys.bundle import Changes
     from zseal.hostkeys.describe import Validity
-    from zseal.hostkeys.results import DocumentReport, Report
+    from zseal.hostkeys.results import DocumentReport, HostKeyReport
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 bundle_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -88,7 +88,7 @@ def _print_document(report: DocumentReport) -> None:
         typer.echo(f"  {'ok' if check.passed else 'FAILED':<7}{check.rule.value:<14} {check.detail}")
 
 
-def _report_json(report: Report) -> dict[str, object]:
+def _report_json(report: HostKeyReport) -> dict[str, object]:
     return {"accepted": report.accepted, "documents": [_document_json(document) for document in report.documents]}
 
 

@@ -74,7 +74,7 @@ class RecordKind(enum.IntEnum):
     """A request that the device has given back."""
 
 
-class Record(NamedTuple):
+class QueueRecord(NamedTuple):
     """Something that happened in ``queue``, a position in what :meth:`QueueWatch.publish` was passed."""
 
     queue: int
@@ -185,7 +185,7 @@ class QueueWatch:
         """How many notifications the plugin has let through without asking."""
         return int(self._head.notifications)
 
-    def drain(self) -> list[Record]:
+    def drain(self) -> list[QueueRecord]:
         """Take the records so far, in their order; may be called while the guest runs."""
         # Written last. More happens in Python between the two reads than any CPU does out of its order.
         first, end = int(self._head.read), int(self._head.written)
@@ -194,7 +194,7 @@ class QueueWatch:
             queue, kind, head, amount, _, readable, writable = _RECORD.unpack_from(
                 self._map, ctypes.sizeof(_Head) + number % RECORDS * _RECORD.size
             )
-            found.append(Record(queue, kind, head, amount, readable, writable))
+            found.append(QueueRecord(queue, kind, head, amount, readable, writable))
         self._head.read = end
         return found
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from zseal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zseal.guest.audit.audit import Finding, IoAudit
+    from zseal.guest.audit.audit import IoAudit, IoFinding
     from zseal.guest.audit.policy import IoPolicy
 
 __all__ = [
-    "Finding",
     "IoAudit",
+    "IoFinding",
     "IoPolicy",
 ]
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        audit=("Finding", "IoAudit"),
+        audit=("IoFinding", "IoAudit"),
         policy=("IoPolicy",),
     )

@@ -30,7 +30,7 @@ _PACKED = "start the device without packed=on, or choose the I/O policy off"
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class IoFinding:
     """A violation, when it was found (seconds since the start), and what to do about it."""
 
     seconds: float
@@ -58,7 +58,7 @@ class IoAudit:
         pages: Pages,
         protected: Callable[[], bool],
         clock: Callable[[], float],
-        on_violation: Callable[[Finding], None],
+        on_violation: Callable[[IoFinding], None],
         watch: QueueWatch | None = None,
     ) -> None:
         self.policy = policy
@@ -72,7 +72,7 @@ class IoAudit:
         self._queues: dict[_Key, QueueAudit] = {}  # every queue that ever was
         self._current: dict[_Key, VirtioQueue] = {}
         self._setups: int | None = None
-        self._findings: list[Finding] = []
+        self._findings: list[IoFinding] = []
         self._notifications = 0
         self._unchecked = 0
 
@@ -150,13 +150,13 @@ class IoAudit:
                 return self._queues[key].persists(violation)
         return False
 
-    def _finding(self, violation: Violation) -> Finding:
+    def _finding(self, violation: Violation) -> IoFinding:
         bounced = True
         for queue in self._current.values():
             if str(queue.device) == violation.device:
                 bounced = queue.bounced
         advice = _PACKED if "packed" in violation.reason else _BOUNCED if bounced else _UNBOUNCED
-        return Finding(round(self._clock(), 6), violation, advice)
+        return IoFinding(round(self._clock(), 6), violation, advice)
 
     # --- what the engine looks at itself ---
 
@@ -185,7 +185,7 @@ class IoAudit:
     # --- the account ---
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[IoFinding]:
         """The distinct violations that were told."""
         return list(self._findings)
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from zseal.arch.storage import MIB
 from zseal.guest.control.protocol import Arguments, ControlError
-from zseal.guest.host_view import Host
+from zseal.guest.host_view import HostView
 from zseal.guest.outcome import Outcome, Result
 from zseal.guest.paging.paging import Paging, Steps
 from zseal.guest.watch.monitor import Monitor
@@ -72,9 +72,9 @@ class Controlled:
         return paging
 
     @property
-    def host(self) -> Host:
+    def host(self) -> HostView:
         """The host's view of the guest's memory."""
-        return Host(self.monitor.session.protection.host_memory)
+        return HostView(self.monitor.session.protection.host_memory)
 
 
 def _status(guest: Controlled, arguments: Arguments) -> Answer:
@@ -112,7 +112,7 @@ def _dump(guest: Controlled, _: Arguments) -> Answer:
     return {"address": 0, "length": length}
 
 
-def _view(host: Host, address: int, length: int) -> Generator[Part, None, None]:
+def _view(host: HostView, address: int, length: int) -> Generator[Part, None, None]:
     host.check(address, length)
     for at in range(address, address + length, MIB):
         yield Data(host.read_memory(at, min(MIB, address + length - at)))

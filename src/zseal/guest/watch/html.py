@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 
-from zseal.guest.records import DeviceTraffic, Phase, Record, Sample
+from zseal.guest.records import DeviceTraffic, Phase, RunRecord, Sample
 from zseal.ultravisor.pagemap import GUEST_KINDS, Kind
 
 _KINDS: Mapping[str, Kind] = {kind.name: kind for kind in sorted(GUEST_KINDS.values(), key=lambda kind: kind.rank)}
@@ -67,7 +67,7 @@ pre { overflow: auto; max-height: 24rem; padding: .75rem; border: 1px solid var(
 """
 
 
-def render_html(record: Record) -> str:
+def render_html(record: RunRecord) -> str:
     """Return the page as HTML text."""
     sections = [
         "".join(f'<p class="bad">{_text(note)}</p>' for note in record.notes),
@@ -137,12 +137,12 @@ def _legend(colours: Mapping[str, str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _facts(record: Record) -> str:
+def _facts(record: RunRecord) -> str:
     rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in record.facts.items())
     return f'<div class="scroll"><table class="facts">{rows}</table></div>' if rows else ""
 
 
-def _phases(record: Record) -> str:
+def _phases(record: RunRecord) -> str:
     total = record.duration or 1.0
     rows = []
     for i, phase in enumerate(record.phases[:_MAX_PHASES]):
@@ -163,7 +163,7 @@ def _seconds(phase: Phase) -> str:
     return f"{phase.end - phase.start:.3f} s"
 
 
-def _pages(record: Record) -> str:
+def _pages(record: RunRecord) -> str:
     states = _ordered({state for sample in record.samples for state in sample.pages})
     colours = {state: STATE_COLOURS.get(state, _OTHER_COLOUR) for state in states}
     chart = _areas(record, states, colours, lambda sample, state: sample.pages.get(state, 0), "Pages by state")
@@ -172,7 +172,7 @@ def _pages(record: Record) -> str:
     return chart + _table(("State", "Pages at the end"), rows, numbers=1, colours=colours)
 
 
-def _calls(record: Record) -> str:
+def _calls(record: RunRecord) -> str:
     last = record.samples[-1].calls
     names = sorted(last, key=lambda name: -last[name])
     if not names:
@@ -184,7 +184,7 @@ def _calls(record: Record) -> str:
 
 
 def _areas(
-    record: Record,
+    record: RunRecord,
     names: Sequence[str],
     colours: Mapping[str, str],
     value: Callable[[Sample, str], int],
@@ -220,7 +220,7 @@ def _areas(
     )
 
 
-def _maps(record: Record) -> str:
+def _maps(record: RunRecord) -> str:
     with_map = [sample for sample in record.samples if sample.runs]
     step = max(1, (len(with_map) - 1) / (_MAPS - 1)) if len(with_map) > 1 else 1
     picked = [with_map[min(len(with_map) - 1, round(i * step))] for i in range(min(_MAPS, len(with_map)))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from zseal.arch.storage import MIB
 from zseal.guest.events import Event, Protected, Reached, Reset, Started, StartRefused
-from zseal.guest.records import Record, Sample
+from zseal.guest.records import RunRecord, Sample
 from zseal.guest.watch.monitor import Monitor
 from zseal.ultravisor.pagemap import PageMap
 
@@ -63,7 +63,7 @@ class Recorder:
             del self._samples[1:-1:2]
             self._interval *= 2
 
-    def record(self) -> Record:
+    def record(self) -> RunRecord:
         """Return the record of the run so far."""
         session, subject = self._monitor.session, self._monitor.session.subject
         result = session.result
@@ -80,7 +80,7 @@ class Recorder:
             ),
         }
         image = Path(str(facts["Image"])).name
-        return Record(
+        return RunRecord(
             title=f"{image} on machine {facts['Machine']}" if facts["Machine"] else image,
             outcome=f"{result.message[:1].upper()}{result.message[1:]}." if result is not None else "The guest runs.",
             facts={name: str(value) for name, value in facts.items() if value is not None},

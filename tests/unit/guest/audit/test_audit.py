@@ -10,7 +10,7 @@ from tests.unit.guest.audit.test_queue import LAYOUT, Memory, request
 from zseal.engine.errors import EngineLostError
 from zseal.engine.virtio import Notification, VirtioDevice, VirtioQueue
 from zseal.formats.virtqueue import Descriptor, DescriptorFlag
-from zseal.guest.audit.audit import VIOLATION_LIMIT, Finding, IoAudit
+from zseal.guest.audit.audit import VIOLATION_LIMIT, IoAudit, IoFinding
 from zseal.guest.audit.policy import IoPolicy
 
 DISK = VirtioDevice("/machine/peripheral/disk0", "virtio-blk", "0.0.0001", "disk0")
@@ -26,7 +26,7 @@ class Machine:
         self.protected = True
         self.answers = True
         self.searches = 0
-        self.told: list[Finding] = []
+        self.told: list[IoFinding] = []
         self.setups = 1
         self.audit = IoAudit(
             policy,

@@ -3,12 +3,12 @@
 import re
 import xml.etree.ElementTree as ET
 
-from zseal.guest.records import DeviceTraffic, Phase, Record, Sample
+from zseal.guest.records import DeviceTraffic, Phase, RunRecord, Sample
 from zseal.guest.watch.html import page_map, render_html
 
 
-def record(console: str = "hello") -> Record:
-    return Record(
+def record(console: str = "hello") -> RunRecord:
+    return RunRecord(
         title="debian.img on machine demo",
         outcome="The guest powered off.",
         facts={"Memory": "1 GiB", "CPUs": "1"},
@@ -71,6 +71,6 @@ def test_a_map_of_fewer_pages_than_cells_fills_its_cells_in_proportion() -> None
 
 
 def test_a_run_without_samples_or_devices_is_a_page_all_the_same() -> None:
-    page = render_html(Record(title="t", outcome="It was refused.", facts={}, phases=[], samples=[]))
+    page = render_html(RunRecord(title="t", outcome="It was refused.", facts={}, phases=[], samples=[]))
     assert "It was refused." in page
     assert "No device moved data." in page
