@@ -14,7 +14,7 @@ from zseal.crypto.digests import DigestValues
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.errors import FormatError, InputError, OutputError
 from zseal.files import atomic_output
-from zseal.formats.image_layout import STAGE3A_ADDRESS, ComponentKind, Stage3aArguments
+from zseal.formats.image_layout import STAGE3A_ADDRESS, STAGE3A_ENTRY, ComponentKind, Stage3aArguments
 from zseal.image.bootloaders import Bootloaders
 from zseal.image.locate import read_at, suspected_header
 from zseal.image.model import Component, Progress
@@ -43,6 +43,8 @@ class Verification:
     """Whether the machine's backup host key opened the header."""
     extracted: tuple[Path, ...]
     """The files that were written."""
+    warnings: tuple[str, ...] = ()
+    """What is unusual about the image, though the machine starts it."""
 
 
 def verify_image(
@@ -109,12 +111,14 @@ def _verify(
         digests = process_pages(image, stream, components, xts=xts, outputs=outputs, progress=progress)
         check_digests(accepted, digests)
         _LOG.info("the digests of %d pages are those in the header", digests.nep)
+        warning = _check_start(image, accepted.psw.address)
     return Verification(
         image=image,
         accepted=accepted,
         components=components,
         backup_key=accepted.host_key_hash != key_hash(keys.host.public_key()),
         extracted=tuple(paths),
+        warnings=() if warning is None else (warning,),
     )
 
 
@@ -141,12 +145,37 @@ def _check_way_to_the_components(image: Image, stream: BinaryIO) -> None:
             hint="take an undamaged copy",
         )
     start = Psw.from_short(int.from_bytes(read_at(stream, image.base, 8), "big"))
-    if not 0 <= start.address - STAGE3A_ADDRESS < image.stage3a.size:
+    if start.address not in (STAGE3A_ADDRESS, STAGE3A_ENTRY):
+        inside = 0 <= start.address - STAGE3A_ADDRESS < image.stage3a.size
         raise FormatError(
-            f"the PSW at its beginning leads to {start.address:#x}, not to the bootloader (stage3a)",
+            f"the PSW at its beginning leads to {start.address:#x}, "
+            f"{'into the middle of' if inside else 'not to'} the bootloader (stage3a)",
             where=image.where,
             hint="take an undamaged copy",
         )
+
+
+def _check_start(image: Image, address: int) -> str | None:
+    """Return what is unusual about the ``address`` at which the guest starts; None if nothing is.
+
+    The PSW in the header's encrypted part gives it, and the ultravisor does not compare it with the components. Raises
+    FormatError if the guest would start in pages of zeros, or at an odd address, where no instruction can be.
+    """
+    part = next((part for part in image.components if 0 <= address - part.address < part.size), None)
+    if part is None or address % 2:
+        reason = "outside all components" if part is None else "an odd address"
+        raise FormatError(
+            f"the start PSW in the header leads to {address:#x}, {reason}",
+            where=image.where,
+            hint="build the image again",
+        )
+    loaders = {part.address for part in image.components if part.kind is ComponentKind.STAGE3B}
+    if not loaders or address in loaders:
+        return None  # another tool's image may start anywhere in a component
+    return (
+        f"the guest starts at byte {address - part.address:#x} of the component {part.name}, not where its bootloader "
+        "begins"
+    )
 
 
 def _check_count(image: Image, accepted: AcceptedHeader) -> None:

@@ -131,10 +131,10 @@ def test_flags_end_up_in_the_header(
 
 
 def test_image_key_and_start_address_are_used(create: Runner, inputs: Path, machine: Machine, tmp_path: Path) -> None:
-    assert create("--no-verify", "--x-comp-key", inputs / "key64", "--x-psw", "0x28001").code == 0
+    assert create("--no-verify", "--x-comp-key", inputs / "key64", "--x-psw", "0x15002").code == 0
     accepted = verify_image(tmp_path / "image", machine.keys).accepted
     assert accepted.image_key.reveal() == (inputs / "key64").read_bytes()
-    assert accepted.psw.address == 0x28001
+    assert accepted.psw.address == 0x15002
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ class Builder:
     numbers: Sequence[int] = tuple(GENPROTIMG_NUMBERS.values())
     gap: int = 0
     loader_arguments: bool = True
+    start: int = 0
+    """Where the guest starts, counted from the last component."""
 
     def build(self) -> bytes:
         keys = ImageKeys.generate()
@@ -56,7 +58,7 @@ class Builder:
             customer_key=public_coordinates(keys.customer_key.public_key()),
         )  # fmt: skip
         area = SecretArea(
-            cck=keys.cck, image_key=keys.image_key, psw_mask=0x180000000, psw_address=listed[-1].address,
+            cck=keys.cck, image_key=keys.image_key, psw_mask=0x180000000, psw_address=listed[-1].address + self.start,
             scf=SecretFlags(0),
         )  # fmt: skip
         slot = make_slot(keys.customer_key, HOST_KEYS[0].public_key(), keys.header_key)
@@ -145,3 +147,21 @@ def test_nothing_is_extracted_where_nothing_tells_the_kernel(tmp_path: Path) -> 
     with pytest.raises(InputError, match="the kernel cannot be identified"):
         verify_image(data, MACHINE, extract=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("numbers", [tuple(GENPROTIMG_NUMBERS.values()), (1000, 2000, 3000, 4000)])
+@pytest.mark.parametrize(("start", "reason"), [(0x10000, "outside all components"), (0x81, "an odd address")])
+def test_a_start_where_no_instruction_can_be_is_refused(
+    numbers: tuple[int, ...], start: int, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match=rf"start PSW in the header leads to 0x[0-9a-f]+, {reason}"):
+        verify_image(Builder(numbers=numbers, start=start).build(), MACHINE, extract=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_start_in_the_middle_of_a_known_builders_program_is_told() -> None:
+    for start, place in ((0x80, "byte 0x80 of the component stage3b"), (-0x1000, "of the component ramdisk")):
+        (warning,) = verify_image(Builder(start=start).build(), MACHINE).warnings
+        assert place in warning
+    assert not verify_image(Builder().build(), MACHINE).warnings
+    assert not verify_image(Builder(numbers=(1000, 2000, 3000, 4000), start=0x80).build(), MACHINE).warnings

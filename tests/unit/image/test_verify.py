@@ -272,3 +272,18 @@ def test_result_shows_no_secret() -> None:
     result = verify_image(known("se-kat1"), MACHINE)
     assert result.accepted.image_key.reveal().hex() not in repr(result)
     assert repr(result.accepted.cck.reveal())[2:-1] not in repr(result)
+
+
+@pytest.mark.parametrize("address", [0x10000, 0x11000])
+def test_the_bootloader_has_two_entries(address: int) -> None:
+    data = bytearray(known())
+    data[4:8] = (0x80000000 | address).to_bytes(4, "big")
+    assert verify_image(bytes(data), MACHINE)
+
+
+@pytest.mark.parametrize("address", [0x10008, 0x10002, 0x11002, 0x11080])
+def test_a_start_into_the_middle_of_the_bootloader_is_refused(address: int) -> None:
+    data = bytearray(known())
+    data[4:8] = (0x80000000 | address).to_bytes(4, "big")
+    with pytest.raises(FormatError, match=f"leads to {address:#x}, into the middle of the bootloader"):
+        verify_image(bytes(data), MACHINE)

@@ -47,6 +47,8 @@ def verify(
         keys = Machine.load(machine).keys
         with messages.progress("verifying") as progress:
             result = verify_image(image, keys, extract=extract, overwrite=overwrite, progress=progress)
+    for warning in result.warnings:
+        messages.warning(warning)
     if quiet:
         return
     accepted = result.accepted
