@@ -1,5 +1,5 @@
 # The two commands: `make demo` shows what zseal does, `make test` checks everything. Both install what they need.
-.PHONY: help demo test lint unit integration kernels fresh bench fuzz native lock clean
+.PHONY: help demo test lint unit integration kernels fresh bench fuzz soak native lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 help:
 	@echo 'make demo         seal a Debian kernel and boot it as a protected guest (fetches 55 MB once)'
 	@echo 'make test         all checks: lint, types, unit and integration tests'
-	@echo 'make lint | unit | integration | kernels | fresh | bench | fuzz | native'
+	@echo 'make lint | unit | integration | kernels | fresh | bench | fuzz | soak | native'
 
 # What is installed are the locked packages; the stamps make a second run do nothing. The environment for tests has a
 # compiler for s390x and other large things that the demonstration does without.
@@ -81,6 +81,11 @@ fuzz: $(VENV)/.dev
 		$(BIN)/python tests/fuzz/fuzz_$$target.py build/fuzz/$$target \
 			-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ || exit 1; \
 	done
+
+# The ultravisor against its model for many more steps than in the unit tests, with 1 MiB frames.
+SOAK_STEPS ?= 1000000
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak.ultravisor $(SOAK_STEPS)
 
 # Figures as ratios within one run; see the head of each file for what it takes.
 bench: $(VENV)/.dev

@@ -50,6 +50,11 @@ class ImageDigests:
         self._tweaks.update(page_tweaks(prefix, offset, pages))
         self._count += pages
 
+    @property
+    def count(self) -> int:
+        """The number of pages added so far."""
+        return self._count
+
     def copy(self) -> ImageDigests:
         """Return a copy of the digests so far, to which other pages can be added."""
         twin = ImageDigests()

@@ -173,20 +173,18 @@ class SecureStorage:
                 guest.pages.counter[pages] = counters
                 guest.pages.tag[pages] = np.frombuffer(tags, np.uint64).reshape(-1, 2)
                 guest.pages.state[pages] = EXPORTED
+            self._split_large(part)
             table.release(part)
-        self._split_large(frames)
         if exhausted is not None:
             raise UvcRefusal(PageCall.COUNTER, done=done + exhausted - int(frames[0]))
 
     def _exhausted(self, frames: Index) -> int | None:
         """Return the first secure frame whose page can't be exported once more."""
-        table = self.frames
+        table, over = self.frames, []
         for guest, part in self._by_owner(frames[table.state[frames] == SECURE]):
             if guest is not None:
-                over = part[guest.pages.counter[table.page[part]] >= COUNTER_LIMIT]
-                if over.size:
-                    return int(over[0])
-        return None
+                over += part[guest.pages.counter[table.page[part]] >= COUNTER_LIMIT].tolist()
+        return min(over, default=None)
 
     def _encrypted(
         self, guest: GuestStorage | None, frames: Index, *, keep_tags: bool

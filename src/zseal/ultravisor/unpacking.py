@@ -63,6 +63,11 @@ class Unpacking:
         with _beside(functools.partial(self._digests.update_run, data, gaddr, prefix, offset), len(data) >> PAGE_SHIFT):
             return self._cipher.decrypt_run(data, prefix, offset) if self._cipher is not None else None
 
+    @property
+    def begun(self) -> bool:
+        """Whether any page was unpacked."""
+        return self._digests.count > 0
+
     def digests(self) -> DigestValues:
         """Return the digests of everything unpacked so far."""
         return self._digests.values()

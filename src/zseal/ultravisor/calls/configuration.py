@@ -214,15 +214,11 @@ def unpack_run(machine: MachineState, handle: int, gaddr: int, length: int, *, p
     if first is None or length % PAGE_SIZE or not 0 < length >> PAGE_SHIFT <= guest.pages.count - first:
         raise UvcRefusal(PageCall.OUTSIDE)
     assert unpacking is not None  # noqa: S101 - set with the state PARAMETERS
-    configuration.state = ConfigurationState.UNPACKING
-    machine.secure.unpack_run(
-        guest,
-        first,
-        length >> PAGE_SHIFT,
-        prefix=prefix,
-        offset=offset,
-        unpacking=unpacking,
-    )
+    try:
+        machine.secure.unpack_run(guest, first, length >> PAGE_SHIFT, prefix=prefix, offset=offset, unpacking=unpacking)
+    finally:
+        if unpacking.begun:
+            configuration.state = ConfigurationState.UNPACKING
 
 
 def unpack(machine: MachineState, call: Request[UnpackUvcb]) -> Reply:
