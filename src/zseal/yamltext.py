@@ -57,7 +57,7 @@ def read_texts(text: str) -> Texts:
     """Return the mapping in ``text``: names with texts or with mappings of their own, nested at most eight deep.
 
     A tag on the first line (``!Association``), comments, document markers and lists are passed over. Quotes around a
-    value are removed. Raises FormatError for a line that is none of these.
+    value are removed. Raises FormatError for any other line.
     """
     if len(text) > MAX_TEXT:
         raise FormatError(f"the YAML text has {len(text)} characters, more than {MAX_TEXT}")

@@ -37,7 +37,7 @@ class FirmwareService:
         self._post = post
 
     def judge(self, state: bytes) -> str | None:
-        """Return None for a valid firmware ``state`` of 320 bytes, else the service's reason.
+        """Return None for a valid firmware ``state`` of 320 bytes, otherwise the service's reason.
 
         Raises InputError if the service cannot be reached or does not answer as documented.
         """

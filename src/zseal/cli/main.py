@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("zseal.cli.image.app", "Create, describe, test and verify Secure Execution boot images."),
     "hostkey": ("zseal.cli.hostkey.app", "Verify and describe host-key documents; keep their chain."),
     "attest": ("zseal.cli.attest", "Find out which image a guest runs, and on which machine."),
-    "secret": ("zseal.cli.secret.app", "Put secrets into a guest that nobody else can read."),
+    "secret": ("zseal.cli.secret.app", "Put secrets into a guest that only the guest can read."),
     "domain": ("zseal.cli.domain.app", "Check, repair, convert, create and run libvirt domains."),
     "host": ("zseal.cli.host", "Check whether a host is ready to run protected guests."),
     "explain": ("zseal.cli.explain", "Explain a code or message of firmware, KVM or a bootloader."),

@@ -1,4 +1,4 @@
-"""What executes guest instructions and hands traps to the ultravisor; the machines and devices it can have."""
+"""Executes guest instructions and hands traps to the ultravisor; describes machines and devices."""
 
 from __future__ import annotations
 

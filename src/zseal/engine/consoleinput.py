@@ -1,17 +1,17 @@
-"""What is typed at a guest's console until the guest takes it."""
+"""Console input that waits for the guest to take it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 INPUT_LIMIT = 64 << 10
-"""Bytes that wait at most before there is room for more."""
+"""The most bytes that may wait while there is room for more."""
 
 
 class ConsoleInput:
-    """Keeps all that is added until it is taken, or until ``close``; tells those who add it when there is room again.
+    """Keeps input until it is taken, or until ``close``; notifies those who add it when there is room again.
 
-    Nothing is refused: whoever adds more than once is to wait in between.
+    It refuses nothing: callers that add repeatedly should wait in between.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class ConsoleInput:
 
     @property
     def data(self) -> bytearray:
-        """What waits, to be looked at only."""
+        """The input that waits; read only."""
         return self._data
 
     def add(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
-        """Append ``data``, and call ``when_room`` once no more than ``INPUT_LIMIT`` bytes wait, or none ever will."""
+        """Append ``data``, and call ``when_room`` once no more than ``INPUT_LIMIT`` bytes wait, or no longer can."""
         if not self._closed:
             self._data += data
         if when_room is not None:
@@ -36,14 +36,14 @@ class ConsoleInput:
         self._tell()
 
     def take(self, count: int) -> bytes:
-        """Remove and return the first ``count`` bytes, or all there are."""
+        """Remove and return the first ``count`` bytes, or all if there are fewer."""
         taken = bytes(self._data[:count])
         del self._data[:count]
         self._tell()
         return taken
 
     def close(self) -> None:
-        """Drop what waits, and what is added from now on: nobody takes it."""
+        """Drop the input that waits and any that is added later, because the guest no longer takes it."""
         self._closed = True
         self._data.clear()
         self._tell()

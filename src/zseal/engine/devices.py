@@ -1,8 +1,7 @@
 """The devices of a guest, as its owner describes them.
 
-All of them are virtio-ccw devices with ``iommu_platform``: what a protected guest needs, because only then does its
-kernel send data through pages it has shared. ``iommu=False`` makes a device that such a guest refuses, as it does on
-hardware.
+All of them are virtio-ccw devices with ``iommu_platform``, which a protected guest needs: only then does its kernel
+send data through shared pages. ``iommu=False`` makes a device that such a guest refuses, as on hardware.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Disk:
     """A block device of the guest: ``path`` of an image or device file in ``format`` (raw, qcow2, …).
 
     The firmware boots from the disk with the lowest ``boot_index``, if any has one. The guest sees the serial number
-    ``diskN``, from 0 in the order of the disks: which of them its kernel names vda is not determined.
+    ``diskN``, from 0 in the order of the disks; its kernel may name any of them vda.
     """
 
     path: str
@@ -38,7 +37,7 @@ class Disk:
 class HostForward:
     """Connections to ``host_port`` of this computer go to ``guest_port``; ``protocol`` is tcp or udp.
 
-    ``host`` is the local address that is listened on, ``guest`` the guest's (empty: the first that QEMU hands out).
+    ``host`` is the local address to listen on, ``guest`` the guest's address (empty: the first that QEMU hands out).
     """
 
     host_port: int
@@ -52,10 +51,10 @@ class HostForward:
             raise UsageError(f"only tcp and udp can be forwarded, not {self.protocol!r}")
         for port in (self.host_port, self.guest_port):
             if not 0 < port <= _PORTS:
-                raise UsageError(f"{port} is no port number", hint=f"ports go from 1 to {_PORTS}")
+                raise UsageError(f"{port} is not a port number", hint=f"ports go from 1 to {_PORTS}")
         for address in (self.host, self.guest):
             if address and not _is_ipv4(address):
-                raise UsageError(f"{address!r} is no IPv4 address")
+                raise UsageError(f"{address!r} is not an IPv4 address")
 
     def __str__(self) -> str:
         return f"{self.protocol}:{self.host}:{self.host_port}-{self.guest}:{self.guest_port}"
@@ -71,10 +70,10 @@ def _is_ipv4(text: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class UserNetwork:
-    """A network card behind QEMU's own address translation: nothing on this computer has to be set up for it.
+    """A network card with QEMU's own address translation, which needs no set-up on this computer.
 
     The guest gets 10.0.2.15 by DHCP, its gateway 10.0.2.2 is this computer, its name server 10.0.2.3. ``restrict``
-    leaves only the ``forwards``. ``mac`` None lets QEMU choose the card's address.
+    allows only the ``forwards``. ``mac`` None lets QEMU choose the card's address.
     """
 
     forwards: Sequence[HostForward] = ()
@@ -84,14 +83,16 @@ class UserNetwork:
 
     def __post_init__(self) -> None:
         if self.mac is not None and (not _MAC.fullmatch(self.mac) or int(self.mac[:2], 16) & _GROUP_ADDRESS):
-            raise UsageError(f"{self.mac!r} is no address of a network card", hint="write it like 52:54:00:12:34:56")
+            raise UsageError(
+                f"{self.mac!r} is not the address of a network card", hint="use an address such as 52:54:00:12:34:56"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomSource:
     """A virtio-rng device that gives the guest random bytes of this computer.
 
-    A protected guest should not rely on it: they are the host's choice.
+    A protected guest should not rely on them, because the host chooses them.
     """
 
     iommu: bool = True

@@ -1,4 +1,4 @@
-"""What goes wrong while a machine runs."""
+"""Failures of a running machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from zseal.errors import ZsealError
 
 
 class EngineError(ZsealError):
-    """The engine cannot do what it was asked to, or answers what it must not."""
+    """The engine cannot do what was requested, or gives an answer that it must not give."""
 
 
 class EngineLostError(EngineError):
-    """What executes the guest has ended or closed its connection."""
+    """The program that executes the guest has ended or closed its connection."""
 
 
 class EngineSilentError(EngineLostError):
-    """What executes the guest did not answer in time, and may be there still."""
+    """The program that executes the guest did not answer in time, but may still be running."""

@@ -1,4 +1,4 @@
-"""What the host's side and an engine need to know of each other.
+"""The interface between the host's side and an engine.
 
 An engine executes guest instructions. It never decides policy: it reports a trap to its listener, which completes the
 instruction on the stopped CPU, and goes on. Everything happens in one thread, that of the engine's event loop: while a
@@ -31,7 +31,7 @@ class Cpu(Protocol):
 
     @property
     def psw(self) -> Psw:
-        """The PSW: it points at the trapped instruction until the answer advances it."""
+        """The PSW, which points at the trapped instruction until the answer advances it."""
 
     @psw.setter
     def psw(self, value: Psw) -> None: ...
@@ -59,7 +59,7 @@ class Cpu(Protocol):
         """Set access register ``number``."""
 
     def step(self) -> None:
-        """Execute the instruction at the PSW as the CPU itself does, without firmware; the registers change with it.
+        """Execute the instruction at the PSW as the CPU itself does, without firmware, and update the registers.
 
         A program interruption that it causes is presented to the guest. Not for instructions that may enter the wait
         state or reset the machine: answer those with :attr:`Action.EXECUTE`.
@@ -79,7 +79,7 @@ class TrapKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Trap:
-    """A CPU that stopped in front of an instruction; ``instruction`` is its 2, 4 or 6 bytes."""
+    """A CPU that stopped before an instruction; ``instruction`` is its 2, 4 or 6 bytes."""
 
     kind: TrapKind
     cpu: Cpu
@@ -104,16 +104,16 @@ class Action(enum.Enum):
     DONE = "done"
     """The instruction is complete: registers and storage are as it leaves them."""
     EXECUTE = "execute"
-    """The CPU is to execute the instruction itself, as if nothing had been in its way."""
+    """The CPU shall execute the instruction itself, as if it had not stopped."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Series:
-    """Ultravisor calls that differ in nothing but the page they are for, and would all be answered alike now.
+    """Ultravisor calls that differ only in their page, and would all get the same answer now.
 
-    An engine may answer those for pages that are ``ready`` (one byte a page of the guest, 1 or 0; it sets those to 0
-    that it has answered for) and have them carried out later, in their order, by ``complete``: before the guest, the
-    host or anybody else can see a difference, and before it passes on another trap.
+    An engine may answer calls for pages that are ``ready`` (one byte for each page of the guest, 1 or 0; it sets to 0
+    those that it has answered) and let ``complete`` carry them out later, in their order: before the guest, the host or
+    anyone else can see a difference, and before the engine passes on another trap.
     """
 
     size: int
@@ -122,11 +122,11 @@ class Series:
     """Offset in it of the page's guest absolute address: 8 bytes, big endian."""
     answer_offset: int
     answer: bytes
-    """What such a call stores in the control block, and where."""
+    """The bytes that such a call stores in the control block, and their offsets."""
     condition_code: int
     ready: NDArray[np.uint8]
     complete: Callable[[NDArray[np.int64]], None]
-    """Carries calls out, given the numbers of their pages."""
+    """Carries out calls, given the numbers of their pages."""
 
 
 class Milestone(enum.Enum):
@@ -141,7 +141,7 @@ class Milestone(enum.Enum):
 
 
 class StopKind(enum.Enum):
-    """Why a machine does not run any longer."""
+    """Why a machine no longer runs."""
 
     POWEROFF = "poweroff"
     RESET = "reset"
@@ -152,9 +152,9 @@ class StopKind(enum.Enum):
     DISK = "disk"
     """A disk's file cannot be written, and the guest must not go on without."""
     CLOSED = "closed"
-    """The engine was told to end, or closed, by its user."""
+    """The engine's user ended or closed it."""
     LOST = "lost"
-    """What executes the guest is gone or does not answer."""
+    """The program that executes the guest is gone or does not answer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Interrupted:
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """The end of a machine; a panic comes with the ``cpu`` and the ``psw`` it stopped with where they are known.
+    """The end of a machine; a panic comes with the ``cpu`` and the ``psw`` with which it stopped, if they are known.
 
-    ``interrupted`` is the last program interruption of that CPU, where its kernel stopped because of an instruction.
+    ``interrupted`` is the last program interruption of that CPU, if its kernel stopped because of an instruction.
     """
 
     kind: StopKind
@@ -193,40 +193,40 @@ class EngineListener(Protocol):
     """The host's side of an engine. Methods are called in the engine's thread and must not block."""
 
     def trap(self, trap: Trap) -> Action:
-        """Complete the instruction that ``trap`` stopped in front of, and advance the PSW behind it.
+        """Complete the instruction before which ``trap`` stopped, and advance the PSW past it.
 
-        A ProgramInterruption that is raised is presented to the guest. Any other exception ends the machine.
+        If it raises ProgramInterruption, the guest gets that interruption. Any other exception ends the machine.
         """
 
     def series(self, trap: Trap) -> Series | None:
         """Return what calls like ``trap``, a UVC that was just completed, have in common; None if nothing is."""
 
     def milestone(self, milestone: Milestone) -> None:
-        """Take note of where the boot is."""
+        """Take note of the boot's progress."""
 
     def console(self, console: Console, data: bytes) -> None:
-        """Take what the guest has written."""
+        """Take the output of the guest."""
 
     def reset(self) -> None:
-        """The machine is about to be reset and to load its image again: all protection ends, storage is cleared."""
+        """End all protection: the machine is about to be reset, to clear its storage and to load its image again."""
 
     def restarted(self, cpu: int) -> None:
         """A new kernel begins on CPU ``cpu`` of a protected guest, and its DIAGNOSE 0x308 before that was not seen."""
 
     def stopped(self, stop: Stop) -> None:
-        """Take note that the machine does not run any longer; called once. Its memory is there until ``close``."""
+        """Take note that the machine no longer runs; called once. Its memory exists until ``close``."""
 
     def failed(self, error: BaseException) -> None:
         """Take an exception from ``trap`` (or from the engine itself) that ended the machine; ``stopped`` follows."""
 
 
 FirstTouch = Callable[[int], None]
-"""Called with the absolute address of a guest's page that a CPU is about to use; raises where it must not."""
+"""Called with the absolute address of a guest's page that a CPU is about to use; raises if it must not."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What an engine can ask its host for. Callers look here and never ask which engine it is."""
+    """What an engine can ask its host. Callers check this and never the kind of engine."""
 
     notifications: bool = False
     """It asks ``EngineHooks.notification`` before a guest notifies a virtio device, and can share ``queues``."""
@@ -236,13 +236,13 @@ class Capabilities:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineHooks:
-    """What an engine asks its host while the guest runs, as far as its capabilities go; None: it does not ask."""
+    """What an engine asks its host while the guest runs, within its capabilities; it does not ask for None."""
 
     notification: NotifyHook | None = None
     queues: int | None = None
     """Descriptor of the file through which the engine shares the guest's virtio queues, to ask less often.
 
-    See :class:`zseal.engine.qemu.plugin_queues.QueueWatch`. Of no use without ``notification``.
+    See :class:`zseal.engine.qemu.plugin_queues.QueueWatch`. It has no effect without ``notification``.
     """
     first_touch: FirstTouch | None = None
 
@@ -251,12 +251,12 @@ NO_HOOKS = EngineHooks()
 
 
 class Engine(abc.ABC):
-    """Something that executes one machine: start, run, pause, close. Not reusable."""
+    """Executes one machine: start, run, pause, close. An engine cannot be started again."""
 
     name: str
     """The engine's name in reports."""
     capabilities: Capabilities
-    """What this kind of engine can ask its host for."""
+    """What this kind of engine can ask its host."""
 
     @property
     @abc.abstractmethod
@@ -265,26 +265,28 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def statistics(self) -> dict[str, int | float | str]:
-        """Return what the engine counts about itself, for reports."""
+        """Return the engine's own counters, for reports."""
 
     def notices(self) -> Sequence[str]:
-        """Return what the user should know about how the guest is executed, a sentence each: what makes it slower."""
+        """Return what the user should know about the execution of the guest, such as what makes it slower, one sentence
+        each.
+        """
         return ()
 
     @abc.abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
-        """Create the machine, load its image and let it run; what happens then comes through ``listener``.
+        """Create the machine, load its image and let it run; from then on ``listener`` receives its events.
 
-        Called once, in the thread of ``loop``. Raises ZsealError if the machine cannot be created: ``listener`` hears
-        nothing of it then.
+        Called once, in the thread of ``loop``. Raises ZsealError if the machine cannot be created: ``listener`` then
+        receives nothing.
         """
 
     @abc.abstractmethod
     def protected(self, entry: Psw) -> None:
-        """Take note that the guest runs protected from now on, beginning at ``entry``; called while a trap is handled.
+        """Take note that the guest is now protected and begins at ``entry``; called while a trap is handled.
 
-        The caller has set the CPU's registers. The engine looks for the traps of a protected guest from then on, until
-        the machine is reset.
+        The caller has set the CPU's registers. From then on, until the machine is reset, the engine traps what a
+        protected guest's firmware completes.
         """
 
     @abc.abstractmethod
@@ -297,31 +299,31 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
-        """Type ``data`` at the guest's ASCII console: all of it waits there until the guest takes it, or has ended.
+        """Type ``data`` at the guest's ASCII console, where all of it waits until the guest takes it or has ended.
 
-        ``when_room`` is called in the loop's thread once more may be typed without letting much wait: immediately, as
-        soon as the guest has taken enough, or at its end. A source without an end is to wait for that.
+        ``when_room`` is called in the loop's thread once there is room for more: immediately, as soon as the guest has
+        taken enough, or at its end. An endless source should wait for that.
         """
 
     def request_poweroff(self) -> bool:
-        """Ask what runs in the guest to power off, as its operator would; returns whether this engine can ask."""
+        """Ask the guest's system to power off, as its operator would; returns whether this engine can ask."""
         return False
 
     def unused_without_iommu(self) -> Sequence[VirtioDevice]:
-        """Return the virtio devices without ``iommu_platform`` that have no driver; none where that is not known."""
+        """Return the virtio devices without ``iommu_platform`` that have no driver; none if that is not known."""
         return ()
 
     def kill(self) -> None:
-        """End the machine immediately: what its disks were not given yet is lost. ``stopped`` follows."""
+        """End the machine immediately: data that it has not written to its disks is lost. ``stopped`` follows."""
         self.end()
 
     @abc.abstractmethod
     def end(self) -> None:
         """End the machine in an orderly way: its disks are written out. Waits a few seconds at most.
 
-        ``memory`` is there until ``close``. ``stopped`` is called where that did not happen before.
+        ``memory`` exists until ``close``. ``stopped`` is called unless that happened before.
         """
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End the machine now and give back all it used, its memory included; no effect the second time."""
+        """End the machine now and release everything that it used, memory included; a second call has no effect."""

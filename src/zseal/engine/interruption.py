@@ -22,11 +22,11 @@ _NULLIFYING = frozenset(
         ProgramCode.SECURE_STORAGE_VIOLATION,
     }
 )
-"""Interruptions after which the instruction is to be executed again: the old PSW points at it, not after it."""
+"""Interruptions after which the instruction is executed again: the old PSW points at it, not after it."""
 
 
 def present(cpu: Cpu, storage: Storage, error: ProgramInterruption, instruction_length: int) -> None:
-    """Make ``cpu`` take ``error`` for its current instruction of ``instruction_length`` bytes."""
+    """Let ``cpu`` take ``error`` for its current instruction of ``instruction_length`` bytes."""
     psw = cpu.psw
     old = psw if error.code in _NULLIFYING else psw.advanced(instruction_length)
     base = cpu.prefix

@@ -1,4 +1,4 @@
-"""What a guest's machine has, whichever engine builds it."""
+"""The description of a guest's machine, for every engine."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zseal.errors import UsageError
 CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
 DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"
 _MACHINE_TYPE = re.compile(r"[\w.-]+")
-_INCREMENTS = 1020  # storage increments that SCLP can name (MAX_STORAGE_INCREMENTS less the reserved ones, QEMU)
+_INCREMENTS = 1020  # storage increments that SCLP can express (QEMU: MAX_STORAGE_INCREMENTS less the reserved ones)
 
 
 def fixed_memory_size(size: int) -> int:
-    """Return ``size`` bytes as QEMU's s390-ccw machine can have it: rounded up to whole storage increments.
+    """Return ``size`` bytes, rounded up to whole storage increments as QEMU's s390-ccw machine needs them.
 
-    An increment is the smallest power of two from 1 MiB on of which 1020 cover the memory.
+    An increment is the smallest power of two, at least 1 MiB, of which 1020 cover the memory.
     """
     increment = MIB
     while -(-size // increment) > _INCREMENTS:
@@ -31,7 +31,7 @@ def fixed_memory_size(size: int) -> int:
 class MachineConfig:
     """A machine for an engine to build.
 
-    ``kernel`` and ``ramdisk`` are descriptors of the files that are loaded at start (a boot image is a kernel here);
+    ``kernel`` and ``ramdisk`` are descriptors of the files to load at the start (a boot image is a kernel here);
     without a kernel the firmware boots from the disks. ``memory`` is in bytes; ``extra`` are arguments that QEMU gets
     unchanged.
     """
@@ -49,10 +49,11 @@ class MachineConfig:
     name: str = "zseal"
     extra: Sequence[str] = ()
     audited: bool = False
-    """Whether somebody looks at what virtio devices are told.
+    """Whether zseal checks the notifications of virtio devices.
 
-    They take up requests at once then, while the CPU waits that notifies them: else another thread of QEMU does, and
-    what the guest adds before that is taken up without a notification. And there is no PCI, where nobody could look.
+    The devices then take up requests immediately, while the notifying CPU waits. Otherwise another thread of QEMU does
+    so, and takes up requests that the guest adds before that without a notification. The machine also has no PCI, whose
+    notifications zseal cannot observe.
     """
 
     def __post_init__(self) -> None:
@@ -60,5 +61,6 @@ class MachineConfig:
             raise UsageError(f"a machine has 1 to {CPU_LIMIT} CPUs, not {self.cpus}")
         if not _MACHINE_TYPE.fullmatch(self.machine_type):
             raise UsageError(
-                f"{self.machine_type!r} is no machine type", hint="qemu-system-s390x -machine help lists them"
+                f"{self.machine_type!r} is not a machine type",
+                hint="qemu-system-s390x -machine help lists the machine types",
             )

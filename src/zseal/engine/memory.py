@@ -15,9 +15,9 @@ from zseal.errors import InputError
 class SharedMemory:
     """Absolute storage (``zseal.arch.storage.Storage``) in an anonymous memory file, taken up as it is touched.
 
-    ``descriptor`` is the file for a process that is to map the same bytes; it is inheritable only where asked. The
-    memory is gone when the last process that maps it is. ``large_pages`` asks for such, and then tells whether it has
-    them: it is taken up in larger pieces, and faster.
+    ``descriptor`` is the file for another process to map the same bytes; it is inheritable only on request. The memory
+    is gone when the last process that maps it ends. ``large_pages`` asks for large pages, and then shows whether the
+    memory has them: it is then taken up in larger pieces, which is faster.
     """
 
     def __init__(self, size: int, *, large_pages: bool = False) -> None:
@@ -58,7 +58,7 @@ class SharedMemory:
         return self._view[address : address + length]
 
     def clear(self, address: int, length: int) -> None:
-        """Make ``length`` bytes zero, giving whole pages back to the host."""
+        """Make ``length`` bytes zero and return whole pages to the host."""
         self._check(address, length)
         first = -(-address // PAGE_SIZE) * PAGE_SIZE
         last = (address + length) // PAGE_SIZE * PAGE_SIZE
@@ -70,7 +70,7 @@ class SharedMemory:
         self._map.madvise(mmap.MADV_REMOVE, first, last - first)
 
     def used(self, start: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield the (address, length) runs from ``start`` on that hold whatever was ever written; the rest is zeros.
+        """Yield the (address, length) runs from ``start`` on that were ever written; the rest is zeros.
 
         Large pages count as a whole.
         """
@@ -79,12 +79,12 @@ class SharedMemory:
             try:
                 begin = os.lseek(self.descriptor, at, os.SEEK_DATA)
             except OSError:
-                return  # ENXIO: nothing but a hole follows
+                return  # ENXIO: only a hole follows
             at = os.lseek(self.descriptor, begin, os.SEEK_HOLE)
             yield begin, at - begin
 
     def close(self) -> None:
-        """Unmap the memory; no effect the second time. Raises BufferError while a view of it is held."""
+        """Unmap the memory; a second call has no effect. Raises BufferError while a view of it exists."""
         if self._map.closed:
             return
         self._view.release()

@@ -1,8 +1,8 @@
-"""The file without a name that guest storage is kept in, where Linux lets us in one that takes up large pages.
+"""The unnamed file that contains guest storage, with large pages if Linux lets us have them.
 
 Large pages spare a guest tens of thousands of page faults while it boots. Memory files get none unless the computer's
-administrator says so for all of them (/sys/kernel/mm/transparent_hugepage/shmem_enabled), but a tmpfs can be told for
-itself. It needs no place to be mounted at (fsopen(2), Linux 5.2), only the right to mount.
+administrator enables them for all such files (/sys/kernel/mm/transparent_hugepage/shmem_enabled), but a tmpfs has an
+option of its own. It needs no mount point (fsopen(2), Linux 5.2), only the right to mount.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import os
 from collections.abc import Callable
 
 LARGE_PAGE = 2 << 20
-"""What a mapping has to be aligned to for large pages; those of some computers are smaller."""
+"""The alignment of a mapping for large pages; those of some computers are smaller."""
 
 # Numbers of system calls, which are the same on all computers since Linux 5.1
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOEXEC = 1  # of FSOPEN_ and FSMOUNT_
 _SET_STRING, _CREATE = 1, 6  # FSCONFIG_
 _NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_
-_OPTIONS = ((b"huge", b"always"), (b"size", b"0"))  # no limit of its own: the computer's memory is the limit
+_OPTIONS = ((b"huge", b"always"), (b"size", b"0"))  # the tmpfs has no limit: the computer's memory is the limit
 
 
 def memory_file(*, large_pages: bool) -> tuple[int, bool]:
     """Return a descriptor of an empty memory file, not inheritable, and whether it takes up large pages.
 
-    It has them where ``large_pages`` are wanted and the computer has them for us. Raises OSError.
+    It has them if ``large_pages`` are requested and the computer grants them. Raises OSError.
     """
     if large_pages:
         with contextlib.suppress(OSError):

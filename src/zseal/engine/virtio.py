@@ -1,4 +1,4 @@
-"""Virtio devices as an engine's machine has them, for whoever watches what they are told to do."""
+"""The virtio devices of an engine's machine, for code that checks their notifications."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zseal.formats.virtqueue import QueueLayout
 class VirtioDevice:
     """One device: its ``kind`` (virtio-blk), its ``bus_id`` in the guest (0.0.0001) and its ``id`` in QEMU.
 
-    ``bus_id`` is empty for a device that is not a channel device, ``id`` for one that was not given any.
+    ``bus_id`` is empty for a device that is not a channel device, ``id`` for a device without one.
     """
 
     path: str
@@ -28,7 +28,7 @@ class VirtioDevice:
 
 @dataclasses.dataclass(frozen=True)
 class VirtioQueue:
-    """A queue that the guest has set up: where it lies, and how far the device has come (running 16-bit indexes)."""
+    """A queue that the guest has set up: its place, and how far the device has come (running 16-bit indexes)."""
 
     device: VirtioDevice
     number: int
@@ -45,7 +45,7 @@ class VirtioQueue:
 
 @dataclasses.dataclass(frozen=True)
 class Notification:
-    """CPU ``cpu`` is about to tell a device that there is work.
+    """CPU ``cpu`` is about to notify a device.
 
     ``setups`` changes whenever a queue may have been set up, moved or given up since the last time.
     """
@@ -55,10 +55,10 @@ class Notification:
 
 
 FindQueues = Callable[[], Sequence[VirtioQueue]]
-"""Asks the machine which queues there are; raises EngineError if it does not answer now."""
+"""Asks the machine for its queues; raises EngineError if it does not answer now."""
 
 NotifyHook = Callable[[Notification, FindQueues], bool]
 """Called with each notification while its CPU waits; returns whether it may go on.
 
-Called in a thread of its own or in the engine's. Where it returns False it has seen to the end of the guest.
+It is called in a thread of its own or in the engine's. If it returns False, it has ended the guest.
 """

@@ -13,7 +13,7 @@ from tests.unit.docs.prose import prose
 
 SOURCES = REPOSITORY / "src" / "zseal"
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
-LATER = {"engine", "guest", "ultravisor"}
+LATER = {"guest", "ultravisor"}
 PACKAGES = {path.parent.name: [*path.parent.rglob("*.py")] for path in SOURCES.glob("*/__init__.py")}
 AREAS = {
     "pages": PAGES,
@@ -120,10 +120,10 @@ ENGLISH = (
     ),
     Rule(pattern=r"(?i)\bat once\b", instead="immediately, together", wrong="refused at once", right="once refused"),
     Rule(
-        pattern=r"(?i)(?<!left )(?<!leave )(?<!leaves )(?<!leaving )\bbehind\b",
+        pattern=r"(?i)(?<!left )(?<!leave )(?<!leaves )(?<!leaving )(?<!nothing )\bbehind\b",
         instead="after, beyond, with",
         wrong="options behind --",
-        right="options after --; nothing is left behind",
+        right="options after --; nothing is left behind; it leaves nothing behind",
     ),
     Rule(
         pattern=r"\bWhat (?:follows|goes|comes|is left)\b",

@@ -66,7 +66,7 @@ def test_machine_without_kernel_boots_from_its_disks() -> None:
 
 @pytest.mark.parametrize("name", ["s390-ccw-virtio,accel=kvm", "", "a b"])
 def test_machine_type_is_a_name(name: str) -> None:
-    with pytest.raises(UsageError, match="no machine type"):
+    with pytest.raises(UsageError, match="not a machine type"):
         MachineConfig(kernel=7, memory=1 << 30, machine_type=name)
 
 

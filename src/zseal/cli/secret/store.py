@@ -24,7 +24,7 @@ def options_of_add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("positional", metavar="FILE", nargs="*", help="The request, instead of -i.")
-    add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: standard input).")
+    add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: stdin).")
     add("-f", "--force", action="store_true", help="Add it even if a secret with the same ID is there.")
 
 
@@ -57,7 +57,7 @@ def options_of_list(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("positional", metavar="FILE", nargs="*", help="Where to write the list, instead of -o.")
-    add("-o", "--output", metavar="FILE", help="Write the list to FILE (default: standard output).")
+    add("-o", "--output", metavar="FILE", help="Write the list to FILE (default: stdout).")
     add("--format", choices=("human", "yaml", "json", "bin"), default="human", help="Format (default: human).")
     add("--overwrite", action="store_true", help="Replace an output that exists.")
 
@@ -92,14 +92,14 @@ def options_of_retrieve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("positional", metavar="ID", nargs="*", help="Which secret, then where to write it, instead of -i and -o.")
     add("-i", "--input", metavar="ID", help="Which secret; see --inform.")
-    add("-o", "--output", metavar="FILE", help="Write the secret to FILE (default: standard output).")
+    add("-o", "--output", metavar="FILE", help="Write the secret to FILE (default: stdout).")
     add("--inform", choices=("yaml", "hex", "name", "idx"), default="yaml", help="What ID is (default: yaml, a file).")
     add("--outform", choices=("pem", "bin"), default="pem", help="Form of the output (default: pem).")
     add("--overwrite", action="store_true", help="Replace an output that exists.")
 
 
 def retrieve_secret(options: argparse.Namespace) -> None:
-    """Write a secret to a file or to standard output."""
+    """Write a secret to a file or to stdout."""
     names = list(options.positional)
     room = (options.input is None) + (options.output is None)
     if len(names) > room:

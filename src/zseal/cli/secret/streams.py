@@ -1,4 +1,4 @@
-"""Files that may also be standard input or output."""
+"""Files that may also be stdin or output."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from zseal.files import read_limited, write_atomic
 
 
 def read_input(name: str, limit: int, what: str) -> bytes:
-    """Return what is in the file ``name``, or on standard input for ``-``."""
+    """Return what is in the file ``name``, or on stdin for ``-``."""
     if name != "-":
         return read_limited(Path(name), limit, what)
     data: bytes = sys.stdin.buffer.read(limit + 1)
     if len(data) > limit:
-        raise InputError(f"the {what} is longer than {limit} bytes", where="standard input")
+        raise InputError(f"the {what} is longer than {limit} bytes", where="stdin")
     return data
 
 
 def write_output(name: str, data: bytes, *, overwrite: bool, mode: int = 0o644) -> None:
-    """Write ``data`` to the file ``name``, or to standard output for ``-``."""
+    """Write ``data`` to the file ``name``, or to stdout for ``-``."""
     if name == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.flush()

@@ -15,8 +15,8 @@ def options_of_verify(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("positional", metavar="FILE", nargs="*", help="The request, instead of -i.")
-    add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: standard input).")
-    add("-o", "--output", metavar="FILE", help="Write the user data to FILE (default: standard output).")
+    add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: stdin).")
+    add("-o", "--output", metavar="FILE", help="Write the user data to FILE (default: stdout).")
     add("--user-cert", "--user-key", metavar="FILE", type=Path, help="Certificate or public key of the signer.")
     add("--overwrite", action="store_true", help="Replace an output that exists.")
 

@@ -1,6 +1,6 @@
-"""An engine on Unicorn alone: bootloaders and bare-metal guests, with nothing installed but Python packages.
+"""An engine on Unicorn alone: it runs bootloaders and bare-metal guests and needs only Python packages.
 
-It executes ordinary instructions on Unicorn and everything privileged in Python: interruptions, control registers,
+Unicorn executes ordinary instructions, and Python everything privileged: interruptions, control registers,
 CPUs, clocks, the SCLP consoles, DIAGNOSE 308. There are no channel devices and no storage keys. Linux needs QEMU.
 """
 

@@ -21,7 +21,7 @@ from zseal.engine.embedded.operands import OwnMemory
 from zseal.engine.unicorn.runahead_code import breaks_translator
 
 FACILITIES = facility_list((0, 1, 2, 3, 7, 8, 18, 19, 20, 21, 25, 34, 35, 45, 49, 53, 78, 130))
-"""What this engine has of its own; bits of the Principles of Operation, "Facility Indications"."""
+"""The facilities of this engine; bits of the Principles of Operation, "Facility Indications"."""
 _CPU_ID = 0x0000000085618000  # version, identification, machine type 8561, format
 _STFL = 0xC8  # lowcore
 _SYSTEM_MASK = 0xFF << 56
@@ -44,12 +44,12 @@ class Hardware(Protocol):
 Handler = Callable[[EmbeddedCpu, Instruction, Hardware], None]
 
 
-class _PswLoaded(Exception):  # noqa: N818 - it ends an instruction, it is no error
-    """The instruction has set the whole PSW: nothing is left to advance."""
+class _PswLoaded(Exception):  # noqa: N818 - it ends an instruction and is not an error
+    """The instruction has set the whole PSW, so there is nothing to advance."""
 
 
 def interpret(cpu: EmbeddedCpu, instruction: Instruction, hardware: Hardware) -> bool:
-    """Carry out ``instruction`` and advance the PSW; returns False if it is none of this module's."""
+    """Carry out ``instruction`` and advance the PSW; returns False if this module does not implement it."""
     handler = _TABLE.get(instruction.opcode)
     if handler is None:
         return False
@@ -62,7 +62,9 @@ def interpret(cpu: EmbeddedCpu, instruction: Instruction, hardware: Hardware) ->
 
 
 def sensitive(data: bytes) -> bool:
-    """Whether the unprivileged ``data`` must not be executed by Unicorn: it shows Unicorn's state, or cannot be."""
+    """Whether the unprivileged ``data`` must not be executed by Unicorn: it would show Unicorn's state, or Unicorn
+    cannot execute it.
+    """
     return decode.opcode(data) in _SENSITIVE or breaks_translator(data)
 
 
@@ -402,7 +404,7 @@ def _no_pending_io(cpu: EmbeddedCpu, _ins: Instruction, _: Hardware) -> None:
 
 
 def _nothing(_cpu: EmbeddedCpu, _ins: Instruction, _: Hardware) -> None:
-    """LOAD PROGRAM PARAMETER and the like: nothing to be seen from outside."""
+    """LOAD PROGRAM PARAMETER and the like have no visible effect."""
 
 
 # --- operands ---

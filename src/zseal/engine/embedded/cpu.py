@@ -1,8 +1,8 @@
 """One CPU: registers, translation, and the alternation of Unicorn with the interpreter of privileged instructions.
 
-The copy in Unicorn always runs in the problem state with DAT off: so every privileged instruction comes back, and all
-translation is ours. Instructions that are not privileged but would show the copy's own state (clocks, facility lists,
-the PSW) are looked for before a block of code is executed for the first time.
+The copy in Unicorn always runs in the problem state with DAT off, so every privileged instruction comes back, and this
+module translates all addresses. Before a block of code is executed for the first time, it is searched for instructions
+that are not privileged but would show the copy's own state (clocks, facility lists, the PSW).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _LOW_SIZE = 512  # bytes of pages 0 and 1 that low-address protection covers
 _AUXILIARY = 0x90  # Unicorn stores a data-exception code at absolute 0x90, whatever the prefix is
 _LOOP_LIMIT = 8
 _SHORT_RUN = 256
-"""What a run that ended early is taken to have executed: its real length is not known."""
+"""The assumed number of instructions of a run that ended early, because the real number is not known."""
 
 
 class Machine(Protocol):
-    """What a CPU needs of the machine around it."""
+    """The interface that a CPU needs of its machine."""
 
     @property
     def memory(self) -> Storage:
@@ -43,7 +43,7 @@ class Machine(Protocol):
         """Make the page at ``absolute`` accessible to the guest; raises ProgramInterruption."""
 
     def interpret(self, cpu: EmbeddedCpu, instruction: Instruction) -> bool:
-        """Carry out ``instruction``; returns False if it is none that this engine interprets.
+        """Carry out ``instruction``; returns False if this engine does not interpret it.
 
         Advances the PSW or sets a new one. Raises ProgramInterruption.
         """
@@ -55,7 +55,7 @@ class Machine(Protocol):
         """Let ``cpu`` take one pending interruption that its PSW and CR0 allow; returns whether there was one."""
 
     def halted(self, cpu: EmbeddedCpu) -> None:
-        """``cpu`` has loaded a disabled wait PSW, or cannot make progress any more."""
+        """``cpu`` has loaded a disabled wait PSW, or can no longer make progress."""
 
 
 class EmbeddedCpu:
@@ -84,7 +84,7 @@ class EmbeddedCpu:
         self.reset(initial=True)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._emulator.close()
 
     # --- registers ---
@@ -186,7 +186,7 @@ class EmbeddedCpu:
         self._emulator.forget_translations()
 
     def forget_code(self) -> None:
-        """See code that others have stored since it was executed last."""
+        """Take note of code that others have stored since it was last executed."""
         self._emulator.forget_code()
 
     # --- storage ---
@@ -208,7 +208,7 @@ class EmbeddedCpu:
 
     @property
     def storage(self) -> Storage:
-        """Main storage, without a look at whose it is."""
+        """Main storage, without regard to the owners of its pages."""
         return self._memory
 
     def exists(self, absolute: int) -> bool:
@@ -230,7 +230,7 @@ class EmbeddedCpu:
         self._memory.write(address, data)
 
     def read_range(self, address: int, length: int) -> bytes:
-        """Read absolute storage of any length, as the guest sees it; what does not exist reads as zeros."""
+        """Read absolute storage of any length, as the guest sees it; missing storage reads as zeros."""
         out = b""
         while length and self.exists(address):
             size = min(length, PAGE_SIZE - address % PAGE_SIZE)
@@ -267,7 +267,7 @@ class EmbeddedCpu:
             instructions -= self._go(instructions)
 
     def _go(self, limit: int) -> int:
-        """Execute what comes up to the next instruction to interpret, ``limit`` at most; returns how many."""
+        """Execute instructions up to the next one to interpret, at most ``limit``; returns their number."""
         self._check_space()
         try:
             count, whole = self._before_sensitive(limit)
@@ -280,7 +280,7 @@ class EmbeddedCpu:
         start = self._begun = self._registers[PSW_ADDRESS]
         finished = self._execute(count)
         if not whole:
-            self._emulator.forget_block(start)  # its translation goes on into what must not be executed
+            self._emulator.forget_block(start)  # its translation continues into code that must not be executed
         return count if finished else min(count, _SHORT_RUN)
 
     def _check_space(self) -> None:
@@ -316,7 +316,7 @@ class EmbeddedCpu:
         return limit, True
 
     def _execute(self, count: int) -> bool:
-        """Execute ``count`` instructions and handle what ends them early; returns whether nothing did."""
+        """Execute ``count`` instructions and handle events that end them early; returns whether there were none."""
         emulator = self._emulator
         emulator.store_general()
         emulator.store_psw()
@@ -347,7 +347,7 @@ class EmbeddedCpu:
         self._supervisor_call = False
 
     def _complete(self, code: int, auxiliary: bytes) -> None:
-        """An instruction ended in program interruption ``code``, in Unicorn's eyes."""
+        """For Unicorn, an instruction ended in program interruption ``code``."""
         if code in (ProgramCode.OPERATION, ProgramCode.PRIVILEGED_OPERATION):
             self._interpret(code)
             return
@@ -359,7 +359,7 @@ class EmbeddedCpu:
         self.interrupt(ProgramInterruption(ProgramCode(code)), len(decode.read(self.fetch, psw.address)))
 
     def _interpret(self, code: int = ProgramCode.OPERATION) -> None:
-        """Carry out the instruction at the PSW; ``code`` is what it ends in where nobody can."""
+        """Carry out the instruction at the PSW; ``code`` is its interruption if no part of the engine can."""
         psw = self.psw
         length = 2
         try:
@@ -371,8 +371,8 @@ class EmbeddedCpu:
             if not self._machine.interpret(self, instruction):
                 if code == ProgramCode.PRIVILEGED_OPERATION:
                     raise EngineError(
-                        f"the guest's instruction {instruction.data.hex()} at {psw.address:#x} is one that the "
-                        "embedded engine does not have",
+                        f"the guest's instruction {instruction.data.hex()} at {psw.address:#x} is not supported by the "
+                        f"embedded engine",
                         hint='run it with `engine="qemu"`',
                     )
                 raise ProgramInterruption(ProgramCode.OPERATION)
@@ -398,13 +398,13 @@ class EmbeddedCpu:
         try:
             length = len(decode.read(self.fetch, self.psw.address))
         except ProgramInterruption as fetching:
-            # The instruction itself cannot be read: that comes before anything it would do.
+            # The instruction itself cannot be read, which comes before any effect of it.
             self.interrupt(fetching, 2)
             return
         self.interrupt(error, length)
 
     def _store_low(self, error: ProgramInterruption) -> None:
-        """A store to a page that is partly under low-address protection: make it, and undo it where it must not be."""
+        """Make a store to a page that is partly under low-address protection, and undo it if it is not allowed."""
         pages = [self._low_page(address) for address in (0, PAGE_SIZE)]
         before = [bytes(page) for page in pages]
         registers, control = list(self._registers), self._control
@@ -459,7 +459,7 @@ class EmbeddedCpu:
         return False
 
     def block(self, address: int, size: int) -> bool:
-        """Whether Unicorn may execute the block all by itself."""
+        """Whether Unicorn may execute the block by itself."""
         if address == self._begun:
             return True  # only so far as was found to be right
         try:

@@ -1,4 +1,4 @@
-"""The embedded engine: a machine in this very process; a start makes a run of its description."""
+"""The embedded engine: a machine in this process. Its start turns the description into a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class EmbeddedEngine(Engine):
 
     @classmethod
     def for_machine(cls, config: MachineConfig) -> Self:
-        """Return an engine for the machine that ``config`` describes; raises UsageError if it has what QEMU has."""
+        """Return an engine for the machine that ``config`` describes; raises UsageError if it has parts that only QEMU
+        has.
+        """
         wanted = {
             "disks": config.disks,
             "networks": config.networks,

@@ -1,4 +1,4 @@
-"""External and restart interruptions: what is pending, and what a CPU finds in its lowcore.
+"""External and restart interruptions: which are pending, and what a CPU finds in its lowcore.
 
 Subclass masks are those of the z/Architecture Principles of Operation, chapter 6.
 """
@@ -83,7 +83,7 @@ def take(cpu: EmbeddedCpu, sclp: Sclp) -> bool:
 
 
 def seconds_to_next(cpu: EmbeddedCpu) -> float | None:
-    """Return in how many seconds a clock will interrupt the waiting ``cpu``; None if none will."""
+    """Return in how many seconds a clock will interrupt the waiting ``cpu``; None if no clock will."""
     controls = cpu.cr(0)
     if not cpu.psw.mask & EXTERNAL:
         return None

@@ -1,4 +1,4 @@
-"""Loading what QEMU's ``-kernel`` would load, at the same places (hw/s390x/ipl.c)."""
+"""Loads what QEMU's ``-kernel`` would load, to the same places (hw/s390x/ipl.c)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINUX_RELEASE = re.compile(rb"\d{1,2}\.\d{1,3}[ -~]{0,100}")
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is loaded at each reset: ``kernel`` and ``ramdisk`` are descriptors of files."""
+    """The program to load at each reset: ``kernel`` and ``ramdisk`` are descriptors of files."""
 
     kernel: int
     ramdisk: int | None = None
@@ -67,9 +67,9 @@ def _is_linux(read: Callable[[int, int], bytes]) -> bool:
 
 
 def linux_release(read: Callable[[int, int], bytes]) -> str | None:
-    """Return the release of the Linux kernel whose decompressor lies at 0x10000, None if there is none.
+    """Return the release of the Linux kernel whose decompressor is at 0x10000, None if there is none.
 
-    Linux names its version since 5.2, at an address that its boot code holds (``kernel_file.VERSION_OFFSET``).
+    Linux has its version string since 5.2, at an address in its boot code (``kernel_file.VERSION_OFFSET``).
     """
     if not _is_linux(read):
         return None

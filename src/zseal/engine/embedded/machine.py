@@ -1,4 +1,4 @@
-"""The machine: its CPUs and what they reach, resets, and the traps that go to the listener."""
+"""The machine: its CPUs and everything that they reach, resets, and the traps for the listener."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zseal.engine.memory import SharedMemory
 from zseal.linux import kernel_file
 
 SLICE_INSTRUCTIONS = 1 << 17
-"""What one CPU executes in a row: some milliseconds."""
+"""The number of instructions that one CPU executes in a row: some milliseconds."""
 _POWEROFF_ADDRESS = 0xFFF  # QEMU: a disabled wait there is a power-off
 _MINUS_EINVAL = (1 << 64) - 22
 _UVC = b"\xb9\xa4"
@@ -28,7 +28,7 @@ _UVC = b"\xb9\xa4"
 
 def _trap_kind(data: bytes) -> TrapKind | None:
     if data[:2] == _UVC:
-        return TrapKind.UVC  # also with M fields that are not zero: they are the ultravisor's to refuse
+        return TrapKind.UVC  # also with M fields that are not zero, which the ultravisor refuses
     pattern = classify(data)
     return None if pattern in (None, Pattern.LPSWE) else TrapKind(pattern.value)
 
@@ -45,8 +45,9 @@ class Phase(enum.Enum):
 class EmbeddedMachine:
     """``cpus`` CPUs over ``memory`` that run ``program`` and report to ``listener``.
 
-    ``first_touch`` is called with the absolute address of a page before the guest's first access to it in a slice, as
-    secure-storage hardware looks at each; it raises what the access is to end in. ``stop`` is set at the end.
+    ``first_touch`` is called with the absolute address of a page before the guest's first access to it in a slice,
+    because secure-storage hardware checks each access; it raises the interruption in which the access ends. ``stop`` is
+    set at the end.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class EmbeddedMachine:
             raise
 
     def close(self) -> None:
-        """Give the memory back; no effect the second time."""
+        """Release the memory; a second call has no effect."""
         for cpu in self.cpus:
             cpu.close()
         self.cpus.clear()
@@ -101,7 +102,7 @@ class EmbeddedMachine:
         self._listener.milestone(Milestone.IMAGE_ENTRY)
 
     def protected(self, _entry: Psw) -> None:
-        """The guest is protected from now on: its memory was replaced."""
+        """Take note that the guest is now protected and its memory was replaced."""
         self._phase = Phase.LOADER
         self._touched.clear()
         self.sclp.reset()
@@ -131,7 +132,7 @@ class EmbeddedMachine:
         cpu.operating = True
 
     def run_slice(self) -> bool:
-        """Let every CPU that can execute something do so for a while; returns whether any could go on at once."""
+        """Let every CPU that can execute something do so for a while; returns whether any could go on immediately."""
         self.slices += 1
         # The host may have taken pages out, or put them back, since the last slice.
         self._touched.clear()
@@ -167,7 +168,7 @@ class EmbeddedMachine:
         return self._memory
 
     def touch(self, absolute: int) -> None:
-        """Let the owner of the storage look at the guest's first access to a page."""
+        """Let the owner of the storage check the guest's first access to a page."""
         page = absolute & ~(PAGE_SIZE - 1)
         if page in self._touched:
             return
@@ -178,7 +179,7 @@ class EmbeddedMachine:
         self._touched.add(page)
 
     def interpret(self, cpu: EmbeddedCpu, instruction: Instruction) -> bool:
-        """Hand what firmware completes to the listener, and do the rest here."""
+        """Pass instructions that firmware completes to the listener, and do the others here."""
         kind = _trap_kind(instruction.data)
         if kind is None:
             return control.interpret(cpu, instruction, self)
@@ -192,16 +193,16 @@ class EmbeddedMachine:
         return True
 
     def _touch_block(self, cpu: EmbeddedCpu, instruction: Instruction) -> None:
-        """A control block may lie in pages that the guest has not touched since they left secure storage."""
+        """A control block may be in pages that the guest has not touched since they left secure storage."""
         address = cpu.gr(instruction.rre2)
         try:
             cpu.operands().check(address, 8, write=True)
         except ProgramInterruption:
-            return  # found again, and presented, by who completes the call
+            return  # the code that completes the call finds and presents it again
         cpu.operands().read(address, 8)
 
     def sensitive(self, data: bytes) -> bool:
-        """Whether Unicorn must leave ``data`` to us though it is not privileged."""
+        """Whether Unicorn must leave ``data`` to us although it is not privileged."""
         return control.sensitive(data)
 
     def take_interruption(self, cpu: EmbeddedCpu) -> bool:
@@ -209,7 +210,7 @@ class EmbeddedMachine:
         return interruptions.take(cpu, self.sclp)
 
     def halted(self, cpu: EmbeddedCpu) -> None:
-        """A CPU waits for nothing; the machine has stopped if no other runs."""
+        """Note that a CPU waits for nothing; the machine has stopped if no other CPU runs."""
         cpu.operating = False
         if any(other.operating for other in self.cpus):
             return
@@ -232,7 +233,7 @@ class EmbeddedMachine:
         return sigp.signal(self._memory, self.cpus, cpu, address, order, parameter)
 
     def loaded(self, cpu: EmbeddedCpu, psw: Psw) -> None:
-        """Note where a new PSW brings the boot."""
+        """Note the boot's progress with a new PSW."""
         if psw.mask & WAIT:
             return
         if self._phase is Phase.LOADER and psw.address == kernel_file.ENTRY and not psw.dat:
@@ -243,7 +244,7 @@ class EmbeddedMachine:
             self._phase = Phase.PROPER
             self._listener.milestone(Milestone.KERNEL_PROPER)
 
-    # --- DIAGNOSE and what else the listener leaves to the machine ---
+    # --- DIAGNOSE and other instructions that the listener leaves to the machine ---
 
     def _native(self, cpu: EmbeddedCpu, instruction: Instruction, kind: TrapKind) -> bool:
         if kind is TrapKind.STFLE:

@@ -21,7 +21,7 @@ class EmbeddedRun:
         self._finished = False
 
     def schedule(self, delay: float | None = 0.0) -> None:
-        """Execute the next slice after ``delay`` s; None: when somebody types."""
+        """Execute the next slice after ``delay`` s; None: when input arrives."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -45,7 +45,7 @@ class EmbeddedRun:
             self.schedule(0.0 if busy else self.machine.seconds_to_next())
 
     def finish(self, stop: Stop) -> None:
-        """The run is over; no effect the second time."""
+        """End the run; a second call has no effect."""
         if self._finished:
             return
         self._finished = True
@@ -70,6 +70,6 @@ class EmbeddedRun:
         self.schedule()
 
     def close(self) -> None:
-        """End the run and give back what the machine used."""
+        """End the run and release everything that the machine used."""
         self.finish(Stop(StopKind.CLOSED))
         self.machine.close()

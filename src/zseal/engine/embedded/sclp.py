@@ -1,4 +1,4 @@
-"""The service-call logical processor: its commands, and the two consoles behind it.
+"""The service-call logical processor: its commands and its two consoles.
 
 Layouts and answers are those of QEMU (hw/s390x/sclp.c, event-facility.c) and of Linux's drivers/s390/char/sclp.h.
 """
@@ -57,13 +57,13 @@ class EventType(enum.IntEnum):
 
 
 _TEXT_OBJECT = 4
-_FIRST_OBJECT = 12  # behind length, type, tag and revision of a message data block
+_FIRST_OBJECT = 12  # after length, type, tag and revision of a message data block
 
 
 class Sclp:
     """The SCLP of one machine with ``memory``: ``write`` takes console output.
 
-    ``input`` is what was typed at the ASCII console and the guest has not read.
+    ``input`` is the input at the ASCII console that the guest has not read.
     ``pending`` is the parameter of the service signal that waits to be taken by a CPU, None if there is none.
     """
 
@@ -82,7 +82,7 @@ class Sclp:
         self._receive_mask = self._send_mask = 0
         self.pending = None
 
-    # What the machine can do for the guest: take events from it, make events for it.
+    # The events that the machine can take from the guest and make for it.
 
     @property
     def _takes(self) -> int:
@@ -101,7 +101,7 @@ class Sclp:
     def service_call(self, word: int, address: int, prefix: int) -> int:
         """Carry out SERVC with control block at absolute ``address`` and return the condition code.
 
-        Raises ProgramInterruption: specification for a place where no block may be, addressing outside storage.
+        Raises ProgramInterruption: specification if no block may be there, addressing outside storage.
         """
         if self.pending is not None:
             return 2
@@ -196,7 +196,7 @@ class Sclp:
 
 
 def _message_text(event: bytes) -> bytes:
-    """Return the lines of a message data block in ASCII; what is not a well-formed object ends it."""
+    """Return the lines of a message data block in ASCII; a malformed object ends it."""
     lines = []
     at = _FIRST_OBJECT
     while at + 4 <= len(event):

@@ -1,4 +1,4 @@
-"""SIGNAL PROCESSOR: what CPUs ask of each other. Answers as QEMU's target/s390x/sigp.c gives them."""
+"""SIGNAL PROCESSOR: requests between CPUs, with the answers of QEMU's target/s390x/sigp.c."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""QEMU as libvirt starts it, taken over as an engine."""
+"""An engine on a QEMU that libvirt started."""

@@ -1,4 +1,4 @@
-"""The QEMU engine on a QEMU that libvirt owns: resets and pauses may come from others."""
+"""The QEMU engine on a QEMU that libvirt owns and can reset and pause."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zseal.libvirt.connection import Connection
 
 
 class LibvirtEngine(QemuEngine):
-    """Executes a domain that runs on this computer, through ``connection``; ``entry`` is where its image begins."""
+    """Executes a domain that runs on this computer, through ``connection``; ``entry`` is the address of its image."""
 
     name = "libvirt"
 

@@ -1,8 +1,8 @@
-"""End a process when ours does: ``python guard.py PID [FOLDER…]`` reads stdin and acts at its end.
+"""End a process when ours ends: ``python guard.py PID [DIRECTORY…]`` reads stdin and acts at its end.
 
-libvirt detaches the QEMU it starts, so the kernel does not tie the two together. If the ultravisor is gone, its guest
-must not go on, and the directories it left are removed. A byte on stdin before its end says that all was
-cleared up already. The guard holds a pidfd, so that a process that took over the number is never hit.
+libvirt detaches the QEMU that it starts, so the kernel does not tie the two together. If the ultravisor is gone, its
+guest must not go on, and the directories that it left are removed. A byte on stdin before its end means that everything
+is already cleaned up. The guard has a pidfd, so that it never hits a process that took over the number.
 """
 
 from __future__ import annotations

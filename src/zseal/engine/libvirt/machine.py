@@ -42,7 +42,7 @@ _GUARD = Path(__file__).with_name("guard.py")
 
 
 class LibvirtProcess(QemuProcess):
-    """The QEMU of ``domain``: not our child, so its exit status is unknown; libvirt ends it."""
+    """The QEMU of ``domain``. It is not our child, so its exit status is unknown; libvirt ends it."""
 
     def __init__(self, domain: object, pid: int, log: Path | None, folders: Sequence[Path]) -> None:
         super().__init__(pid, None)
@@ -56,11 +56,11 @@ class LibvirtProcess(QemuProcess):
             raise EngineError("QEMU ended as soon as it was started")
 
     def collect(self) -> bool:
-        """QEMU writes into libvirt's log of the domain, not to us."""
+        """Do nothing: QEMU writes into libvirt's log of the domain, not to us."""
         return False
 
     def messages(self) -> str:
-        """Return what QEMU wrote to the end of libvirt's log of the domain, if that can be read."""
+        """Return QEMU's output at the end of libvirt's log of the domain, if that can be read."""
         if self._log is None:
             return ""
         try:
@@ -71,14 +71,14 @@ class LibvirtProcess(QemuProcess):
             return ""
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until QEMU has ended; returns 0 then, for its status is libvirt's to know."""
+        """Wait until QEMU has ended, and return 0, because only libvirt knows its status."""
         if self.pidfd < 0:
             return 0
         ready, _, _ = select.select([self.pidfd], [], [], timeout)
         return 0 if ready else None
 
     def kill(self) -> int:
-        """End QEMU immediately, let libvirt clear up, and release what belongs to it."""
+        """End QEMU immediately, let libvirt clean up, and release what belongs to it."""
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -88,7 +88,7 @@ class LibvirtProcess(QemuProcess):
             self.pidfd = -1
             if self._guard.stdin is not None and self._guard.stdout is not None:
                 with contextlib.suppress(BrokenPipeError):
-                    self._guard.stdin.write(b"q")  # all is cleared up
+                    self._guard.stdin.write(b"q")  # everything is cleaned up
                     self._guard.stdin.close()
                 self._guard.stdout.close()
             self._guard.wait()
@@ -96,13 +96,13 @@ class LibvirtProcess(QemuProcess):
 
 
 def words_of_qemu(log: str) -> str:
-    """Return those lines of libvirt's log of a domain that QEMU wrote; the rest are times, arguments and consoles."""
+    """Return the lines that QEMU wrote into libvirt's log of a domain; the others are times, arguments and consoles."""
     lines = (_STAMP.sub("", line) for line in log.splitlines())
     return "\n".join(line for line in lines if _OF_QEMU.search(line))
 
 
 class DomainToStart(Protocol):
-    """A domain as libvirt is to start it."""
+    """A domain as libvirt shall start it."""
 
     @property
     def name(self) -> str:
@@ -115,22 +115,22 @@ class DomainToStart(Protocol):
     def xml(self, arguments: Sequence[str], *, security_models: Sequence[str] | None) -> bytes:
         """Return the domain XML with more ``arguments`` for QEMU.
 
-        If the daemon confines QEMU with ``security_models``, QEMU runs as this process's user, unconfined: it has to
-        reach memory and sockets that belong to that user.
+        If the daemon confines QEMU with ``security_models``, QEMU runs as this process's user, unconfined, because it
+        needs memory and sockets that belong to that user.
         """
 
 
 class LibvirtLauncher:
-    """Has libvirt create ``domain`` stopped, with the gdb stub and a QMP monitor of our own.
+    """Lets libvirt create ``domain`` stopped, with the gdb stub and a QMP monitor of our own.
 
-    ``console`` False leaves the domain's console to others.
+    ``console`` False leaves the domain's console to other programs.
     """
 
     def __init__(self, connection: Connection, domain: DomainToStart, *, console: bool) -> None:
         self._connection = connection
         self._domain = domain
         self._console = console
-        self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))  # where the sockets get a name
+        self._folder = Path(tempfile.mkdtemp(prefix="zseal-domain-"))  # the directory of the named sockets
         self._created: object | None = None
 
     @property
@@ -145,7 +145,7 @@ class LibvirtLauncher:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
-        """Create the domain; its XML, not ``config``, says what the machine has."""
+        """Create the domain; its XML, not ``config``, describes the machine."""
         with contextlib.ExitStack() as undo:
             listeners = {name: undo.enter_context(_listen(self._folder / name)) for name in ("qmp", "gdb")}
             domain = self._created = self._create(_arguments(self._folder, memory))
@@ -180,7 +180,7 @@ class LibvirtLauncher:
         models = None if connection.embedded else connection.security_models()
         xml = self._domain.xml(arguments, security_models=models)
         flags = libvirt.VIR_DOMAIN_START_PAUSED
-        if not connection.embedded:  # which does not support it; the guard does it then
+        if not connection.embedded:  # which does not support it; the guard does it instead
             flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
         try:
             created: object = connection.handle.createXML(xml.decode(), flags)  # type: ignore[attr-defined]
@@ -193,26 +193,26 @@ class LibvirtLauncher:
         return None if root is None else root / "log" / "qemu" / f"{domain.name()}.log"  # type: ignore[attr-defined]
 
     def _folders(self) -> Sequence[Path]:
-        """Return what is to be removed if this process ends without doing so."""
+        """Return the directories to remove if this process ends without doing so."""
         root = self._connection.root
         return [self._folder, root] if self._connection.temporary and root else [self._folder]
 
 
 def _terminal(domain: object) -> Terminal | None:
-    """Open the domain's first console, as the running domain tells it; None if it has none."""
+    """Open the domain's first console, which the running domain names; None if it has none."""
     live = etree.fromstring(domain.XMLDesc())  # type: ignore[attr-defined]
     path = next((console.get("tty") for console in live.iterfind("devices/console") if console.get("tty")), None)
     return None if path is None else Terminal(path)
 
 
 def _destroy(domain: object) -> None:
-    # a domain that has ended is none any more
+    # a stopped transient domain no longer exists
     with contextlib.suppress(Exception):
         domain.destroy()  # type: ignore[attr-defined]  # a libvirt.virDomain
 
 
 def _silent() -> socket.socket:
-    """Return the console of a domain that has none: nothing comes, and what is sent is lost."""
+    """Return a console for a domain that has none: it has no output and drops input."""
     ours, theirs = socket.socketpair()
     theirs.close()
     return ours
@@ -231,7 +231,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _accept(listener: socket.socket) -> tuple[socket.socket, int]:
-    """Take QEMU's connection; return it and QEMU's process id."""
+    """Accept QEMU's connection; return it and QEMU's process id."""
     try:
         connection, _ = listener.accept()
     except TimeoutError as error:
@@ -241,7 +241,7 @@ def _accept(listener: socket.socket) -> tuple[socket.socket, int]:
 
 
 def _arguments(folder: Path, memory: SharedMemory) -> list[str]:
-    """What QEMU gets besides what libvirt gives it."""
+    """The arguments that QEMU gets in addition to those from libvirt."""
     path = f"/proc/{os.getpid()}/fd/{memory.descriptor}"
     backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,align={LARGE_PAGE},size={memory.size}"
     arguments = ["-object", backend, "-machine", "memory-backend=zseal-ram"]

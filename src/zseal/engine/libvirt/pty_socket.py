@@ -1,4 +1,4 @@
-"""A console of libvirt's, which is a pseudo-terminal, as a socket like those of other consoles."""
+"""Turns a console from libvirt, which is a pseudo-terminal, into a socket like those of other consoles."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PIECE = 1 << 16
 class Terminal:
     """The pseudo-terminal at ``path``; ``socket`` is the console.
 
-    What is in a pseudo-terminal when QEMU ends is lost, and libvirt ends QEMU as soon as a guest powers off. So two
-    threads copy, whatever the thread of the event loop does meanwhile. They end with QEMU, and then so does the socket.
+    Output in a pseudo-terminal is lost when QEMU ends, and libvirt ends QEMU as soon as a guest powers off. So two
+    threads copy, independently of the thread of the event loop. They end with QEMU, and so does the socket.
     """
 
     def __init__(self, path: str) -> None:
@@ -49,7 +49,7 @@ class Terminal:
 
 
 def _copy(read: Callable[[], bytes], write: Callable[[bytes], None]) -> None:
-    """Copy until one of both has ended: EIO is the end of a pseudo-terminal, EPIPE that of a socket."""
+    """Copy until either has ended: EIO is the end of a pseudo-terminal, EPIPE that of a socket."""
     with contextlib.suppress(OSError):
         while data := read():
             write(data)

@@ -1,4 +1,4 @@
-"""From the description of a machine to QEMU's arguments."""
+"""Turns the description of a machine into QEMU's arguments."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
     """Return the CPU features that a QEMU of ``version`` computes wrongly: vector instructions before 10.0.
 
     VECTOR CHECKSUM of QEMU 7.2 gives wrong sums, and Linux checks TCP with it since 6.9: no connection is accepted.
-    10.0 is known to be right. A kernel that cannot do without vectors says so, and there is ``-- -cpu max`` for it.
+    10.0 is known to be right. A kernel that needs vector instructions reports that, and ``-- -cpu max`` turns them on.
     """
     return () if version is None or version >= _VECTORS_RIGHT else ("vx", "vxeh")
 
 
 def cpu_model(version: tuple[int, int] | None, *, audited: bool = False) -> str:
-    """Return the CPU for a QEMU of ``version``: all that it can do right.
+    """Return the CPU for a QEMU of ``version``, with all features that it computes correctly.
 
-    Without PCI where devices are ``audited``: nobody sees what is told to devices there.
+    It has no PCI if devices are ``audited``, because zseal cannot observe notifications of PCI devices.
     """
     off = (*wrong_features(version), *(("zpci",) if audited else ()))
     return ",".join(("max", *(f"{feature}=off" for feature in off)))
@@ -41,11 +41,11 @@ def cpu_model(version: tuple[int, int] | None, *, audited: bool = False) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Descriptors:
-    """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, where traps are wanted, the gdb stub.
+    """The descriptors that QEMU inherits: guest RAM, QMP, the consoles and, for traps, the gdb stub.
 
     With ``plugin``, the file that watches calls and (with ``notifications``) notifications, also its socket and a
-    second QMP connection; ``queues`` is what it shares to look at virtio queues itself, and ``lock`` whether it may
-    watch QEMU's lock.
+    second QMP connection; ``queues`` is the file that it shares to check virtio queues itself, and ``lock`` whether it
+    may watch QEMU's lock.
     """
 
     memory: int
@@ -74,7 +74,7 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
     out = ["-nodefaults", "-no-user-config", "-display", "none", "-name", f"{config.name},debug-threads=on"]
     out += ["-machine", f"{config.machine_type},memory-backend=ram", "-accel", "tcg", "-cpu", cpu]
     out += ["-m", f"{config.memory // MIB}M", "-smp", str(config.cpus), "-object", json.dumps(memory), "-S"]
-    # The end of a guest leaves QEMU and its RAM there for a last look; a reset waits until protection is dropped.
+    # QEMU and its RAM stay after a guest's end, to be inspected; a reset waits until protection is dropped.
     out += ["-action", "reboot=shutdown,shutdown=pause,panic=pause,watchdog=pause"]
     out += ["-chardev", f"socket,id=qmp,fd={inherited.qmp}", "-mon", "chardev=qmp,mode=control"]
     if inherited.gdb is not None:

@@ -1,4 +1,4 @@
-"""The consoles of a QEMU machine: what the guest writes, and what is typed at it."""
+"""The consoles of a QEMU machine: the guest's output and its input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE = 1 << 16
 
 
 class Consoles:
-    """Passes on what comes from each console to a listener, and what is typed to the terminal as QEMU takes it."""
+    """Passes the output of each console to a listener, and input to the terminal as QEMU takes it."""
 
     def __init__(
         self, connections: Mapping[Console, socket.socket], loop: asyncio.AbstractEventLoop, listener: EngineListener
@@ -25,23 +25,23 @@ class Consoles:
         self._input = ConsoleInput()
 
     def start(self) -> None:
-        """Begin, in the loop's thread; the non-blocking connections stay their owner's, who closes them."""
+        """Begin, in the loop's thread. The owner of the non-blocking connections closes them."""
         for console, connection in self._connections.items():
             self._loop.add_reader(connection.fileno(), self._receive, console)
 
     @property
     def waiting(self) -> int:
-        """Bytes that were typed and QEMU has not taken yet."""
+        """Bytes of input that QEMU has not taken yet."""
         return len(self._input)
 
     def type(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
-        """Type ``data``; what QEMU does not take at once follows as it does."""
+        """Type ``data``; the part that QEMU does not take immediately follows later."""
         self._input.add(data, when_room)
         if self._input:
             self._send()
 
     def finish(self) -> None:
-        """The guest has ended: pass on its last words, and take none for it any longer."""
+        """Pass on the last output of the guest, which has ended, and accept no more input."""
         self._input.close()
         for console, connection in self._connections.items():
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""One stopped CPU of QEMU: registers are read when asked for and written back when the machine goes on."""
+"""One stopped CPU of QEMU: registers are read on demand and written back when the machine goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zseal.engine.qemu.gdbremote import GdbRemote, Register, StopReply
 _LOWCORE_SAMPLE = 0x400
 _STEP_TRIES = 100
 _WRITE_LIMIT = 1024  # bytes of storage in one request: QEMU takes packets of 4 KiB
-_EAGER_CONTROL_REGISTERS = (0, 1, 13)  # what nearly every trap looks at: they come with the first round trip
+_EAGER_CONTROL_REGISTERS = (0, 1, 13)  # nearly every trap uses these: they come with the first round trip
 
 
 class RegisterFile:
@@ -37,7 +37,7 @@ class RegisterFile:
 
 
 class QemuCpu:
-    """A ``zseal.engine.interface.Cpu`` while its machine is stopped; made anew at each stop."""
+    """A ``zseal.engine.interface.Cpu`` while its machine is stopped; a new one at each stop."""
 
     def __init__(self, gdb: GdbRemote, registers: RegisterFile, memory: SharedMemory, thread: int, prefix: int) -> None:
         self._gdb = gdb
@@ -80,7 +80,7 @@ class QemuCpu:
         try:
             return bytes.fromhex(reply.decode("ascii"))
         except ValueError as error:
-            raise EngineError(f"QEMU's gdb stub cannot tell a register: {reply!r}") from error
+            raise EngineError(f"QEMU's gdb stub cannot read a register: {reply!r}") from error
 
     def _get(self, number: int) -> int:
         if not self._values:
@@ -99,7 +99,7 @@ class QemuCpu:
             self._values[number] = self._dirty[number] = value
 
     def pending(self) -> list[bytes]:
-        """Return the requests that tell QEMU of changed registers and storage; they count as sent from now on."""
+        """Return the requests that write changed registers and storage to QEMU; they count as sent from now on."""
         commands = self._storage_requests()
         if self._dirty:
             commands += self._gdb.select(self._thread)
@@ -110,11 +110,11 @@ class QemuCpu:
         return commands
 
     def storage_changed(self, absolute: int, length: int) -> None:
-        """Take note that ``length`` bytes from ``absolute`` on are not what QEMU knows, which may have them as code."""
+        """Take note that ``length`` bytes from ``absolute`` on have changed; QEMU may have translated them as code."""
         self._changed.append((absolute, length))
 
     def _storage_requests(self) -> list[bytes]:
-        """Return the requests that store what is in changed storage once more, so that QEMU sees it."""
+        """Return the requests that store changed storage once more, so that QEMU sees the change."""
         pieces = [
             (start, min(_WRITE_LIMIT, absolute + length - start))
             for absolute, length in self._changed
@@ -161,7 +161,7 @@ class QemuCpu:
         self._set(self._registers.ar[number], value)
 
     def step(self) -> None:
-        """Execute one instruction on this CPU alone; ``last_stop`` is what the stub said then."""
+        """Execute one instruction on this CPU alone; ``last_stop`` is the stub's stop reply."""
         before = self.psw
         for _ in range(_STEP_TRIES):
             self.last_stop = self._gdb.step(self._thread, *self.pending())
@@ -169,7 +169,7 @@ class QemuCpu:
             self._prefix = None
             if self.last_stop.signal != StopReply.TRAP or self.psw != before:
                 break
-            # QEMU stopped before it executed anything: the thread of its CPU was called away.
+            # QEMU stopped before it executed anything, because its CPU thread was interrupted.
 
     # --- storage as this CPU sees it ---
 
@@ -184,28 +184,28 @@ class QemuCpu:
         address = psw.address + offset
         if psw.dat:
             asce = self.cr(13 if psw.address_space is AddressSpace.HOME else 1)
-            # Code in a lowcore would need the prefix: nothing that traps is there.
+            # Code in a lowcore would need the prefix, but no trapping instruction is there.
             return self._memory.read(translate(self._memory, asce, address), length)
         return self._memory.read(real_to_absolute(address, self.prefix), length)
 
     @property
     def prefix(self) -> int:
-        """The prefix register, which the stub does not show: found by where real storage 0 really lies."""
+        """The prefix register. The stub does not show it, so it is derived from where real storage 0 is."""
         if self._prefix is None:
             self._prefix = self._find_prefix()
         return self._prefix
 
     @property
     def known_prefix(self) -> int:
-        """The prefix as it was last found: where to look first at the next stop."""
+        """The prefix that was last found, to try first at the next stop."""
         return self._prefix_guess if self._prefix is None else self._prefix
 
     def _real_low_storage(self, length: int) -> bytes:
-        """Read real storage from 0 on, through the stub, with DAT switched off for this moment."""
+        """Read real storage from 0 on through the stub, with DAT switched off meanwhile."""
         psw = self.psw
         commands = self._gdb.select(self._thread)
         now = self._registers.psw_mask
-        # The stub's PSW mask, not ours: a changed one is not written back yet.
+        # The stub's PSW mask, not ours: a changed mask has not been written back yet.
         commands += [b"p%x" % now]
         mask = int.from_bytes(self._bytes(self._gdb.requests(commands)[-1]), "big") if self._dirty else psw.mask
         replies = self._gdb.requests([b"P%x=%016x" % (now, mask & ~DAT), b"m0,%x" % length, b"P%x=%016x" % (now, mask)])
@@ -214,7 +214,7 @@ class QemuCpu:
         return self._bytes(replies[1])
 
     def _is_prefix(self, candidate: int) -> bool:
-        """Whether real 0 is absolute ``candidate``: changes eight bytes there for the moment of one look."""
+        """Whether real 0 is absolute ``candidate``: briefly changes eight bytes there to find out."""
         view = self._memory.view(candidate, 8)
         kept = bytes(view)
         probe = secrets.token_bytes(8)
@@ -235,7 +235,7 @@ class QemuCpu:
         raise EngineError(f"the prefix register of CPU {self.number} cannot be found")
 
     def _alike(self, sample: bytes) -> list[int]:
-        """Return the places of 8 KiB that begin with ``sample``, among all storage that was ever written."""
+        """Return the places of 8 KiB that begin with ``sample``, in all storage that was ever written."""
         found = [] if self._memory.read(0, len(sample)) != sample else [0]
         words = np.frombuffer(sample, np.uint64)
         for start, length in self._memory.used():
@@ -246,7 +246,7 @@ class QemuCpu:
             view = self._memory.view(start, count * PREFIX_AREA_SIZE)
             areas = np.frombuffer(view, np.uint64).reshape(count, PREFIX_AREA_SIZE // 8)
             hits = np.arange(count)
-            for word in np.argsort(words == 0, kind="stable")[:8].tolist():  # telling words first
+            for word in np.argsort(words == 0, kind="stable")[:8].tolist():  # the most distinctive words first
                 hits = hits[areas[hits, word] == words[word]]
             found += [
                 start + int(hit) * PREFIX_AREA_SIZE

@@ -1,7 +1,7 @@
-"""From the description of devices to QEMU's arguments.
+"""Turns the description of devices into QEMU's arguments.
 
-All of them are virtio-ccw devices with ``iommu_platform``: what a protected guest needs, because only then does its
-kernel send data through pages it has shared.
+All of them are virtio-ccw devices with ``iommu_platform``, which a protected guest needs: only then does its kernel
+send data through shared pages.
 """
 
 from __future__ import annotations

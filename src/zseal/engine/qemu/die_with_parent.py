@@ -1,8 +1,8 @@
 """Start a program that ends when its parent does: ``python die_with_parent.py PARENT-PID PROGRAM ARGUMENT…``.
 
-Run as a script in a process of its own, because Linux ties the parent-death signal to a process that asks for it
-itself (prctl(2), PR_SET_PDEATHSIG), and code between fork and exec is not safe in a process with threads. If the
-ultravisor is gone, its guest must not go on.
+This is a script in a process of its own, because a process must ask for the parent-death signal itself (prctl(2),
+PR_SET_PDEATHSIG), and code between fork and exec is not safe in a process with threads. If the ultravisor is gone, its
+guest must not go on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The QEMU engine: a machine's description, and the run that its start makes of it."""
+"""The QEMU engine: a machine's description, which its start turns into a run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _LOG = logger(__name__)
 class QemuEngine(Engine):
     """Executes the machine that ``config`` describes.
 
-    ``entry`` is the address of the boot image's first instruction; None boots without any traps, as plain QEMU would.
-    ``run_ahead`` False stops at every single call even where Unicorn is installed. ``launcher`` brings QEMU about, by
-    default as a process of ours; ``owner`` is the policy of whoever controls it besides us.
+    ``entry`` is the address of the boot image's first instruction; None boots without any traps, like plain QEMU.
+    ``run_ahead`` False stops at every single call even if Unicorn is installed. ``launcher`` starts QEMU, by default as
+    a process of ours; ``owner`` is the policy for others that control it too.
     """
 
     name = "qemu"
@@ -63,7 +63,7 @@ class QemuEngine(Engine):
 
     @property
     def sites(self) -> Sites | None:
-        """Where the guest stops; None if it runs without traps."""
+        """The places where the guest stops; None if it runs without traps."""
         return self._sites
 
     @property
@@ -94,7 +94,7 @@ class QemuEngine(Engine):
         return {**dataclasses.asdict(counts), **own}
 
     def start(self, loop: asyncio.AbstractEventLoop, listener: EngineListener, hooks: EngineHooks = NO_HOOKS) -> None:
-        """Have QEMU launched and let the guest run."""
+        """Launch QEMU and let the guest run."""
         machine = self._launcher.launch(self._config, self._memory, traps=self._sites is not None, hooks=hooks)
         with contextlib.ExitStack() as undo:
             undo.callback(machine.close)
@@ -117,11 +117,11 @@ class QemuEngine(Engine):
         return TrappedRun(machine, self._memory, loop, listener, self._owner, trapping=trapping)
 
     def notices(self) -> Sequence[str]:
-        """Return that the plugin in QEMU could not be used, or not fully."""
+        """Return a notice if the plugin in QEMU could not be used, or not fully."""
         return () if self._started is None else self._started.notices()
 
     def protected(self, entry: Psw) -> None:
-        """Look for a protected guest's traps from now on."""
+        """Trap what a protected guest's firmware completes from now on."""
         if self._sites is not None:
             self._sites.protected()
 
@@ -134,11 +134,11 @@ class QemuEngine(Engine):
         self._run.resume()
 
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
-        """Type ``data``; what QEMU does not take immediately follows as it does."""
+        """Type ``data``; the part that QEMU does not take immediately follows later."""
         self._run.type(data, when_room)
 
     def request_poweroff(self) -> bool:
-        """Send the guest SCLP's signal quiesce, which Linux takes as Ctrl-Alt-Del for a shutdown."""
+        """Send the guest SCLP's signal quiesce, on which Linux shuts down as on Ctrl-Alt-Del."""
         return self._run.request_poweroff()
 
     def unused_without_iommu(self) -> Sequence[VirtioDevice]:
@@ -150,7 +150,7 @@ class QemuEngine(Engine):
         self._run.kill()
 
     def end(self) -> None:
-        """Let QEMU write out its disks and end; kill it where it does not in time."""
+        """Let QEMU write out its disks and end; kill it if it takes too long."""
         if self._started is not None:
             self._started.end()
 
@@ -165,7 +165,7 @@ class QemuEngine(Engine):
 
 
 def _run_ahead(memory: SharedMemory) -> RunAhead | None:
-    """Return what goes on behind a call while QEMU stands still; None without Unicorn."""
+    """Return the run-ahead that goes on after a call while QEMU is stopped; None without Unicorn."""
     try:
         return RunAhead(memory)
     except MissingDependencyError as missing:

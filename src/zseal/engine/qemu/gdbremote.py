@@ -1,7 +1,7 @@
-"""A client of the GDB remote serial protocol, as far as a debugger of whole machines needs it.
+"""A client of the GDB remote serial protocol, with the parts that a debugger of whole machines needs.
 
-Requests are answered in order, so several can be sent at once and cost one round trip. Source of the rules: the
-appendix "GDB Remote Serial Protocol" of the GDB manual; replies as QEMU's gdb stub gives them.
+Requests are answered in order, so several can be sent together and cost one round trip. Source of the rules: the
+appendix "GDB Remote Serial Protocol" of the GDB manual; replies are those of QEMU's gdb stub.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import ClassVar
 from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
 
 REPLY_LIMIT = 1 << 20
-"""Bytes of one reply at most; the longest real one is a register description of some 10 KiB."""
+"""The limit of one reply in bytes; the longest real one is a register description of some 10 KiB."""
 REPLY_SECONDS = 30.0
 """How long a stopped machine may take to answer one request: far more than a loaded host needs."""
 _TAKEN_SECONDS = 5.0
@@ -84,7 +84,7 @@ def unescape(payload: bytes) -> bytes:
 
 
 def knows_what_was_taken() -> bool:
-    """Whether this operating system tells what of a connection was received, for ``GdbRemote.wait_until_taken``."""
+    """Whether this operating system shows how much of a connection was received, for ``GdbRemote.wait_until_taken``."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         try:
@@ -97,7 +97,7 @@ def knows_what_was_taken() -> bool:
 
 
 def _not_taken(connection: socket.socket) -> int:
-    """Return a measure of what was sent and not received, 0 for nothing; raises OSError if nobody knows."""
+    """Return a measure of data sent and not received, 0 for none; raises OSError if that is not known."""
     answer = fcntl.ioctl(connection, termios.TIOCOUTQ, struct.pack("=i", 0))
     count: int = struct.unpack("=i", answer)[0]
     return count
@@ -107,7 +107,7 @@ class GdbRemote:
     """A connection to a gdb stub over ``connection``, which this object owns and closes.
 
     ``running`` is true between a resume and the stop reply that ends it; requests are for stopped machines only.
-    Methods raise EngineLostError if the other side is gone and EngineError where it refuses.
+    Methods raise EngineLostError if the other side is gone and EngineError if it refuses.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -118,7 +118,7 @@ class GdbRemote:
         self._buffer = bytearray()
         self._thread: int | None = None
         self._acknowledge = True
-        self._owed = 0  # packets received and not acknowledged: that travels in front of what is sent next
+        self._owed = 0  # packets received and not acknowledged: the acknowledgement is sent before the next request
         self._interrupting = threading.Lock()
         self._interrupted = False
         self.running = False
@@ -130,7 +130,7 @@ class GdbRemote:
 
     @property
     def buffered(self) -> bool:
-        """Whether something was received that nobody has asked for yet: ``poll`` without waiting for the descriptor."""
+        """Whether received data waits to be read: ``poll`` then need not wait for the descriptor."""
         return bool(self._buffer)
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class GdbRemote:
         self._buffer += data
 
     def _packet(self) -> bytes | None:
-        """Take the next whole packet out of the buffer, if it is there."""
+        """Take the next whole packet out of the buffer, if there is one."""
         while True:
             start = self._buffer.find(b"$")
             if start < 0:
@@ -169,7 +169,8 @@ class GdbRemote:
             if b"%02x" % (sum(payload) & 0xFF) != checksum.lower():
                 raise EngineError("the gdb stub sent a packet with a wrong checksum")
             if payload[:1] in (b"W", b"X"):
-                # No answer begins like that. It may come instead of one: somebody else has ended QEMU meanwhile.
+                # No answer begins like that. It may come instead of an answer, if something else has ended QEMU
+                # meanwhile.
                 raise EngineLostError("QEMU says that it ends")
             return unescape(payload)
 
@@ -188,9 +189,9 @@ class GdbRemote:
         self._owed = 0
 
     def requests(self, payloads: Sequence[bytes]) -> list[bytes]:
-        """Send all ``payloads`` at once and return their replies in order."""
+        """Send all ``payloads`` together and return their replies in order."""
         if self.running:
-            raise EngineError("the machine runs: it must be stopped before the gdb stub can be asked")
+            raise EngineError("the machine is running: it must be stopped before the gdb stub can be asked")
         self.round_trips += 1
         self._send(b"".join(frame(payload) for payload in payloads))
         return [self._reply() for _ in payloads]
@@ -214,7 +215,7 @@ class GdbRemote:
         supported = self.request(b"qSupported:xmlRegisters=s390;hwbreak+;swbreak+")
         if b"qXfer:features:read+" not in supported:
             raise EngineError("this QEMU's gdb stub has no register description", hint="use QEMU 7.2 or newer")
-        # Some QEMU versions have no such mode: acknowledgements cost next to nothing either way.
+        # Some QEMU versions have no such mode; acknowledgements hardly cost anything.
         if self.request(b"QStartNoAckMode") == b"OK":
             self._send(b"")
             self._acknowledge = False
@@ -259,7 +260,7 @@ class GdbRemote:
                     found[name] = Register(name, number, int(element.get("bitsize", "64")) // 8)
                     number += 1
 
-        # "xi:" is used by QEMU without the namespace declaration on older versions: give it one.
+        # Older QEMU uses "xi:" without the namespace declaration: add one.
         target = self._document("target.xml")
         if b"xmlns:xi" not in target:
             target = target.replace(b"<target", b'<target xmlns:xi="http://www.w3.org/2001/XInclude"', 1)
@@ -278,7 +279,7 @@ class GdbRemote:
     # --- the stopped machine ---
 
     def select(self, thread: int) -> list[bytes]:
-        """Return the requests that make following register accesses those of ``thread`` (none where they are)."""
+        """Return the requests that select ``thread`` for the following register accesses (none if it is selected)."""
         if thread == self._thread:
             return []
         self._thread = thread
@@ -308,7 +309,7 @@ class GdbRemote:
 
     def _start(self, payload: bytes, commands: Sequence[bytes]) -> None:
         if self.running:
-            raise EngineError("the machine runs already")
+            raise EngineError("the machine is already running")
         self.round_trips += 1
         self._send(payload)
         for command in commands:
@@ -323,19 +324,19 @@ class GdbRemote:
             if self._interrupted:
                 return
             self._interrupted = True
-            # QEMU 8 and newer stop at any byte while the machine runs, but tell it only where that byte is this one: no
-            # acknowledgement goes in front.
+            # QEMU 8 and newer stop at any byte while the machine runs, but report it only for this byte, so no
+            # acknowledgement precedes it.
             try:
                 self._socket.sendall(b"\x03")
             except OSError as error:
                 raise EngineLostError("QEMU closed its gdb stub") from error
 
     def wait_until_taken(self) -> None:
-        """Wait until QEMU has received what was sent: an interruption, that is, which keeps CPUs from going on.
+        """Wait until QEMU has received what was sent, an interruption, which keeps CPUs from going on.
 
-        QEMU's main thread receives it with its global lock held and lets go of that only when it has told all CPUs to
-        stop. It receives nothing, on the other hand, where it waits already for CPUs to stop, for another reason: then
-        this ends after some seconds.
+        QEMU's main thread receives it while it holds the global lock, and releases the lock only after it has ordered
+        all CPUs to stop. It receives nothing if it already waits for CPUs to stop, for another reason: this call then
+        ends after some seconds.
         """
         end = time.monotonic() + _TAKEN_SECONDS
         with contextlib.suppress(OSError, ValueError):  # the end of QEMU, or ours

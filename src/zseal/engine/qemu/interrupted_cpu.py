@@ -1,8 +1,8 @@
-"""Ultravisor calls that no breakpoint waited for: they end in the guest kernel's handler of operation exceptions.
+"""Ultravisor calls without a breakpoint: they end in the guest kernel's handler of operation exceptions.
 
 To QEMU's CPU a UVC is an unknown instruction. A breakpoint on each known one makes every other instruction slower, and
-modules bring more at any time; one on the kernel's own handler (:mod:`zseal.linux.program_checks`) costs next to
-nothing and misses none.
+modules can bring more at any time. One breakpoint on the kernel's own handler (:mod:`zseal.linux.program_checks`) costs
+almost nothing and misses none.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from zseal.linux.program_checks import PT_REGS_GR, PT_REGS_POINTER, PT_REGS_PSW,
 
 _LENGTHS = (2, 4, 6)
 _SUPPRESSING = (ProgramCode.OPERATION, ProgramCode.PRIVILEGED_OPERATION, ProgramCode.SPECIFICATION)
-_HOME_SPACE = 13  # the control register of the address space that Linux keeps its kernel in
+_HOME_SPACE = 13  # the control register of the address space in which Linux keeps its kernel
 
 
 def last_interruption(cpu: Cpu, storage: Storage) -> Interrupted | None:
-    """Return the last program interruption of ``cpu``, where it was one of the kernel and suppressed an instruction.
+    """Return the last program interruption of ``cpu``, if it was in the kernel and suppressed an instruction.
 
-    None if it was another one, such as a page fault.
+    Returns None for others, such as a page fault.
     """
     assigned = storage.read(cpu.prefix, lowcore.SIZE)
     length = assigned[lowcore.PROGRAM_LENGTH]
@@ -56,7 +56,7 @@ class InterruptedCpu:
         saved = self._memory.read(self._address, PT_REGS_SIZE)
         words = [int.from_bytes(saved[at : at + 8], "big") for at in range(0, PT_REGS_SIZE, 8)]
         self._general = words[PT_REGS_GR // 8 :]
-        # The exception suppresses the instruction: the saved PSW is behind it.
+        # The exception suppresses the instruction: the saved PSW points past it.
         self.psw = Psw(words[PT_REGS_PSW // 8], words[PT_REGS_PSW // 8 + 1]).advanced(-UVC_LENGTH)
         self.number = cpu.number
 
@@ -66,14 +66,14 @@ class InterruptedCpu:
         return self._cpu.prefix
 
     def uvc(self) -> bytes | None:
-        """Return the interrupted instruction where it is a UVC of the kernel, which firmware completes."""
+        """Return the interrupted instruction if it is a UVC of the kernel, which firmware completes."""
         if self.psw.problem_state or not self.psw.dat:
             return None
         instruction = self._memory.read(self.psw.address, UVC_LENGTH)
         return instruction if instruction[:2] == UVC_OPCODE else None
 
     def finish(self) -> None:
-        """Store the registers where the kernel takes them from, and let its handler return at once."""
+        """Store the registers where the kernel takes them from, and let its handler return immediately."""
         words = [self.psw.mask, self.psw.address, *self._general]
         self._memory.write(self._address + PT_REGS_PSW, b"".join(word.to_bytes(8, "big") for word in words))
         self._cpu.psw = Psw(self._cpu.psw.mask, self._cpu.gr(RETURN_ADDRESS))
@@ -103,5 +103,5 @@ class InterruptedCpu:
         self._cpu.set_ar(number, value)
 
     def step(self) -> None:
-        """Refuse: what was interrupted is over."""
+        """Refuse: the interrupted instruction is over."""
         raise EngineError("an interrupted CPU cannot be stepped")

@@ -1,4 +1,4 @@
-"""How a QEMU comes to run for an engine: launchers, and the one that starts a process of our own."""
+"""How an engine gets its QEMU: launchers, and the one that starts a process of our own."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _LOG = logger(__name__)
 
 _QUIT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
-"""How long QEMU may take to tell its queues: it cannot while it waits for the very CPU that waits for us."""
-_SLOWER = "so breakpoints see what the guest asks for, and it runs slower"
+"""How long QEMU may take to report its queues: it cannot while it waits for the CPU that waits for us."""
+_SLOWER = "so breakpoints see the guest's requests, and the guest runs slower"
 _T = TypeVar("_T")
 
 
 class Launcher(Protocol):
-    """Brings about the QEMU of one engine."""
+    """Starts the QEMU of one engine."""
 
     def launch(self, config: MachineConfig, memory: SharedMemory, *, traps: bool, hooks: EngineHooks) -> QemuMachine:
         """Return the machine ``config`` with ``memory`` as its RAM, created stopped; called once.
 
-        With ``traps`` it has a gdb stub. Raises ZsealError if it cannot be created; nothing of it is left then.
+        With ``traps`` it has a gdb stub. Raises ZsealError if it cannot be created, and leaves nothing of it.
         """
 
     def close(self) -> None:
-        """Give back what the launch used; called after the machine's end, also if there was none."""
+        """Release what the launch used; called after the machine's end, also if there was no machine."""
 
 
 class LocalLauncher:
-    """Starts QEMU as a process of ours that leaves nothing behind; ``program`` names another than the default one."""
+    """Starts QEMU as a process of ours that leaves nothing behind; ``program`` replaces the default program."""
 
     def __init__(self, program: str | None = None) -> None:
         self._program = program
@@ -69,10 +69,10 @@ class LocalLauncher:
 
 
 def with_plugin(create: Callable[[Plugin | None, str], _T]) -> _T:
-    """Return what ``create`` makes with the plugin; without it if there is none or QEMU refuses it.
+    """Return the machine that ``create`` makes with the plugin, or without it if there is none or QEMU refuses it.
 
-    Unless the user switched it off, ``create`` is given a sentence about that. Raises UsageError if the environment
-    asks for a use of the plugin that does not exist.
+    In that case ``create`` gets a sentence for the user, unless the user switched the plugin off. Raises UsageError if
+    the environment asks for an unknown use of the plugin.
     """
     plugin = find_plugin()
     if plugin is None:
@@ -99,9 +99,9 @@ def start_qemu(
 ) -> QemuMachine:
     """Start QEMU, created stopped, with a gdb stub for ``traps``.
 
-    The ``plugin`` watches ultravisor calls, and notifications of devices where ``notifications`` says so; of those it
-    lets plain ones through itself where there are ``queues``. ``notice`` is for the user. Raises ZsealError if QEMU
-    cannot be started or refuses its arguments.
+    The ``plugin`` watches ultravisor calls, and device notifications with ``notifications``; with ``queues`` it lets
+    notifications of plain requests through itself. ``notice`` is for the user. Raises ZsealError if QEMU cannot be
+    started or refuses its arguments.
     """
     with contextlib.ExitStack() as undo:
 
@@ -129,7 +129,7 @@ def start_qemu(
         undo.callback(process.kill)
         for each in (qmp, terminal, line, gdb, reports, monitor):
             if each is not None:
-                each.remote.close()  # or the end of QEMU would not be the end of the connection
+                each.remote.close()  # otherwise the end of QEMU would not be the end of the connection
         consoles = {Console.TERMINAL: terminal.local}
         if line is not None:
             consoles[Console.LINE_MODE] = line.local
@@ -157,7 +157,7 @@ def _start_process(config: MachineConfig, given: Descriptors, program: str | Non
 
 
 def _greet(machine: QemuMachine, config: MachineConfig) -> None:
-    """Exchange greetings on all connections; raises EngineError with what QEMU said if it ends instead."""
+    """Exchange greetings on all connections; raises EngineError with QEMU's message if it ends instead."""
     try:
         machine.qmp.handshake()
         _LOG.info("QEMU %s answers", ".".join(map(str, machine.qmp.version)))
@@ -166,11 +166,11 @@ def _greet(machine: QemuMachine, config: MachineConfig) -> None:
         if machine.plugin is not None:
             machine.plugin[1].handshake()
     except EngineLostError as error:
-        # One that is silent has been waited for; it is killed by who comes next.
+        # The wait for a silent QEMU is over; the caller kills it.
         status = None if isinstance(error, EngineSilentError) else machine.process.wait(_QUIT_SECONDS)
         reason = machine.process.last_message()
         if status == 0:
-            reason = "it has only told something, as it does for options like -help and -version"
+            reason = "QEMU printed information and exited (as with -help or -version)"
         if "memory" in reason and config.memory >= 1 << 30:
-            reason += f" (the guest is to have {config.memory // MIB} MiB)"
+            reason += f" (the guest shall have {config.memory // MIB} MiB)"
         raise EngineError(f"QEMU did not start: {reason or error.message}") from error

@@ -1,4 +1,4 @@
-"""A running QEMU with its connections: what the engine speaks through, and what it gives back at the end."""
+"""A running QEMU with the connections that the engine uses and releases at the end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LAST_WORDS_SECONDS = 2.0
 
 
 class QemuMachine:
-    """A QEMU that was created stopped, and greeted; whoever launched it fills in what there is.
+    """A QEMU that was created stopped, and greeted. Its launcher fills in the connections that exist.
 
-    ``gdb`` is None if no traps were asked for. ``plugin`` are the plugin's socket and a QMP connection for what it
-    reports; whoever takes them over closes them. ``lock`` says whether the plugin may watch QEMU's lock, and ``notice``
-    is a sentence for the user about how QEMU was launched, or empty. The last output of the consoles in ``lingering``
-    comes to us through another process, a moment after the end of QEMU.
+    ``gdb`` is None if no traps were asked for. ``plugin`` are the plugin's socket and a QMP connection for its reports;
+    the code that takes them over closes them. ``lock`` says whether the plugin may watch QEMU's lock, and ``notice`` is
+    a sentence for the user about how QEMU was launched, or empty. The last output of the consoles in ``lingering``
+    arrives through another process, shortly after the end of QEMU.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class QemuMachine:
             console.setblocking(False)
 
     def await_last_words(self) -> None:
-        """If QEMU has ended: have reads of lingering consoles wait for all that came from it."""
+        """If QEMU has ended, let reads of lingering consoles wait for the rest of its output."""
         if self._lingering and self.process.wait(0) is not None:
             for console in self._lingering:
                 console.settimeout(_LAST_WORDS_SECONDS)

@@ -1,6 +1,6 @@
-"""A QEMU that a manager like libvirt controls as well: it pauses, resets and ends the machine without asking us.
+"""A QEMU that a manager such as libvirt also controls: it pauses, resets and ends the machine without asking us.
 
-QEMU's gdb stub shows a manager's pause as an interruption that no one here asked for. A reset shows when the image's
+QEMU's gdb stub shows a manager's pause as an unrequested interruption. A reset shows when the image's
 entry is reached again: QEMU resets the machine immediately there, with the image started unprotected, so protection is
 dropped and the reset repeated in our order. A power-off may be the first half of the manager's reboot.
 """
@@ -22,7 +22,7 @@ from zseal.engine.qemu.sites import Stage
 from zseal.engine.qemu.stop_reasons import wants_reset
 
 ENTRY_CODE = 64
-"""Bytes of the image that are compared to tell it from other code at the same address."""
+"""Bytes of the image to compare, to distinguish it from other code at the same address."""
 _POWEROFF_SECONDS = 10.0
 """How long the manager has to end a machine that powered off, or to start it again (virsh reboot)."""
 _ENDED_BY_RESET = Stop(StopKind.RESET, "its domain ends then (on_reboot)")
@@ -35,7 +35,7 @@ class ManagedOwner(MachineOwner):
     ``entry`` is where the boot image begins, ``kernel`` its file, None if it is on a disk.
     """
 
-    reboot_action = "reset"  # QEMU waiting at a reset would be the end to its manager
+    reboot_action = "reset"  # for its manager, a QEMU that waits at a reset has ended
 
     def __init__(self, run: Owned, *, entry: int, kernel: int | None, ends_at_reset: bool) -> None:
         super().__init__(run)
@@ -50,7 +50,7 @@ class ManagedOwner(MachineOwner):
     # --- what the manager does ---
 
     def event(self, event: QmpEvent) -> None:
-        """Do what ``event`` calls for, which may be the manager's doing rather than the guest's."""
+        """React to ``event``, which the manager may have caused rather than the guest."""
         if event.name == "RESUME":
             self._on_resume()
         elif event.name == "RESET":
@@ -70,20 +70,20 @@ class ManagedOwner(MachineOwner):
 
     def _on_reset(self, *, by_guest: bool) -> None:
         if self._powered_off is not None:
-            # The manager resumes it next, which must not get in between: it is reset in our order after that.
+            # The manager resumes it next, which must not interfere: our own reset comes after that.
             self._powered_off.cancel()
             self._powered_off, self._restarting = None, True
         elif not by_guest and not self._resetting:
             self.reset()
 
     def _on_power_off(self) -> None:
-        """Leave it to the manager if this is the end: it reboots a guest by its power-off, a reset and a resume."""
+        """Let the manager decide whether this is the end: it reboots a guest with a power-off, a reset and a resume."""
         self._suspended = self._run.machine.qmp.state_events = True
         if self._powered_off is None:
             self._powered_off = self._run.loop.call_later(_POWEROFF_SECONDS, self._run.finish, Stop(StopKind.POWEROFF))
 
     def final(self, stop: Stop) -> Stop:
-        """Return ``stop``; that the manager ends QEMU after a power-off is not an end of another kind."""
+        """Return ``stop``; if the manager ends QEMU after a power-off, the end remains the power-off."""
         if self._powered_off is None:
             return stop
         self._powered_off.cancel()
@@ -97,9 +97,9 @@ class ManagedOwner(MachineOwner):
         return self._suspended
 
     def interrupted(self) -> bool:
-        """It is the manager's suspend, which lasts until its resume."""
+        """Note the manager's suspend, which lasts until its resume."""
         qmp = self._run.machine.qmp
-        status = qmp.execute("query-status")  # what came before is older than the suspend
+        status = qmp.execute("query-status")  # earlier events are older than the suspend
         self._suspended = qmp.state_events = True
         if isinstance(status, dict) and status.get("running"):
             self._resumed()
@@ -123,7 +123,7 @@ class ManagedOwner(MachineOwner):
 
     @property
     def _entry_watched(self) -> bool:
-        """Whether what runs now is not the image's own start."""
+        """Whether the code that runs now is not the start of the image."""
         return self._run.stage is not Stage.IMAGE
 
     def breakpoints(self) -> Collection[int]:
@@ -154,7 +154,7 @@ class ManagedOwner(MachineOwner):
             return
         self._resetting, self._restarting = True, False
         try:
-            self._run.machine.qmp.execute("query-status")  # all that came before the answer is known then
+            self._run.machine.qmp.execute("query-status")  # all earlier events are then known
             self._run.read_events()
             self._run.interrupt()
             self._run.reset()

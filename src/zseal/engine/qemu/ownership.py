@@ -1,8 +1,7 @@
-"""Whose QEMU it is: what its resets, pauses and power-offs mean depends on who may bring them about.
+"""The owner of a QEMU: the meaning of its resets, pauses and power-offs depends on who can cause them.
 
-:class:`MachineOwner` is the policy for a QEMU of our own, which waits for us in front of each reset and which only we
-pause. :class:`zseal.engine.qemu.managed.ManagedOwner` is the one for a QEMU that a manager like libvirt controls as
-well.
+:class:`MachineOwner` is the policy for a QEMU of our own, which waits for us before each reset and which only we pause.
+:class:`zseal.engine.qemu.managed.ManagedOwner` is the policy for a QEMU that a manager such as libvirt also controls.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from zseal.engine.qemu.stop_reasons import stop_for, wants_reset
 
 
 class Owned(Protocol):
-    """What an owner sees of the run whose machine it owns, and can do to it."""
+    """The owner's access to the run whose machine it owns."""
 
     @property
     def machine(self) -> QemuMachine:
@@ -33,21 +32,21 @@ class Owned(Protocol):
 
     @property
     def stage(self) -> Stage:
-        """Which code the guest runs; IMAGE as long as that is not looked at."""
+        """The code that the guest runs; IMAGE as long as that is not checked."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that all happens in."""
+        """The event loop of the run."""
 
     @property
     def paused(self) -> bool:
         """Whether the host has paused the machine."""
 
     def finish(self, stop: Stop) -> None:
-        """The run is over."""
+        """End the run."""
 
     def explained(self, stop: Stop) -> Stop:
-        """Return ``stop`` with what a stopped CPU can add to it."""
+        """Return ``stop`` with details from a stopped CPU."""
 
     def reset(self) -> None:
         """Drop protection, reset the machine and let it run; it must have stopped, or be about to."""
@@ -56,23 +55,23 @@ class Owned(Protocol):
         """Handle what QEMU has reported so far."""
 
     def interrupt(self) -> None:
-        """Have the CPUs stop if they run."""
+        """Stop the CPUs if they run."""
 
     def resumed(self) -> None:
-        """The machine runs again by another's doing; it stops again if the host has paused it."""
+        """Note that something else resumed the machine; stop it again if the host has paused it."""
 
 
 class MachineOwner:
     """The owner of a QEMU that only we control."""
 
     reboot_action = "shutdown"
-    """What QEMU does, by QMP's set-action, when the guest asks for a reset: stop, so that protection ends first."""
+    """QEMU's action (QMP's set-action) when the guest asks for a reset: it stops, so that protection ends first."""
 
     def __init__(self, run: Owned) -> None:
         self._run = run
 
     def event(self, event: QmpEvent) -> None:
-        """Do what ``event`` calls for."""
+        """React to ``event``."""
         if wants_reset(event):
             self._run.reset()
         elif (stop := stop_for(event)) is not None:
@@ -82,11 +81,11 @@ class MachineOwner:
         """Return the end that the run comes to with ``stop``; called once."""
         return stop
 
-    # --- the machine stands still ---
+    # --- the machine is stopped ---
 
     @property
     def holds(self) -> bool:
-        """Whether the machine has to stand still for its owner."""
+        """Whether the machine must be stopped for its owner."""
         return False
 
     @property
@@ -95,7 +94,7 @@ class MachineOwner:
         return False
 
     def interrupted(self) -> bool:
-        """The CPUs were stopped and not by us; returns whether they are to stay stopped until ``Owned.resumed``."""
+        """The CPUs were stopped, not by us; returns whether they stay stopped until ``Owned.resumed``."""
         return False
 
     def trapped(self) -> None:
@@ -104,7 +103,7 @@ class MachineOwner:
     # --- resets that come without an event ---
 
     def breakpoints(self) -> Collection[int]:
-        """Return the addresses to stop at, besides those that the guest's code is searched for."""
+        """Return the addresses to stop at, in addition to those found in the guest's code."""
         return ()
 
     def was_reset(self, cpu: QemuCpu) -> bool:
@@ -112,7 +111,7 @@ class MachineOwner:
         return False
 
     def asks_for_reset(self, cpu: QemuCpu) -> bool:
-        """Whether ``cpu`` is about to execute an instruction by which QEMU would reset the machine immediately."""
+        """Whether ``cpu`` is about to execute an instruction with which QEMU would immediately reset the machine."""
         return False
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""The conversation with the plugin in QEMU, which holds a CPU in front of an instruction until zseal lets it go on.
+"""The conversation with the plugin in QEMU, which holds a CPU before an instruction until zseal lets it go on.
 
 docs/plugin.md describes the plugin (``native/qemu_plugin``). If QEMU takes no plugin, breakpoints see virtio
 notifications and ultravisor calls.
@@ -41,7 +41,7 @@ _END_SECONDS = 5.0
 
 
 class PluginEvent(enum.Enum):
-    """What the plugin holds a CPU in front of."""
+    """The events at which the plugin holds a CPU."""
 
     NOTIFICATION = 1
     """A DIAGNOSE 0x500."""
@@ -54,10 +54,10 @@ class PluginEvent(enum.Enum):
 
 
 class Ability(enum.IntFlag):
-    """What the plugin says it can do."""
+    """The abilities that the plugin reports."""
 
     EXACT = 1
-    """A CPU that goes on, after QEMU was told to stop, executes nothing more than the LPSWE it is at."""
+    """After QEMU was ordered to stop, a CPU that goes on executes only the LPSWE at its PSW."""
     CALIBRATABLE = 2
     """It can be calibrated to see notifications and calls by QEMU's global lock."""
     CALIBRATED = 4
@@ -65,18 +65,18 @@ class Ability(enum.IntFlag):
 
 
 class _Order(enum.Enum):
-    """What zseal sends to the plugin, one byte each."""
+    """The orders from zseal to the plugin, one byte each."""
 
     GO = b"\1"
     """The CPU that waits for an answer may go on."""
     BEGIN = b"\2"
-    """The guest begins: what came so far was calibration."""
+    """The guest begins: everything so far was calibration."""
     KERNEL = b"\3"
-    """The kernel proper begins: LOADs are of no interest until the next ENTRY, nor translations until a reset."""
+    """The kernel proper begins: LOADs do not matter until the next ENTRY, nor translations until a reset."""
 
 
 class PluginSetting(enum.Enum):
-    """What the environment variable ``ZSEAL_PLUGIN`` may say."""
+    """The values of the environment variable ``ZSEAL_PLUGIN``."""
 
     OFF = "off"
     """No plugin: breakpoints see everything."""
@@ -114,7 +114,7 @@ def plugin_is_off() -> bool:
 def _why_none(path: Path | None, setting: PluginSetting | None) -> str:
     if path is None:
         return "there is none for this kind of computer"
-    return f"{_VARIABLE} is off" if setting is PluginSetting.OFF else "this kernel cannot tell what was taken"
+    return f"{_VARIABLE} is off" if setting is PluginSetting.OFF else "this kernel does not show what was received"
 
 
 def _setting() -> PluginSetting | None:
@@ -131,9 +131,9 @@ def _setting() -> PluginSetting | None:
 class Notifications:
     """The notifications and ultravisor calls of one machine.
 
-    ``hook`` is asked about notifications, unless it is None. ``reached`` is called for each CPU that has come to any
-    other event, with the instruction's address, and returns when the CPU may go on. ``failed`` is called with what
-    either raises: the CPU stays where it is then. All are called in a thread of their own.
+    ``hook`` is asked about notifications, unless it is None. ``reached`` is called for each CPU that reaches any other
+    event, with the instruction's address, and returns when the CPU may go on. ``failed`` is called with an exception of
+    either; the CPU then stays where it is. All are called in a thread of their own.
     """
 
     def __init__(self, hook: NotifyHook | None, reached: _EventHook, failed: Callable[[BaseException], None]) -> None:
@@ -148,7 +148,7 @@ class Notifications:
         self._stops = 0
 
     def watch(self, machine: QemuMachine, sites: Sites) -> None:
-        """Start before the first instruction of ``machine``; the breakpoints in ``sites`` become what is needed."""
+        """Start before the first instruction of ``machine``; ``sites`` keeps only the breakpoints that are needed."""
         if machine.plugin is not None:
             self._thread = PluginThread(*machine.plugin, self._hook, self._reached, self._failed)
             self.exact = Ability.EXACT in self._thread.ready()
@@ -179,8 +179,8 @@ class Notifications:
         return "lock" if Ability.CALIBRATED in self._thread.abilities else "translations"
 
     def at_breakpoint(self, cpu: int, machine: QemuMachine) -> bool:
-        """Ask for ``cpu`` at a breakpoint; True if it may go on, else raises EngineLostError at the guest's end."""
-        # At the price of such a stop zseal may as well ask each time where the queues are.
+        """Ask for ``cpu`` at a breakpoint; True if it may go on. Raises EngineLostError at the guest's end."""
+        # Such a stop is expensive enough for zseal to ask for the places of the queues each time.
         self._stops += 1
         if self._hook is None or self._hook(Notification(cpu, setups=self._stops), VirtioView(machine.qmp).queues):
             return True
@@ -188,7 +188,7 @@ class Notifications:
         raise EngineLostError("QEMU ended")
 
     def close(self) -> None:
-        """End, after the machine; no effect the second time."""
+        """End, after the machine; a second call has no effect."""
         if self._thread is not None:
             self._thread.close()
 
@@ -197,9 +197,9 @@ class PluginThread:
     """Answers the plugin at the other end of ``connection``, in a thread, until ``close``.
 
     It has a thread of its own because QEMU cannot stop its CPUs while one waits for an answer, and the engine's thread
-    may be waiting for just that. For the same reason ``monitor`` is a QMP connection of its own, past its handshake.
-    Both connections are owned. What ``hook`` and ``reached`` raise goes to ``failed``, in this thread; the CPU stays
-    where it is then.
+    may be waiting for that stop. For the same reason ``monitor`` is a QMP connection of its own, past its handshake.
+    Both connections are owned. Exceptions of ``hook`` and ``reached`` go to ``failed``, in this thread; the CPU then
+    stays where it is.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class PluginThread:
         self._reached = reached
         self._failed = failed
         self.abilities = Ability(0)
-        """What the plugin reported last."""
+        """The plugin's last report."""
         self._thread = threading.Thread(target=self._run, name="zseal-io", daemon=True)
 
     def ready(self) -> Ability:
@@ -236,12 +236,12 @@ class PluginThread:
         self._thread.start()
 
     def order(self, order: _Order) -> None:
-        """Send ``order``; the plugin takes it before the machine, which stands still, is resumed."""
+        """Send ``order``; the plugin takes it before the stopped machine is resumed."""
         with contextlib.suppress(OSError):  # others notice QEMU's end
             self._connection.sendall(order.value)
 
     def close(self) -> None:
-        """Answer no more, and close the connections. No effect the second time."""
+        """Answer no more, and close the connections. A second call has no effect."""
         with contextlib.suppress(OSError):  # QEMU was first
             self._connection.shutdown(socket.SHUT_RDWR)
         if self._thread.is_alive():
@@ -264,10 +264,10 @@ class PluginThread:
             self._failed(error)
 
     def _answer(self, kind: int, cpu: int, value: int) -> bool:
-        """Return whether ``cpu`` may go on, else it is to stay."""
+        """Return whether ``cpu`` may go on; otherwise it stays."""
         if kind != PluginEvent.NOTIFICATION.value:
             with contextlib.suppress(EngineError):  # others notice its end
-                self._monitor.events()  # of no use here, but QEMU keeps what is not read: two for each stop
+                self._monitor.events()  # not needed here, but QEMU keeps what is not read: two for each stop
             self._reached(cpu, PluginEvent(kind), value)
             return True
         return self._hook is None or self._hook(Notification(cpu, setups=value), self._queues)
@@ -284,7 +284,7 @@ class PluginThread:
 
     def _queues(self) -> Sequence[VirtioQueue]:
         try:
-            self._monitor.events()  # of no use here
+            self._monitor.events()  # not needed here
             return self._view.queues()
         except OSError as error:
-            raise EngineError(f"QEMU does not tell its virtio devices: {error}") from error
+            raise EngineError(f"QEMU does not report its virtio devices: {error}") from error

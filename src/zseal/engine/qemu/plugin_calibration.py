@@ -1,6 +1,6 @@
-"""Calibration of the plugin in QEMU: the examples from which it learns what QEMU takes its global lock for.
+"""Calibration of the plugin in QEMU: the examples from which it learns why QEMU takes its global lock.
 
-docs/plugin.md says what that is good for, and why it is safe.
+docs/plugin.md explains why that is useful and safe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Their only effects are a condition code, a return code in a register, or an exce
 
 
 def calibrate(cpu: QemuCpu, memory: SharedMemory) -> None:
-    """Have ``cpu`` execute one instruction of each kind, then restore registers and storage.
+    """Let ``cpu`` execute one instruction of each kind, then restore registers and storage.
 
     The registers are written when ``cpu`` is resumed. Raises EngineError if QEMU does not execute the instructions.
     """
@@ -55,6 +55,6 @@ def calibrate(cpu: QemuCpu, memory: SharedMemory) -> None:
 
 
 def _store(cpu: QemuCpu, memory: SharedMemory, instruction: bytes) -> None:
-    """Store ``instruction`` where it is executed, and discard what QEMU has translated there."""
+    """Store ``instruction`` where it is executed, and discard QEMU's translation of it."""
     memory.write(_PLACE, instruction)
     cpu.storage_changed(_PLACE, _LENGTH)

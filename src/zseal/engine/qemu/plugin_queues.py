@@ -1,9 +1,9 @@
-"""What zseal and the plugin in QEMU share of a guest's virtio queues, so that plain requests need not wait for zseal.
+"""The data about a guest's virtio queues that zseal shares with the plugin, so that plain requests do not wait.
 
-Whenever the guest notifies a device the plugin (``native/qemu_plugin/queues.c``) looks at the queues that zseal
-published. If all that is new there lies in shared pages and looks as usual, the plugin records it and lets the guest go
-on; else it asks, as it does while no queues are published. When asked, zseal drains the records first and publishes the
-queues again when it is done.
+Whenever the guest notifies a device the plugin (``native/qemu_plugin/queues.c``) checks the queues that zseal
+published. If everything new is in shared pages and looks as usual, the plugin records it and lets the guest go on;
+otherwise it asks, as it does while no queues are published. When asked, zseal drains the records first and publishes
+the queues again when it is done.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from zseal.errors import InputError
 from zseal.formats.virtqueue import QueueLayout
 
 QUEUES = 32
-"""Queues that the plugin looks at, at most: of a guest with more it looks at none."""
+"""The most queues that the plugin checks: of a guest with more, it checks none."""
 RECORDS = 4096
-"""Records that are kept for zseal, at most: then the plugin asks."""
+"""The most records that are kept for zseal: after that the plugin asks."""
 
 
 class _Queue(ctypes.Structure):
@@ -66,16 +66,16 @@ _SIZE = ctypes.sizeof(_Head) + RECORDS * _RECORD.size
 
 
 class RecordKind(enum.IntEnum):
-    """What the plugin saw."""
+    """The kinds of records."""
 
     REQUEST = 1
-    """A request that was made available; what it names lies in shared pages."""
+    """A request that was made available; everything that it names is in shared pages."""
     FINISHED = 2
     """A request that the device has given back."""
 
 
 class QueueRecord(NamedTuple):
-    """Something that happened in ``queue``, a position in what :meth:`QueueWatch.publish` was passed."""
+    """An event in ``queue``, a position in the list passed to :meth:`QueueWatch.publish`."""
 
     queue: int
     kind: int
@@ -91,9 +91,9 @@ class QueueRecord(NamedTuple):
 
 
 def _mapped(descriptor: int, size: int) -> memoryview:
-    """Return ``size`` bytes of a file, mapped as long as anybody has a view of them; raises OSError.
+    """Return ``size`` bytes of a file, mapped as long as a view of them exists; raises OSError.
 
-    The module ``mmap`` keeps a descriptor of its own as long, and is unmapped by hand.
+    The module ``mmap`` would keep a descriptor of its own and need explicit unmapping.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
@@ -140,28 +140,28 @@ class QueueWatch:
         self._states: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, pages, _SIZE)
 
     def blank_states(self, pages: int) -> NDArray[np.uint8]:
-        """Return where the states of so many ``pages`` are to be kept, a byte each, all 0 now.
+        """Return the array for the states of ``pages`` pages, a byte each, now all 0.
 
-        For one configuration at a time: what it returned before is the same place.
+        It serves one configuration at a time: the array that it returned before is the same memory.
         """
         self._states[:] = 0
         return self._states[:pages]
 
     @property
     def descriptor(self) -> int:
-        """The file, for the process that is to share it; not inheritable."""
+        """The file, for the process that shares it; not inheritable."""
         if self._descriptor is None:
             raise ValueError("the queue watch is closed")
         return self._descriptor
 
     def used(self, position: int) -> NDArray[np.uint8]:
-        """Return what notes for each page whether the queue at ``position`` (below QUEUES) used it: 1 or 0."""
+        """Return an array with, for each page, whether the queue at ``position`` (below QUEUES) used it: 1 or 0."""
         return np.frombuffer(self._map, np.uint8, self.pages, _SIZE + self.pages * (1 + position))
 
     def publish(self, setups: int, queues: Sequence[WatchedQueue | None]) -> None:
-        """Have the plugin look at ``queues``, as long as ``setups`` is right.
+        """Let the plugin check ``queues``, as long as ``setups`` is current.
 
-        Only for who was just asked by the plugin, and has taken all records. None stands for a queue that is gone.
+        Call it only while the plugin waits for an answer, and after draining all records. None is a queue that is gone.
         """
         if len(queues) > QUEUES:
             self.revoke()
@@ -177,17 +177,17 @@ class QueueWatch:
         self._head.setups, self._head.count = setups, len(queues)
 
     def revoke(self) -> None:
-        """Have the plugin ask each time. Only for who was just asked by it, or where the machine stands still."""
+        """Let the plugin ask each time. Call it only while the plugin waits for an answer or the machine is stopped."""
         self._head.count = 0
 
     @property
     def notifications(self) -> int:
-        """How many notifications the plugin has let through without asking."""
+        """The number of notifications that the plugin let through without asking."""
         return int(self._head.notifications)
 
     def drain(self) -> list[QueueRecord]:
         """Take the records so far, in their order; may be called while the guest runs."""
-        # Written last. More happens in Python between the two reads than any CPU does out of its order.
+        # Written last. Python does more between the two reads than any CPU reorders.
         first, end = int(self._head.read), int(self._head.written)
         found = []
         for number in range(first, end):
@@ -199,7 +199,7 @@ class QueueWatch:
         return found
 
     def close(self) -> None:
-        """Close the file; who has a view of it keeps that. No effect the second time."""
+        """Close the file; existing views of it stay valid. A second call has no effect."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

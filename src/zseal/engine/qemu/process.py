@@ -1,8 +1,8 @@
 """A QEMU process that leaves nothing behind: no socket, no RAM file and no temporary directory ever has a name.
 
-Everything that connects us to QEMU is an inherited descriptor: guest RAM is an anonymous memory file, the gdb stub,
-QMP and the consoles are socket pairs. QEMU is killed by the kernel when the thread that started it ends, however that
-happens, so start it in a thread that lives as long as the guest.
+Everything that connects us to QEMU is an inherited descriptor: guest RAM is an anonymous memory file, and the gdb stub,
+QMP and the consoles are socket pairs. The kernel kills QEMU when the thread that started it ends, for whatever reason,
+so start it in a thread that lives as long as the guest.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def find_program(program: str | None = None) -> str:
 
 @functools.cache
 def program_version(path: str) -> tuple[int, int] | None:
-    """Return QEMU's major and minor version; None if it does not tell, EngineError where it says nothing at all."""
+    """Return QEMU's major and minor version; None if its answer has none. Raises EngineError without an answer."""
     try:
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:  # then it would not start either
-        text = f"QEMU did not start: it did not tell its version for {_VERSION_SECONDS:.0f} s"
+    except subprocess.TimeoutExpired as error:  # it would not start either
+        text = f"QEMU did not start: it did not print its version for {_VERSION_SECONDS:.0f} s"
         raise EngineError(text, where=path) from error
     except (OSError, UnicodeDecodeError):
         return None
@@ -66,7 +66,7 @@ class Channel:
 
     @property
     def descriptor(self) -> int:
-        """QEMU's number of its end."""
+        """QEMU's descriptor number of its end."""
         return self.remote.fileno()
 
     def close(self) -> None:
@@ -76,9 +76,9 @@ class Channel:
 
 
 class QemuProcess(abc.ABC):
-    """A running QEMU: ``pidfd`` becomes readable when it has ended, ``output`` when ``collect`` has something to do.
+    """A running QEMU: ``pidfd`` becomes readable when it has ended, ``output`` when ``collect`` has work.
 
-    ``output`` is None if QEMU's messages do not come to us, or no longer.
+    ``output`` is None if QEMU's messages do not, or no longer, come to us.
     """
 
     def __init__(self, pid: int, output: int | None) -> None:
@@ -88,7 +88,7 @@ class QemuProcess(abc.ABC):
 
     @abc.abstractmethod
     def collect(self) -> bool:
-        """Take what QEMU wrote; False if nothing more will come."""
+        """Take QEMU's output; False if no more will come."""
 
     @abc.abstractmethod
     def messages(self) -> str:
@@ -103,7 +103,7 @@ class QemuProcess(abc.ABC):
         """End QEMU now and close what belongs to it; returns its exit status."""
 
     def last_message(self) -> str:
-        """Return QEMU's last line, without its own name; warnings and advice to ask for help are passed over."""
+        """Return QEMU's last line, without its own name; skip warnings and advice to ask for help."""
         lines = [line.strip().removeprefix(f"{PROGRAM}: ") for line in self.messages().splitlines()]
         told = [line for line in lines if line and not line.startswith(("Use ", "warning: "))]
         return told[-1] if told else ""
@@ -121,7 +121,7 @@ class QemuProcess(abc.ABC):
 
 
 class OwnProcess(QemuProcess):
-    """A QEMU that is started here, as a child that ends with the thread that starts it."""
+    """A QEMU that this process starts, as a child that ends with the thread that starts it."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class OwnProcess(QemuProcess):
         _LOG.debug("QEMU is process %d", self._process.pid)
 
     def collect(self) -> bool:
-        """Take what QEMU wrote, up to 64 KiB: with more in the pipe it waits. False if nothing more will come."""
+        """Take up to 64 KiB of QEMU's output, so that it never waits for the pipe. False if no more will come."""
         if self.output is None:
             return False
         try:

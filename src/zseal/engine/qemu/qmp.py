@@ -1,7 +1,7 @@
-"""A client of QEMU's machine protocol (QMP): commands in order, events kept until they are asked for.
+"""A client of QEMU's machine protocol (QMP): commands in order, events kept until they are read.
 
-Small and synchronous on purpose: a reset that came before a breakpoint must be known when the breakpoint is handled,
-and only a client that reads in that moment can tell. Source: docs/interop/qmp-spec of QEMU.
+It is small and synchronous on purpose: a reset that came before a breakpoint must be known when the breakpoint is
+handled, and only a client that reads at that moment knows it. Source: docs/interop/qmp-spec of QEMU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class QmpEvent:
         self.data = data
 
     def text(self, key: str) -> str:
-        """Return the member ``key`` of the data as text; empty where it is missing."""
+        """Return the member ``key`` of the data as text; empty if it is missing."""
         value = self.data.get(key, "")
         return value if isinstance(value, str) else json.dumps(value)
 
@@ -38,7 +38,7 @@ class QmpEvent:
 class Qmp:
     """A QMP session over ``connection``, which this object owns.
 
-    Raises EngineLostError if QEMU is gone, EngineError where it refuses a command.
+    Raises EngineLostError if QEMU is gone, EngineError if it refuses a command.
     """
 
     def __init__(self, connection: socket.socket, *, timeout: float = REPLY_SECONDS) -> None:
@@ -51,7 +51,7 @@ class Qmp:
         self._events: deque[QmpEvent] = deque(maxlen=1024)
         self.version: tuple[int, int, int] = (0, 0, 0)
         self.state_events = False
-        """Whether STOP and RESUME are wanted. Each stop at a breakpoint comes with both: they are not worth parsing."""
+        """Whether to report STOP and RESUME. Each stop at a breakpoint causes both, so they are not worth parsing."""
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when an event comes."""
@@ -63,7 +63,7 @@ class Qmp:
 
     @contextlib.contextmanager
     def answers_within(self, seconds: float) -> Iterator[None]:
-        """Have QEMU's answers so soon in this block, or EngineLostError."""
+        """Give QEMU this long to answer in the block; otherwise EngineLostError."""
         before = self._timeout
         self._set_timeout(seconds)
         try:
@@ -73,7 +73,7 @@ class Qmp:
 
     def _set_timeout(self, seconds: float) -> None:
         self._timeout = seconds
-        if self._socket.fileno() >= 0:  # else it is closed
+        if self._socket.fileno() >= 0:  # otherwise it is closed
             self._socket.settimeout(seconds)
 
     def handshake(self) -> None:
@@ -144,9 +144,9 @@ class Qmp:
             raise EngineLostError("QEMU closed its control connection") from error
 
     def execute(self, command: str, **arguments: Json) -> Json:
-        """Send ``command`` and return what it returns; argument names have ``_`` for ``-``."""
+        """Send ``command`` and return its result; argument names have ``_`` for ``-``."""
         self._commands += 1
-        name = f"{command} {self._commands}"  # the answer to one that was given up may come later
+        name = f"{command} {self._commands}"  # the answer to an abandoned command may come later
         request: dict[str, Json] = {"execute": command, "id": name}
         if arguments:
             request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
@@ -163,9 +163,9 @@ class Qmp:
             return message.get("return")
 
     def events(self) -> list[QmpEvent]:
-        """Return all events that have come, oldest first, without waiting.
+        """Return all events that have arrived, oldest first, without waiting.
 
-        The last ones before the connection ended are returned; only then does it raise EngineLostError.
+        It returns the last ones before the end of the connection first, and only then raises EngineLostError.
         """
         lost: EngineLostError | None = None
         while lost is None and self._readable.poll(0):
@@ -182,7 +182,7 @@ class Qmp:
         return found
 
     def wait_for(self, name: str) -> list[QmpEvent]:
-        """Wait for the event ``name``, which an earlier command is about to cause; return those that came before."""
+        """Wait for the event ``name``, which an earlier command will cause; return the events before it."""
         while all(event.name != name for event in self._events):
             self._keep(self._message())
         before = []

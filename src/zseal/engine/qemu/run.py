@@ -24,7 +24,7 @@ _END_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a run counts about itself; ``calls_by`` and ``notifications_by`` say what sees those."""
+    """The counters of a run; ``calls_by`` and ``notifications_by`` name what sees those."""
 
     version: str = ""
     stops: int = 0
@@ -38,7 +38,7 @@ class Counts:
 class QemuRun(abc.ABC):
     """Executes ``machine``, whose RAM is ``memory``, in the thread of ``loop`` and reports to ``listener``.
 
-    ``owner`` makes the policy of its owner. A subclass says by what means the CPUs are stopped and let go.
+    ``owner`` makes the policy of its owner. A subclass implements how the CPUs stop and go on.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class QemuRun(abc.ABC):
         except EngineLostError as error:
             raise EngineLostError(self._why_lost(error.message)) from error
 
-    # --- by what means ---
+    # --- how CPUs stop and go on ---
 
     @abc.abstractmethod
     def _begin(self) -> None:
@@ -87,7 +87,7 @@ class QemuRun(abc.ABC):
 
     @abc.abstractmethod
     def _settle(self) -> None:
-        """Wait until the CPUs stand still, which are about to stop for a reset or at the end."""
+        """Wait until the CPUs have stopped, as they are about to for a reset or at the end."""
 
     @abc.abstractmethod
     def _after_reset(self) -> None:
@@ -99,30 +99,30 @@ class QemuRun(abc.ABC):
 
     @abc.abstractmethod
     def resumed(self) -> None:
-        """The machine runs again by another's doing; it stops again if the host has paused it."""
+        """Note that something else resumed the machine; stop it again if the host has paused it."""
 
     def explained(self, stop: Stop) -> Stop:
         """Return ``stop`` with what a stopped CPU can add to it."""
         return stop
 
     def counts(self) -> Counts:
-        """Return what was counted so far."""
+        """Return the counters."""
         return Counts(version=".".join(map(str, self.machine.qmp.version)))
 
     def notices(self) -> Sequence[str]:
-        """Return what the user should know about how the guest is executed."""
+        """Return what the user should know about the execution of the guest."""
         return [self.machine.notice] if self.machine.notice else []
 
     @property
     def stage(self) -> Stage:
-        """Which code the guest runs; IMAGE as long as that is not looked at."""
+        """The code that the guest runs; IMAGE as long as that is not checked."""
         return Stage.IMAGE
 
-    # --- what the host asks for ---
+    # --- requests of the host ---
 
     @property
     def held(self) -> bool:
-        """Whether the machine is to stand still for now."""
+        """Whether the machine shall be stopped for now."""
         return self.paused or self.owner.holds
 
     def pause(self) -> None:
@@ -139,18 +139,18 @@ class QemuRun(abc.ABC):
                 self._go_on()
 
     def type(self, data: bytes, when_room: Callable[[], None] | None) -> None:
-        """Type ``data``; what QEMU does not take immediately follows as it does."""
+        """Type ``data``; the part that QEMU does not take immediately follows later."""
         self._consoles.type(data, when_room)
 
     def request_poweroff(self) -> bool:
-        """Send the guest SCLP's signal quiesce, which Linux takes as Ctrl-Alt-Del for a shutdown."""
+        """Send the guest SCLP's signal quiesce, on which Linux shuts down as on Ctrl-Alt-Del."""
         able = not self.finished and not self.paused
         if able:
             self.machine.qmp.execute("system_powerdown")
         return able
 
     def unused_without_iommu(self) -> Sequence[VirtioDevice]:
-        """Ask QEMU, which is given little time: the guest may be about to be ended because it hangs."""
+        """Ask QEMU, with little time: the guest may be about to be ended because it hangs."""
         try:
             with self.machine.qmp.answers_within(ANSWER_SECONDS):
                 return VirtioView(self.machine.qmp).unused_without_iommu()
@@ -163,7 +163,7 @@ class QemuRun(abc.ABC):
             self.machine.process.send_kill()
 
     def end(self) -> None:
-        """Let QEMU write out its disks and end; kill it where it does not in time."""
+        """Let QEMU write out its disks and end; kill it if it takes too long."""
         self.finish(Stop(StopKind.CLOSED))
         self.machine.end(self._release)
 
@@ -182,7 +182,7 @@ class QemuRun(abc.ABC):
         try:
             step()
         except EngineLostError as error:
-            # QEMU's own last event, or its exit status, says more than the connection that broke first.
+            # QEMU's own last event, or its exit status, is more informative than the connection that broke first.
             self._lost(error.message)
         except Exception as error:
             self.listener.failed(error)
@@ -194,24 +194,24 @@ class QemuRun(abc.ABC):
             self.loop.remove_writer(descriptor)
 
     def _connections(self) -> Sequence[int]:
-        """Return the descriptors of what QEMU reports through."""
+        """Return the descriptors through which QEMU reports."""
         return (self.machine.qmp.fileno(),)
 
     def _quiet(self) -> None:
-        """After the end: read no more, so that a readable descriptor does not keep the loop busy."""
+        """Read no more after the end, so that a readable descriptor does not keep the loop busy."""
         for descriptor in self._connections():
             if descriptor >= 0:
                 self._release(descriptor)
 
     def _lost(self, reason: str) -> None:
         with contextlib.suppress(EngineError):
-            self.read_events()  # its last words come first
+            self.read_events()  # its last output comes first
         if self.finished:
             return
         self.finish(Stop(StopKind.LOST, self._why_lost(reason)))
 
     def _why_lost(self, reason: str) -> str:
-        """Return how QEMU ended, with its last words; ``reason`` if it is still there."""
+        """Return how QEMU ended, with its last message; ``reason`` if it still exists."""
         status = self.machine.process.wait(_END_SECONDS)
         if status is not None and status < 0:
             reason = f"QEMU was killed by signal {-status}"
@@ -223,7 +223,7 @@ class QemuRun(abc.ABC):
         return f"{reason}: {words}" if words else reason
 
     def finish(self, stop: Stop) -> None:
-        """The run is over; no effect the second time."""
+        """End the run; a second call has no effect."""
         if self.finished:
             return
         self.finished = True
@@ -236,7 +236,7 @@ class QemuRun(abc.ABC):
     def _on_process_end(self) -> None:
         self._release(self.machine.process.pidfd)
         if not self.finished:
-            # What happened before the end is in the connections still.
+            # Events before the end are still in the connections.
             self.guarded(self.read_events)
         if not self.finished:
             self._lost("QEMU ended")
@@ -251,7 +251,7 @@ class QemuRun(abc.ABC):
             self.owner.event(event)
 
     def reset(self) -> None:
-        """Drop protection, then let QEMU reset the machine, which stands still or is about to; go on."""
+        """Drop protection, let QEMU reset the machine, which has stopped or is about to, and go on."""
         self.listener.reset()
         self._settle()
         qmp = self.machine.qmp
@@ -259,7 +259,7 @@ class QemuRun(abc.ABC):
         qmp.execute("system_reset")
         for event in qmp.wait_for("RESET"):
             self.owner.event(event)
-        qmp.execute("set-action", reboot=self.owner.reboot_action)  # answered when QEMU has left the reset behind
+        qmp.execute("set-action", reboot=self.owner.reboot_action)  # answered after the reset
         self._after_reset()
 
 
@@ -276,14 +276,14 @@ class PlainRun(QemuRun):
         self.machine.qmp.execute("cont")
 
     def _settle(self) -> None:
-        """QEMU has stopped them."""
+        """Do nothing: QEMU has stopped them."""
 
     def _after_reset(self) -> None:
         if not self.held:
             self._go_on()
 
     def interrupt(self) -> None:
-        """Have QEMU stop the CPUs."""
+        """Let QEMU stop the CPUs."""
         self._stop()
 
     def resumed(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the instructions lie that firmware completes: found by looking at the guest's code, never by fixed addresses.
+"""Finds the instructions that firmware completes, by searching the guest's code, never at fixed addresses.
 
 The guest goes through four stages, and each has its own set of sites::
 
@@ -8,13 +8,13 @@ The guest goes through four stages, and each has its own set of sites::
                   that is one of the kernel itself, which is entered with DAT off
     KERNEL        the kernel proper: virtual addresses of UVC and DIAG 308, and its own first STFLE
 
-Byte patterns occur in data as well, so a site is only a place to look at. Each breakpoint makes all code a little
-slower in QEMU, and that of its own page much: so few are set and none is left behind. Where a plugin in QEMU sees
-ultravisor calls and the boot code's LPSWEs, none are for them (``Sites.calls``, ``Sites.loads``). Where it does not see
-calls, in a Linux kernel it is its handler of operation exceptions instead, where every UVC ends that nobody waited for;
-the place of one that turns up there is watched as long as calls come. From its first call until the first user program
-a kernel executes no other UVCs than those in its image, so these are watched meanwhile: it tries other instructions
-that end in the same handler, and a stop late in a boot is dear.
+Byte patterns occur in data as well, so a site is only a candidate. Each breakpoint makes all code a little slower in
+QEMU, and that of its own page much slower, so zseal sets few and removes all of them. If a plugin in QEMU sees
+ultravisor calls and the boot code's LPSWEs, they need none (``Sites.calls``, ``Sites.loads``). If it does not see
+calls, one breakpoint is on a Linux kernel's handler of operation exceptions, where every UVC without a breakpoint ends.
+The place of a UVC that turns up there is watched as long as calls come. From its first call until the first user
+program a kernel executes only UVCs in its image, so these are watched meanwhile: the kernel tries other instructions
+that end in the same handler, and a stop late in a boot is expensive.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from zseal.linux.boot_code import (
 from zseal.linux.program_checks import find_handler
 
 PLAIN_TEXT_LIMIT = 0x40000
-"""Bytes from the image's entry on that are searched: stage3a is some 10 KiB, what follows is encrypted."""
+"""Bytes from the image's entry on to search: stage3a is some 10 KiB, and the rest is encrypted."""
 KERNEL_WINDOW = 48 << 20
-"""Bytes on each side of the kernel's first instruction that are searched, as far as they are mapped."""
+"""Bytes on each side of the kernel's first instruction to search, as far as they are mapped."""
 
 _BOOT_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.LPSWE, Pattern.DIAG_308)
-_BY_EXCEPTION = (TrapKind.UVC, TrapKind.DIAG_308)  # the second is not seen then: Sites.resets_unseen
+_BY_EXCEPTION = (TrapKind.UVC, TrapKind.DIAG_308)  # the second is then not seen: Sites.resets_unseen
 _KERNEL_PATTERNS = (Pattern.STFLE, Pattern.UVC, Pattern.DIAG_308)
-_SMALL = 1 << 20  # bytes of code; in more, few bytes alone are found in too many places by chance
+_SMALL = 1 << 20  # bytes of code; in more code, a few bytes occur by chance in too many places
 
-_RAMDISK_FIELD = 0x408  # Linux/s390 kernel parameter area: where the ramdisk is, which is packed but no kernel
+_RAMDISK_FIELD = 0x408  # Linux/s390 kernel parameter area: the place of the ramdisk, which is packed but not a kernel
 
 
 class Stage(enum.Enum):
-    """Which code the guest runs, as far as sites are concerned."""
+    """The code that the guest runs, as far as it matters for sites."""
 
     IMAGE = "image"
     BOOTLOADER = "bootloader"
@@ -70,9 +70,9 @@ class Sites:
         self._packed = False
         self._unmapped: tuple[int, int] | None = None
         self.exception_handler: int | None = None
-        """Virtual address of the kernel's handler of operation exceptions, where it was found."""
+        """Virtual address of the kernel's handler of operation exceptions, if it was found."""
         self.user_entry: int | None = None
-        """Virtual address where the kernel takes supervisor calls, while it is watched for the first one."""
+        """Virtual address where the kernel takes supervisor calls, while zseal watches for the first one."""
         self._kernel_calls: frozenset[int] = frozenset()
         self.stage = Stage.IMAGE
         self.calls = True
@@ -80,7 +80,7 @@ class Sites:
         self.loads = True
         """Whether to stop at an LPSWE that may start the kernel proper."""
         self.notifications = False
-        """Whether to stop at DIAGNOSE 0x500 as well, which tells a device that there is work."""
+        """Whether to stop at DIAGNOSE 0x500 as well, which notifies a device."""
         self.image()
 
     def __iter__(self) -> Iterator[int]:
@@ -96,11 +96,11 @@ class Sites:
 
     @property
     def unmapped_entry(self) -> int | None:
-        """Real address where the kernel will begin that the boot code unpacks, where that is with DAT off."""
+        """Real address at which the kernel that the boot code unpacks will begin, if DAT is then off."""
         return None if self._unmapped is None else self._unmapped[0]
 
     def kind(self, address: int) -> TrapKind | None:
-        """Return what is expected at ``address``; None if nothing is."""
+        """Return the kind of site at ``address``; None if there is none."""
         return self._found.get(address)
 
     def may_start_kernel(self, address: int) -> bool:
@@ -120,7 +120,7 @@ class Sites:
         self.exception_handler = self.user_entry = self._unmapped = None
         self._found = dict(found)
         if self.calls or stage is not Stage.KERNEL:
-            # With DAT off nothing but the image (after a reset) and the kernel ever begins here.
+            # With DAT off, only the image (after a reset) and the kernel begin here.
             self._found[kernel_file.ENTRY] = TrapKind.IMAGE_ENTRY
         if stage is Stage.IMAGE:
             self._found[self._entry] = TrapKind.IMAGE_ENTRY
@@ -130,21 +130,21 @@ class Sites:
         return (*wanted, Pattern.DIAG_500) if self.notifications else wanted
 
     def image(self) -> None:
-        """The machine was reset: the image is in storage again, or will be when its entry is reached."""
+        """Note that the machine was reset: the image is in storage again, or will be when its entry is reached."""
         self._replace(Stage.IMAGE, ())
 
     def image_entered(self, address: int) -> None:
-        """The image begins at ``address``: search its plain text."""
+        """Search the plain text of the image, which begins at ``address``."""
         start = min(address, kernel_file.ENTRY)
         self._replace(Stage.IMAGE, self._search([(start, start, PLAIN_TEXT_LIMIT)], (Pattern.STFLE, Pattern.DIAG_308)))
         self.drop(address)
 
     def protected(self) -> None:
-        """Protected execution begins: nothing of the plain text counts any longer."""
+        """Drop the sites of the plain text: protected execution begins."""
         self._replace(Stage.BOOTLOADER, ())
 
     def kernel_entered(self, address: int) -> None:
-        """The kernel's boot code begins at ``address``: search up to its compressed part."""
+        """Search the kernel's boot code, which begins at ``address``, up to its compressed part."""
         ramdisk = int.from_bytes(self._memory.read(address + _RAMDISK_FIELD, 8), "big")
         limit = ramdisk - address if address < ramdisk < address + KERNEL_WINDOW else KERNEL_WINDOW
         length, self._packed = plain_length(self._memory, address, limit)
@@ -162,7 +162,7 @@ class Sites:
         self.drop(address)
 
     def unmapped_entered(self) -> None:
-        """The unpacked kernel begins, with DAT off: search it for what it does until it turns DAT on."""
+        """Search the unpacked kernel, which begins with DAT off, for its instructions until it turns DAT on."""
         if self._unmapped is not None:
             self._packed = False
             start, length = self._unmapped
@@ -170,36 +170,36 @@ class Sites:
             self._replace(Stage.DECOMPRESSOR, found)
 
     def ultravisor_queried(self) -> None:
-        """The boot code knows facilities and ultravisor: what follows is unpacking, and the start of the kernel."""
+        """The boot code knows facilities and ultravisor: it unpacks and starts the kernel next."""
         if self.stage is Stage.DECOMPRESSOR and self._packed:
             for kind in (TrapKind.STFLE, TrapKind.UVC, TrapKind.DIAG_308):
                 self.drop_kind(kind)
 
     def kernel_proper(self, asce: int, address: int) -> None:
-        """The kernel proper begins at virtual ``address`` under ``asce``: search what is mapped around it."""
+        """Search the storage mapped around virtual ``address`` under ``asce``, where the kernel proper begins."""
         patterns = self._wanted(_KERNEL_PATTERNS if self.calls else (Pattern.STFLE,))
         start = max(0, address - KERNEL_WINDOW) & ~(PAGE_SIZE - 1)
         end = min(1 << 64, address + KERNEL_WINDOW)
-        # Execution protection is in the tables before it is switched on, and text not exempt yet: it says nothing here.
+        # The tables have execution protection before it is switched on, and text is not exempt yet: ignore it here.
         ranges = list(mapped_ranges(self._memory, asce, start=start, end=end))
         found = self._search(ranges, patterns)
         self._kernel_calls = frozenset(at for at, kind in found if kind is TrapKind.UVC)
         handler = find_handler(self._memory, self._written(ranges)) if self.calls else None
         if handler is not None:
-            # What comes there needs no site of its own, not even the first time.
+            # Calls that arrive there need no site of their own, not even the first time.
             found = [(at, kind) for at, kind in found if kind not in _BY_EXCEPTION]
         self._replace(Stage.KERNEL, found)
         self.exception_handler = handler
 
     @property
     def resets_unseen(self) -> bool:
-        """Whether a DIAGNOSE 0x308 of the kernel does not stop it: a new kernel shows then what that did."""
+        """Whether a DIAGNOSE 0x308 of the kernel does not stop it; a new kernel then shows its effect."""
         return self.stage is Stage.KERNEL and TrapKind.DIAG_308 not in self._found.values()
 
     def boot_breakpoints_remain(self) -> bool:
         """Whether ``drop_boot_breakpoints`` would drop any site.
 
-        Not before the kernel has done something that shows that its start is over.
+        Not before the kernel has shown that its start is over.
         """
         kinds = set(self._found.values())
         if self.exception_handler is None or self.user_entry is not None or TrapKind.STFLE in kinds:
@@ -207,26 +207,26 @@ class Sites:
         return not kinds.isdisjoint(_BY_EXCEPTION)
 
     def drop_boot_breakpoints(self) -> None:
-        """Leave what the handler of operation exceptions would see too, and what only a boot needs."""
+        """Drop the sites that the handler of operation exceptions would see too, and those that only a boot needs."""
         if self.boot_breakpoints_remain():
             for kind in _BY_EXCEPTION:
                 self.drop_kind(kind)
 
     def add_site(self, address: int) -> None:
-        """Watch the UVC at virtual ``address``, which came to the handler of operation exceptions."""
+        """Watch the UVC at virtual ``address``, which reached the handler of operation exceptions."""
         self._found[address] = TrapKind.UVC
 
     def await_user(self, address: int, entry: int) -> None:
-        """The UVC at ``address`` came before any user program: watch the kernel's own and ``entry`` until one runs.
+        """Watch the kernel's own UVCs and ``entry`` until a user program runs; the UVC at ``address`` came before one.
 
-        ``entry`` is where supervisor calls begin. No effect where the call was not one in the kernel's image.
+        ``entry`` is where supervisor calls begin. It has no effect if the call was not in the kernel's image.
         """
         if address in self._kernel_calls:
             self._found |= dict.fromkeys(self._kernel_calls, TrapKind.UVC)
             self.user_entry = entry
 
     def user_began(self) -> None:
-        """The first user program runs, so modules may come: watch the handler of operation exceptions again."""
+        """Watch the handler of operation exceptions again: the first user program runs, so modules may come."""
         self.user_entry = None
         self.drop_kind(TrapKind.UVC)
 
@@ -250,9 +250,9 @@ class Sites:
         return found
 
     def _written(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
-        """Yield those parts of ``ranges`` that were ever written, by ascending absolute address.
+        """Yield the parts of ``ranges`` that were ever written, by ascending absolute address.
 
-        In that order no storage is asked for twice, into however many ranges a guest cuts it.
+        In that order no storage is read twice, however many ranges a guest makes of it.
         """
         begin = end = 0  # the written run that was found last
         for absolute, virtual, length in sorted((absolute, virtual, length) for virtual, absolute, length in ranges):

@@ -1,10 +1,10 @@
-"""A run whose CPUs stop for us: QEMU's stops in, completed instructions out.
+"""A run whose CPUs stop for us: it turns QEMU's stops into completed instructions.
 
-Where others hook in:
+Extension points:
 
 - ``Sites`` decides where the guest stops; an I/O audit adds DIAG 500 there.
-- ``RunAhead`` goes on behind a completed UVC while QEMU stands still, where Unicorn is installed (``zseal[fast]``).
-- ``MachineOwner`` says what it means that others stop, reset and resume the machine.
+- ``RunAhead`` goes on after a completed UVC while QEMU is stopped, if Unicorn is installed (``zseal[fast]``).
+- ``MachineOwner`` decides what it means if something else stops, resets and resumes the machine.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _BREAKPOINT_KIND = 2
 _WITHOUT_LOCK = "zseal's plugin cannot watch this QEMU's lock, so it watches translations, and the guest runs slower"
 _ENTRY_SECONDS = 1e-3
 _REST_SECONDS = 0.25
-"""So long after its last ultravisor call a kernel is not expected to make another one soon."""
+"""Seconds after its last ultravisor call until a kernel is not expected to make another one soon."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trapping:
-    """What a run stops its CPUs with: ``gdb`` is that of its machine, ``run_ahead`` None stops at every call."""
+    """The means to stop CPUs: ``gdb`` is that of the machine, ``run_ahead`` None stops at every call."""
 
     sites: Sites
     run_ahead: RunAhead | None
@@ -85,7 +85,7 @@ class TrappedRun(QemuRun):
 
     @property
     def stage(self) -> Stage:
-        """Which code the guest runs."""
+        """The code that the guest runs."""
         return self._sites.stage
 
     def counts(self) -> Counts:
@@ -101,7 +101,7 @@ class TrappedRun(QemuRun):
         )
 
     def notices(self) -> Sequence[str]:
-        """Return that the plugin works with less than it could, if that is so."""
+        """Return a notice if the plugin works with less than it could."""
         less = self.machine.lock and self._notifications.calls_by == "translations"
         return [*super().notices(), *([_WITHOUT_LOCK] if less else [])]
 
@@ -135,18 +135,18 @@ class TrappedRun(QemuRun):
             self._continue()
 
     def interrupt(self) -> None:
-        """Have the gdb stub stop the CPUs if they run."""
+        """Let the gdb stub stop the CPUs if they run."""
         if self._gdb.running:
             self._gdb.interrupt()
 
     def resumed(self) -> None:
-        """Expect the next stop; bring it about if the host has paused the machine."""
+        """Expect the next stop; cause it if the host has paused the machine."""
         self._gdb.running = True
         if self.paused:
             self._stop()
 
     def explained(self, stop: Stop) -> Stop:
-        """Add to a panic which instruction it may have come from."""
+        """Add to a panic the instruction that may have caused it."""
         if stop.kind is not StopKind.PANIC or stop.cpu is None:
             return stop
         with contextlib.suppress(EngineError):  # QEMU may be gone by now
@@ -159,25 +159,26 @@ class TrappedRun(QemuRun):
         return (*super()._connections(), self._gdb.fileno())
 
     def end(self) -> None:
-        """As every run; then the plugin is answered no more."""
+        """As in every run; then stop answering the plugin."""
         super().end()
         self._notifications.close()
 
     def close(self) -> None:
-        """As every run; then the plugin is answered no more."""
+        """As in every run; then stop answering the plugin."""
         super().close()
         self._notifications.close()
 
     # --- the plugin's thread ---
 
     def _reached_by_plugin(self, cpu: int, what: PluginEvent, address: int) -> None:
-        """CPU ``cpu`` is about to execute what only firmware may; in the plugin's thread: have the machine stop for it.
+        """Stop the machine for ``cpu``, which is about to execute what only firmware may; in the plugin's thread.
 
-        To QEMU a UVC is an operation exception. To take it the CPU needs QEMU's global lock, which the main thread does
-        not give away between receiving an interruption and telling the CPUs to stop. So the exception's first effects
-        are there at the stop, the guest's handler has not begun, and ``Traps.handle_call`` takes it back. In front of
-        the others the plugin takes that lock itself: an LPSWE is the last thing that the CPU does then. A QEMU that
-        does not give it to plugins is given a thousand microseconds for the few it needs at a kernel's entry.
+        To QEMU a UVC is an operation exception. To take it, the CPU needs QEMU's global lock, which the main thread
+        does not release between receiving an interruption and ordering the CPUs to stop. So at the stop the exception
+        has had its first effects, the guest's handler has not begun, and ``Traps.handle_call`` takes the exception
+        back. Before the other instructions the plugin takes that lock itself: an LPSWE is then the last thing that the
+        CPU does. A QEMU that does not give the lock to plugins gets a thousand microseconds for the few that it needs
+        at a kernel's entry.
         """
         if what is PluginEvent.ENTRY and self._sites.stage is not Stage.KERNEL:
             return  # there is a breakpoint
@@ -190,7 +191,7 @@ class TrappedRun(QemuRun):
             time.sleep(_ENTRY_SECONDS)
 
     def _failed_elsewhere(self, error: BaseException) -> None:
-        """A notification or call could not be handled, in the plugin's thread: the machine ends with ``error``."""
+        """End the machine with ``error``: a notification or call could not be handled; in the plugin's thread."""
 
         def fail() -> None:
             raise error
@@ -206,13 +207,13 @@ class TrappedRun(QemuRun):
             self._stopped(reply)
 
     def _stopped(self, reply: StopReply) -> None:
-        """Handle one stop and go on, unless it is to last."""
+        """Handle one stop and go on, unless it shall last."""
         ours = self._interrupting or self.paused or self.owner.resetting or bool(self._reached)
         self._interrupting = False
         if reply.signal == StopReply.INTERRUPT and not ours and self.owner.interrupted():
             return
         if reply.signal not in (StopReply.TRAP, StopReply.INTERRUPT):
-            # The end of the guest, or its reset: QMP tells which.
+            # The end of the guest, or its reset: QMP shows which.
             self.read_events()
             return
         commands: list[bytes] = []
@@ -237,7 +238,7 @@ class TrappedRun(QemuRun):
     def _continue(self, *commands: bytes) -> None:
         self._gdb.resume(*commands, *self._rearm())
         if self._gdb.buffered:
-            # The next stop came along with the answers: its descriptor will not become readable for it again.
+            # The next stop arrived together with the answers: the descriptor will not become readable for it again.
             self.loop.call_soon(self.guarded, self._on_gdb)
 
     def _rearm(self) -> list[bytes]:
@@ -252,9 +253,9 @@ class TrappedRun(QemuRun):
         return QemuCpu(self._gdb, self._registers, self.memory, thread, self._prefixes.get(thread, 0))
 
     def _handle(self, thread: int) -> list[bytes] | None:
-        """Handle the CPU of ``thread`` at a breakpoint; returns what is to be sent with the resume.
+        """Handle the CPU of ``thread`` at a breakpoint; returns what to send with the resume.
 
-        None if there is nothing to resume: the machine stopped in another way, and that was handled.
+        Returns None if there is nothing to resume: the machine stopped in another way, and that was handled.
         """
         cpu = self._cpu(thread)
         if self.owner.was_reset(cpu):
@@ -274,12 +275,12 @@ class TrappedRun(QemuRun):
         return self._handled(cpu, native=native)
 
     def _reset_instead(self, cpu: QemuCpu) -> None:
-        """Have the machine reset in our order instead of letting ``cpu`` go on."""
+        """Reset the machine in our order instead of letting ``cpu`` go on."""
         self._gdb.command(*cpu.pending())
         self.owner.reset()
 
     def _handle_reached(self, number: int, what: PluginEvent, address: int) -> list[bytes]:
-        """Handle CPU ``number`` after ``what`` at ``address``; returns what is to be sent with the resume."""
+        """Handle CPU ``number`` after ``what`` at ``address``; returns what to send with the resume."""
         self._stops += 1
         cpu = self._cpu(number + 1)
         if what is PluginEvent.CALL:
@@ -291,11 +292,13 @@ class TrappedRun(QemuRun):
         return self._handled(cpu, native=False) or []
 
     def _handled(self, cpu: QemuCpu, *, native: bool) -> list[bytes] | None:
-        """Return what QEMU is to be told of ``cpu``, which executed its instruction itself or not; None at its end."""
+        """Return the requests about ``cpu`` to QEMU, whether it executed its instruction itself or not; None at its
+        end.
+        """
         self._prefixes[cpu.thread] = cpu.known_prefix
         psw = cpu.psw
         if psw.mask & WAIT and psw.disabled_wait and not native:
-            # Set from outside, the wait bit does not stop QEMU's CPU: this is the end all the same.
+            # If it is set from outside, the wait bit does not stop QEMU's CPU, but this is still the end.
             self.finish(Stop(StopKind.PANIC, "disabled-wait", cpu.number, psw))
             return None
         return cpu.pending()
@@ -303,7 +306,7 @@ class TrappedRun(QemuRun):
     # --- rest ---
 
     def _rest_later(self) -> None:
-        """Have the sites of the kernel left when its calls have ended."""
+        """Drop the sites of the kernel when its calls have ended."""
         if self._rest_timer is None and self._sites.boot_breakpoints_remain():
             self._rest_timer = self.loop.call_later(_REST_SECONDS, self.guarded, self._rest)
 
@@ -316,4 +319,4 @@ class TrappedRun(QemuRun):
         self._sites.drop_boot_breakpoints()
         if self._gdb.running:
             self._interrupting = True
-            self._gdb.interrupt()  # the resume that follows makes QEMU forget what is left
+            self._gdb.interrupt()  # the resume that follows makes QEMU drop the rest

@@ -1,4 +1,4 @@
-"""What to do with a CPU that stopped: find out what it stands at, have it completed, say whether QEMU executes it."""
+"""Handles a CPU that stopped: finds its instruction, completes it, and decides whether QEMU executes it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from zseal.linux import kernel_file
 class Traps:
     """Handles stopped CPUs of one machine.
 
-    ``notify`` is asked for a DIAGNOSE 0x500 of a CPU (by number) and returns whether QEMU is to execute it;
-    ``kernel_begins`` is told when the kernel proper is about to; ``going_on`` tells whether the machine still runs.
+    ``notify`` is asked about a DIAGNOSE 0x500 of a CPU (by number) and returns whether QEMU shall execute it;
+    ``kernel_begins`` is called when the kernel proper is about to begin; ``going_on`` returns whether the machine still
+    runs.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class Traps:
         self.calls = 0
         """Ultravisor calls completed so far."""
         self.calls_ahead = 0
-        """Those of them that QEMU did not stop for."""
+        """Those for which QEMU did not stop."""
         self.exceptions = 0
-        """Those of them that came to the guest kernel's handler of operation exceptions."""
+        """Those that reached the guest kernel's handler of operation exceptions."""
 
     def handle(self, cpu: QemuCpu) -> bool:
         """Handle ``cpu`` at a breakpoint; returns whether it has to execute the instruction there itself."""
@@ -71,13 +72,13 @@ class Traps:
     def handle_call(self, cpu: QemuCpu) -> None:
         """Handle ``cpu``, which has just taken the operation exception of a UVC: complete the call instead.
 
-        Raises EngineError if it went on since: the guest has seen an exception then that must not be.
+        Raises EngineError if it went on since, because the guest has then seen a wrong exception.
         """
         assigned = self._memory.read(cpu.prefix, lowcore.SIZE)
         old, new = (Psw.unpack(assigned, at) for at in (lowcore.PROGRAM_OLD_PSW, lowcore.PROGRAM_NEW_PSW))
         if self._sites.stage is Stage.IMAGE:
             return  # there are no ultravisor calls
-        call = old.advanced(-UVC_LENGTH)  # suppressed, but the old PSW is behind it
+        call = old.advanced(-UVC_LENGTH)  # suppressed, but the old PSW points past it
         if cpu.psw != new:
             raise EngineError(f"CPU {cpu.number} did not stop at its ultravisor call at {call.address:#x}")
         cpu.psw = call
@@ -87,7 +88,7 @@ class Traps:
     def handle_load(self, cpu: QemuCpu, address: int) -> None:
         """Handle ``cpu``, which has just executed the LPSWE at real ``address``: it may have started the kernel proper.
 
-        Raises EngineError if it went on since: the kernel may have looked for facilities then.
+        Raises EngineError if it went on since, because the kernel may then have read its facilities.
         """
         psw = cpu.psw
         if self._sites.stage is not Stage.DECOMPRESSOR or not psw.dat:
@@ -103,12 +104,12 @@ class Traps:
         self._kernel_proper(cpu, psw)
 
     def handle_entry(self, cpu: QemuCpu) -> None:
-        """Handle ``cpu``, which has executed a few instructions at most since it was at the kernel's entry."""
-        if self._sites.stage is Stage.KERNEL and not cpu.psw.dat:  # else a program: see _begin
+        """Handle ``cpu``, which has executed at most a few instructions since it was at the kernel's entry."""
+        if self._sites.stage is Stage.KERNEL and not cpu.psw.dat:  # otherwise a program: see _begin
             self._begin_kernel(cpu.number)
 
     def _begin(self, cpu: QemuCpu) -> bool:
-        """The entry of the image or of the kernel."""
+        """Handle the entry of the image or of the kernel."""
         if cpu.psw.dat:
             return True  # a program that happens to have code at the same virtual address
         if self._sites.stage is Stage.IMAGE:
@@ -119,7 +120,9 @@ class Traps:
         return False
 
     def _begin_kernel(self, cpu: int) -> None:
-        """A kernel begins on CPU ``cpu``: the first one, or the next of a kexec or kdump, which comes the same way."""
+        """Note that a kernel begins on CPU ``cpu``: the first one, or the next of a kexec or kdump, which begins the
+        same way.
+        """
         if self._sites.resets_unseen:
             self._listener.restarted(cpu)
         self._sites.kernel_entered(kernel_file.ENTRY)
@@ -132,7 +135,7 @@ class Traps:
         except ProgramInterruption:
             return True  # the CPU will find the same
         if kind is None or not _is(kind, instruction):
-            return True  # other code at the same virtual address, or a stop that came late
+            return True  # other code at the same virtual address, or a late stop
         if kind is TrapKind.LPSWE:
             return self._load_psw(cpu, instruction)
         if kind is TrapKind.DIAG_500:
@@ -145,7 +148,7 @@ class Traps:
         if answer is Action.EXECUTE:
             return True
         if self._sites.stage is Stage.KERNEL:
-            # A kernel looks once, early, and keeps the list; when it shares pages that is long done.
+            # A kernel reads the list once, early, and keeps it; that is long done when it shares pages.
             self._sites.drop_kind(TrapKind.STFLE)
         if kind is TrapKind.UVC:
             self.calls += 1
@@ -159,7 +162,7 @@ class Traps:
         return False
 
     def _complete_ahead(self, trap: Trap) -> bool:
-        """Let the listener complete a call that QEMU did not stop for; returns whether to run on."""
+        """Let the listener complete a call for which QEMU did not stop; returns whether to run on."""
         return self._listener.trap(trap) is Action.DONE and self._going_on()
 
     def _operation_exception(self, cpu: QemuCpu) -> bool:
@@ -174,7 +177,7 @@ class Traps:
                 return True
             before.finish()
         except ProgramInterruption:
-            return True  # not what it looked like, or nothing that can be completed here: the kernel reports it
+            return True  # not a call, or one that cannot be completed here: the kernel reports it
         self.calls += 1
         self.exceptions += 1
         self._sites.drop_kind(TrapKind.STFLE)
@@ -183,13 +186,13 @@ class Traps:
         return False
 
     def _await_user(self, cpu: QemuCpu, address: int) -> None:
-        """After a call at ``address``: where there was no supervisor call yet, no user program has run."""
+        """Watch for the first supervisor call after a call at ``address``, if no user program has run yet."""
         assigned = self._memory.read(cpu.prefix, lowcore.SIZE)
         if Psw.unpack(assigned, lowcore.SVC_OLD_PSW) == Psw(0, 0):
             self._sites.await_user(address, Psw.unpack(assigned, lowcore.SVC_NEW_PSW).address)
 
     def _load_psw(self, cpu: QemuCpu, instruction: bytes) -> bool:
-        """An LPSWE of the boot code: the one that turns DAT on starts the kernel proper."""
+        """Handle an LPSWE of the boot code: the one that turns on DAT starts the kernel proper."""
         operand = storage_operand(instruction, cpu.gr, cpu.psw)
         try:
             data = CpuMemory(cpu, self._memory, space=None, base=instruction[2] >> 4).read(operand, PSW_SIZE)
@@ -200,23 +203,23 @@ class Traps:
             self._kernel_proper(cpu, new)
             return False  # its breakpoint is gone: the CPU executes the LPSWE itself
         if new.mask & WAIT:
-            self._sites.drop(cpu.psw.address)  # an idle loop, or the end: no way into a kernel
+            self._sites.drop(cpu.psw.address)  # an idle loop, or the end: it does not start a kernel
             return False
         if not new.valid:
             return True
-        # QEMU's single step does not stop behind an LPSWE, but behind what follows it.
+        # QEMU's single step does not stop after an LPSWE, but after the next instruction.
         cpu.psw = new
         return False
 
     def _kernel_proper(self, cpu: QemuCpu, psw: Psw) -> None:
-        """The kernel proper begins on ``cpu`` with ``psw``."""
+        """Note that the kernel proper begins on ``cpu`` with ``psw``."""
         self._sites.kernel_proper(cpu.cr(13 if psw.address_space is AddressSpace.HOME else 1), psw.address)
         self._kernel_begins()
         self._listener.milestone(Milestone.KERNEL_PROPER)
 
 
 def _is(kind: TrapKind, instruction: bytes) -> bool:
-    """Whether ``instruction`` is what a site of ``kind`` should hold."""
+    """Whether ``instruction`` is of the kind of site ``kind``."""
     if kind is TrapKind.UVC and instruction[:2] == UVC_OPCODE:
         return True
     pattern = classify(instruction)

@@ -1,4 +1,4 @@
-"""What QEMU says of its virtio devices: QMP's x-query-virtio family, in QEMU 7.2 and newer."""
+"""Reads QEMU's virtio devices: QMP's x-query-virtio family, in QEMU 7.2 and newer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATH = re.compile(r"/machine/(?:peripheral/(?P<id>[^/]+)|.+)")
 
 
 class VirtioView:
-    """Asks QEMU over ``qmp``; names of devices are asked for once."""
+    """Asks QEMU over ``qmp``, and for the names of devices only once."""
 
     def __init__(self, qmp: Qmp) -> None:
         self._qmp = qmp
@@ -83,7 +83,7 @@ class VirtioView:
         return device
 
     def _bus_id(self, path: str) -> str:
-        """Return the device number as the guest sees it; QEMU's has the channel subsystem in front (fe.0.0001)."""
+        """Return the device number as the guest sees it; QEMU's begins with the channel subsystem (fe.0.0001)."""
         try:
             value = self._qmp.execute("qom-get", path=path, property="dev_id")
         except EngineLostError:
@@ -95,10 +95,10 @@ class VirtioView:
 
 
 def _features(status: Json, whose: str) -> set[int]:
-    """Return the numbers of the features of interest: those of "host-features", or what "guest-features" agreed on."""
+    """Return the numbers of known features: those of "host-features", or those agreed in "guest-features"."""
     features = status.get(whose) if isinstance(status, dict) else None
     if not isinstance(features, dict):
-        raise EngineError("QEMU does not tell a virtio device's features")
+        raise EngineError("QEMU does not report a virtio device's features")
     found = {
         _FEATURE_NAMES[name]
         for text in _list(features.get("transports"))
@@ -111,16 +111,16 @@ def _features(status: Json, whose: str) -> set[int]:
 
 
 def _in_use(answer: Json) -> bool:
-    """Whether a driver has set up the device's queues, and has not given it up since."""
+    """Whether a driver has set up the device's queues and not released it since."""
     status = answer.get("status") if isinstance(answer, dict) else None
     if not isinstance(status, dict):
-        raise EngineError("QEMU does not tell a virtio device's status")
+        raise EngineError("QEMU does not report a virtio device's status")
     return any(isinstance(text, str) and text.startswith(_IN_USE) for text in _list(status.get("statuses")))
 
 
 def _list(value: Json) -> list[Json]:
     if not isinstance(value, list):
-        raise EngineError("QEMU's answer about virtio devices is no list")
+        raise EngineError("QEMU's answer about virtio devices is not a list")
     return value
 
 

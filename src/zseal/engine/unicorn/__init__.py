@@ -1,1 +1,1 @@
-"""What runs on the CPU emulator of the package unicorn: run-ahead and series of ultravisor calls."""
+"""The parts that use the CPU emulator of the package unicorn: run-ahead and series of ultravisor calls."""

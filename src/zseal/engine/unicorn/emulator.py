@@ -21,17 +21,17 @@ from zseal.engine.unicorn.series import Interrupted, SeriesHook, hook_path
 from zseal.errors import MissingDependencyError
 
 PSW_MASK, PSW_ADDRESS = 16, 17
-"""Places of the PSW behind the sixteen general registers in :attr:`Emulator.registers`."""
+"""Places of the PSW after the sixteen general registers in :attr:`Emulator.registers`."""
 _BATCH = 18
 _MASK64 = (1 << 64) - 1
 _HINT = "pip install 'zseal[fast]'"
 _SUPERVISOR_CALL = 2  # EXCP_SVC
 _PROBE = (0x0000000180000000, 0x5A5EA1B0075EA1)
-_CODE_BEHIND_PSW = 64  # behind psw: cc_src, cc_dst, cc_vr, ex_value, __excp_addr, psa; then int_pgm_code
+_CODE_BEHIND_PSW = 64  # after psw: cc_src, cc_dst, cc_vr, ex_value, __excp_addr, psa; then int_pgm_code
 
 
 class Access(enum.Enum):
-    """What a page is translated for."""
+    """The kind of access for which a page is translated."""
 
     READ = "read"
     WRITE = "write"
@@ -40,14 +40,14 @@ class Access(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Interruption:
-    """What interrupted an instruction: a program-interruption ``code``, or None for a supervisor call."""
+    """The interruption of an instruction: a program-interruption ``code``, or None for a supervisor call."""
 
     code: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """An access that could not be translated: its page address and the interruption it is to end in."""
+    """An access that could not be translated: its page address and the interruption in which it ends."""
 
     access: Access
     interruption: ProgramInterruption
@@ -65,35 +65,35 @@ def _load() -> Any:  # the package has no types
         from unicorn.unicorn_py3.unicorn import uclib
     except ImportError as error:
         raise MissingDependencyError("the package 'unicorn' is not installed", hint=_HINT) from error
-    except Exception as error:  # the binding raises its own kinds where the shared library cannot be loaded
+    except Exception as error:  # the binding raises its own errors if the shared library cannot be loaded
         raise MissingDependencyError(f"the package 'unicorn' cannot be used: {error}", hint=_HINT) from error
     return unicorn, unicorn_const, s390x_const, uclib
 
 
 class EmulatorClient(Protocol):
-    """What an Emulator asks while it runs. Exceptions end the run and come out of it, unless said otherwise."""
+    """The questions of a running Emulator. Exceptions end the run and pass through it, except as described below."""
 
     def translate(self, address: int, access: Access) -> int:
         """Return the absolute address of a page, or raise ProgramInterruption, which ends the run as a fault.
 
-        Asked once for a page and kind of access, until :meth:`Emulator.forget_translations`.
+        It is asked once for each page and kind of access, until :meth:`Emulator.forget_translations`.
         """
 
     def program_check(self) -> bool:
         """Complete an instruction that ended in an interruption (:meth:`Emulator.interruption`).
 
-        The registers are up to date, the PSW points at it; where this returns true the CPU goes on at the PSW in them.
+        The registers are up to date, the PSW points at it; if this returns true, the CPU goes on at the PSW in them.
         """
 
     def block(self, address: int, size: int) -> bool:
-        """Whether a block of code may be executed, before its first time; the run ends in front of it where not.
+        """Whether a block of code may be executed, asked before its first time; if not, the run ends before it.
 
-        Not asked for the block that a run begins with. An instruction that Unicorn does not know is not counted in.
+        It is not asked for the first block of a run. An instruction that Unicorn does not know is not included.
         """
 
 
 class Emulator:
-    """A CPU over ``memory`` that runs until something happens that Unicorn leaves to its client."""
+    """A CPU over ``memory`` that runs until an event that Unicorn leaves to its client."""
 
     def __init__(self, memory: Storage) -> None:
         unicorn, self._const, names, library = _load()
@@ -102,13 +102,13 @@ class Emulator:
         self._raised: BaseException | None = None
         self.fault: Fault | None = None
         self.stopped_block: int | None = None
-        # Unicorn works on the machine's own bytes; the view keeps them mapped as long as this object lives.
+        # Unicorn uses the machine's own bytes; the view keeps them mapped as long as this object lives.
         self._view = memory.view(0, memory.size)
         self._anchor = (ctypes.c_char * memory.size).from_buffer(self._view)
         uc = self._uc = unicorn.Uc(unicorn.UC_ARCH_S390X, unicorn.UC_MODE_BIG_ENDIAN)
         uc.mem_map_ptr(0, memory.size, self._const.UC_PROT_ALL, ctypes.addressof(self._anchor))
         uc.ctl_set_tlb_mode(self._const.UC_TLB_VIRTUAL)
-        uc.ctl_exits_enabled(True)  # with none set: no address ends a run
+        uc.ctl_exits_enabled(True)  # none is set, so that no address ends a run
         uc.hook_add(self._const.UC_HOOK_TLB_FILL, self._fill)
         uc.hook_add(self._const.UC_HOOK_EDGE_GENERATED, self._edge)
         self._accesses = {
@@ -116,7 +116,7 @@ class Emulator:
             self._const.UC_MEM_WRITE: (Access.WRITE, self._const.UC_PROT_READ | self._const.UC_PROT_WRITE),
             self._const.UC_MEM_FETCH: (Access.FETCH, self._const.UC_PROT_READ | self._const.UC_PROT_EXEC),
         }
-        # The binding's own batch calls build their arguments anew each time, at 30 us a call; these are built once.
+        # The binding's own batch calls build their arguments each time, which takes 30 us; these are built once.
         self.registers = (ctypes.c_uint64 * _BATCH)()
         self._access_values = (ctypes.c_uint32 * 16)()
         self._handle = ctypes.c_void_p(uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
@@ -137,11 +137,11 @@ class Emulator:
         self._access = _Batch([names.UC_S390X_REG_A0 + i for i in range(16)], self._access_values, 4)
 
     def _hook_interruptions(self, functions: ctypes.CDLL) -> SeriesHook | None:
-        """Have interruptions come to :meth:`_interrupt`, through the compiled hook where it can be used."""
+        """Route interruptions to :meth:`_interrupt`, through the compiled hook if it can be used."""
         path = hook_path()
         if path is not None:
             callback = Interrupted(lambda _uc, number, _data: self._interrupt(self._uc, number, None))
-            self._interrupted: object = callback  # lives as long as the hook
+            self._interrupted: object = callback  # must live as long as the hook
             with contextlib.suppress(OSError):
                 hook = SeriesHook(
                     path,
@@ -177,7 +177,8 @@ class Emulator:
         """Answer calls of ``series`` without asking the client, until :meth:`end_series`.
 
         ``instruction`` is the logical address of the UVC, ``operand`` the number of its register with the control
-        block's logical ``address``. At ``absolute`` is the block of a call like the others, all in one page.
+        block's logical ``address``. ``absolute`` is the address of the block of a call like the others, all in one
+        page.
         """
         if self._series is not None:
             if not 0 <= absolute <= self._view.nbytes - series.size:
@@ -191,7 +192,7 @@ class Emulator:
             )
 
     def end_series(self) -> int:
-        """Have the answered calls carried out; returns their number. No effect where there is no series."""
+        """Let the answered calls be carried out; returns their number. It has no effect without a series."""
         return 0 if self._series is None else self._series.end()
 
     # --- registers ---
@@ -223,10 +224,10 @@ class Emulator:
     def run(self, client: EmulatorClient, *, instructions: int = 0) -> None:
         """Execute from the PSW in :attr:`registers`, which the caller has stored, and refresh them at the end.
 
-        Ends where ``client`` ends it, at an access that cannot be translated (:attr:`fault` says which; the PSW points
-        at the instruction), in front of a refused block (:attr:`stopped_block`), or after ``instructions`` (0: without
-        end). An exception that the client raised comes out here, the registers being those in front of the instruction
-        it was called for.
+        The run ends if ``client`` ends it, at an access that cannot be translated (:attr:`fault` has it; the PSW points
+        at the instruction), before a refused block (:attr:`stopped_block`), or after ``instructions`` (0: without end).
+        An exception of the client is raised here, with the registers as they were before the instruction for which it
+        was called.
         """
         self._begin(client)
         start = self.registers[PSW_ADDRESS]
@@ -238,7 +239,7 @@ class Emulator:
         self.load()
         if self.stopped_block is not None:
             self.registers[PSW_ADDRESS] = self.stopped_block
-            # The block is translated already; kept, it would be executed unasked when the CPU comes to it again.
+            # The block is already translated: if it were kept, the CPU would execute it unasked the next time.
             self.forget_block(self.stopped_block)
         self._client = _Nobody()
         raised = self._taken()
@@ -254,9 +255,9 @@ class Emulator:
         return raised
 
     def interruption(self) -> Interruption:
-        """Return what :meth:`EmulatorClient.program_check` is called for.
+        """Return the argument of :meth:`EmulatorClient.program_check`.
 
-        Unicorn shows the code in no register; it lies in the state of the CPU, behind the PSW (CPUS390XState).
+        Unicorn shows the code in no register; it is in the state of the CPU, after the PSW (CPUS390XState).
         """
         if self._number == _SUPERVISOR_CALL:
             return Interruption(None)
@@ -264,7 +265,7 @@ class Emulator:
         return Interruption(ctypes.c_uint32.from_address(self._state + self._code_offset).value)
 
     def _find_code(self, functions: ctypes.CDLL) -> int:
-        """Return where in a saved context the program-interruption code is, found by the PSW in front of it."""
+        """Return where in a saved context the program-interruption code is, found by the PSW before it."""
         functions.uc_context_size.restype = ctypes.c_size_t
         size = functions.uc_context_size(self._handle)
         self.registers[PSW_MASK], self.registers[PSW_ADDRESS] = _PROBE
@@ -272,15 +273,15 @@ class Emulator:
         self._uc.context_update(self._context)
         at = ctypes.string_at(self._state, size).find(struct.pack("=QQ", *_PROBE))
         if at < 0 or at + _CODE_BEHIND_PSW + 4 > size:
-            raise MissingDependencyError("this version of the package 'unicorn' is not known here", hint=_HINT)
+            raise MissingDependencyError("this version of the package 'unicorn' is not supported", hint=_HINT)
         return at + _CODE_BEHIND_PSW
 
     def forget_block(self, address: int) -> None:
-        """Throw away the translation of the code at ``address``."""
+        """Discard the translation of the code at ``address``."""
         self._uc.ctl_remove_cache(address, address + 1)
 
     def set_control_register(self, number: int, value: int) -> None:
-        """Set a control register: Unicorn looks at CR0 for floating point and vectors, at nothing else."""
+        """Set a control register. Unicorn uses only CR0, for floating point and vectors."""
         self._uc.reg_write(self._control0 + number, value)
 
     def clear_floating_point(self) -> None:
@@ -289,24 +290,24 @@ class Emulator:
             self._uc.reg_write(name, 0)
 
     def forget_translations(self) -> None:
-        """Empty the TLB: every page is translated anew when it is used."""
+        """Empty the TLB: every page is translated again when it is used."""
         self._uc.ctl(self._const.UC_CTL_TLB_FLUSH, self._const.UC_CTL_IO_WRITE)
 
     def forget_code(self) -> None:
-        """Throw away translated code: what was stored behind Unicorn's back is seen."""
+        """Discard translated code, so that stores which Unicorn did not see take effect."""
         self._uc.ctl_flush_tb()
 
     def close(self) -> None:
-        """Give the memory back; the object cannot be used any longer, and a second time has no effect."""
+        """Release the memory; the object can no longer be used. A second call has no effect."""
         if not hasattr(self, "_uc"):
             return
-        # The hooks hold the binding's object and this one in a circle; without them it is closed at once.
+        # The hooks form a reference cycle of the binding's object and this one; without them it is closed immediately.
         self._uc._callbacks.clear()
         self._interrupted = None
         del self._context, self._uc, self._anchor
         self._view.release()
 
-    # --- callbacks; what they raise must not pass through C ---
+    # --- callbacks; their exceptions must not pass through C ---
 
     def _fill(self, _uc: object, address: int, kind: int, result: Any, _data: object = None) -> bool:
         access, permissions = self._accesses[kind]

@@ -1,9 +1,9 @@
-"""Run-ahead: execute what a stopped CPU does next on the same memory, until it cannot be done exactly.
+"""Run-ahead: execute the next instructions of a stopped CPU on the same memory, as long as that is exact.
 
 A guest shares its bounce buffers page by page, one ultravisor call each. Stopping the machine for every one costs far
 more than the call. So while the machine is stopped at one, an Emulator executes the following instructions on the same
-memory; when they come to the next call it is handled on the spot. The stretch ends in front of anything whose effect
-is not confined to general and access registers, the condition code and storage, and the registers go back to the CPU.
+memory; when they come to the next call it is handled on the spot. The stretch ends before anything whose effect is not
+confined to general and access registers, the condition code and storage, and the CPU gets the registers back.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from zseal.engine.unicorn.emulator import PSW_ADDRESS, PSW_MASK, Access, Emulato
 from zseal.engine.unicorn.runahead_code import Verdict, first_block, judge
 
 STRETCH_SECONDS = 0.02
-"""One stretch at most: the thread that runs it answers nobody meanwhile, and other CPUs wait."""
+"""The limit of one stretch: its thread answers no requests meanwhile, and other CPUs wait."""
 CHUNK_INSTRUCTIONS = 1 << 16
-"""A stretch goes on only while so many instructions come to a call: other code is the CPU's, which is faster at it."""
+"""A stretch goes on only if it reaches a call within this many instructions: the CPU executes other code faster."""
 WRITTEN_LIMIT = 64
-"""Pages that a stretch stores to at most: a loop of calls needs its stack, and this engine looks at each page."""
+"""The most pages to which a stretch stores: a loop of calls needs its stack, and the engine checks each page."""
 CODE_PAGES_LIMIT = 64
 PATIENCE_LIMIT = 8
-"""A site where run-ahead gains nothing is tried again after twice as many stops each time, 256 at most."""
+"""A site where run-ahead gains nothing is tried again after twice as many stops each time, at most 256."""
 _PER = 1 << 62
 _PAGE_MASK = ~(PAGE_SIZE - 1)
 _MASK64 = (1 << 64) - 1
@@ -43,7 +43,7 @@ class End(enum.Enum):
     """Why a stretch ended."""
 
     NOT_TRIED = "not tried"
-    CODE = "an instruction that is not run ahead"
+    CODE = "an instruction that run-ahead must not execute"
     ACCESS = "a page that cannot be accessed"
     CALL = "a call that ends the stretch"
     TIME = "the time for one stretch"
@@ -51,10 +51,11 @@ class End(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """What a run-ahead did: ultravisor calls handled, and the logical page addresses that its stores went to.
+    """The result of a run-ahead: the ultravisor calls handled, and the logical addresses of the pages to which it
+    stored.
 
-    An engine that keeps translated code of its own must be told of the bytes that ``changed``, as absolute address and
-    length, for it did not see those stores.
+    An engine that keeps translated code of its own must learn which bytes ``changed`` (absolute address and length),
+    because it did not see those stores.
     """
 
     calls: int
@@ -65,7 +66,7 @@ class Stretch:
 
 @dataclasses.dataclass
 class _Seen:
-    """What is known of the code that the emulator has translated."""
+    """The knowledge about code that the emulator has translated."""
 
     pages: dict[int, bytes] = dataclasses.field(default_factory=dict)
     """Absolute page -> its bytes when it was first executed."""
@@ -127,13 +128,13 @@ class _AheadCpu:
         self._emulator.set_access_registers(values)
 
     def fetch_access_registers(self) -> None:
-        """Give the copy the access registers, in front of the first instruction that needs them: they cost time."""
+        """Give the copy the access registers before the first instruction that needs them, because they cost time."""
         if self._access is None:
             self._access = [self._cpu.ar(number) for number in range(16)]
             self._emulator.set_access_registers(self._access)
 
     def hand_back(self, general: list[int]) -> None:
-        """Set the registers of the CPU that are no longer what they were; ``general`` is what they were."""
+        """Set the registers of the CPU that have changed; ``general`` are their former values."""
         registers = self._registers
         for number, before in enumerate(general):
             if registers[number] != before:
@@ -153,7 +154,7 @@ def _no_series(_trap: Trap) -> None:
 
 
 class RunAhead:
-    """Runs CPUs of one machine ahead on its ``memory``; make one a machine and close it before the memory.
+    """Runs CPUs of one machine ahead on its ``memory``; make one for each machine and close it before the memory.
 
     Raises MissingDependencyError if Unicorn is not installed.
     """
@@ -166,19 +167,20 @@ class RunAhead:
         self._patience: dict[int, int] = {}
 
     def close(self) -> None:
-        """Give the memory back; no effect the second time."""
+        """Release the memory; a second call has no effect."""
         self._emulator.close()
 
     def run(
         self, cpu: Cpu, handle: Callable[[Trap], bool], series: Callable[[Trap], Series | None] = _no_series
     ) -> Stretch:
-        """Execute from the PSW of ``cpu``, whose machine is stopped, and leave all registers where the stretch ended.
+        """Execute from the PSW of ``cpu``, whose machine is stopped, and set all registers as at the end of the
+        stretch.
 
-        ``handle`` completes an ultravisor call as ``EngineListener.trap`` does and returns whether to go on. Where it
-        raises ProgramInterruption the stretch ends in front of that call, for the CPU itself to come to it; any other
-        exception comes out here, after the registers were handed back. ``series`` is asked as ``EngineListener.series``
-        is, so that calls in a loop need no ``handle`` each. A start from a place that gained nothing the last times
-        returns at once.
+        ``handle`` completes an ultravisor call as ``EngineListener.trap`` does and returns whether to go on. If it
+        raises ProgramInterruption, the stretch ends before that call, so that the CPU itself reaches it; any other
+        exception is raised here, after the CPU got its registers back. ``series`` is called like
+        ``EngineListener.series``, so that calls in a loop do not need ``handle`` each. A start at a place that gained
+        nothing the last times returns immediately.
         """
         psw = cpu.psw
         if not _possible(psw) or self._impatient(psw.address):
@@ -232,7 +234,7 @@ class RunAhead:
         self._patience[address] = (1 << failures) - 1
 
     def _forget_changed_code(self) -> None:
-        """Throw translated code away where the guest patched or overwrote it since it ran here."""
+        """Discard translated code that the guest patched or overwrote since it ran here."""
         pages = self._seen.pages
         if len(pages) > CODE_PAGES_LIMIT or any(
             self._memory.read(page, PAGE_SIZE) != code for page, code in pages.items()
@@ -244,12 +246,12 @@ class RunAhead:
 def _possible(psw: Psw) -> bool:
     if psw.mask & (_PER | WAIT) or psw.problem_state or psw.mask & (EA | BA) != EA | BA:
         return False
-    # Elsewhere instructions and operands are in different spaces, which one virtual TLB cannot tell apart.
+    # Elsewhere instructions and operands are in different spaces, which one virtual TLB cannot distinguish.
     return not psw.dat or psw.address_space in (AddressSpace.PRIMARY, AddressSpace.HOME)
 
 
 class _Client:
-    """One stretch: translates for the emulator, judges its code and handles the calls it comes to."""
+    """One stretch: translates for the emulator, judges its code and handles the calls that it reaches."""
 
     def __init__(
         self,
@@ -271,18 +273,18 @@ class _Client:
         self._fetched: set[int] = set()
         self._traps: dict[int, Trap] = {}
         self.written: set[int] = set()
-        self._stored: dict[int, bytes] = {}  # the same pages by absolute address, with what was in them
+        self._stored: dict[int, bytes] = {}  # the same pages by absolute address, with their former content
         self.calls = 0
         self.end = End.TIME
         self.late = False
         self._deadline = time.monotonic() + STRETCH_SECONDS
 
     def may_begin(self, address: int) -> bool:
-        """Judge the block that the emulator begins with."""
+        """Judge the emulator's first block."""
         self.end = End.CODE
         try:
             size = first_block(self._code, address)
-            # What comes last may be the next call, which is handled, not executed.
+            # The last instruction may be the next call, which is handled, not executed.
             if classify(self._storage.read(address + size - 4, 4)) is Pattern.UVC:
                 size -= 4
             allowed = self._judge(address, size)
@@ -298,7 +300,7 @@ class _Client:
             self._stored[page] = self._memory.read(page, PAGE_SIZE)
 
     def changed(self) -> Iterator[tuple[int, int]]:
-        """Yield for each page that is not what it was where the first byte that differs is, and how many follow."""
+        """Yield for each changed page the place of the first byte that differs, and the number of bytes."""
         for page, before in self._stored.items():
             differ = np.frombuffer(before, np.uint8) != np.frombuffer(self._memory.read(page, PAGE_SIZE), np.uint8)
             places = np.flatnonzero(differ)
@@ -319,7 +321,7 @@ class _Client:
         return verdict is not Verdict.NO
 
     def _code(self, address: int, length: int) -> bytes:
-        """Read code that the verdict on a block rests on: it is kept to be compared, like what is executed."""
+        """Read code on which the verdict on a block depends: it is kept for comparison, like executed code."""
         out = b""
         while length > 0:
             size = min(length, PAGE_SIZE - address % PAGE_SIZE)
@@ -346,7 +348,7 @@ class _Client:
         absolute = self._storage.absolute(page, write=access is Access.WRITE)
         if access is Access.WRITE:
             if absolute in self._seen.pages or len(self.written) == WRITTEN_LIMIT:
-                # Code that changes while it runs is the CPU's business.
+                # Code that changes while it runs is left to the CPU.
                 raise ProgramInterruption(ProgramCode.PROTECTION, page)
             self.written.add(page)
             self._note_store(absolute)
@@ -363,7 +365,7 @@ class _Client:
             if classify(instruction) is not Pattern.UVC:
                 self.end = End.CODE
                 return False
-            # The instruction stays what it is: this stretch stores nothing in pages it executes.
+            # The instruction does not change: this stretch stores nothing in pages that it executes.
             trap = self._traps[address] = Trap(TrapKind.UVC, cpu, instruction)
         block = emulator.registers[trap.r2]
         if block & _PAGE_MASK in self._fetched or block + PAGE_SIZE - 1 & _PAGE_MASK in self._fetched:
@@ -390,7 +392,7 @@ class _Client:
         return True
 
     def _begin_series(self, trap: Trap, address: int, block: int) -> None:
-        """Have calls like ``trap`` answered without coming here, where it was the second of a loop."""
+        """Let calls like ``trap`` be answered without coming here, if it was the second of a loop."""
         series = self._series(trap) if self._emulator.answers_series else None
         if series is None or block % PAGE_SIZE + series.size > PAGE_SIZE:
             return
@@ -401,5 +403,5 @@ class _Client:
         self._emulator.begin_series(series, instruction=address, operand=trap.r2, address=block, absolute=absolute)
 
     def end_series(self) -> None:
-        """Have the calls carried out that were answered since :meth:`_begin_series`."""
+        """Let the calls be carried out that were answered since :meth:`_begin_series`."""
         self.calls += self._emulator.end_series()

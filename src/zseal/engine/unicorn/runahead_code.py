@@ -1,13 +1,13 @@
-"""Which instructions run-ahead may execute: those whose whole effect is on general registers, storage and the PSW.
+"""The instructions that run-ahead may execute: those whose whole effect is on general registers, storage and the PSW.
 
-Also left out is what Unicorn (QEMU 5.0's translator) does otherwise than QEMU 7.2: tests/integration/runahead compares
-them instruction by instruction.
+Instructions that Unicorn (QEMU 5.0's translator) executes differently than QEMU 7.2 are excluded as well:
+tests/integration/runahead compares them instruction by instruction.
 
-What is left out ends a run-ahead in front of the block of code that has it: privileged and semiprivileged
+Excluded instructions end a run-ahead before the block of code that contains them: privileged and semiprivileged
 instructions, clocks, SVC and PC, changes of address space or addressing mode, access registers as operand addresses,
-floating point, vectors, transactions, all that a CPU may interrupt half-way, and TRANSLATE, of which Unicorn has done a
-part already when it finds that the next page cannot be stored to. Opcodes are those of the
-z/Architecture Principles of Operation, appendix B.
+floating point, vectors, transactions, all that a CPU may interrupt half-way, and TRANSLATE, which Unicorn has partly
+executed when it finds that it cannot store to the next page. Opcodes are those of the z/Architecture Principles of
+Operation, appendix B.
 """
 
 from __future__ import annotations
@@ -74,15 +74,16 @@ _MASK64 = (1 << 64) - 1
 
 
 # Signed additions and subtractions. Unicorn misses the overflow of adding the most negative number to itself and of
-# subtracting it from zero: the result is right, the condition code is not. They are taken where the next instructions
-# surely set another condition code before any looks at it.
+# subtracting it from zero: the result is right, the condition code is not. They are included if the next instructions
+# certainly set another condition code before one uses it.
 _SIGNED = {
     0: frozenset(bytes.fromhex("1a 1b 5a 5b")),
     0xC2: frozenset((9,)),
     0xB9: frozenset(bytes.fromhex("08 09 18 19 e8 e9 f8 f9")),
     0xE3: frozenset(bytes.fromhex("08 09 18 19 5a 5b")),
 }
-# Of the instructions that may run ahead, by the same keys: those that set the condition code whatever it was ...
+# Of the instructions that may run ahead, by the same keys: those that set the condition code regardless of its value
+# ...
 _SETS_CODE = {
     0: frozenset(bytes.fromhex("12 14 15 16 17 19 1e 1f 49 54 55 56 57 59 5e 5f 91 94 95 96 97 ba bd d4 d5 d6 d7")),
     0xA7: frozenset((0, 1, 2, 3, 10, 11, 14, 15)),
@@ -92,7 +93,7 @@ _SETS_CODE = {
     0xE5: frozenset(bytes.fromhex("54 55 58 59 5c 5d")),
     0xEB: frozenset(bytes.fromhex("14 20 21 30 51 54 55 56 57 7a 7e")),
 }
-# ... and those that leave it alone.
+# ... and those that do not change it.
 _KEEPS_CODE = {
     0: frozenset(bytes.fromhex("18 40 41 42 43 48 50 58 88 89 90 92 98 d2")),
     0xA7: frozenset((5, 8, 9)),
@@ -108,7 +109,7 @@ _LOOK_FORWARD = 24  # instructions
 
 
 class Verdict(enum.Enum):
-    """Whether a block of code may be run ahead."""
+    """Whether run-ahead may execute a block of code."""
 
     NO = "no"
     YES = "yes"
@@ -134,7 +135,7 @@ def runs_ahead(instruction: bytes) -> bool:
         return not _names_half_a_pair(instruction)
     if first in _FOUR_BITS:
         if (first, second & 15) in _RELATIVE and instruction[2] in range(0x30, 0xD0):
-            return False  # further than 1.5 GiB away, where translators err
+            return False  # further than 1.5 GiB away, for which translators are wrong
         return second & 15 in _FOUR_BITS[first]
     if first in _TWO_BYTES:
         return second in _TWO_BYTES[first]
@@ -189,11 +190,11 @@ def _uses_access_registers(instruction: bytes) -> bool:
 
 
 def judge(fetch: Callable[[int, int], bytes], address: int, size: int) -> Verdict:
-    """Judge the block of ``size`` bytes at ``address``: every instruction in it must be one to run ahead.
+    """Judge the block of ``size`` bytes at ``address``: run-ahead must be able to execute each of its instructions.
 
     ``fetch`` reads guest code by logical address and raises ProgramInterruption if it cannot. Targets of EXECUTE
-    RELATIVE LONG are judged as well. EXECUTE may change a target's second byte, so only targets whose opcode has no
-    part there are taken.
+    RELATIVE LONG are judged as well. EXECUTE may change a target's second byte, so only targets whose opcode is not
+    there are accepted.
     """
     code = fetch(address, size)
     at = 0
@@ -236,7 +237,9 @@ def _code_is_dead(fetch: Callable[[int, int], bytes], address: int) -> bool:
 
 
 def always_leaves(instruction: bytes) -> bool:
-    """Whether a translator surely ends its block at this branch: one that may branch, and not to what follows it."""
+    """Whether a translator certainly ends its block at this branch: one that may branch, and not to the next
+    instruction.
+    """
     first, second = instruction[0], instruction[1]
     low = second & 15
     if first in (0x05, 0x0D):
@@ -258,9 +261,9 @@ def always_leaves(instruction: bytes) -> bool:
 
 
 def first_block(fetch: Callable[[int, int], bytes], address: int) -> int:
-    """Return how many bytes the block of code that begins at ``address`` has at most.
+    """Return the largest size in bytes of the block of code that begins at ``address``.
 
-    It ends with a branch (but goes on behind those that never branch), with the first instruction that may not run
+    It ends with a branch (but goes on after those that never branch), with the first instruction that may not run
     ahead, or with the last instruction that begins in its page.
     """
     size = 0

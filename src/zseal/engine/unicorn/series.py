@@ -1,7 +1,7 @@
 """Series of ultravisor calls that are answered without asking Python each time.
 
 This is the binding of ``native/unicorn_hook/series.c``.
-Where there is no compiled hook for this kind of computer, or Unicorn refuses it, every call is handled one by one.
+If there is no compiled hook for this kind of computer, or Unicorn refuses it, every call is handled one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zseal.engine.errors import EngineError
 from zseal.engine.interface import Series
 
 LIMIT = 2048
-"""Calls answered at most until Python is asked again, which looks at the time."""
+"""The most calls that are answered until Python is asked again, which checks the time."""
 _PAGE_ADDRESS_SIZE = 8
 
 
@@ -111,7 +111,7 @@ class SeriesHook:
         self._kept, self._series = (*kept, series.ready), series
 
     def end(self) -> int:
-        """Have the calls carried out that were answered, and return their number; no series is left."""
+        """Let the answered calls be carried out, end the series and return their number."""
         series, self._series = self._series, None
         self._record.block = None
         if series is None or not self._record.count:

@@ -176,7 +176,7 @@ def test_resume_writes_first_and_the_stop_comes_later() -> None:
     with connected(answer) as (client, stub):
         client.resume(b"P1=ff", b"Z0,10000,2")
         before = client.running
-        with pytest.raises(EngineError, match="runs"):
+        with pytest.raises(EngineError, match="is running"):
             client.request(b"g")
         assert client.wait() == StopReply(5, 2)
         assert (before, client.running) == (True, False)

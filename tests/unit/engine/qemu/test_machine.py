@@ -70,6 +70,6 @@ def test_a_qemu_that_does_not_tell_its_version_is_not_even_started(
     program: Program, started: list[OwnProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "_VERSION_SECONDS", 0.1)
-    with pytest.raises(EngineError, match="QEMU did not start: it did not tell its version"):
+    with pytest.raises(EngineError, match="QEMU did not start: it did not print its version"):
         start(program(SILENT))
     assert started == []

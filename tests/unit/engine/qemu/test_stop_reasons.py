@@ -28,7 +28,7 @@ NO_ROOM: dict[str, Json] = {
     ("name", "data", "stop"),
     [
         ("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"}, Stop(StopKind.POWEROFF)),
-        ("SHUTDOWN", {"reason": "host-signal"}, Stop(StopKind.CLOSED, "QEMU was told to end (host-signal)")),
+        ("SHUTDOWN", {"reason": "host-signal"}, Stop(StopKind.CLOSED, "QEMU was ended from outside (host-signal)")),
         ("GUEST_PANICKED", PANIC, Stop(StopKind.PANIC, "disabled-wait", 1, Psw(562956395872256, 17928))),
         ("GUEST_PANICKED", {"action": "pause"}, Stop(StopKind.PANIC, "the guest stopped")),
         ("WATCHDOG", {"action": "pause"}, Stop(StopKind.WATCHDOG)),
