@@ -220,10 +220,11 @@ class Bundle:
                 files[path] = crl.pem()
         return files
 
-    def inventory(self, *, days: float, now: datetime | None = None) -> list[Validity]:
+    def inventory(self, *, days: float | None = None, now: datetime | None = None) -> list[Validity]:
         """Return when everything in the bundle expires, and which CRLs are missing.
 
-        An item that ends within ``days`` after ``now`` (default: the clock's time) is expiring.
+        An item that ends within ``days`` after ``now`` (default: the clock's time) is expiring; for None see
+        :func:`zseal.hostkeys.describe.validity_of`.
         """
         now = datetime.now(UTC) if now is None else now
         content: list[Certificate | Crl] = [item.certificate for item in self.host_key_documents]

@@ -54,9 +54,12 @@ class ChainCode(enum.IntEnum):
     NO_KEY_USAGE = 92
 
 
+OF_CRLS = frozenset({ChainCode.NO_CRL, *(code for code in ChainCode if code.name.startswith("CRL_"))})
+"""Failures that another CRL can end."""
+
 _HINT_ISSUER = "give the certificate of its issuer with `certificates`, or the root with `root_ca`"
 _HINT_SOFTWARE = "this is a software machine, not hardware: if you want that, name its root with `root_ca`"
-_HINT_CRL = "give the current CRL of its issuer with `crls`, or let zseal fetch it (no `offline=True`)"
+_HINT_CRL = "give the current CRL of its issuer with `crls`"
 _HINT_OTHER = "get the current certificates from the machine's manufacturer"
 
 

@@ -14,6 +14,9 @@ from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.document import key_kind
 from zseal.hostkeys.names import is_signing_key_name
 
+DAYS = 30
+"""How long before its end a certificate or document is expiring."""
+
 
 class Role(enum.StrEnum):
     """What a certificate or CRL is for."""
@@ -64,8 +67,11 @@ def role_of(item: Certificate | Crl) -> Role:
     return Role.HOST_KEY_DOCUMENT if host_key_hash(item) else Role.CERTIFICATE
 
 
-def validity_of(item: Certificate | Crl, *, days: float, now: datetime) -> Validity:
-    """Return the validity of ``item``; it is expiring if it ends within ``days`` after ``now``."""
+def validity_of(item: Certificate | Crl, *, days: float | None, now: datetime) -> Validity:
+    """Return the validity of ``item``; it is expiring if it ends within ``days`` after ``now``.
+
+    None stands for DAYS, and for a CRL for the last quarter of its life at most: most live no longer than DAYS in all.
+    """
     begins, ends = (item.this_update, item.next_update) if isinstance(item, Crl) else (item.not_before, item.not_after)
     return Validity(
         role=role_of(item),
@@ -73,16 +79,23 @@ def validity_of(item: Certificate | Crl, *, days: float, now: datetime) -> Valid
         source=item.source,
         begins=begins,
         ends=ends,
-        state=_state(begins, ends, days, now),
+        state=_state(begins, ends, _limit(item) if days is None else timedelta(days=days), now),
     )
 
 
-def _state(begins: datetime, ends: datetime | None, days: float, now: datetime) -> State:
+def _limit(item: Certificate | Crl) -> timedelta:
+    usual = timedelta(days=DAYS)
+    if isinstance(item, Crl) and item.next_update is not None:
+        return min(usual, (item.next_update - item.this_update) / 4)
+    return usual
+
+
+def _state(begins: datetime, ends: datetime | None, limit: timedelta, now: datetime) -> State:
     if ends is None or ends <= now:
         return State.EXPIRED
     if now < begins:
         return State.NOT_YET_VALID
-    return State.EXPIRING if ends - now <= timedelta(days=days) else State.VALID
+    return State.EXPIRING if ends - now <= limit else State.VALID
 
 
 def host_key_hash(certificate: Certificate) -> str | None:

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.message import Message
+from http import HTTPStatus
 from typing import IO
 
 from zseal.errors import ZsealError
@@ -52,7 +53,8 @@ class _HttpOnly(urllib.request.HTTPRedirectHandler):
 def fetch_url(url: str, *, timeout: float = TIMEOUT, max_size: int = MAX_SIZE) -> bytes:
     """Return the body at the http or https address ``url``, regardless of its status.
 
-    The environment's proxies are used. Raises FetchError if the whole body does not arrive within ``timeout`` seconds,
+    A web page or nothing with a status of failure is a failure, too: a proxy that wants a password, for example. The
+    environment's proxies are used. Raises FetchError if the whole body does not arrive within ``timeout`` seconds,
     or has more than ``max_size`` bytes.
     """
     if not url.lower().startswith(SCHEMES):
@@ -93,7 +95,11 @@ def _fetch(url: str, timeout: float, max_size: int) -> bytes:
             # some servers send the list with an odd status; its signature shows whether it is a list
             response = error
         with response:
-            return _read(response, url, deadline, max_size)
+            body = _read(response, url, deadline, max_size)
+        # a page that explains the failure, or nothing
+        if response.status >= HTTPStatus.BAD_REQUEST and body.lstrip()[:1] in (b"", b"<"):
+            raise FetchError(f"the server or a proxy answered {response.status} {response.reason}", where=url)
+        return body
     except urllib.error.URLError as error:
         raise FetchError(f"cannot fetch: {error.reason}", where=url) from error
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -7,13 +7,14 @@ revocation in any current CRL of the issuer counts, and a partial CRL does not p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from zseal.crypto.keyexchange import CURVE
 from zseal.hostkeys.certificates import Certificate, Crl, when
-from zseal.hostkeys.chain import MIN_STRENGTH, validate_chain
+from zseal.hostkeys.chain import MIN_STRENGTH, OF_CRLS, validate_chain
 from zseal.hostkeys.document import HostKeyDocument, key_kind
 from zseal.hostkeys.fetch import Downloader, Fetch, fetch_url
 from zseal.hostkeys.names import crl_issuer_names, is_signing_key_name
@@ -22,6 +23,9 @@ from zseal.hostkeys.truststore import system_roots
 from zseal.logs import logger
 
 _LOG = logger(__name__)
+
+
+_HINT_GENERATION = "give the signing key certificate of the document's generation with `certificates`"
 
 
 def check_host_key_documents(
@@ -151,18 +155,23 @@ class _Run:
                     now=self._now,
                 )
             except RuleError as error:
-                known = error
+                known = self._with_search_for_crls(error.failure)
             self._chains[id(signing_key)] = known
         if isinstance(known, RuleError):
             raise known
         return known
 
+    def _with_search_for_crls(self, failure: Failure) -> RuleError:
+        """Return the failure of a chain; if it is for lack of a CRL, with what came of looking for one."""
+        if failure.code not in OF_CRLS:
+            return RuleError(failure)
+        if self._downloader is None:
+            return RuleError(replace(failure, hint=f"{failure.hint}, or let zseal fetch it (no `offline=True`)"))
+        return RuleError(replace(failure, message="; ".join((failure.message, *self._downloader.problems))))
+
     def _check_revocation(self, document: HostKeyDocument, signing_key: Certificate) -> list[Check]:
-        valid = [
-            crl
-            for crl in self._candidates(document.certificate, signing_key)
-            if crl.is_current(self._now) and crl.may_be_from(signing_key) and crl.is_signed_by(signing_key.key)
-        ]
+        candidates = self._candidates(document.certificate, signing_key)
+        valid = [crl for crl in candidates if _why_not(crl, signing_key, self._now) is None]
         for crl in valid:
             if crl.lists(document.certificate):
                 raise _failure(
@@ -173,11 +182,16 @@ class _Run:
                 )
         complete = [crl for crl in valid if crl.complete and not crl.unknown_critical]
         if not complete:
-            tried = "".join(f"; {problem}" for problem in self._downloader.problems) if self._downloader else ""
+            known = {id(crl) for crl in candidates}
+            strangers = [crl for crl in self._crls if is_signing_key_name(crl.raw.issuer) and id(crl) not in known]
+            unfit = [
+                f"{crl.source} {_why_not(crl, signing_key, self._now) or _PARTIAL}" for crl in (*candidates, *strangers)
+            ]
+            problems = self._downloader.problems if self._downloader else []
             raise _failure(
                 HostKeyRule.CRL,
                 Reason.NO_VALID_CRL,
-                f"no current, correctly signed CRL of the signing key{tried}",
+                "; ".join(("no current, correctly signed CRL of the signing key", *unfit, *problems)),
                 "give it with `crls`" + (", or drop `offline=True`" if self._downloader is None else ""),
             )
         best = max(complete, key=lambda crl: crl.this_update)
@@ -195,6 +209,21 @@ class _Run:
                 break
         # lists from the document's own distribution point count under any name: their signature decides
         return found + (self._downloader.crls_for(document) if self._downloader is not None else ())
+
+
+_PARTIAL = "does not cover every document and reason"
+
+
+def _why_not(crl: Crl, signing_key: Certificate, now: datetime) -> str | None:
+    """Return why what ``crl`` lists is not what ``signing_key`` has revoked up to now; None if it is."""
+    if not crl.is_signed_by(signing_key.key) or not crl.may_be_from(signing_key):
+        other = crl.issuer not in {*crl_issuer_names(signing_key.raw.subject)}
+        return f"is issued by {crl.label}" if other else "is not signed by this signing key"
+    if crl.next_update is None:
+        return "has no end"
+    if now < crl.this_update:
+        return f"begins on {when(crl.this_update)}"
+    return f"ended on {when(crl.next_update)}" if now >= crl.next_update else None
 
 
 def _failure(rule: HostKeyRule, reason: Reason, message: str, hint: str) -> RuleError:
@@ -241,13 +270,22 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
             "get the current host-key document of the machine",
         )
     if certificate.authority is not None and not certificate.authority.names(signing_key):
+        names = _other_names(certificate, signing_key)
         raise _failure(
             HostKeyRule.AUTHORITY_KEY,
             Reason.OTHER_SIGNING_KEY,
-            f"the document was not issued by the signing key {signing_key.source}",
-            "give the signing key certificate of the document's generation with `certificates`",
+            f"the document was not issued by the signing key {signing_key.source}{names}",
+            _HINT_GENERATION,
         )
     if not certificate.is_signed_by(signing_key.key):
+        if names := _other_names(certificate, signing_key):
+            # IBM's documents name no key, so the name of their issuer is all there is to go by
+            raise _failure(
+                HostKeyRule.SIGNATURE,
+                Reason.OTHER_SIGNING_KEY,
+                f"the signing key {signing_key.source} did not sign the document{names}",
+                _HINT_GENERATION,
+            )
         raise _failure(
             HostKeyRule.SIGNATURE,
             Reason.BAD_SIGNATURE,
@@ -259,6 +297,13 @@ def _check_issue(document: HostKeyDocument, signing_key: Certificate, now: datet
         Check(HostKeyRule.AUTHORITY_KEY, True, "names the signing key" if certificate.authority else "names no key"),
         Check(HostKeyRule.SIGNATURE, True, "made by the signing key"),
     ]
+
+
+def _other_names(document: Certificate, signing_key: Certificate) -> str:
+    """Say whom the document names as its issuer instead of the signing key; empty if it names the signing key."""
+    if document.issuer in {*crl_issuer_names(signing_key.raw.subject)}:
+        return ""
+    return f": it was issued by “{document.issuer_label}”, and the signing key given is “{signing_key.label}”"
 
 
 def _warnings(document: HostKeyDocument, chain: tuple[Certificate, ...]) -> tuple[str, ...]:

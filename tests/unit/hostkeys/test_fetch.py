@@ -192,7 +192,14 @@ def test_fetched_revocation_counts_beside_a_local_crl(server: Server) -> None:
 def test_failed_downloads_are_told(server: Server) -> None:
     failure = online(server, "/missing").check(offline=False).failure
     assert failure is not None
-    assert "/missing: there is no CRL at this address" in failure.message
+    assert "/missing: the server or a proxy answered 404 Not Found" in failure.message
+
+
+def test_an_answer_that_is_something_else_is_told(server: Server) -> None:
+    server.bodies["/portal"] = b"<html>log in</html>"
+    failure = online(server, "/portal").check(offline=False).failure
+    assert failure is not None
+    assert "/portal: there is no CRL at this address" in failure.message
 
 
 def test_crls_of_the_chain_are_fetched(server: Server) -> None:

@@ -35,7 +35,13 @@ class Format(enum.StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")]
 DaysOption = Annotated[
-    float, typer.Option("--days", metavar="N", min=0, help="Exit with 1 if anything expires within N days.")
+    float | None,
+    typer.Option(
+        "--days",
+        metavar="N",
+        min=0,
+        help="Exit with 1 if anything expires within N days (default: 30; a CRL: the last quarter of its life).",
+    ),
 ]
 
 
@@ -147,7 +153,7 @@ def status(
         list[Path] | None, typer.Argument(metavar="FILE", help="Certificates or CRLs, PEM or DER.")
     ] = None,
     bundle: options.BundleDirectory = None,
-    days: DaysOption = 30,
+    days: DaysOption = None,
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Show when host-key documents, certificates and CRLs expire. Exit code 1: something expires soon or is missing."""
