@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from zseal.engine.interface import Engine
+from zseal.engine.interface import Engine, Milestone
 from zseal.guest.diagnosis import Diagnosis
 from zseal.guest.events import Event, Protected, Reached, Reset, Started, StartRefused
 from zseal.guest.outcome import Result
@@ -53,6 +53,8 @@ class Report:
         self._boots = 0
         self.protected = False
         """Whether the guest ever ran protected."""
+        self.kernel_began = False
+        """Whether a kernel ever left its decompressor."""
         self._seconds: dict[str, float] = {}
 
     def add(self, event: Event) -> None:
@@ -62,7 +64,8 @@ class Report:
             name = "started"
         elif isinstance(event, Reached):
             name = event.milestone.value
-            self._boots += event.milestone.value == "image-entry"
+            self._boots += event.milestone is Milestone.IMAGE_ENTRY
+            self.kernel_began |= event.milestone is Milestone.KERNEL_PROPER
         elif isinstance(event, Protected):
             name = "protected"
             self.protected = True

@@ -20,6 +20,8 @@ class RunFacts:
     outcome: Outcome
     stop: Stop
     ever_protected: bool
+    kernel_began: bool
+    """Whether a kernel left its decompressor, which uses no device and need not share anything."""
     calls: Mapping[str, int]
     """The guest's ultravisor calls and those of its hypervisor, by name."""
     known: Collection[str] = ()
@@ -36,7 +38,8 @@ def diagnose_run(facts: RunFacts) -> Sequence[Diagnosis]:
     if end is not None and end.id not in facts.known:
         return (end,)
     # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
-    unaware = facts.calls.get("QUI") and not facts.calls.get("SET_SHARED_ACCESS") and "missed-call" not in facts.known
+    asked, shared = facts.calls.get("QUI"), facts.calls.get("SET_SHARED_ACCESS")
+    unaware = facts.kernel_began and asked and not shared and "missed-call" not in facts.known
     return (kernel_unaware(),) if unaware else ()
 
 

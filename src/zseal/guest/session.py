@@ -196,9 +196,16 @@ class Session:
     def _diagnose(self, outcome: Outcome, stop: Stop) -> Sequence[Diagnosis]:
         if self.protection.start is None:
             return ()  # it was not to be protected
-        ever, calls = self._report.protected, self.protection.calls.made
-        known = {found.id for found in self.diagnoses}
-        found = diagnose_run(RunFacts(outcome=outcome, stop=stop, ever_protected=ever, calls=calls, known=known))
+        ever = self._report.protected
+        facts = RunFacts(
+            outcome=outcome,
+            stop=stop,
+            ever_protected=ever,
+            kernel_began=self._report.kernel_began,
+            calls=self.protection.calls.made,
+            known={found.id for found in self.diagnoses},
+        )
+        found = diagnose_run(facts)
         if not ever or stop.kind is StopKind.LOST or any(each.id == WITHOUT_IOMMU for each in self._watch.diagnoses):
             return found
         idle = [str(device) for device in self.engine.unused_without_iommu()]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 
+from zseal.arch.interruption import ProgramCode
 from zseal.messages.guest_kernel import GUEST
 from zseal.messages.initramfs import LOOK_FOR_ROOT, ROOT_UNREACHABLE
 from zseal.messages.message import Meaning, Message, Role
@@ -125,6 +127,27 @@ NO_ROOM = Message(
     Meaning("the guest has too little memory for the kernel to unpack itself", _SMALL, _MORE),
     values=re.compile(r"Out of memory allocating (?P<size>[0-9a-f]{1,16}) bytes"),
 )
+
+
+def _fault(match: re.Match[str]) -> Meaning:
+    code = int(match["code"], 16)
+    if code == ProgramCode.ADDRESSING:
+        return dataclasses.replace(NO_ROOM.meaning, cause=f"it came to the end of the memory: {_SMALL}")
+    return FAULT.meaning
+
+
+FAULT = Message(
+    "BOOT_FAULT",
+    _DECOMPRESSOR,
+    "Kernel fault: interruption code",
+    Meaning(
+        "the kernel ran into a program interruption before it unpacked itself",
+        "too little memory, a kernel file that was damaged before the image was built, or a CPU that lacks something",
+        f"explain the code: zseal explain 'pgm CODE'; {_MORE}; zseal inspect KERNEL",
+    ),
+    values=re.compile(r"Kernel fault: interruption code (?P<code>[0-9a-f]{1,4})"),
+    refine=_fault,
+)
 CORRUPT = Message(
     "CORRUPT_KERNEL",
     _DECOMPRESSOR,
@@ -156,12 +179,10 @@ RAMDISK_DAMAGED = Message(
         "give the guest more memory; zseal inspect RAMDISK",
     ),
 )
-BEGINS = re.compile(r"Linux version (?P<version>[\w.+~-]{1,100})")
-"""The first line that the kernel proper prints."""
-
 MESSAGES = (
     PANIC,
     NO_ROOM,
+    FAULT,
     CORRUPT,
     HALTED,
     RAMDISK_DAMAGED,

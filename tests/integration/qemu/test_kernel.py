@@ -187,3 +187,26 @@ def test_kernel_without_support_for_protected_guests_is_recognised_and_explained
     assert isinstance(listed, list)
     assert isinstance(listed[0], dict)
     assert listed[0]["id"] == "kernel-unaware"
+
+
+@pytest.mark.parametrize(
+    ("memory", "words", "outcome", "diagnosis", "hint"),
+    [
+        (32 << 20, "quiet", Outcome.PANIC, "no-room-for-kernel", "more memory"),
+        (512 << 20, "root=/dev/vda1 panic=0", Outcome.PANIC, "kernel-panic", "ramdisk"),
+    ],
+)
+def test_a_kernel_that_cannot_start_or_find_its_root_says_why(
+    tmp_path: Path, machine: Machine, memory: int, words: str, outcome: Outcome, diagnosis: str, hint: str
+) -> None:
+    """The kernel has support for protected guests: its own last words count, not what it did not come to do."""
+    image = tmp_path / "image"
+    kernel = DebianArchive("trixie").kernel()
+    build_image(image, kernel=kernel.kernel, cmdline=words.encode(), host_keys=[machine.keys.host.public_key()])
+    with Guest(image, machine=machine, memory=memory, timeout=PATIENCE) as guest:
+        result = guest.wait(PATIENCE)
+    assert result is not None
+    assert result.outcome is outcome
+    (found,) = guest.diagnoses
+    assert found.id == diagnosis
+    assert hint in found.hint

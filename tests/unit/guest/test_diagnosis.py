@@ -231,3 +231,10 @@ def test_the_panic_after_a_missed_call_is_not_explained_again() -> None:
 def test_a_missing_root_disk_is_told() -> None:
     found = diagnose(b"ALERT!  /dev/vda1 does not exist.  Dropping to a shell!\r\n")
     assert [item.id for item in found] == ["root-missing"]
+
+
+@pytest.mark.parametrize(("code", "expected"), [(b"0005", "no-room-for-kernel"), (b"0001", "boot-fault")])
+def test_a_fault_in_the_decompressor_is_told(code: bytes, expected: str) -> None:
+    (found,) = diagnose(b"Kernel fault: interruption code " + code + b" ilc:3\r\n")
+    assert found.id == expected
+    assert "more memory" in found.hint
