@@ -77,7 +77,9 @@ class HostFacts:
         """Whether this is a z/Architecture Linux, or a capture that does not state it but looks like one."""
         if self.architecture is not None:
             return self.architecture == "s390x"
-        return self.cpu is not None and (self.cpu.facilities is not None or self.cpu.machine is not None)
+        described = self.cpu is not None and (self.cpu.facilities is not None or self.cpu.machine is not None)
+        machine = self.system is not None and self.system.machine is not None
+        return described or machine or self.uv_directory is True  # no other architecture has an ultravisor directory
 
     @property
     def machine(self) -> str | None:

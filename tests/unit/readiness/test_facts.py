@@ -158,3 +158,22 @@ def test_zseals_own_commands_are_not_taken_for_ibms(tmp_path: Path) -> None:
     (commands / "genprotimg-version.out").write_text("genprotimg version 2.31.0\n")
     found = check_host(CapturedHost(tmp_path)).find("image-builder").found
     assert found == "pvimg of zseal, genprotimg 2.31.0"
+
+
+def test_a_capture_that_shows_nothing_but_a_ready_ultravisor_is_judged_by_that(tmp_path: Path) -> None:
+    uv = tmp_path / "sys" / "firmware" / "uv"
+    uv.mkdir(parents=True)
+    (uv / "prot_virt_host").write_text("1\n")
+    report = check_host(CapturedHost(tmp_path))
+    assert report.find("prot-virt-host").status == "pass"
+    assert report.ready
+    (uv / "prot_virt_host").write_text("0\n")
+    assert not check_host(CapturedHost(tmp_path)).ready
+
+
+def test_the_machine_type_in_sysinfo_is_enough_to_know_the_architecture(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "sysinfo").write_text("Manufacturer:         IBM\nType:                 3931\n")
+    facts = gather(CapturedHost(tmp_path))
+    assert facts.is_s390x
+    assert check_host(CapturedHost(tmp_path)).find("machine-type").status == "pass"
