@@ -1,6 +1,6 @@
-"""Running protected guests: the guest, its events and reports, and what the owner of the machine may do with it.
+"""Running protected guests: the guest, its events and reports, and its control by the owner of the machine.
 
-:class:`Guest` runs an image and yields events; :class:`GuestControl` reaches a guest that another process runs.
+:class:`Guest` runs an image and yields events; :class:`GuestControl` controls a guest that another process runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Taking connections of a listening socket in an event loop."""
+"""Accepts connections of a listening socket in an event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RETRY_SECONDS = 1.0
 
 
 class Acceptor:
-    """Gives ``welcome`` each connection that is made to the non-blocking ``listener``, from ``start`` to ``stop``."""
+    """Calls ``welcome`` with each connection to the non-blocking ``listener``, from ``start`` to ``stop``."""
 
     def __init__(self, listener: socket.socket, welcome: Callable[[socket.socket], None]) -> None:
         self._listener = listener
@@ -18,12 +18,12 @@ class Acceptor:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take connections from now on; called in the thread of ``loop``, as is ``welcome``."""
+        """Accept connections from now on; called in the thread of ``loop``, as is ``welcome``."""
         self._loop = loop
         self._listen()
 
     def stop(self) -> None:
-        """Take no more; the listener is still open. No effect the second time, or before the start."""
+        """Accept no more; the listener stays open. It has no effect the second time, or before the start."""
         if self._loop is not None:
             self._loop.remove_reader(self._listener)
             self._loop = None
@@ -40,7 +40,8 @@ class Acceptor:
         except BlockingIOError:
             return  # gone again
         except OSError:
-            # no descriptors left: whoever waits is let in when there are some, and the loop does not spin until then
+            # no descriptors left: clients that wait are accepted when there are some, and the loop does not spin until
+            # then
             self._loop.remove_reader(self._listener)
             self._loop.call_later(RETRY_SECONDS, self._listen)
             return

@@ -1,4 +1,4 @@
-"""What a guest boots: a sealed image, a disk, or a plain kernel; each makes a plan of engine, image and report."""
+"""The things that a guest can boot: a sealed image, a disk, or a plain kernel. Each makes a plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from zseal.linux import kernel_file
 
 
 class Unprotected:
-    """In place of a machine: no ultravisor protects the guest."""
+    """Replaces the machine: no ultravisor protects the guest."""
 
 
 UNPROTECTED = Unprotected()
@@ -34,25 +34,25 @@ UNPROTECTED = Unprotected()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A guest before anything of it runs."""
+    """A guest before it runs."""
 
     engine: Engine
     protect: Protect
-    """Makes what protects the guest."""
+    """Makes the protection of the guest."""
     subject: dict[str, Json]
-    """What runs, as its report begins."""
+    """The beginning of the report: what runs."""
     expected: BootImage | None = None
     """The image that the machine will load, for an ultravisor that begins with it early."""
 
 
 class Boot(abc.ABC):
-    """What a guest boots."""
+    """Something that a guest can boot."""
 
     @abc.abstractmethod
     def plan(self, options: GuestOptions, machine: Machine | Unprotected, files: contextlib.ExitStack) -> Plan:
         """Return the plan for a guest with ``options`` on ``machine``.
 
-        The engine is closed by ``files``, as is whatever else the plan opens. Raises ZsealError if it cannot run.
+        ``files`` closes the engine and everything else that the plan opens. Raises ZsealError if it cannot run.
         """
 
 
@@ -124,7 +124,7 @@ def _config(
     cmdline: str | None = None,
     audited: bool | None = None,
 ) -> MachineConfig:
-    """Return the machine of ``options``; ``audited`` None: as their policy says."""
+    """Return the machine of ``options``; with ``audited`` None their policy decides."""
     return MachineConfig(
         kernel=kernel,
         memory=fixed_memory_size(options.memory),
@@ -149,7 +149,7 @@ def _engine(options: GuestOptions, config: MachineConfig, entry: int | None, fil
 
 
 def protection_by(machine: Machine | Unprotected, cpus: int, options: RunOptions) -> Protect:
-    """Return what makes the protection of a guest with ``cpus`` CPUs on ``machine``."""
+    """Return a function that makes the protection of a guest with ``cpus`` CPUs on ``machine``."""
     if isinstance(machine, Unprotected):
         return Protection
     return functools.partial(SecureExecution, keys=machine.keys, cpus=cpus, policy=options.policy)

@@ -1,7 +1,7 @@
-"""A guest's console for other programs: a pseudo-terminal or a Unix socket, as QEMU's ``-serial pty`` and socket are.
+"""A guest's console for other programs: a pseudo-terminal or a Unix socket, like QEMU's ``-serial pty`` and socket.
 
-Whoever connects sees what was written last, then what comes. Nobody has to: a reader that does not keep up, or is gone,
-loses the oldest output and never holds up the guest.
+A client sees the latest output first, then what follows. Clients are optional: a reader that does not keep up, or is
+gone, loses the oldest output and never delays the guest.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from zseal.guest.events import ConsoleOutput, Event
 from zseal.guest.guest import Guest
 
 BACKLOG = 64 << 10
-"""Bytes of output kept for a reader that is not there, or slow."""
+"""Bytes of output kept for a missing or slow reader."""
 CLIENT_LIMIT = 8
 _PIECE = 1 << 12
 _PATH_LIMIT = 107  # bytes in sun_path without its end, unix(7)
 
 
 class _Reader:
-    """One reader of the console behind a non-blocking descriptor, in the guest's loop; ``gone`` is called at its end.
+    """One reader of the console on a non-blocking descriptor, in the guest's loop; ``gone`` is called at its end.
 
-    What it sends is typed at the console, and no more is read from it than the guest takes.
+    Its input is typed at the console, and only as much is read from it as the guest takes.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class _Reader:
         self._listen()
 
     def send(self, data: bytes) -> None:
-        """Pass on ``data`` as far as the reader takes it, keep the end of the rest; raises OSError."""
+        """Pass on ``data`` as far as the reader takes it, and keep the end of the rest; raises OSError."""
         self._backlog += data
         with contextlib.suppress(BlockingIOError):
             while self._backlog:
@@ -88,14 +88,14 @@ class _Reader:
         self._guest.engine.write_console(data, when_room=self._listen)
 
     def forget(self) -> None:
-        """Watch the descriptor no longer."""
+        """Stop watching the descriptor."""
         self._forgotten = True
         self._loop.remove_reader(self.descriptor)
         self._loop.remove_writer(self.descriptor)
 
 
 class ConsoleServer(abc.ABC):
-    """Offers the console of a started guest until the end of a ``with`` block; ``address`` says where."""
+    """Offers the console of a started guest at ``address``, until the end of a ``with`` block."""
 
     address: str
 
@@ -129,15 +129,15 @@ class ConsoleServer(abc.ABC):
 
     @abc.abstractmethod
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Open what others connect to."""
+        """Open the place to which others connect."""
 
     @abc.abstractmethod
     def _stop(self) -> None:
-        """Close it; what can be delivered at once is."""
+        """Close it, after delivering what can be delivered immediately."""
 
     @abc.abstractmethod
     def _output(self, data: bytes) -> None:
-        """Pass on what the guest wrote."""
+        """Pass on the guest's output."""
 
 
 class PtyConsole(ConsoleServer):
@@ -148,7 +148,7 @@ class PtyConsole(ConsoleServer):
             master, self._slave = os.openpty()
         except OSError as error:
             raise OutputError(f"cannot open a pseudo-terminal: {error.strerror}") from error
-        tty.setraw(self._slave)  # held open: without a reader output waits, and nothing is echoed to the guest
+        tty.setraw(self._slave)  # held open, so that output waits without a reader and nothing is echoed to the guest
         os.fchmod(self._slave, 0o600)
         os.set_blocking(master, False)
         self.address = os.ttyname(self._slave)
@@ -195,7 +195,7 @@ class SocketConsole(ConsoleServer):
         if len(os.fsencode(self._path)) > _PATH_LIMIT:
             raise UsageError(f"the socket's path is longer than {_PATH_LIMIT} bytes", where=self.address)
         self._remove_dead()
-        os.fchmod(self._listener.fileno(), 0o600)  # before it has a name: bind gives the file this mode
+        os.fchmod(self._listener.fileno(), 0o600)  # before it has a name, because bind gives the file this mode
         try:
             self._listener.bind(self.address)
         except OSError as error:
@@ -204,7 +204,7 @@ class SocketConsole(ConsoleServer):
             raise OutputError(f"cannot create the socket: {error.strerror}", where=self.address) from error
 
     def _remove_dead(self) -> None:
-        """Remove a socket that nobody listens on any longer."""
+        """Remove a socket on which no process listens any longer."""
         try:
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 return
@@ -215,7 +215,7 @@ class SocketConsole(ConsoleServer):
             with contextlib.suppress(OSError):
                 self._path.unlink()
         except OSError:
-            pass  # none there, or one that bind will tell about
+            pass  # none exists, or bind will report it
 
     def _welcome(self, client: socket.socket) -> None:
         if len(self._clients) >= CLIENT_LIMIT:
@@ -255,10 +255,10 @@ class SocketConsole(ConsoleServer):
 
 
 def parse_console(text: str) -> Callable[[Guest], ConsoleServer]:
-    """Return what makes the server that ``pty`` or ``socket:PATH`` names; raises UsageError."""
+    """Return a function that makes the server for ``pty`` or ``socket:PATH``; raises UsageError."""
     kind, _, path = text.partition(":")
     if text == "pty":
         return PtyConsole
     if kind == "socket" and path:
         return functools.partial(SocketConsole, path=Path(path))
-    raise UsageError(f"{text!r} is no console", hint="use stdio, pty or socket:PATH")
+    raise UsageError(f"{text!r} is not a console", hint="use stdio, pty or socket:PATH")

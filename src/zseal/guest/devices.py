@@ -1,4 +1,4 @@
-"""Disks and networks of a guest, from the text a user writes; which disk it boots from."""
+"""Reads disks and networks of a guest from the user's text; chooses the disk from which it boots."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SWITCH = {"on": True, "off": False, "": True}
 _FORWARD = re.compile(
     r"(?:(?P<protocol>\w+)?:(?P<host>[^:]*):)?(?P<host_port>\d{1,5})-(?:(?P<guest>[^:]*):)?(?P<guest_port>\d{1,5})"
 )
-_FORWARD_HINT = "write it like hostfwd=tcp:127.0.0.1:2222-:22"
+_FORWARD_HINT = "use a value such as hostfwd=tcp:127.0.0.1:2222-:22"
 
 _BOOT_RECORDS = (
     (0, b"zIPL"),  # zipl's record in the first sector of a SCSI or virtio disk
     (0, bytes.fromhex("c9d7d3f1")),  # "IPL1" in EBCDIC: a disk laid out as a DASD
-    (0x8001, b"CD001"),  # an ISO 9660 file system, with an El Torito entry where it is bootable
+    (0x8001, b"CD001"),  # an ISO 9660 file system, with an El Torito entry if it is bootable
 )
-"""What the firmware of QEMU (pc-bios/s390-ccw) recognises on a disk, by place in the raw image."""
+"""The marks that QEMU's firmware (pc-bios/s390-ccw) recognises on a disk, by place in the raw image."""
 
 
 def _options(what: str, text: str, known: Mapping[str, str], hint: str) -> tuple[str, list[tuple[str, str]]]:
@@ -41,19 +41,19 @@ def _options(what: str, text: str, known: Mapping[str, str], hint: str) -> tuple
 def parse_disk(text: str) -> Disk:
     """Return the disk of ``FILE[,format=F][,readonly[=on|off]][,iommu=on|off][,bootindex=N]``; ``,,`` is a comma.
 
-    Raises UsageError for what is not an option, InputError where the file is not one that can be read.
+    Raises UsageError for unknown options, InputError if the file cannot be read.
     """
     known = {"format": "value", "readonly": "switch", "iommu": "switch", "bootindex": "value"}
     path, given = _options("disk", text, known, "use format=, readonly, bootindex=, iommu=off")
     values = {"format": "raw", "readonly": "off", "iommu": "on", "bootindex": "", **dict(given)}
     if values["bootindex"] and not re.fullmatch(r"\d{1,6}", values["bootindex"]):
-        raise UsageError(f"bootindex is a number, not {values['bootindex']!r}", where=path)
+        raise UsageError(f"bootindex must be a number, not {values['bootindex']!r}", where=path)
     try:
         mode = Path(path).stat().st_mode
     except OSError as error:
         raise InputError(f"cannot use the disk: {error.strerror}", where=path) from error
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise InputError("a disk is a file or a block device", where=path)
+        raise InputError("a disk must be a file or a block device", where=path)
     return Disk(
         path,
         values["format"],
@@ -66,8 +66,8 @@ def parse_disk(text: str) -> Disk:
 def parse_network(text: str) -> UserNetwork:
     """Return the network of ``user[,hostfwd=FORWARD]…[,mac=M][,restrict[=on|off]][,iommu=on|off]``.
 
-    A forward is written as QEMU has it, ``[tcp|udp]:[HOST-ADDRESS]:HOST-PORT-[GUEST-ADDRESS]:GUEST-PORT``; without a
-    host address only this computer itself can connect. Raises UsageError.
+    A forward is written as in QEMU, ``[tcp|udp]:[HOST-ADDRESS]:HOST-PORT-[GUEST-ADDRESS]:GUEST-PORT``; without a host
+    address, only this computer can connect. Raises UsageError.
     """
     known = {"hostfwd": "value", "mac": "value", "restrict": "switch", "iommu": "switch"}
     kind, given = _options("network", text, known, "use hostfwd=, mac=, restrict, iommu=off")
@@ -85,7 +85,7 @@ def parse_network(text: str) -> UserNetwork:
 def _forward(text: str) -> HostForward:
     match = _FORWARD.fullmatch(text)
     if match is None:
-        raise UsageError(f"{text!r} does not say what to forward", hint=_FORWARD_HINT)
+        raise UsageError(f"{text!r} does not name the ports to forward", hint=_FORWARD_HINT)
     return HostForward(
         host_port=int(match["host_port"]),
         guest_port=int(match["guest_port"]),
@@ -96,9 +96,9 @@ def _forward(text: str) -> HostForward:
 
 
 def with_boot_disk(disks: Iterable[Disk]) -> tuple[Sequence[Disk], Disk]:
-    """Return ``disks`` with one to boot from, the first unless their boot indexes say otherwise, and that one.
+    """Return ``disks`` with one to boot from (by boot index, otherwise the first), and that disk.
 
-    Raises UsageError if there is none, InputError where nothing bootable lies on it.
+    Raises UsageError if there is none, InputError if nothing bootable is on it.
     """
     found = list(disks)
     if not found:
@@ -111,7 +111,7 @@ def with_boot_disk(disks: Iterable[Disk]) -> tuple[Sequence[Disk], Disk]:
 
 
 def _check_bootable(disk: Disk) -> None:
-    """Raise InputError if the firmware would find nothing; only raw disks can be looked at."""
+    """Raise InputError if the firmware would find nothing; only raw disks can be checked."""
     if disk.format != "raw":
         return
     try:

@@ -1,7 +1,7 @@
-"""What a guest's console messages mean for who runs it: known failures, explained.
+"""Explains known failures that a guest's console messages show.
 
-A Linux kernel says what is wrong with a protected guest's surroundings, but in its own words and among thousands of
-others. Each entry of the table recognises one such line and tells what to change.
+A Linux kernel reports what is wrong with a protected guest's environment, but in its own words and among thousands of
+other lines. Each entry of the table recognises one such line and explains what to change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zseal.messages import Message, guest_boot, guest_kernel, initramfs
 
 _LINE_LIMIT = 1024
 _KIND_LIMIT = 32
-"""Different diagnoses of one run that are kept."""
+"""The most distinct diagnoses to keep for one run."""
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _LINE_END = re.compile(rb"[\r\n]+")
 
@@ -27,9 +27,9 @@ Match: TypeAlias = "re.Match[str]"
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """A known failure: its ``id``, what it is (``message``), what to change (``hint``) and the first ``line`` of it.
+    """A known failure: its ``id``, what it is (``message``), what to change (``hint``) and its first ``line``.
 
-    ``count`` says how often it was seen.
+    ``count`` is how often it was seen.
     """
 
     id: str
@@ -44,9 +44,9 @@ class Diagnosis:
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """A line that ``expression`` finds is explained by ``explain``: (message, hint).
+    """``explain`` returns (message, hint) for a line that ``expression`` finds.
 
-    ``key`` are the groups whose values make it another diagnosis, of another device for example.
+    ``key`` are the groups whose values make it a separate diagnosis, for example of another device.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Pattern:
     explain: Callable[[Match], tuple[str, str]]
     key: Sequence[str] = ()
     unless: str | None = None
-    """The id of a diagnosis that explains this line too."""
+    """The id of a diagnosis that also explains this line."""
 
 
 def _of_message(
@@ -66,7 +66,7 @@ def _of_message(
     unless: str | None = None,
     expression: re.Pattern[str] | None = None,
 ) -> Pattern:
-    """Return the pattern for a known message; ``hint`` replaces its remedy if a run has more to say."""
+    """Return the pattern for a known message; ``hint`` replaces its remedy if a run knows a better one."""
 
     def explain(match: Match) -> tuple[str, str]:
         meaning = message.read(match.string)
@@ -78,8 +78,8 @@ def _of_message(
 WITHOUT_IOMMU = "virtio-without-iommu"
 """The id of devices that a protected guest cannot use."""
 _ADD_IOMMU = (
-    "leave iommu on for the guest's disks and networks, give QEMU devices of your own iommu_platform=on, "
-    "write <driver iommu='on'/> in domain XML"
+    "remove iommu=off from the guest's disks and networks, add iommu_platform=on to your own QEMU devices, write "
+    "<driver iommu='on'/> in domain XML"
 )
 
 
@@ -90,7 +90,7 @@ def _missed_call(match: Match) -> tuple[str, str]:
 def _about_missed_call(address: int) -> tuple[str, str]:
     return (
         f"zseal missed an ultravisor call of the guest's kernel at {address:#x}, so its instruction, UVC, ended in an "
-        "operation exception there as an unknown one",
+        f"operation exception there",
         "this is a fault of zseal, not of the image: report it with the kernel's version, and try another kernel",
     )
 
@@ -110,7 +110,7 @@ _REFUSED_FUNCTIONS = {
     9: ("the parameters of its protected start (DIAGNOSE 0x308 subcode 9)", _NOT_INSIDE),
     10: ("a new protected start (DIAGNOSE 0x308 subcode 10)", _NOT_INSIDE),
 }
-"""What a refused function of DIAGNOSE 0x308 is, and what to do, by subcode."""
+"""The refused functions of DIAGNOSE 0x308, and what to do, by subcode."""
 
 PATTERNS: Sequence[Pattern] = (
     _of_message(WITHOUT_IOMMU, guest_kernel.NO_ACCESS_PLATFORM, hint=_ADD_IOMMU, key=("driver", "device")),
@@ -135,25 +135,28 @@ PATTERNS: Sequence[Pattern] = (
 
 
 def never_protected() -> Diagnosis:
-    """What came to run was never protected, and nobody was told."""
+    """Return the diagnosis of a guest that was never protected and did not report it."""
     return Diagnosis(
         "never-protected",
-        "the guest ran without any protection: what booted is no image for Secure Execution",
+        "the guest ran without any protection: it did not boot a Secure Execution image",
         "seal it with zseal image create and install the result with zipl; remove older boot entries",
         "",
     )
 
 
 def unused_device(device: str) -> Diagnosis:
-    """A protected guest never set up ``device``, which comes without iommu_platform, whatever its console shows."""
+    """Return the diagnosis of a guest that never set up ``device``, which lacks iommu_platform, even if its console
+    does not show it.
+    """
     message = f"the guest made no use of {device}: it comes without iommu_platform, so a protected guest cannot "
     return Diagnosis(WITHOUT_IOMMU, f"{message}send its data through shared memory", _ADD_IOMMU, "")
 
 
 def refused_function(subcode: int | None, count: int = 1) -> Diagnosis:
-    """A protected guest asked ``count`` times for a function of DIAGNOSE 0x308 that it has not; None: it stopped there.
+    """Return the diagnosis of a guest that asked ``count`` times for a missing DIAGNOSE 0x308 function; None: it
+    stopped there.
 
-    Who sees only that it stopped does not know for which function.
+    If it only stopped, the function is not known.
     """
     what, hint = _REFUSED_FUNCTIONS.get(subcode, (f"function {subcode} of DIAGNOSE 0x308", _NOT_INSIDE))
     message = f"the guest asked for {what}: protected guests have no such function (specification exception)"
@@ -161,7 +164,7 @@ def refused_function(subcode: int | None, count: int = 1) -> Diagnosis:
 
 
 def explain_end(last: Interrupted) -> Diagnosis | None:
-    """Return why a protected guest's kernel stopped whose last program interruption was ``last``; None: not known."""
+    """Return why a protected guest's kernel stopped with ``last`` as its last program interruption, if known."""
     instruction = instructions.classify(last.instruction)
     if last.code == ProgramCode.OPERATION and instruction is instructions.Pattern.UVC:
         return Diagnosis("missed-call", *_about_missed_call(last.address), "")
@@ -171,7 +174,7 @@ def explain_end(last: Interrupted) -> Diagnosis | None:
 
 
 def kernel_unaware() -> Diagnosis:
-    """A kernel ran protected and did not know."""
+    """Return the diagnosis of a kernel that ran protected without support for it."""
     return Diagnosis(
         "kernel-unaware",
         "the guest's kernel shared no page with the host: it is built without support for protected guests "
@@ -183,7 +186,7 @@ def kernel_unaware() -> Diagnosis:
 
 
 class ConsoleWatch:
-    """Looks for known failures in what a guest writes, in pieces of any size; keeps at most a line of each channel."""
+    """Searches a guest's output, in pieces of any size, for known failures; keeps at most a line of each channel."""
 
     def __init__(self, patterns: Sequence[Pattern] = PATTERNS) -> None:
         self._patterns = patterns
@@ -191,7 +194,7 @@ class ConsoleWatch:
         self._found: dict[tuple[str, ...], Diagnosis] = {}
 
     def feed(self, data: bytes, channel: str = "") -> None:
-        """Take what the guest has written to the console ``channel``."""
+        """Take output of the guest on the console ``channel``."""
         rest = self._rests.setdefault(channel, bytearray())
         *lines, last = _LINE_END.split(data)
         for line in lines:
@@ -201,14 +204,14 @@ class ConsoleWatch:
         _extend(rest, last)
 
     def finish(self) -> None:
-        """The guest has ended: what it wrote last is a line too."""
+        """Take the last output as a line: the guest has ended."""
         for rest in self._rests.values():
             self._examine(rest)
             rest.clear()
 
     @property
     def diagnoses(self) -> Sequence[Diagnosis]:
-        """What was found so far, in the order of its first appearance."""
+        """The diagnoses so far, in the order of their first appearance."""
         return tuple(self._found.values())
 
     def _examine(self, data: bytearray) -> None:
@@ -235,5 +238,5 @@ class ConsoleWatch:
 
 
 def _extend(rest: bytearray, data: bytes) -> None:
-    """Add to an unfinished line; what goes beyond the limit is not looked at."""
+    """Add to an unfinished line; text beyond the limit is ignored."""
     rest += data[: max(0, _LINE_LIMIT - len(rest))]

@@ -1,4 +1,4 @@
-"""Which engine executes a guest: a choice that is made on command lines, so nothing heavy is imported for it."""
+"""The choice of engine. Command lines need it, so this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class EngineName(enum.Enum):
-    """What executes the guest's instructions."""
+    """The engines that execute the guest's instructions."""
 
     QEMU = "qemu"
-    """QEMU, a program of its own: everything, Linux and devices included."""
+    """QEMU, a separate program: everything, including Linux and devices."""
     EMBEDDED = "embedded"
     """The package unicorn, in this process: bootloaders and bare-metal guests."""
 
@@ -31,8 +31,8 @@ def create_engine(
 ) -> Engine:
     """Return an engine for the machine ``config``; ``entry``, ``program`` and ``run_ahead`` are for QEMU.
 
-    Raises UsageError if there is no such engine, or ``config`` or ``program`` ask for what only QEMU has;
-    MissingDependencyError where the embedded engine's package is not installed.
+    Raises UsageError if there is no such engine, or ``config`` or ``program`` need QEMU; MissingDependencyError if the
+    embedded engine's package is not installed.
     """
     try:
         chosen = EngineName(name)
@@ -53,7 +53,7 @@ def create_engine(
 
 
 def available_engine() -> EngineName:
-    """Return QEMU where it is installed, else the embedded engine; raises MissingDependencyError without either."""
+    """Return QEMU if it is installed, otherwise the embedded engine; raises MissingDependencyError without either."""
     from zseal.engine.qemu.process import find_program
     from zseal.engine.unicorn.emulator import emulator_version
 

@@ -1,4 +1,4 @@
-"""What happens to a guest, as typed events."""
+"""The events of a guest's run, with types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTPUT_LIMIT = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something that happened ``seconds`` after the start."""
+    """An event ``seconds`` after the start."""
 
     seconds: float
 
@@ -47,7 +47,7 @@ class Protected(Event):
 
 @dataclasses.dataclass(frozen=True)
 class StartRefused(Event):
-    """The ultravisor refused to protect the guest; it is told, and decides what to do."""
+    """The ultravisor refused to protect the guest, which gets the answer and decides what to do."""
 
     refusal: Refusal
 
@@ -59,7 +59,7 @@ class Reset(Event):
 
 @dataclasses.dataclass(frozen=True)
 class IoViolation(Event):
-    """The I/O audit found a request that names pages the guest does not share; told once where it comes again."""
+    """The I/O audit found a request that names pages the guest does not share; reported once if it recurs."""
 
     message: str
 
@@ -80,7 +80,7 @@ class Ended(Event):
 
 
 class EventStream:
-    """Events from the guest's thread to any number of readers; each sees all of them from the first one kept on."""
+    """Events from the guest's thread to any number of readers; each sees all events that are kept."""
 
     def __init__(self) -> None:
         self._events: collections.deque[Event] = collections.deque()
@@ -96,7 +96,7 @@ class EventStream:
         return time.monotonic() - self._began
 
     def follow(self, follower: Callable[[Event], None]) -> None:
-        """Have ``follower`` called with each event from now on, in the guest's thread; it must not block or raise."""
+        """Call ``follower`` with each event from now on, in the guest's thread; it must not block or raise."""
         with self._changed:
             self._followers = (*self._followers, follower)
 
@@ -105,7 +105,7 @@ class EventStream:
             self._followers = tuple(each for each in self._followers if each is not follower)
 
     def add(self, event: Event) -> None:
-        """Append ``event``, wake the readers and tell the followers."""
+        """Append ``event``, wake the readers and call the followers."""
         with self._changed:
             self._events.append(event)
             self._output += _output_of(event)
@@ -119,7 +119,7 @@ class EventStream:
             follower(event)
 
     def read(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield events until the end of the run; stops early where none comes for ``timeout`` s."""
+        """Yield events until the end of the run; stops early if none arrives for ``timeout`` s."""
         position = 0
         while True:
             new, position = self._next(position, timeout)
@@ -128,10 +128,10 @@ class EventStream:
                 return
 
     async def read_async(self) -> AsyncIterator[Event]:
-        """Yield events until the end of the run in whatever event loop asks; no thread waits for them."""
+        """Yield events until the end of the run in the caller's event loop; no thread waits for them."""
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
-        told = False  # a loop that is busy is told once, not of each event
+        told = False  # a busy loop is notified once, not for each event
 
         def tell(_event: Event) -> None:
             nonlocal told
@@ -144,9 +144,9 @@ class EventStream:
         try:
             position = 0
             while True:
-                await asyncio.sleep(0)  # a guest that never falls silent must not keep the loop from all else
+                await asyncio.sleep(0)  # a guest that writes all the time must not keep the loop from other work
                 changed.clear()
-                told = False  # before the look: what comes behind it is told of
+                told = False  # before the check: later events notify again
                 new, position = self._next(position, 0.0)
                 for event in new:
                     yield event
@@ -158,7 +158,7 @@ class EventStream:
             self._leave(tell)
 
     def read_until(self, timeout: float) -> Iterator[Event]:
-        """Yield events until the end of the run or for ``timeout`` s in all."""
+        """Yield events until the end of the run, or for ``timeout`` s in total."""
         position = 0
         limit = time.monotonic() + timeout
         while (left := limit - time.monotonic()) > 0:
@@ -168,19 +168,19 @@ class EventStream:
                 return
 
     def _next(self, position: int, timeout: float | None) -> tuple[list[Event], int]:
-        """Wait for events behind ``position``; return them, none after ``timeout`` s, and the new position."""
+        """Wait for events after ``position``; return them, none after ``timeout`` s, and the new position."""
         with self._changed:
             self._changed.wait_for(lambda: self._count > position, timeout)
             kept = self._count - len(self._events)
             return list(itertools.islice(self._events, max(0, position - kept), None)), self._count
 
     def wait_for_end(self, timeout: float | None) -> Result | None:
-        """Wait for the end of the run, ``timeout`` s at most; return its result."""
+        """Wait for the end of the run, at most ``timeout`` s; return its result."""
         with self._changed:
             self._changed.wait_for(lambda: self._end is not None, timeout)
             return self._end.result if self._end is not None else None
 
 
 def _output_of(event: Event) -> int:
-    """Return how many bytes of console output ``event`` holds."""
+    """Return how many bytes of console output ``event`` has."""
     return len(event.data) if isinstance(event, ConsoleOutput) else 0

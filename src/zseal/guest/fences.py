@@ -1,8 +1,8 @@
-"""What extra QEMU arguments may not ask for.
+"""The extra QEMU arguments that zseal refuses.
 
-Real hosts fence some of QEMU off for protected guests, and the reasons hold here as they do there: a guest that needs
-one of these would not run, or lose data, on hardware. The texts in quotes are QEMU's own. Other options
-would take from under zseal what it set up itself.
+Real hosts block some QEMU features for protected guests, and the reasons apply here too: a guest that needs one of
+these would not run, or would lose data, on hardware. The texts in quotes are QEMU's own. Other options would change
+what zseal itself set up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zseal.messages import qemu
 
 Properties: TypeAlias = Mapping[str, str]
 _MOUNTS = Path("/proc/self/mounts")
-_HUGE_PAGE_MOUNT = "/dev/hugepages"  # where systemd mounts it
+_HUGE_PAGE_MOUNT = "/dev/hugepages"  # systemd's mount point
 
 _IMPLIED_KEYS = {"device": "driver", "object": "qom-type", "machine": "type", "m": "size"}
 _ALIASES = {"M": "machine", "memory": "m"}
@@ -28,7 +28,7 @@ _ALIASES = {"M": "machine", "memory": "m"}
 
 @dataclasses.dataclass(frozen=True)
 class Fence:
-    """``option`` (without dashes) is refused where ``applies`` to its properties, because of ``reason``."""
+    """``option`` (without dashes) is refused if ``applies`` to its properties, because of ``reason``."""
 
     option: str
     applies: Callable[[Properties], bool]
@@ -49,7 +49,7 @@ def _has(*keys: str) -> Callable[[Properties], bool]:
 
 
 def _huge_pages(properties: Properties) -> bool:
-    """Whether a memory back end takes huge pages."""
+    """Whether a memory back end uses huge pages."""
     if not properties.get("qom-type", "").startswith("memory-backend"):
         return False
     if properties.get("hugetlb", "off").lower() in ("on", "yes", "true", "y") or "hugetlbsize" in properties:
@@ -58,7 +58,7 @@ def _huge_pages(properties: Properties) -> bool:
 
 
 def _on_huge_pages(path: str) -> bool:
-    """Whether ``path`` lies on a file system of huge pages."""
+    """Whether ``path`` is on a file system of huge pages."""
     try:
         mounts = [line.split(" ") for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
@@ -69,11 +69,11 @@ def _on_huge_pages(path: str) -> bool:
 
 _BALLOON = (
     "a protected guest cannot have a memory balloon: discarding memory is off while it is protected, because a page "
-    "that is given away comes back without its content and fails the integrity check"
+    "that was given away comes back without its content and fails the integrity check"
 )
 _HOT_PLUG = (
     "a protected guest's memory cannot grow: devices that add memory need to discard it again, and QEMU says "
-    f'"{qemu.RAM_DISCARD.text}" when the guest is to be protected'
+    f'"{qemu.RAM_DISCARD.text}" when it protects the guest'
 )
 _HUGE_PAGES = (
     "a protected guest's memory cannot be huge pages, the ultravisor keeps track of every 4 KiB; QEMU says "
@@ -90,8 +90,8 @@ _CRYPTO = (
 )
 
 _MONITOR = (
-    "a protected guest cannot have a monitor of QEMU's besides zseal's: it could be migrated or be given devices there "
-    "that protected guests cannot have, with nobody to refuse it"
+    "a protected guest cannot have another QEMU monitor than zseal's, which could migrate it or give it devices that "
+    "protected guests cannot have, without any check"
 )
 
 
@@ -100,62 +100,62 @@ def _for_monitor(properties: Properties) -> bool:
 
 
 FENCES: Sequence[Fence] = (
-    Fence("device", _driver("virtio-balloon"), _BALLOON, "leave it out"),
-    Fence("balloon", _always, _BALLOON, "leave it out"),
+    Fence("device", _driver("virtio-balloon"), _BALLOON, "remove it"),
+    Fence("balloon", _always, _BALLOON, "remove it"),
     Fence("device", _driver("virtio-p?mem|pc-dimm|nvdimm"), _HOT_PLUG, "give all memory from the start: `memory`"),
     Fence("m", _has("maxmem", "slots"), _HOT_PLUG, "give all memory from the start: `memory`"),
-    Fence("object", _huge_pages, _HUGE_PAGES, "leave it out"),
-    Fence("mem-path", lambda properties: _on_huge_pages(properties[""]), _HUGE_PAGES, "leave it out"),
+    Fence("object", _huge_pages, _HUGE_PAGES, "remove it"),
+    Fence("mem-path", lambda properties: _on_huge_pages(properties[""]), _HUGE_PAGES, "remove it"),
     Fence("incoming", _always, _MIGRATION, "start the guest from its image"),
     Fence("loadvm", _always, _MIGRATION, "start the guest from its image"),
-    Fence("only-migratable", _always, _MIGRATION, "leave it out"),
+    Fence("only-migratable", _always, _MIGRATION, "remove it"),
     *(Fence(option, _always, _MONITOR, "use `GuestControl`") for option in ("monitor", "mon", "qmp", "qmp-pretty")),
-    *(Fence(option, _for_monitor, _MONITOR, "leave mon: out") for option in ("serial", "parallel")),
-    Fence("device", _driver("vfio-ap"), _CRYPTO, "leave it out"),
+    *(Fence(option, _for_monitor, _MONITOR, "remove mon:") for option in ("serial", "parallel")),
+    Fence("device", _driver("vfio-ap"), _CRYPTO, "remove it"),
     Fence("device", _driver("vfio-"), _PASSTHROUGH, "use a virtio device with iommu_platform=on"),
 )
-"""What QEMU refuses a protected guest, and the way around it; the first that applies is told."""
+"""The features that QEMU refuses a protected guest, and the alternatives; the first that applies is reported."""
 
-_UNSEEN = "the I/O audit does not see what a guest tells devices on PCI"
+_UNSEEN = "the I/O audit cannot observe how PCI devices are notified"
 
 UNAUDITED: Sequence[Fence] = (
     Fence("device", _driver(".*-pci"), _UNSEEN, 'give the device whose name ends in -ccw, or choose `io_policy="off"`'),
 )
-"""What cannot be audited."""
+"""The devices that cannot be audited."""
 
 _SET_BY_ZSEAL = "zseal sets this itself"
 _OWN = {
     "m": "use `memory`",
-    "mem-path": "leave it out",
-    "mem-prealloc": "leave it out",
+    "mem-path": "remove it",
+    "mem-prealloc": "remove it",
     "smp": "use `cpus`",
     "kernel": "the image is the kernel",
     "initrd": "the ramdisk is part of the image",
-    "append": "the kernel command line is part of the image",
+    "append": "the kernel parameters are part of the image",
     "accel": "guests run on QEMU's TCG",
     "enable-kvm": "guests run on QEMU's TCG",
-    "gdb": "the ultravisor holds the debug stub",
-    "s": "the ultravisor holds the debug stub",
-    "daemonize": "leave it out",
+    "gdb": "the ultravisor uses the debug stub",
+    "s": "the ultravisor uses the debug stub",
+    "daemonize": "remove it",
     "readconfig": "write the options out, so that they can be checked",
-    "action": "leave it out",
-    "no-shutdown": "leave it out",
-    "no-reboot": "leave it out",
+    "action": "remove it",
+    "no-shutdown": "remove it",
+    "no-reboot": "remove it",
 }
 _OWN_MACHINE_PROPERTIES = ("memory-backend", "accel", "kernel", "initrd", "append")
 
 CONFLICTS: Sequence[Fence] = (
     *(Fence(option, _always, _SET_BY_ZSEAL, hint) for option, hint in _OWN.items()),
     Fence("machine", lambda properties: "type" in properties, _SET_BY_ZSEAL, "use `machine_type`"),
-    Fence("machine", _has(*_OWN_MACHINE_PROPERTIES), _SET_BY_ZSEAL, "leave that property out"),
+    Fence("machine", _has(*_OWN_MACHINE_PROPERTIES), _SET_BY_ZSEAL, "remove that property"),
 )
-"""What zseal has set up itself, for protected and for plain guests."""
+"""The options that zseal sets itself, for protected and for plain guests."""
 
 
 def options(arguments: Sequence[str]) -> Iterator[tuple[str, str, Properties]]:
     """Yield each option of QEMU ``arguments`` as (name, value as written, properties).
 
-    The property ``""`` is the whole value; a value without ``=`` in front belongs to the option's implied key.
+    The property ``""`` is the whole value; a value without a name and ``=`` belongs to the option's implied key.
     """
     for argument, following in itertools.pairwise([*arguments, ""]):
         if argument.startswith("-") and len(argument) > 1:
@@ -171,7 +171,7 @@ def _properties(name: str, value: str) -> Properties:
         try:
             members = json.loads(value)
         except ValueError:
-            return found  # QEMU will say so
+            return found  # QEMU will report it
         if isinstance(members, dict):
             on_off = {True: "on", False: "off"}
             found |= {str(key): on_off[item] if isinstance(item, bool) else str(item) for key, item in members.items()}
@@ -187,7 +187,7 @@ def _properties(name: str, value: str) -> Properties:
 
 
 def check_arguments(arguments: Sequence[str], *, protected: bool, audited: bool = False) -> None:
-    """Raise UsageError if ``arguments`` ask for what the guest cannot have; says what, why and what to do."""
+    """Raise UsageError if ``arguments`` ask for what the guest cannot have, with the reason and the remedy."""
     fences = [*(FENCES if protected else ()), *(UNAUDITED if audited else ()), *CONFLICTS]
     for name, written, properties in options(arguments):
         for fence in fences:

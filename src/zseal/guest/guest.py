@@ -1,4 +1,4 @@
-"""Run a boot image as a protected guest: the class behind ``zseal run``, for programs and tests.
+"""Run a boot image as a protected guest: the class that ``zseal run`` uses, for programs and tests.
 
 ::
 
@@ -8,9 +8,9 @@
                 sys.stdout.buffer.write(event.data)
     print(guest.report["outcome"], guest.report["ultravisor"])
 
-A guest lives in a thread of its own with an event loop; QEMU ends when that thread does, so also when this process is
-killed. A guest that still runs when the interpreter exits is ended first. A control socket, an audit of input/output or
-a live view run in that loop: see :meth:`Guest.in_loop`.
+A guest runs in a thread of its own with an event loop; QEMU ends when that thread ends, also when this process is
+killed. A guest that still runs when the interpreter exits is ended first. A control socket, the I/O audit and a live
+view run in that loop: see :meth:`Guest.in_loop`.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _T = TypeVar("_T")
 
 
 class Guest:
-    """One run of ``image`` on ``machine``; a context manager that starts it and, at the end, ends it in any case.
+    """One run of ``image`` on ``machine``; a context manager that starts it and always ends it.
 
-    ``machine`` may be the directory of one as well. Without an image (None) the firmware boots from the disk with the
-    lowest boot index, or the first: an image that zipl has installed there. :class:`zseal.guest.options.GuestOptions`
-    explains the other keyword arguments. Raises ZsealError if the guest cannot be run: the image is not one, the memory
-    is too little for it or more than this computer has free, QEMU is missing or does not start.
+    ``machine`` may also be a machine's directory. Without an image (None) the firmware boots an image that zipl
+    installed on the disk with the lowest boot index, or on the first. :class:`zseal.guest.options.GuestOptions`
+    explains the other keyword arguments. Raises ZsealError if the guest cannot be run: the image is not a boot image,
+    the memory is too small for it or more than this computer has free, QEMU is missing or does not start.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Guest:
     def plain(
         cls, kernel: Path, *, ramdisk: Path | None = None, cmdline: str = "", **options: Unpack[GuestKeywords]
     ) -> Self:
-        """Return a guest that boots ``kernel`` without any protection, as QEMU alone does: to compare with.
+        """Return a guest that boots ``kernel`` without any protection, like plain QEMU, for comparison.
 
-        Its devices are not watched, so the options ``io_policy`` and ``run_ahead`` mean nothing to it.
+        Its devices are not audited, so the options ``io_policy`` and ``run_ahead`` have no effect.
         """
         return cls(PlainKernel(kernel, ramdisk, cmdline), machine=UNPROTECTED, **options)
 
@@ -143,7 +143,7 @@ class Guest:
         await finish_despite_cancel(self.close)
 
     def close(self) -> None:
-        """End the guest if it runs, and give back all it used; no effect the second time."""
+        """End the guest if it runs, and release everything that it used; a second call has no effect."""
         if self._closed:
             return
         self._closed = True
@@ -165,18 +165,18 @@ class Guest:
             if self._control is not None:
                 steps.callback(self._control.close)
 
-    # --- what happens ---
+    # --- events ---
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens, from the start on, until the guest has ended (or nothing happened for ``timeout`` s)."""
+        """Yield events from the start on, until the guest has ended (or there was none for ``timeout`` s)."""
         return self._session.events.read(timeout)
 
     def events_async(self) -> AsyncIterator[Event]:
-        """Yield what happens, for a program with an event loop of its own."""
+        """Yield events, for a program with an event loop of its own."""
         return self._session.events.read_async()
 
     def wait(self, timeout: float | None = None) -> Result | None:
-        """Wait until the guest has ended and return how, or None after ``timeout`` s."""
+        """Wait until the guest has ended and return its result, or None after ``timeout`` s."""
         return self._session.events.wait_for_end(timeout)
 
     def wait_for_protection(self, timeout: float = 60.0) -> None:
@@ -189,7 +189,7 @@ class Guest:
         raise EngineError(f"the guest was not protected within {timeout:g} s")
 
     def wait_for_output(self, text: str, timeout: float = 60.0) -> str:
-        """Return what the guest has written up to and including ``text``; raises EngineError if it never does."""
+        """Return the guest's output up to and including ``text``; raises EngineError if it never writes that."""
         if not isinstance(text, str):
             raise TypeError(f"wait_for_output takes a str, not {type(text).__name__}")
         written = bytearray()
@@ -204,47 +204,47 @@ class Guest:
 
     @property
     def result(self) -> Result | None:
-        """How the run ended; None while it has not."""
+        """The result of the run; None while it has not ended."""
         return self._session.result
 
     @property
     def report(self) -> dict[str, Json]:
-        """The account of the run, empty while it has not ended; docs/run-results.md has the keys."""
+        """The report of the run, empty while it has not ended; docs/run-results.md has the keys."""
         return self._session.report
 
     @property
     def diagnoses(self) -> Sequence[Diagnosis]:
-        """Known failures that the guest's console told of so far, explained."""
+        """Known failures that the guest's console has shown so far, explained."""
         return self._session.diagnoses
 
     @property
     def notices(self) -> Sequence[str]:
-        """What its user should know about how the guest is executed, a sentence each."""
+        """What the user should know about the execution of the guest, one sentence each."""
         return self._session.engine.notices()
 
     @property
     def protected(self) -> bool:
-        """Whether the guest runs protected now; what has ended does not run."""
+        """Whether the guest runs protected now; False once it has ended."""
         return self._session.protection.protected and self.result is None
 
     def observe(self, *, lines: int = 10) -> Observation:
-        """Return what can be seen of the guest now, with so many last lines of its console."""
+        """Return an observation of the guest, with the last ``lines`` lines of its console."""
         return self._thread.call(lambda: self._monitor.observe(lines=lines))
 
     @property
     def record(self) -> RunRecord:
-        """What happened over time, for ``zseal.guest.watch.html``; raises EngineError unless that was asked for."""
+        """The record of the run over time, for ``zseal.guest.watch.html``; EngineError without ``record=True``."""
         if self._recorder is None:
             raise EngineError("this run is not recorded", hint="start the guest with record=True")
         return self._thread.call(self._recorder.record)
 
-    # --- what can be done ---
+    # --- control ---
 
     def write_console(self, data: bytes, when_room: Callable[[], None] | None = None) -> None:
-        """Type ``data`` at the guest's console: all of it waits there until the guest takes it, or has ended.
+        """Type ``data`` at the guest's console, where all of it waits until the guest takes it or has ended.
 
-        ``when_room`` is called in the guest's thread once little of it waits, so that more may be typed: immediately if
-        that is so, and at the guest's end.
+        ``when_room`` is called in the guest's thread once there is room for more: immediately, later, or at the guest's
+        end.
         """
         self._thread.call(lambda: self._session.engine.write_console(data, when_room))
 
@@ -253,28 +253,28 @@ class Guest:
         self._thread.call(self._session.pause)
 
     def resume(self) -> None:
-        """Let them run again, once the pages that are out are back and verified.
+        """Bring back and verify the pages that are out, then let the CPUs run again.
 
-        Raises PageIntegrityError, with the guest ended, where a page is not what it was.
+        Raises PageIntegrityError, with the guest ended, if a page was changed.
         """
         self._thread.call(self._session.resume)
 
     def page_out(self, path: Path, count: int | None = None, *, start: int = 0, overwrite: bool = False) -> int:
         """Pause the guest and move ``count`` private pages (None: all) from ``start`` on to the new file ``path``.
 
-        ``start`` is a guest absolute address. What lands in the file is what an export gives. Returns their number;
-        raises as ``zseal.guest.paging.paging`` says.
+        ``start`` is a guest absolute address. The file contains the pages' exports. Returns their number; raises as
+        described in ``zseal.guest.paging.paging``.
         """
         paging = self._paging
-        path = Path(os.path.abspath(path))  # noqa: PTH100 - a name stays what its user called it
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - a name stays as the user wrote it
         before = paging.pages_out
         self._thread.call(lambda: finish(paging.page_out(path, count, start=start, overwrite=overwrite)))
         return paging.pages_out - before
 
     def page_in(self, path: Path) -> int:
-        """Bring back the pages that wait in ``path``, verified; returns their number. The guest goes on standing still.
+        """Bring back and verify the pages in ``path``; returns their number. The guest stays paused.
 
-        Raises PageIntegrityError, with the guest ended, where a page is not what it was.
+        Raises PageIntegrityError, with the guest ended, if a page was changed.
         """
         paging = self._paging
         path = Path(os.path.abspath(path))  # noqa: PTH100
@@ -289,17 +289,17 @@ class Guest:
         return self._session.protection.paging
 
     def stop(self, result: Result | None = None) -> None:
-        """End the guest in an orderly way for its disks, not for what runs in it; ``result`` says why."""
+        """End the guest so that its disks are written out, but not the programs in it; ``result`` is the reason."""
         self._thread.call(lambda: self._session.end(result or STOPPED))
 
     @property
     def host(self) -> HostView:
-        """The host's view of the guest's memory, also after its end until ``close``."""
+        """The host view of the guest's memory, also after its end until ``close``."""
         return HostView(self._session.protection.host_memory, closed=lambda: self._closed)
 
     @property
     def io(self) -> IoAudit | None:
-        """What the guest's devices were told to do and moved, from any thread; None without an audit."""
+        """The requests and data of the guest's devices, from any thread; None without an audit."""
         return self._session.protection.audit
 
     def in_loop(self, function: Callable[[], _T]) -> _T:
@@ -308,15 +308,15 @@ class Guest:
 
     @property
     def engine(self) -> Engine:
-        """What executes the guest, for extensions: touch it in the guest's loop only."""
+        """The engine that executes the guest, for extensions: use it only in the guest's loop."""
         return self._session.engine
 
     @property
     def vmm(self) -> Vmm | None:
-        """What protects the guest, None for a plain one, for extensions: touch it in the guest's loop only."""
+        """The protection of the guest, None for a plain one, for extensions: use it only in the guest's loop."""
         return self._session.protection.vmm
 
     @property
     def session(self) -> Session:
-        """What listens to the engine, for extensions: touch it in the guest's loop only."""
+        """The session that listens to the engine, for extensions: use it only in the guest's loop."""
         return self._session

@@ -1,4 +1,4 @@
-"""The host's view of a guest's memory: what reading it gives to whoever runs the guest."""
+"""The host view of a guest's memory: what the host gets when it reads that memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PIECE = 4 * MIB
 
 
 class HostView:
-    """The host role: it sees shared pages as they are and private pages encrypted, as after an export.
+    """Memory in the role of the host: shared pages as they are, and private pages encrypted, as after an export.
 
-    Reading makes no page leave the guest: every look at a private page is encrypted anew. Before the guest is
-    protected, and for a guest that never is, memory is plain. The raw memory is not to be had here.
-    Once ``closed`` says that the guest gave its memory back, reading raises EngineError.
+    Reading does not take pages from the guest; private pages are encrypted again for every read. Before the guest is
+    protected, and for a guest that never is, memory is plain. The raw memory is not available here. Once ``closed``
+    returns that the guest released its memory, reading raises EngineError.
     """
 
     def __init__(self, memory: Storage | HostSide, *, closed: Callable[[], bool] = lambda: False) -> None:
-        """``memory`` is the host's side of a guest that may be protected, or all the memory of one that never is."""
+        """``memory`` is the host side of a guest that may be protected, or all the memory of one that never is."""
         self._memory = memory
         self._closed = closed
 
@@ -57,7 +57,7 @@ class HostView:
             raise InputError(f"guest memory cannot be read: {error}") from error
 
     def dump(self, path: Path, *, overwrite: bool = False) -> int:
-        """Write the host's view of all memory to the new file ``path`` and return the number of bytes.
+        """Write the host view of all memory to the new file ``path`` and return the number of bytes.
 
         Raises OutputError if the file cannot be written or exists.
         """
@@ -69,9 +69,9 @@ class HostView:
         return self.memory_size
 
     def find(self, pattern: bytes) -> int | None:
-        """Return the address of the first place where the host's view holds ``pattern``; None if none does.
+        """Return the address of the first place where the host view contains ``pattern``; None if there is none.
 
-        ``pattern`` has 1 to 4096 bytes; raises InputError for another.
+        ``pattern`` has 1 to 4096 bytes; raises InputError for other sizes.
         """
         if not 1 <= len(pattern) <= 4096:
             raise InputError("a pattern has 1 to 4096 bytes")

@@ -1,4 +1,4 @@
-"""What has to be known of a boot image before QEMU gets it: that it is one, where it begins, what room it needs."""
+"""Checks a boot image before QEMU gets it: that it is one, where it begins, and how much room it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zseal.linux import kernel_file
 
 
 class ImageExpecter(Protocol):
-    """What can work on an image before its guest asks for it (``zseal.hypervisor.vmm.Vmm``)."""
+    """A hypervisor that can work on an image before its guest asks for it (``zseal.hypervisor.vmm.Vmm``)."""
 
     def expect_image(
         self, header: bytes, components: Sequence[IpibComponent], read: Callable[[int, int], bytes]
@@ -43,11 +43,11 @@ class BootImage:
         return max([self.size, *(part.address + part.size for part in self.image.components)])
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return what is stored from ``offset`` on, less than ``length`` bytes at the end; raises OSError."""
+        """Return the ``length`` bytes stored from ``offset`` on, fewer at the end; raises OSError."""
         return os.pread(self.descriptor, length, offset)
 
     def announce(self, hypervisor: ImageExpecter) -> None:
-        """Let ``hypervisor`` begin with the image; not if its bootloader hides where the components are."""
+        """Let ``hypervisor`` begin with the image, unless its bootloader hides where the components are."""
         if self.image.ipib is not None:
             header = self.read(self.image.header_offset, self.image.header.size)
             hypervisor.expect_image(header, self.image.ipib.components, self.read)
@@ -56,7 +56,7 @@ class BootImage:
         """Raise InputError if a guest with ``memory`` bytes cannot even hold the image."""
         if memory < self.end:
             raise InputError(
-                f"the guest's {memory // MIB} MiB of memory are too little for an image of {-(-self.end // MIB)} MiB",
+                f"the guest's {memory // MIB} MiB of memory are too small for an image of {-(-self.end // MIB)} MiB",
                 where=str(self.path),
                 hint="give it more with `memory`",
             )
@@ -69,13 +69,13 @@ class BootImage:
 def inspect_image(path: Path) -> BootImage:
     """Open the boot image ``path``; raises InputError or FormatError if it cannot be run, and why."""
     try:
-        # without O_NONBLOCK a pipe with nobody at its other end would be waited for
+        # without O_NONBLOCK, opening a pipe would wait for its other end
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InputError(f"cannot read the image: {error.strerror}", where=str(path)) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError("an image is a regular file")
+            raise InputError("an image must be a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             image = read_image(stream)
             check_complete(image, stream)
@@ -86,7 +86,7 @@ def inspect_image(path: Path) -> BootImage:
                 "the file only contains a boot image: it cannot be booted", hint="give the image as it was built"
             )
         if entry >= size:
-            raise FormatError(f"the image says that it begins at {entry:#x}, behind its end")
+            raise FormatError(f"the image's entry point {entry:#x}lies beyond its end")
     except (FormatError, InputError) as error:
         os.close(descriptor)
         error.where = error.where or str(path)

@@ -1,4 +1,4 @@
-"""How a run ended, from why its machine stopped and what was known of its protection then."""
+"""Decides how a run ended, from why its machine stopped and the state of its protection."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _OUTCOMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProtectedStart:
-    """Where the protected start of a guest was when its machine stopped."""
+    """The progress of a guest's protected start when its machine stopped."""
 
     protected: bool
     """Whether the guest ran protected."""
     refusal: Refusal | None
     """Why the last attempt to protect it failed."""
     complaint: str
-    """What was wrong with the parameter block that was last refused; may be empty."""
+    """The fault in the parameter block that was last refused; may be empty."""
 
 
 def judge(
@@ -43,8 +43,8 @@ def judge(
 ) -> Result:
     """Return the result of a run whose machine stopped with ``stop``.
 
-    ``failure`` is what went wrong on our side and ``wanted`` the result that its user ended it with, if either is so.
-    ``start`` is None for a guest that nothing protects.
+    ``failure`` is a failure on our side, if any, and ``wanted`` the result with which its user ended it. ``start`` is
+    None for an unprotected guest.
     """
     if failure is not None:
         text = str(failure) if isinstance(failure, ZsealError) else f"{type(failure).__name__}: {failure}"

@@ -1,6 +1,6 @@
-"""A guest at one moment: what its monitor sees, what travels over the control socket, what a view shows.
+"""A guest at one moment: what its monitor sees, the control socket transfers and a view shows.
 
-Small on purpose: a command that shows the state of a guest needs nothing else of the machinery.
+It is small on purpose: a command that shows the state of a guest needs nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zseal.jsonvalue import Json
 
 @dataclasses.dataclass(frozen=True)
 class PagedOut:
-    """Pages that are out: how many of them wait in which file."""
+    """Pages that are out: their number and their file."""
 
     path: Path
     pages: int
@@ -28,8 +28,8 @@ class Observation:
 
     ``state`` is running, paused, paged-out or ended; ``phase`` the name of the last of ``phases``. ``seconds`` count
     from the start, ``memory`` is in bytes. ``pages`` counts pages by state, ``calls`` and ``refused`` the ultravisor
-    calls by command. ``absent`` are the pages that are out, ``console`` its last lines, ``notes`` what its console was
-    recognised to complain about.
+    calls by command. ``absent`` are the pages that are out, ``console`` its last lines, ``notes`` the known failures
+    that its console showed.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Observation:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Json]) -> Observation:
-        """Return what :meth:`to_json` gave; raises FormatError for anything else."""
+        """Return the observation that :meth:`to_json` wrote; raises FormatError for anything else."""
         try:
             return cls(
                 name=str(plain["name"]),
@@ -125,13 +125,13 @@ _TRAFFIC = [field.name for field in dataclasses.fields(DeviceTraffic)][1:]
 
 def _object(value: Json) -> dict[str, Json]:
     if not isinstance(value, dict):
-        raise TypeError("no object")
+        raise TypeError("not an object")
     return value
 
 
 def _list(value: Json) -> list[Json]:
     if not isinstance(value, list):
-        raise TypeError("no list")
+        raise TypeError("not a list")
     return value
 
 
@@ -141,13 +141,13 @@ def _objects(value: Json) -> list[dict[str, Json]]:
 
 def _number(value: Json) -> float:
     if not isinstance(value, int | float):
-        raise TypeError("no number")
+        raise TypeError("not a number")
     return float(value)
 
 
 def _count(value: Json) -> int:
     if not isinstance(value, int):
-        raise TypeError("no whole number")
+        raise TypeError("not a whole number")
     return value
 
 
@@ -165,5 +165,5 @@ def uptime(seconds: float) -> str:
 
 
 def page_text(pages: dict[str, int]) -> str:
-    """Return the counts of pages that are not zero, like "private 16,380, shared 4"."""
+    """Return the counts of pages that are not zero, such as "private 16,380, shared 4"."""
     return ", ".join(f"{state.replace('_', ' ')} {count:,}" for state, count in pages.items() if count)

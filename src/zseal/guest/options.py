@@ -1,7 +1,7 @@
-"""What a guest is given besides what it boots and the machine that protects it: the one list of options.
+"""The one list of a guest's options, in addition to what it boots and the machine that protects it.
 
-Each option stands here twice, side by side: with its type for keyword arguments, and with its default and meaning. A
-test compares the two.
+Each option is here twice: with its type for keyword arguments, and with its default and meaning. A test compares the
+two.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GuestKeywords(RunKeywords, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is limited, watched and found. Raises ZsealError for a value that is not one."""
+    """How a run is limited, watched and found. Raises ZsealError for an invalid value."""
 
     timeout: float | None = None
     """Seconds after which the guest is stopped."""
@@ -62,27 +62,27 @@ class RunOptions:
     number_name: bool = False
     """Whether a ``name`` that is in use becomes ``name-2`` and so on."""
     record: bool = False
-    """Whether to collect what ``Guest.record`` returns."""
+    """Whether to collect the record that ``Guest.record`` returns."""
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:  # NaN is not above 0 either
-            raise UsageError(f"a guest's timeout is a number of seconds above 0, not {self.timeout:g}")
+            raise UsageError(f"a guest's timeout must be a number of seconds above 0, not {self.timeout:g}")
         IoPolicy.of(self.io_policy)
         if self.name is not None:
             check_name(self.name)
 
     @property
     def policy(self) -> IoPolicy:
-        """What ``io_policy`` is or names."""
+        """The policy that ``io_policy`` is or names."""
         return IoPolicy.of(self.io_policy)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GuestOptions(RunOptions):
-    """Those and the machine that zseal builds for the guest."""
+    """The options above, and those of the machine that zseal builds for the guest."""
 
     memory: int = DEFAULT_MEMORY
-    """Bytes, rounded up to what QEMU can have."""
+    """Bytes, rounded up to a size that QEMU supports."""
     cpus: int = 1
     disks: Sequence[Disk] = ()
     networks: Sequence[UserNetwork] = ()
@@ -90,13 +90,13 @@ class GuestOptions(RunOptions):
     machine_type: str = DEFAULT_MACHINE_TYPE
     """QEMU's machine, such as s390-ccw-virtio-7.2."""
     line_mode_console: bool = False
-    """Whether the guest has a line-mode console (operating-system messages) as well."""
+    """Whether the guest also has a line-mode console (operating-system messages)."""
     qemu: str | None = None
     """The QEMU program to use; None: qemu-system-s390x."""
     qemu_arguments: Sequence[str] = ()
     """Passed to QEMU unchanged; see ``zseal.guest.fences`` for those that are refused."""
     engine: EngineName | str = EngineName.QEMU
-    """What executes the guest: "qemu" or "embedded".
+    """The engine that executes the guest: "qemu" or "embedded".
 
     The embedded engine needs the package unicorn instead of QEMU and has neither devices nor Linux (docs/engines.md).
     """

@@ -1,6 +1,6 @@
 """How a run ends, and the exit codes of the commands that run guests: this is their one list.
 
-Light on purpose: the help of the command line shows the list.
+It is light on purpose, because the help of the command line shows the list.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outcome(enum.Enum):
     """zseal itself failed while the guest ran."""
     PANIC = "panic", 3, "guest panic"
     REFUSED = "refused", 4, "image refused by the ultravisor"
-    """The ultravisor refused the image; its bootloader said so and stopped."""
+    """The ultravisor refused the image; its bootloader reported that and stopped."""
     TIMEOUT = "timeout", 5, "timeout"
     LOST = "lost", 6, "QEMU lost"
     """QEMU ended, or another process killed it."""
@@ -56,9 +56,9 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The end of a run in one line (``message``); a panic with the ``cpu`` and ``psw`` it ended with.
+    """The end of a run in one line (``message``); a panic with the ``cpu`` and ``psw`` at its end.
 
-    ``code`` is the exit code of ``zseal run`` where that is not the outcome's.
+    ``code`` is the exit code of ``zseal run`` if it differs from that of the outcome.
     """
 
     outcome: Outcome

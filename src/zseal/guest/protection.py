@@ -1,4 +1,4 @@
-"""What stands between a guest and its host: nothing, or all that Secure Execution takes."""
+"""The protection of a guest from its host: none, or everything that Secure Execution takes."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ _LOG = logger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CallCounts:
-    """Ultravisor calls by name: those that were made, and those of them that were refused."""
+    """Ultravisor calls by name: all of them, and those that were refused."""
 
     made: Mapping[str, int] = dataclasses.field(default_factory=dict)
     refused: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Run(Running, Protocol):
-    """The run of the guest that is protected."""
+    """The run of the guest to protect."""
 
     @property
     def engine(self) -> Engine:
-        """What executes the guest."""
+        """The engine that executes the guest."""
 
     @property
     def events(self) -> EventStream:
-        """What happens to it."""
+        """The events of the run."""
 
     def kill(self, result: Result) -> None:
         """End the run with ``result`` immediately, its disks as they are; from any thread."""
 
     def post(self, step: Callable[[], None]) -> None:
-        """Have ``step`` called in the thread of the run's loop; from any thread."""
+        """Call ``step`` in the thread of the run's loop; from any thread."""
 
 
 class Protection:
-    """None: an ordinary guest, whose host sees all its memory. The base of what protects one."""
+    """No protection: an ordinary guest, whose host sees all its memory. The base class of protection."""
 
     vmm: Vmm | None = None
     """The hypervisor that protects the guest."""
     paging: Paging | None = None
     """Moves its private pages out and back."""
     audit: IoAudit | None = None
-    """Checks what its devices are told to do."""
+    """Checks the requests to its devices."""
     hooks: EngineHooks = NO_HOOKS
-    """What the engine is to ask while the guest runs."""
+    """The questions of the engine while the guest runs."""
 
     def __init__(self, run: Run) -> None:
         self.host_memory: Storage | HostSide = run.engine.memory
@@ -76,7 +76,7 @@ class Protection:
         self._pages = run.engine.memory.size >> PAGE_SHIFT
 
     def expect(self, image: BootImage) -> None:
-        """The machine that is about to be started will load ``image``."""
+        """Take note that the machine will load ``image`` when it starts."""
 
     def trap(self, trap: Trap) -> Action:
         """Complete the instruction of ``trap``."""
@@ -87,14 +87,14 @@ class Protection:
         return None
 
     def reset(self) -> None:
-        """The machine is about to be reset: protection ends."""
+        """End protection: the machine is about to be reset."""
 
     def restarted(self, cpu: int) -> None:
-        """A new kernel began on ``cpu``, and the guest's own reset before that was not seen."""
+        """Take note that a new kernel began on ``cpu``, and that the guest's own reset before that was not seen."""
 
     @property
     def start(self) -> ProtectedStart | None:
-        """Where the guest's protected start is now."""
+        """The progress of the guest's protected start."""
         return None
 
     @property
@@ -102,7 +102,7 @@ class Protection:
         """How often the guest asked for functions of DIAGNOSE 0x308 that it does not have, by subcode."""
         return {}
 
-    # --- what can be seen of it ---
+    # --- observations ---
 
     @property
     def protected(self) -> bool:
@@ -111,7 +111,7 @@ class Protection:
 
     @property
     def start_seconds(self) -> float:
-        """How long the attempts to protect the guest took, all together."""
+        """The total time of the attempts to protect the guest."""
         return 0.0
 
     @property
@@ -139,14 +139,14 @@ class Protection:
         return PageMap("guest", np.full(self._pages, UNPROTECTED_CODE, np.uint8), GUEST_KINDS)
 
     def close(self) -> None:
-        """Give back what protection takes; the engine is closed afterwards."""
+        """Release the resources of the protection; the engine is closed afterwards."""
 
 
 Protect: TypeAlias = Callable[[Run], Protection]
 
 
 class SecureExecution(Protection):
-    """A machine with ``keys`` protects the guest, whose devices are watched as ``policy`` says."""
+    """Protection by a machine with ``keys``; ``policy`` is that of the I/O audit."""
 
     vmm: Vmm
     paging: Paging
@@ -175,7 +175,7 @@ class SecureExecution(Protection):
             self._owned = undo.pop_all()
 
     def _audit(self, run: Run, policy: IoPolicy, watch: QueueWatch) -> IoAudit:
-        """Return an audit for the notifications of the guest, which ends it where ``policy`` says so."""
+        """Return an audit for the notifications of the guest, which ends the guest if ``policy`` requires it."""
 
         def violation(finding: IoFinding) -> None:
             if policy is IoPolicy.ENFORCE:
@@ -197,7 +197,7 @@ class SecureExecution(Protection):
         )
 
     def expect(self, image: BootImage) -> None:
-        """Have the ultravisor begin with it."""
+        """Let the ultravisor begin with it."""
         image.announce(self.vmm)
 
     def trap(self, trap: Trap) -> Action:
@@ -209,9 +209,9 @@ class SecureExecution(Protection):
         return self._firmware.series(trap)
 
     def reset(self) -> None:
-        """End protection; all that was learnt about the guest is of no use any longer."""
+        """End protection; everything learnt about the guest is then obsolete."""
         if self.audit is not None:
-            self.audit.reset()  # first, for it reads rings in pages that are gone afterwards
+            self.audit.reset()  # first, because it reads rings in pages that are gone afterwards
         self.vmm.destroy()
         self.vmm.refusal = None
         self.paging.forget()
@@ -224,7 +224,7 @@ class SecureExecution(Protection):
 
     @property
     def start(self) -> ProtectedStart:
-        """Where the guest's protected start is now."""
+        """The progress of the guest's protected start."""
         vmm = self.vmm
         return ProtectedStart(protected=vmm.protected, refusal=vmm.refusal, complaint=self._firmware.complaint)
 
@@ -233,7 +233,7 @@ class SecureExecution(Protection):
         """How often the guest asked for functions of DIAGNOSE 0x308 that it does not have, by subcode."""
         return self._firmware.refused.copy()
 
-    # --- what can be seen of it ---
+    # --- observations ---
 
     @property
     def protected(self) -> bool:
@@ -242,7 +242,7 @@ class SecureExecution(Protection):
 
     @property
     def start_seconds(self) -> float:
-        """How long the attempts to protect the guest took, all together."""
+        """The total time of the attempts to protect the guest."""
         return sum(self.vmm.seconds.values())
 
     @property
@@ -272,12 +272,12 @@ class SecureExecution(Protection):
         return super().page_map() if handle is None else self.vmm.uv.guest_map(handle)
 
     def close(self) -> None:
-        """Forget the guest and give the hypervisor's memory back."""
+        """Forget the guest and release the hypervisor's memory."""
         self._owned.close()
 
 
 class _Announcer:
-    """Tells in ``events`` what becomes of attempts to protect the guest."""
+    """Reports the results of attempts to protect the guest in ``events``."""
 
     def __init__(self, events: EventStream) -> None:
         self._events = events

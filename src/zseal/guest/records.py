@@ -1,6 +1,6 @@
-"""What a run looked like over time: phases, page states, calls and device traffic, for the live view and the page.
+"""A run over time: phases, page states, calls and device traffic, for the live view and the HTML report.
 
-A record holds counts and states only; nothing in it comes from guest storage but the console's own text.
+A record contains only counts and states; only the console's text in it comes from the guest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class DeviceTraffic:
-    """What one queue of a device moved; ``shared_pages`` are the distinct shared pages it used."""
+    """The traffic of one queue of a device; ``shared_pages`` are the distinct shared pages that it used."""
 
     device: str
     queue: int
@@ -57,10 +57,10 @@ class RunRecord:
     devices: Sequence[DeviceTraffic] = ()
     console: str = ""
     notes: Sequence[str] = ()
-    """What the run's own account makes of it, like what is wrong with a device."""
+    """Remarks of the run's report, such as a fault of a device."""
 
     @property
     def duration(self) -> float:
-        """Seconds from the start to the last thing known."""
+        """Seconds from the start to the last event."""
         ends = [phase.end for phase in self.phases] + [sample.time for sample in self.samples]
         return max(ends, default=0.0)

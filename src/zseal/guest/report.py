@@ -87,7 +87,7 @@ class Report:
         *,
         diagnoses: Sequence[Diagnosis] = (),
     ) -> dict[str, Json]:
-        """Return the report; call it while the guest's pages are still there."""
+        """Return the report; call it while the guest's pages still exist."""
         vmm, audit = protection.vmm, protection.audit
         return {
             "format": FORMAT,

@@ -1,4 +1,4 @@
-"""What this computer has left for a guest."""
+"""The memory that this computer has left for a guest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _number(path: Path) -> int | None:
 
 
 def _file_cache(path: Path) -> int:
-    """Return the bytes that the kernel gives back where they are needed."""
+    """Return the bytes that the kernel can reclaim."""
     try:
         fields = (line.split() for line in path.read_text(encoding="ascii").splitlines())
         return sum(int(value) for name, value in fields if name in ("active_file", "inactive_file"))
@@ -30,7 +30,7 @@ def _file_cache(path: Path) -> int:
 
 
 def _left_in_cgroups() -> int | None:
-    """Return what the memory limits of this process's cgroups (version 2) leave, in bytes; None without a limit."""
+    """Return the bytes that the memory limits of this process's cgroups (version 2) leave; None without a limit."""
     try:
         lines = _OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -50,7 +50,7 @@ def _left_in_cgroups() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that a new program can use without swapping, as Linux estimates; None if nothing tells."""
+    """Return Linux's estimate of the bytes that a new program can use without swapping; None if there is none."""
     found = []
     try:
         for line in _MEMINFO.read_text(encoding="ascii").splitlines():

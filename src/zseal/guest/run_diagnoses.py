@@ -1,4 +1,4 @@
-"""What is to be said about a whole run once it is over: known failures that no single line of a console shows."""
+"""Diagnoses of a whole run once it is over: known failures that no single line of a console shows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from zseal.guest.diagnosis import Diagnosis, explain_end, kernel_unaware, never_
 from zseal.guest.outcome import Outcome
 
 _CAME_FAR = (Outcome.POWEROFF, Outcome.PANIC, Outcome.IO_VIOLATION)
-"""A guest that ended otherwise may not have come far."""
+"""A guest that ended differently may not have come far."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known of a run that was to be protected, at its end."""
+    """The facts about a run with protection, at its end."""
 
     outcome: Outcome
     stop: Stop
@@ -29,7 +29,7 @@ class RunFacts:
 
 
 def diagnose_run(facts: RunFacts) -> Sequence[Diagnosis]:
-    """Return why the run ended as it did, if that is a known failure that was not found before."""
+    """Return the cause of the run's end, if it is a known failure that was not found before."""
     if facts.outcome not in _CAME_FAR:
         return ()
     if not facts.ever_protected:
@@ -37,15 +37,15 @@ def diagnose_run(facts: RunFacts) -> Sequence[Diagnosis]:
     end = None if facts.stop.interrupted is None else explain_end(facts.stop.interrupted)
     if end is not None and end.id not in facts.known:
         return (end,)
-    # The boot code of every Linux asks what the ultravisor can; one that knows what for then shares its buffers.
+    # The boot code of every Linux queries the ultravisor; a kernel with support then shares its buffers.
     asked, shared = facts.calls.get("QUI"), facts.calls.get("SET_SHARED_ACCESS")
     unaware = facts.kernel_began and asked and not shared and "missed-call" not in facts.known
     return (kernel_unaware(),) if unaware else ()
 
 
 def diagnose_unused(devices: Collection[str], *, used: Collection[str]) -> Sequence[Diagnosis]:
-    """Return what is to be said of ``devices`` without iommu_platform that have no driver at the end.
+    """Return the diagnoses of ``devices`` without iommu_platform that have no driver at the end.
 
-    Those in ``used`` had one before. A guest says nothing of them itself with ``quiet``, for example.
+    Those in ``used`` had one before. With ``quiet``, for example, a guest itself does not report them.
     """
     return tuple(unused_device(device) for device in devices if device not in used)

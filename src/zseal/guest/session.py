@@ -1,4 +1,4 @@
-"""One run of a guest, in the thread of its event loop: listens to the engine and says what happens."""
+"""One run of a guest, in the thread of its event loop: listens to the engine and reports events."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ STOPPED = Result(Outcome.STOPPED, "the guest was stopped")
 
 
 class Session:
-    """Listens to ``engine`` (``zseal.engine.interface.EngineListener``) and says what happens in ``events``.
+    """Listens to ``engine`` (``zseal.engine.interface.EngineListener``) and reports in ``events``.
 
-    ``protect`` makes what protects the guest. ``loop`` is that of the thread which all methods but ``kill`` and
-    ``post`` are for. ``result`` and ``report`` are set at the end.
+    ``protect`` makes the protection. ``loop`` belongs to the thread that calls all methods but ``kill`` and ``post``.
+    ``result`` and ``report`` are set at the end.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Session:
         self.engine = engine
         self.events = events
         self.subject = subject
-        """What runs: image, machine, memory, CPUs, as the report begins."""
+        """The beginning of the report: image, machine, memory, CPUs."""
         self.protection = protect(self)
         self._loop = loop
         self._report = Report(subject)
@@ -59,22 +59,22 @@ class Session:
         self.result: Result | None = None
         self.report: dict[str, Json] = {}
         self.at_end: list[Callable[[], None]] = []
-        """Called when the guest has stopped, while its memory and pages are still what they were."""
+        """Called when the guest has stopped, while its memory and pages are still unchanged."""
 
     @property
     def diagnoses(self) -> Sequence[Diagnosis]:
-        """Known failures that the guest's console, its requests, and at the end its whole run, told of so far."""
+        """Known failures that the guest's console, its requests and, at the end, its whole run have shown."""
         refused = self.protection.refused_functions.items()
         return (*self._watch.diagnoses, *(refused_function(*item) for item in refused), *self._about_run)
 
     @property
     def paused(self) -> bool:
-        """Whether the CPUs were told to stand still."""
+        """Whether the guest is paused."""
         return self._paused
 
     @property
     def traffic(self) -> Callable[[], Sequence[DeviceTraffic]] | None:
-        """Tells what each device queue moved so far; None if nobody looks."""
+        """Returns the traffic of each device queue so far; None without an audit."""
         return None if self.protection.audit is None else self.protection.audit.traffic
 
     # --- life ---
@@ -87,7 +87,7 @@ class Session:
             self.engine.start(self._loop, self, self.protection.hooks)
         except BaseException:
             self.end(STOPPED)
-            if self.result is None:  # it never began, so nothing else will ever be heard of it
+            if self.result is None:  # it never began, so no other event will ever come from it
                 self.stopped(Stop(StopKind.CLOSED))
             raise
         if timeout is not None:
@@ -107,7 +107,7 @@ class Session:
             self.engine.kill()
 
     def post(self, step: Callable[[], None]) -> None:
-        """Have ``step`` called in the loop's thread, if the loop still runs; from any thread."""
+        """Call ``step`` in the loop's thread, if the loop still runs; from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(step)
 
@@ -120,7 +120,7 @@ class Session:
         self._paused = True
 
     def unpause(self) -> None:
-        """Let the CPUs run, whatever is out; no effect if the guest has ended."""
+        """Let the CPUs run, even with pages out; it has no effect if the guest has ended."""
         if self.result is None:
             self._paused = False
             self.engine.resume()
@@ -148,16 +148,16 @@ class Session:
         return self.protection.trap(trap)
 
     def series(self, trap: Trap) -> Series | None:
-        """Tell what calls like this one have in common."""
+        """Return what calls like this one have in common."""
         return self.protection.series(trap)
 
     def milestone(self, milestone: Milestone) -> None:
-        """Note where the boot is."""
-        _LOG.info("the boot has come to: %s", milestone.value)
+        """Note the boot's progress."""
+        _LOG.info("the boot has reached: %s", milestone.value)
         self.events.add(Reached(self.events.seconds(), milestone))
 
     def console(self, console: Console, data: bytes) -> None:
-        """Pass on what the guest wrote."""
+        """Pass on the guest's output."""
         self._watch.feed(data, console.value)
         self.events.add(ConsoleOutput(self.events.seconds(), console, data))
 
@@ -172,7 +172,7 @@ class Session:
         self.protection.restarted(cpu)
 
     def failed(self, error: BaseException) -> None:
-        """Keep what went wrong on our side."""
+        """Keep a failure on our side."""
         _LOG.debug("failed: %r", error)
         self._failure = error
 
@@ -195,7 +195,7 @@ class Session:
 
     def _diagnose(self, outcome: Outcome, stop: Stop) -> Sequence[Diagnosis]:
         if self.protection.start is None:
-            return ()  # it was not to be protected
+            return ()  # it has no protection
         ever = self._report.protected
         facts = RunFacts(
             outcome=outcome,

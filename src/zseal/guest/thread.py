@@ -1,7 +1,7 @@
-"""The thread a guest lives in: the way in and out of it for other threads and event loops, and its end.
+"""The thread in which a guest runs: how other threads and event loops reach it, and its end.
 
-A guest that still runs when the interpreter exits is ended first: its thread would go on while Python takes down what
-it uses, and an emulator that is freed while it executes is a crash.
+A guest that still runs when the interpreter exits is ended first: otherwise its thread would go on while Python takes
+down what it uses, and freeing a running emulator crashes.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class GuestThread:
             self._loop.run_forever()
         finally:
             self._loop.close()
-            while self._waiting:  # the loop ended before it came to them
+            while self._waiting:  # the loop ended before it reached them
                 self._waiting.pop().set_exception(EngineError(_CLOSED))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that all of the guest's work is done in."""
+        """The loop in which all of the guest's work is done."""
         return self._loop
 
     @property
@@ -61,7 +61,7 @@ class GuestThread:
     def call(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the guest's thread, return what it returns and raise what it raises.
 
-        Raises EngineError if the thread has not begun, has ended, or ends before it comes to ``function``.
+        Raises EngineError if the thread has not begun, has ended, or ends before it reaches ``function``.
         """
         if threading.current_thread() is self._thread:
             return function()
@@ -76,7 +76,7 @@ class GuestThread:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._waiting.add(future)  # before the loop has it: whichever way that ends, the future is done
+        self._waiting.add(future)  # before the loop has it, so that the future is done however that ends
         try:
             self._loop.call_soon_threadsafe(run)
         except RuntimeError as error:
@@ -84,7 +84,7 @@ class GuestThread:
         return future.result()
 
     def close(self) -> None:
-        """End the loop and the thread; no effect the second time."""
+        """End the loop and the thread; a second call has no effect."""
         if self._closed:
             return
         self._closed = True
@@ -97,9 +97,9 @@ class GuestThread:
 
 
 async def finish_despite_cancel(step: Callable[[], _T]) -> _T:
-    """Return what ``step`` returns and raise what it raises; cancelled meanwhile, raise that once it is done.
+    """Return what ``step`` returns and raise what it raises; if cancelled meanwhile, raise that once it is done.
 
-    It has a thread of its own: those of the loop's executor may all be waiting for what ``step`` brings about.
+    It has a thread of its own, because those of the loop's executor may all be waiting for the effect of ``step``.
     """
     executor = concurrent.futures.ThreadPoolExecutor(1, "zseal-step")
     done = asyncio.get_running_loop().run_in_executor(executor, step)
@@ -119,12 +119,12 @@ _ends: set[Callable[[], None]] = set()
 
 
 def end_at_exit(end: Callable[[], None]) -> None:
-    """Have ``end`` called at the interpreter's exit, in the process that this is, unless it is forgotten before."""
+    """Call ``end`` at the interpreter's exit, in this process, unless it is forgotten before."""
     _ends.add(end)
 
 
 def forget(end: Callable[[], None]) -> None:
-    """Take back :func:`end_at_exit`; no effect the second time."""
+    """Undo :func:`end_at_exit`; a second call has no effect."""
     _ends.discard(end)
 
 
@@ -134,8 +134,8 @@ def _end_all() -> None:
             steps.callback(end)
 
 
-# Unicorn frees its machines by weakref.finalize, whose own hook is registered with the first object of all. What is
-# registered last is called first, so let there be one before our hook is registered.
+# Unicorn frees its machines with weakref.finalize, which registers its hook with the first object of all. The hook
+# registered last is called first, so make an object before registering ours.
 weakref.finalize(_end_all, lambda: None).detach()
 atexit.register(_end_all)
 os.register_at_fork(after_in_child=_ends.clear)

@@ -166,7 +166,7 @@ def test_a_tampered_page_file_ends_the_run_with_its_own_exit_code(start: Start, 
 def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
     start("one")
     wrong = {
-        ("status", "two"): "no guest named two runs",
+        ("status", "two"): "no guest named two is running",
         ("status", "../x"): "cannot be called",
         ("status", "--", "-x"): "a letter or digit first",
         ("read-memory", "one", "zero", "5"): "not a valid address",
@@ -197,7 +197,7 @@ def test_several_guests_have_names_of_their_own(start: Start, runtime: Path) -> 
         _, errors = refused.communicate()
         assert (refused.returncode, errors) == (
             1,
-            f"error: a guest named {name} runs already; choose another name with --name\n",
+            f"error: a guest named {name} is already running; choose another name with --name\n",
         )
     found = as_json("list")
     assert [each["name"] for each in found] == ["one", "three", "two"]
@@ -219,7 +219,7 @@ def test_a_killed_run_takes_its_guest_along_and_is_cleaned_up_after(start: Start
     ended = zseal("guest", "status", "one", check=False)
     assert (ended.returncode, ended.stderr) == (
         1,
-        "error: no guest named one runs; zseal guest list names those that do\n",
+        "error: no guest named one is running; zseal guest list shows those that are\n",
     )
     assert list(runtime.iterdir()) == []
 

@@ -103,7 +103,7 @@ def test_exit_codes_tell_how_a_guest_ended(machine: Machine, seal: Seal, tmp_pat
     [
         (["--memory", "5x"], 2, "invalid memory size '5x': use a value such as 512M or 2G"),
         (["--disk", "/no/such/disk"], 1, "cannot use the disk: No such file or directory"),
-        (["--disk", "/dev/null"], 1, "a disk is a file or a block device"),
+        (["--disk", "/dev/null"], 1, "a disk must be a file or a block device"),
         (["--disk", "/etc/passwd,colour=red"], 2, "the disk has no option 'colour=red'"),
         (["--", "-nonsense"], 1, "QEMU did not start: -nonsense: invalid option"),
         (["--qemu", "/no/such/qemu"], 1, "/no/such/qemu is needed to run guests"),

@@ -219,5 +219,5 @@ def test_computer_that_tells_nothing_refuses_nothing(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("text", ["", "tty", "socket:", "pty:1", "stdio"])
 def test_other_consoles_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no console"):
+    with pytest.raises(UsageError, match="is not a console"):
         parse_console(text)

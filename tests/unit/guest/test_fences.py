@@ -29,11 +29,11 @@ REFUSED = [
     (["-incoming", "defer"], "not migratable"),
     (["-loadvm", "saved"], "not migratable"),
     (["-only-migratable"], "not migratable"),
-    (["-monitor", "stdio"], "a monitor of QEMU's besides zseal's"),
-    (["-mon", "chardev=m"], "a monitor of QEMU's besides zseal's"),
-    (["-qmp", "unix:socket,server"], "a monitor of QEMU's besides zseal's"),
-    (["-qmp-pretty", "stdio"], "a monitor of QEMU's besides zseal's"),
-    (["-serial", "mon:stdio"], "a monitor of QEMU's besides zseal's"),
+    (["-monitor", "stdio"], "another QEMU monitor than zseal's"),
+    (["-mon", "chardev=m"], "another QEMU monitor than zseal's"),
+    (["-qmp", "unix:socket,server"], "another QEMU monitor than zseal's"),
+    (["-qmp-pretty", "stdio"], "another QEMU monitor than zseal's"),
+    (["-serial", "mon:stdio"], "another QEMU monitor than zseal's"),
     (["-device", "vfio-ccw,sysfsdev=/sys/x"], "private memory"),
     (["-device", "vfio-pci,host=0000:00:00.0"], "private memory"),
     (["-device", "vfio-ap,sysfsdev=/sys/x"], "z16"),
@@ -50,9 +50,9 @@ OWN = [
     (["-s"], "debug stub"),
     (["-gdb", "tcp::1234"], "debug stub"),
     (["-M", "s390-ccw-virtio-6.0"], "`machine_type`"),
-    (["-machine", "memory-backend=m"], "leave that property out"),
+    (["-machine", "memory-backend=m"], "remove that property"),
     (["-readconfig", "file"], "write the options out"),
-    (["-mem-path", "/tmp"], "leave it out"),
+    (["-mem-path", "/tmp"], "remove it"),
 ]
 
 ALLOWED = [
@@ -115,6 +115,6 @@ def test_every_fence_is_tried() -> None:
 
 def test_devices_on_pci_are_refused_where_they_can_not_be_audited() -> None:
     arguments = ["-device", "virtio-blk-pci,drive=d,iommu_platform=on"]
-    with pytest.raises(UsageError, match="does not see what a guest tells devices on PCI"):
+    with pytest.raises(UsageError, match="cannot observe how PCI devices are notified"):
         check_arguments(arguments, protected=True, audited=True)
     check_arguments(arguments, protected=True, audited=False)

@@ -14,5 +14,5 @@ from zseal.guest.image import inspect_image
 def test_pipes_and_directories_are_no_images(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # nobody is at its other end
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(InputError, match="an image is a regular file"):
+        with pytest.raises(InputError, match="an image must be a regular file"):
             inspect_image(path)

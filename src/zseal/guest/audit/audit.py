@@ -1,4 +1,4 @@
-"""The I/O audit of one guest: all its virtio devices, what they moved, and what happens when a rule is broken.
+"""The I/O audit of one guest: all its virtio devices, their traffic, and the reaction to violations.
 
 An engine calls :meth:`IoAudit.notified` whenever a CPU is about to notify a device; docs/io-audit.md has the rules and
 the keys of the report.
@@ -20,18 +20,18 @@ from zseal.guest.records import DeviceTraffic
 from zseal.jsonvalue import Json
 
 VIOLATION_LIMIT = 64
-"""Distinct violations that are told and kept; all are counted."""
+"""The most distinct violations to report and keep; all are counted."""
 
 _Key = tuple[str, int]
 
 _UNBOUNCED = "give the device iommu_platform=on, so that the guest's kernel puts its requests into shared pages"
-_BOUNCED = "the guest's driver has to put what it gives to devices into pages that it shares"
+_BOUNCED = "the guest's driver must put what it gives to devices into pages that it shares"
 _PACKED = "start the device without packed=on, or choose the I/O policy off"
 
 
 @dataclasses.dataclass(frozen=True)
 class IoFinding:
-    """A violation, when it was found (seconds since the start), and what to do about it."""
+    """A violation, the time when it was found (seconds since the start), and what to do about it."""
 
     seconds: float
     violation: Violation
@@ -44,10 +44,10 @@ class IoFinding:
 class IoAudit:
     """Audits the devices of a guest whose storage ``read`` reads and whose page states ``pages`` knows.
 
-    ``protected`` tells whether the guest runs protected: else there is nothing to check. ``clock`` gives the seconds
-    since the start. ``on_violation`` is called with each finding, VIOLATION_LIMIT at most, in the thread of the
-    notification; with ``IoPolicy.ENFORCE`` it has to end the guest, whose CPU never gets beyond its notification then.
-    ``watch`` is given the queues each time, for an engine that lets plain notifications through itself.
+    ``protected`` returns whether the guest runs protected; otherwise there is nothing to check. ``clock`` returns the
+    seconds since the start. ``on_violation`` is called with each finding, at most VIOLATION_LIMIT times, in the thread
+    of the notification; with ``IoPolicy.ENFORCE`` it must end the guest, whose CPU then never gets past its
+    notification. ``watch`` gets the queues each time, for an engine that lets plain notifications through itself.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class IoAudit:
         self._unchecked = 0
 
     def reset(self) -> None:
-        """The machine is about to be reset: no queue is set up any longer then."""
+        """Forget all queues: the machine is about to be reset."""
         with self._lock:
             self._catch_up()
             if self._watch is not None:
@@ -103,7 +103,7 @@ class IoAudit:
                 for violation in self._queues[key].check()
             ]
             if found:
-                # A driver on another CPU may have given the queue up since it was looked at last.
+                # A driver on another CPU may have released the queue since it was last checked.
                 self._discover(find, anew=False)
                 found = [each for each in found if self._still(each)]
             packed = [self._queues[key].packed() for key, queue in self._current.items() if queue.packed]
@@ -117,10 +117,10 @@ class IoAudit:
             self._on_violation(finding)
         return not findings or self.policy is not IoPolicy.ENFORCE
 
-    # --- which queues there are ---
+    # --- finding the queues ---
 
     def _discover(self, find: FindQueues, *, anew: bool) -> bool:
-        """Find out which queues there are; ``anew`` where any of them may have been set up since the last time."""
+        """Find out which queues there are; ``anew`` if any of them may have been set up since the last time."""
         try:
             queues = find()
         except EngineError:
@@ -158,19 +158,19 @@ class IoAudit:
         advice = _PACKED if "packed" in violation.reason else _BOUNCED if bounced else _UNBOUNCED
         return IoFinding(round(self._clock(), 6), violation, advice)
 
-    # --- what the engine looks at itself ---
+    # --- checks by the engine itself ---
 
     def _pages_used(self, position: int) -> TouchedPages | None:
         return TouchedPages(self._watch.used(position)) if self._watch is not None and position < QUEUES else None
 
     def _give(self, setups: int) -> None:
-        """Let the engine look at all queues, unless there is one that cannot be checked."""
+        """Let the engine check all queues, unless there is one that cannot be checked."""
         if self._watch is not None and not any(queue.packed for queue in self._current.values()):
             positions = [queue.position() if key in self._current else None for key, queue in self._queues.items()]
             self._watch.publish(setups, positions)
 
     def _take_records(self) -> None:
-        """Count what the engine has looked at itself since the last time."""
+        """Count what the engine itself has checked since the last time."""
         if self._watch is None:
             return
         queues = list(self._queues.values())
@@ -182,11 +182,11 @@ class IoAudit:
                     record.head, descriptors=record.amount, readable=record.readable, writable=record.writable
                 )
 
-    # --- the account ---
+    # --- the report ---
 
     @property
     def findings(self) -> list[IoFinding]:
-        """The distinct violations that were told."""
+        """The distinct violations that were reported."""
         return list(self._findings)
 
     @property
@@ -199,7 +199,7 @@ class IoAudit:
         return 0 if self._watch is None else self._watch.notifications
 
     def traffic(self) -> list[DeviceTraffic]:
-        """Return what each queue moved so far."""
+        """Return the traffic of each queue so far."""
         with self._lock:
             self._catch_up()
             return [
@@ -222,7 +222,7 @@ class IoAudit:
                 self._queues[key].catch_up()
 
     def report(self) -> dict[str, Json]:
-        """Return the account as JSON values; docs/io-audit.md has the keys."""
+        """Return the results as JSON values; docs/io-audit.md has the keys."""
         with self._lock:
             self._catch_up()
             return {

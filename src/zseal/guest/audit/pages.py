@@ -1,4 +1,4 @@
-"""Which pages of a protected guest a device may touch."""
+"""The pages of a protected guest that a device may touch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _REASONS = {
     PageState.LOST: "is a page that was destroyed",
 }
 SHARED_STATES = (PageState.SHARED, PageState.SHARED_OUT)
-"""Those of pages that the guest gave to its host."""
+"""The states of pages that the guest gave to its host."""
 _SHARED = bytes(SHARED_STATES)
 _IS_SHARED = np.isin(np.arange(256), SHARED_STATES)
 
 
 class SharedPages:
-    """The shared pages of the guest of ``side`` as they are at each question (``zseal.guest.audit.queue.Pages``)."""
+    """The shared pages of the guest of ``side`` at the time of each question (``zseal.guest.audit.queue.Pages``)."""
 
     def __init__(self, side: HostSide) -> None:
         self._side = side
@@ -32,7 +32,7 @@ class SharedPages:
         self._view = self._states.data
 
     def _refresh(self) -> None:
-        """Take the table of the present configuration; the table itself changes under our eyes."""
+        """Take the table of the present configuration; the table itself changes all the time."""
         handle = self._side.configuration
         if handle == self._handle:
             return

@@ -1,4 +1,4 @@
-"""What the I/O audit is to do: a choice that is made on command lines, so nothing heavy is imported for it."""
+"""The choice of I/O policy. Command lines need it, so this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from zseal.errors import UsageError
 
 
 class IoPolicy(enum.Enum):
-    """What happens to a guest whose device request names a page it does not share."""
+    """What happens to a guest whose device request names a page that it does not share."""
 
     ENFORCE = "enforce"
     """The guest is stopped before the device gets the request."""
     AUDIT = "audit"
-    """It is counted and reported."""
+    """The request is counted and reported."""
     OFF = "off"
-    """Nobody looks."""
+    """No checks."""
 
     @classmethod
     def of(cls, value: Self | str) -> Self:

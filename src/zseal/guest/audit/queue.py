@@ -1,8 +1,8 @@
-"""The I/O audit of one queue: everything a device is told to touch must lie in pages that the guest shares.
+"""The I/O audit of one queue: everything that a device request names must be in pages that the guest shares.
 
-On hardware a device model that reaches for a private page gets ciphertext, or ends its guest. QEMU's own devices see
-all of the emulated memory, so the same rule is applied here, before the device is told that there is work: the rings
-and every descriptor, indirect ones too, are checked against the ultravisor's page states.
+On hardware a device model that accesses a private page gets ciphertext, or ends its guest. QEMU's own devices see all
+of the emulated memory, so the same rule is applied here, before the device is notified: the rings and every descriptor,
+including indirect ones, are checked against the ultravisor's page states.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from zseal.formats.virtqueue import (
 )
 
 MAX_REPORTED = 16
-"""Violations that one look at a queue tells at most: a bad ring can name thousands of pages."""
+"""The most violations that one check of a queue reports: a bad ring can name thousands of pages."""
 
 Addresses = npt.NDArray[np.uint64]
 _INDEXES = 0x10000  # running indexes have 16 bits
 _UNKNOWN = 1 << 32  # bytes; no buffer is larger
-_MANY = 16  # descriptors that are faster checked all at once than one by one
+_MANY = 16  # from this many descriptors on, checking all together is faster than one by one
 
 
 class Refused(NamedTuple):
@@ -44,19 +44,19 @@ class Refused(NamedTuple):
 
 
 class Pages(Protocol):
-    """The guest's page states, as the audit asks for them. Storage that may be used is marked in ``used``."""
+    """The guest's page states, as the audit needs them. Storage that may be used is marked in ``used``."""
 
     def find_refused(self, address: int, length: int, used: TouchedPages) -> Refused | None:
-        """Return where ``length`` bytes at ``address`` leave the shared pages first; None if they do not."""
+        """Return where ``length`` bytes at ``address`` first leave the shared pages; None if they do not."""
 
     def all_shared(self, addresses: Addresses, lengths: Addresses, used: TouchedPages) -> bool:
-        """Whether all these ranges are surely shared. Not so sure where one of them is unusual: ask for each then."""
+        """Whether all these ranges are certainly shared. False if one of them is unusual: then check each."""
 
 
 class TouchedPages:
     """The distinct pages that a queue has used.
 
-    ``marks`` is where that is noted, where somebody else notes it as well: a byte for each page of the guest.
+    ``marks`` is the array that the engine marks as well: a byte for each page of the guest.
     """
 
     def __init__(self, marks: npt.NDArray[np.uint8] | None = None) -> None:
@@ -79,7 +79,7 @@ class Violation:
     device: str
     queue: int
     part: str
-    """What lies there: a ring, or ``descriptor N`` with its place."""
+    """The part with the violation: a ring, or ``descriptor N`` with its place."""
     address: int
     """The first address that is not shared."""
     reason: str
@@ -93,25 +93,25 @@ class Violation:
 
 @dataclasses.dataclass
 class QueueActivity:
-    """What one queue was seen to do: counts since the guest started."""
+    """The activity of one queue: counts since the guest started."""
 
     requests: int = 0
     unseen: int = 0
-    """Requests that the device had finished before anybody could look at them."""
+    """Requests the device completed before they could be checked."""
     descriptors: int = 0
     bytes_to_device: int = 0
-    """The size of the buffers that the device reads, but for unseen requests."""
+    """The size of the buffers that the device reads, except for unseen requests."""
     bytes_from_device: int = 0
-    """What the device says that it has written."""
+    """The bytes that the device reports as written."""
     violations: int = 0
 
 
 class QueueAudit:
-    """The audit of one queue of one device; keeps how far both rings were read.
+    """The audit of one queue of one device; it keeps how far both rings were read.
 
-    ``seen`` and ``used`` are the running indexes to begin with: requests before them are not looked at. Where somebody
-    else looks at the queue as well, who records what he sees (``note_finished``, ``note_request``) and marks pages, the
-    latter are ``pages_used``.
+    ``seen`` and ``used`` are the running indexes to begin with: requests before them are not checked. If the engine
+    checks the queue as well, and records what it sees (``note_finished``, ``note_request``), ``pages_used`` are the
+    pages that it marks.
     """
 
     def __init__(
@@ -136,30 +136,30 @@ class QueueAudit:
         self.move(layout, seen=seen, used=used)
 
     def move(self, layout: QueueLayout, *, seen: int, used: int) -> None:
-        """The queue may have been set up anew: follow it from where the device is; the counts go on."""
+        """Follow the queue from the device's position: it may have been set up again. The counts go on."""
         self.layout = layout
         self._areas = layout.areas()
         self._seen, self._used = seen, used
         self._ahead = 0  # entries of the used ring that only ``catch_up`` has read
-        self._pending: dict[int, int] = {}  # head of a request with the device: bytes that it may write at most
+        self._pending: dict[int, int] = {}  # head of a request with the device: the most bytes that it may write
         self._early: collections.Counter[int] = collections.Counter()
         count = (seen - used) % _INDEXES
         if 0 < count <= layout.size:
             with contextlib.suppress(ProgramInterruption):
-                # Most devices finish requests in order, so these are the ones they have.
+                # Most devices finish requests in order, so these are the ones that they have.
                 self._pending |= dict.fromkeys(layout.heads(self._read, used, count), _UNKNOWN)
 
     def follows(self, *, taken: int, used: int) -> bool:
-        """Whether a device that has come so far is the one looked at before, as far as can be told, and was not reset.
+        """Whether a device at this position is probably the one checked before and was not reset.
 
-        It may have taken requests that nobody has seen: while it is busy it takes more without being notified. What was
-        reset begins at 0 again, which is a whole ring ahead at least where it was used at all.
+        It may have taken unseen requests: while it is busy, it takes more without being notified. After a reset it
+        begins at 0 again, which is at least a whole ring ahead if it was used.
         """
         unseen = (taken - self._seen) % _INDEXES
         return unseen < self.layout.size and (used - self._used) % _INDEXES <= len(self._pending) + unseen
 
     def check(self) -> list[Violation]:
-        """Check all requests made available since the last time, count them, and return what is wrong."""
+        """Check all requests made available since the last time, count them, and return the violations."""
         try:
             index = self.layout.available_index(self._read)
             if index == self._seen:
@@ -173,7 +173,7 @@ class QueueAudit:
         return found
 
     def _counted(self, violations: Iterable[Violation]) -> list[Violation]:
-        """Count all ``violations``, and return the first of them: a hostile ring names more than memory should hold."""
+        """Count all ``violations``, and return the first ones: a hostile ring names more than memory should hold."""
         found: list[Violation] = []
         for violation in violations:
             self.activity.violations += 1
@@ -187,7 +187,7 @@ class QueueAudit:
         return self._malformed("the descriptor ring", None, "is a packed ring, which cannot be checked")
 
     def persists(self, violation: Violation) -> bool:
-        """Whether ``violation`` is true still, and not of a request that the device has finished since."""
+        """Whether ``violation`` still exists, and does not belong to a request that the device has finished since."""
         try:
             if violation.head is not None:
                 count = (self.layout.used_index(self._read) - self._used) % _INDEXES
@@ -200,7 +200,7 @@ class QueueAudit:
             return True
         return self._pages.find_refused(violation.address, 1, TouchedPages()) is not None
 
-    # --- which requests there are ---
+    # --- finding the requests ---
 
     def _check_rings(self) -> Iterator[Violation]:
         for name, address, length in self._areas:
@@ -211,7 +211,7 @@ class QueueAudit:
     def _take(self, index: int) -> list[int]:
         """Return the heads of the chains up to running ``index`` that are with the device now."""
         size = self.layout.size
-        count = min((index - self._seen) % _INDEXES, size)  # more than it holds: only those can still be there
+        count = min((index - self._seen) % _INDEXES, size)  # more than the ring has: only those can still be there
         heads = self.layout.heads(self._read, (index - count) % _INDEXES, count)
         self._seen = index
         self._note_finished()
@@ -221,7 +221,7 @@ class QueueAudit:
         return fresh
 
     def _was_early(self, head: int) -> bool:
-        """Whether the device has finished this new request already."""
+        """Whether the device has already finished this new request."""
         if head not in self._early:
             return False
         self._early[head] -= 1
@@ -230,15 +230,15 @@ class QueueAudit:
         self.activity.unseen += 1
         return True
 
-    # --- what somebody else saw of them ---
+    # --- records of the engine ---
 
     def position(self) -> WatchedQueue:
-        """Return from where on somebody else is to look at the queue."""
+        """Return the position from which the engine shall check the queue."""
         self._ahead = 0
         return WatchedQueue(self.layout, self._seen, self._used)
 
     def note_finished(self, head: int, length: int) -> None:
-        """Count the next entry of the used ring, which somebody else has read."""
+        """Count the next entry of the used ring, which the engine has read."""
         if self._ahead:
             self._ahead -= 1
         else:
@@ -246,7 +246,7 @@ class QueueAudit:
             self._used = (self._used + 1) % _INDEXES
 
     def note_request(self, head: int, *, descriptors: int, readable: int, writable: int) -> None:
-        """Count the next request, which somebody else has found to be in order, with its buffers and their bytes."""
+        """Count the next request, which the engine has found to be in order, with its buffers and their bytes."""
         self._seen = (self._seen + 1) % _INDEXES
         self.activity.requests += 1
         if not self._was_early(head):
@@ -259,9 +259,9 @@ class QueueAudit:
         self._pending[head] += writable
 
     def catch_up(self) -> None:
-        """Count what the device has given back since the last time, as far as it is known what that was.
+        """Count the requests that the device has given back since the last time, as far as they are known.
 
-        For a last look as well, when the driver may have put the rings' memory to another use.
+        It also serves for a last check, when the driver may have reused the rings' memory.
         """
         try:
             count = (self.layout.used_index(self._read) - self._used) % _INDEXES
@@ -278,14 +278,14 @@ class QueueAudit:
         self.activity.bytes_from_device += min(length, self._pending.pop(head))
 
     def _note_finished(self) -> None:
-        """Read the used ring: what the device gave back without having been seen before was too quick for the audit.
+        """Read the used ring: requests given back without being seen before were too quick for the audit.
 
-        The memory of such a request may be anything by now, so it is not looked at.
+        The memory of such a request may now contain anything, so it is not checked.
         """
         index = self.layout.used_index(self._read)
         count = (index - self._used) % _INDEXES
         if count > self.layout.size:
-            # Came around: which requests are with the device cannot be told, only that there is an end to them.
+            # It wrapped around: which requests are with the device is not known, only that they are limited.
             self._pending.clear()
             self._early.clear()
             count = 0
@@ -300,10 +300,10 @@ class QueueAudit:
             self._early[head] += 1
             self.activity.bytes_from_device += length
 
-    # --- what they name ---
+    # --- checking the descriptors ---
 
     def _follow_all(self, heads: Iterable[int]) -> Iterator[Violation]:
-        walked: dict[int, int] = {}  # descriptor: which of the heads led there
+        walked: dict[int, int] = {}  # descriptor: the head that led there
         for order, head in enumerate(heads):
             yield from self._follow(order, head, walked)
 
@@ -314,7 +314,7 @@ class QueueAudit:
                 yield self._malformed(f"descriptor {number}", head, f"is outside its table of {self.layout.size}")
                 return
             if number in walked:
-                # Requests that the device has finished since may share descriptors; no request comes twice to one.
+                # Requests that the device has finished since may share descriptors, but no request reaches one twice.
                 if walked[number] == order:
                     yield self._malformed(f"descriptor {head}", head, "starts a chain without an end")
                 return
@@ -360,7 +360,7 @@ class QueueAudit:
         yield self._malformed(f"descriptor {number}{place}", head, reason, table.address)
 
     def _check_at_once(self, head: int, data: bytes) -> bool:
-        """Check a whole indirect table; False, with nothing counted, where it has to be followed one by one."""
+        """Check a whole indirect table; False, with nothing counted, if it has to be followed one by one."""
         buffers = sequential_chain(data, big_endian=self.layout.big_endian)
         if buffers is None or not self._pages.all_shared(buffers.addresses, buffers.lengths, self.pages_used):
             return False
@@ -369,7 +369,7 @@ class QueueAudit:
         return True
 
     def _buffer(self, head: int, number: int, place: str, descriptor: Descriptor) -> Iterator[Violation]:
-        """Count and check what ``descriptor`` describes, the one with this ``number`` in its table."""
+        """Count and check the buffer of ``descriptor``, which has this ``number`` in its table."""
         readable, writable = (0, descriptor.length) if descriptor.device_writes else (descriptor.length, 0)
         self._count_request(head, 1, readable, writable)
         refused = self._pages.find_refused(descriptor.address, descriptor.length, self.pages_used)

@@ -1,4 +1,4 @@
-"""Talk to a running guest from any process of its user.
+"""Controls a running guest from any process of its user.
 
 ::
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from zseal.ultravisor.pagemap import PageMap
 
 ANSWER_SECONDS = 60.0
-"""How long a guest may say nothing while it works on a request; paging says something for every MiB."""
+"""How long a guest may be silent while it works on a request; paging reports every MiB."""
 _LIST_SECONDS = 2.0
 
 Report = Callable[[int, int], None]
-"""Told pages done and pages in all."""
+"""Called with pages done and the total."""
 
 
 class GuestControl:
@@ -92,9 +92,9 @@ class GuestControl:
         progress: Report | None = None,
         **arguments: Json,
     ) -> dict[str, Json]:
-        """Send ``command`` and return its result; ``data`` is given the raw bytes as they come.
+        """Send ``command`` and return its result; ``data`` gets the raw bytes as they arrive.
 
-        Arguments that are None are left out.
+        Arguments that are None are omitted.
         """
         self._number += 1
         given = {key: value for key, value in arguments.items() if value is not None}
@@ -141,21 +141,22 @@ class GuestControl:
             yield
         except TimeoutError:
             raise ControlError(
-                f"the guest {self.name} does not answer", hint=f"its process is {self._pid}: look whether it is stopped"
+                f"the guest {self.name} is not responding (PID {self._pid})",
+                hint="check whether its process is stopped",
             ) from None
         except ConnectionError:
             raise self._ended() from None
         except OSError as error:
             raise ControlError(f"the connection to the guest {self.name} broke: {error.strerror}") from None
 
-    # --- what can be asked ---
+    # --- requests to the guest ---
 
     def status(self, *, lines: int = 0) -> dict[str, Json]:
-        """Return the guest's state, with so many last lines of its console; docs/guest-control.md has the keys."""
+        """Return the guest's state, with the last ``lines`` lines of its console; see docs/guest-control.md."""
         return self.request("status", lines=lines)
 
     def console(self, *, lines: int | None = None) -> list[str]:
-        """Return the last lines of the console: all that is kept, or ``lines``."""
+        """Return the last lines of the console: all that are kept, or ``lines``."""
         shown = self.request("console", lines=lines).get("lines")
         return [str(line) for line in shown] if isinstance(shown, list) else []
 
@@ -169,7 +170,7 @@ class GuestControl:
         answer = self.request("pages", data=states.extend)
         codes = np.frombuffer(bytes(states), np.uint8)
         if set(np.unique(codes).tolist()) - set(GUEST_KINDS):
-            raise FormatError("the guest knows page states that this zseal does not")
+            raise FormatError("the guest has page states that this zseal does not know")
         return PageMap(str(answer.get("title")), codes, GUEST_KINDS)
 
     def read_memory(self, address: int, length: int) -> bytes:
@@ -181,7 +182,7 @@ class GuestControl:
     def dump(self, path: Path, *, overwrite: bool = False, progress: Report | None = None) -> int:
         """Write what the host sees of all guest memory to the new file ``path``; return the number of bytes.
 
-        ``progress`` is told bytes. Raises OutputError if the file cannot be written.
+        ``progress`` is called with bytes. Raises OutputError if the file cannot be written.
         """
         total = self.status()["memory"]
         with atomic_output(path, overwrite=overwrite) as stream:
@@ -199,7 +200,7 @@ class GuestControl:
         self.request("pause")
 
     def resume(self, *, progress: Report | None = None) -> int:
-        """Bring back all pages that are out, verified, and let the CPUs run; return the number of pages."""
+        """Bring back and verify all pages that are out, and let the CPUs run; return the number of pages."""
         return _count(self.request("resume", progress=progress), "pages")
 
     def page_out(
@@ -213,29 +214,30 @@ class GuestControl:
     ) -> int:
         """Move ``count`` private pages (None: all) from address ``start`` on to the new file ``path``; return how many.
 
-        The guest is paused and stands still until they are back. Its own process writes the file.
+        The guest is paused until they are back. Its own process writes the file.
         """
-        place = os.path.abspath(path)  # noqa: PTH100 - a name stays what its user called it
+        place = os.path.abspath(path)  # noqa: PTH100 - a name stays as the user wrote it
         answer = self.request(
             "page-out", progress=progress, path=place, count=count, start=start, overwrite=overwrite
         )  # fmt: skip
         return _count(answer, "pages")
 
     def page_in(self, path: Path, *, progress: Report | None = None) -> int:
-        """Bring back the pages that wait in ``path``; return how many. A page that was changed ends the guest."""
+        """Bring back the pages in ``path``; return their number. A page that was changed ends the guest."""
         place = os.path.abspath(path)  # noqa: PTH100
         return _count(self.request("page-in", progress=progress, path=place), "pages")
 
     def stop(self, *, wait: int = 0) -> str:
-        """Ask what runs in the guest to power off, end it after ``wait`` s, its disks written out; return how it ended.
+        """Ask the guest's system to power off and end the guest after ``wait`` s, with its disks written out; return
+        its result.
 
-        0 ends it at once.
+        0 ends it immediately.
         """
         self._socket.settimeout(wait + ANSWER_SECONDS)
         return str(self.request("stop", wait=wait).get("message"))
 
     def kill(self) -> str:
-        """End the guest at once, its disks as they are; return how it ended."""
+        """End the guest immediately, its disks as they are; return its result."""
         return str(self.request("kill").get("message"))
 
 
@@ -245,9 +247,9 @@ def _count(answer: dict[str, Json], name: str) -> int:
 
 
 def list_guests() -> list[dict[str, Json]]:
-    """Return the status of each guest of this user; what killed ones have left is removed.
+    """Return the status of each guest of this user, and remove what killed ones left behind.
 
-    One that does not answer has ``state`` "not answering".
+    A guest that does not answer has the ``state`` "not answering".
     """
     try:
         with Directory() as directory:

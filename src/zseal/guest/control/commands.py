@@ -1,7 +1,7 @@
-"""What each command of the control socket does to a guest; docs/guest-control.md describes them for users.
+"""The commands of the control socket; docs/guest-control.md describes them for users.
 
-A command is a generator that runs in the guest's loop between traps, a MiB of work at a time at most. It yields what
-the client gets before the end, and returns the result. Thrown into it when the guest ends first: ControlError.
+A command is a generator that runs in the guest's loop between traps, with at most a MiB of work at a time. It yields
+what the client gets before the end, and returns the result. If the guest ends first, ControlError is thrown into it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Wait:
-    """Nothing to send: come back in so many seconds."""
+    """Nothing to send: continue after ``seconds``."""
 
     seconds: float
 
@@ -49,7 +49,7 @@ Answer: TypeAlias = Generator[Part, None, dict[str, Json]]
 Command: TypeAlias = Callable[["Controlled", Arguments], Answer]
 
 _END_SECONDS = 10.0
-"""How long a guest that was ended may take to be gone."""
+"""How long a guest that was ended may take to disappear."""
 _POLL_SECONDS = 0.05
 _MAX_WAIT = 3600
 _MAX_LINES = 10_000
@@ -59,7 +59,7 @@ _ASKED = ("kernel", "running")
 
 @dataclasses.dataclass(frozen=True)
 class Controlled:
-    """The guest that commands are about."""
+    """The guest on which commands act."""
 
     monitor: Monitor
 
@@ -73,7 +73,7 @@ class Controlled:
 
     @property
     def host(self) -> HostView:
-        """The host's view of the guest's memory."""
+        """The host view of the guest's memory."""
         return HostView(self.monitor.session.protection.host_memory)
 
 
@@ -154,7 +154,7 @@ def _page_in(guest: Controlled, arguments: Arguments) -> Answer:
 def _path(arguments: Arguments) -> Path:
     path = Path(arguments.text("path"))
     if not path.is_absolute():
-        raise ControlError("the path of a page file has to be absolute", where=str(path))
+        raise ControlError("the path of a page file must be absolute", where=str(path))
     return path
 
 

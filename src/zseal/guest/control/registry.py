@@ -1,8 +1,8 @@
-"""Where guests are found: a directory of sockets that belongs to one user, and who listens on them.
+"""The registry of guests: a directory of sockets that belongs to one user.
 
-``$XDG_RUNTIME_DIR/zseal``, or ``/tmp/zseal-UID`` where that is not set; mode 0700, and refused where it belongs to
-somebody else. NAME.sock with mode 0600 is the guest NAME. Sockets are reached through a descriptor of the directory, so
-that its path can be longer than the 108 bytes a socket's address has, and is looked up only once.
+``$XDG_RUNTIME_DIR/zseal``, or ``/tmp/zseal-UID`` if that is not set; mode 0700, and refused if it belongs to another
+user. NAME.sock with mode 0600 is the guest NAME. Sockets are reached through a descriptor of the directory, so that its
+path can be longer than the 108 bytes of a socket's address, and is looked up only once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def check_name(name: str) -> str:
 
 
 def name_from(text: str) -> str:
-    """Return a valid name as close to ``text`` as can be."""
+    """Return a valid name that is as close to ``text`` as possible."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")[:48]
     return cleaned or "guest"
 
@@ -50,7 +50,7 @@ def name_from(text: str) -> str:
 def directory_path() -> Path:
     """Return the directory of this user's guests, whether it exists or not."""
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    # after su or sudo it is another user's, and nothing of ours belongs there
+    # after su or sudo it belongs to another user, and nothing of ours belongs there
     with contextlib.suppress(OSError):
         if runtime.is_absolute() and runtime.stat().st_uid == os.geteuid():
             return runtime / "zseal"
@@ -59,7 +59,7 @@ def directory_path() -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """A socket that a guest can be reached at, until ``close``."""
+    """A socket at which a guest can be reached, until ``close``."""
 
     name: str
     socket: socket.socket
@@ -67,10 +67,10 @@ class Listener:
     inode: int
 
     def close(self) -> None:
-        """Remove the socket's name and stop listening; no effect the second time."""
+        """Remove the socket's name and stop listening; a second call has no effect."""
         if self.socket.fileno() < 0:
             return
-        # in this order, or the name could be taken for a killed guest's and be another's by now
+        # in this order, because the name could otherwise look like a killed guest's and already belong to another
         self.directory.remove(self.name, inode=self.inode)
         self.socket.close()
         self.directory.close()
@@ -84,7 +84,7 @@ class Directory:
         self._descriptor = _open(self.path, create=create)
 
     def close(self) -> None:
-        """Close it; no effect the second time."""
+        """Close it; a second call has no effect."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -99,9 +99,9 @@ class Directory:
         return f"/proc/self/fd/{self._descriptor}/{name}{SUFFIX}"
 
     def listen(self, name: str, *, numbered: bool = False) -> Listener:
-        """Return a listening socket for the guest ``name``, in the place of one that nobody listens on any more.
+        """Return a listening socket for the guest ``name``, in the place of one without a listener.
 
-        Where the name is in use, ``numbered`` takes the first of ``name-2``, ``name-3``, … that is not; else that
+        If the name is in use, ``numbered`` takes the first free one of ``name-2``, ``name-3``, …; without it, that
         raises ControlError. The listener owns this directory from then on.
         """
         check_name(name)
@@ -111,7 +111,9 @@ class Directory:
                 name = next(each for each in names if not (self._exists(each) and self._alive(each)))
             if self._exists(name):
                 if self._alive(name):
-                    raise ControlError(f"a guest named {name} runs already", hint="choose another name with `name`")
+                    raise ControlError(
+                        f"a guest named {name} is already running", hint="choose another name with `name`"
+                    )
                 self.remove(name)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
             try:
@@ -145,7 +147,7 @@ class Directory:
         return sorted(name for name in found if _NAME.fullmatch(name))
 
     def clean(self) -> list[str]:
-        """Remove the sockets that killed guests have left, and return their names."""
+        """Remove the sockets that killed guests left behind, and return their names."""
         with self._locked():
             stale = [name for name in self.names() if not self._alive(name)]
             for name in stale:
@@ -153,7 +155,7 @@ class Directory:
         return stale
 
     def remove(self, name: str, *, inode: int | None = None) -> None:
-        """Remove the socket of ``name`` (only that with ``inode``, where it is given) if it is there."""
+        """Remove the socket of ``name`` (only that with ``inode``, if given) if it exists."""
         with contextlib.suppress(FileNotFoundError):
             if inode is None or self._inode(name) == inode:
                 os.unlink(f"{name}{SUFFIX}", dir_fd=self._descriptor)
@@ -169,7 +171,7 @@ class Directory:
         return True
 
     def _alive(self, name: str) -> bool:
-        """Whether somebody listens; a listener that is too busy to take one more does."""
+        """Whether a process listens, even one that is too busy to accept another connection."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as probe:
             try:
                 probe.connect(self._address(name))
@@ -179,7 +181,7 @@ class Directory:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep others from removing and creating names meanwhile."""
+        """Keep other processes from removing and creating names meanwhile."""
         limit = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -198,7 +200,7 @@ class Directory:
 
 
 def peer_credentials(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user of whoever is at the other end of a Unix socket, as the kernel knows them."""
+    """Return process and user at the other end of a Unix socket, as the kernel knows them."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
     return pid, uid
@@ -216,8 +218,8 @@ def listen(name: str, *, numbered: bool = False) -> Listener:
 
 
 def no_such_guest(name: str) -> ControlError:
-    """Return the error that says that ``name`` does not run."""
-    return ControlError(f"no guest named {name} runs", hint="`list_guests()` names those that do")
+    """Return the error for a guest ``name`` that does not run."""
+    return ControlError(f"no guest named {name} is running", hint="`list_guests()` shows those that are")
 
 
 class NoDirectoryError(ControlError):
@@ -238,6 +240,8 @@ def _open(path: Path, *, create: bool) -> int:
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         os.close(descriptor)
         raise ControlError(
-            "the guests' directory is open to other users", where=str(path), hint="make it yours alone, with mode 0700"
+            "the guests' directory is open to other users",
+            where=str(path),
+            hint="make it accessible only to you, with mode 0700",
         )
     return descriptor

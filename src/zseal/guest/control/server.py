@@ -1,7 +1,7 @@
 """The guest's end of its control socket, in the guest's own loop.
 
-Everything here runs between traps and never waits: what a client sends and takes is bounded, a step of work is at most
-a MiB, and a client that sends nonsense, stops reading or vanishes costs its connection and nothing else.
+Everything here runs between traps and never waits: a client's requests and answers are bounded, a step of work is at
+most a MiB, and a client that sends nonsense, stops reading or vanishes loses its connection, with no other effect.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from zseal.version import __version__
 _LOG = logger(__name__)
 
 CONNECTION_LIMIT = 32
-"""Clients at a time; the one that has been silent longest makes room for the next."""
+"""The most clients at a time; the one that has been silent longest makes room for the next."""
 IDLE_SECONDS = 600.0
-"""How long a client may say nothing."""
+"""How long a client may be silent."""
 STALL_SECONDS = 30.0
-"""How long a client may not take what it asked for."""
+"""How long a client may leave its answer unread."""
 
 
 class ControlServer:
@@ -54,11 +54,11 @@ class ControlServer:
 
     @property
     def guest(self) -> Controlled:
-        """What commands are done to."""
+        """The guest on which commands act."""
         return self._guest
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take connections from now on; called in the thread of ``loop``."""
+        """Accept connections from now on; called in the thread of ``loop``."""
         _LOG.info("other processes reach the guest as %s", self.name)
         self._acceptor.start(loop)
 
@@ -92,13 +92,13 @@ class ControlServer:
         self._connections.remove(connection)
 
     def ended(self) -> None:
-        """The guest has ended: nobody else is let in, and whoever waits for something is told."""
+        """Accept no more clients, and notify those that wait: the guest has ended."""
         self._stop_listening()
         for connection in list(self._connections):
             connection.guest_ended()
 
     def close(self) -> None:
-        """End everything now; no effect the second time."""
+        """End everything now; a second call has no effect."""
         self._stop_listening()
         for connection in list(self._connections):
             connection.close()
@@ -112,7 +112,7 @@ class ControlServer:
 
 
 class _Connection:
-    """One client. At most one request is worked on, and at most one part of its answer is in memory."""
+    """One client. At most one of its requests is in work, and at most one part of an answer is in memory."""
 
     def __init__(self, server: ControlServer, connection: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -123,14 +123,14 @@ class _Connection:
         self._answer: Answer | None = None
         self._id: int | str | None = None
         self._stepping = False
-        self._finished = False  # no more requests are taken: answer what there is, then close
+        self._finished = False  # take no more requests: answer the ones that arrived, then close
         self._timer: asyncio.TimerHandle | None = None
         self._next: asyncio.Handle | None = None
         connection.setblocking(False)
         loop.add_reader(connection.fileno(), self._on_readable)
 
     def greet(self) -> None:
-        """Say who answers here."""
+        """Send the greeting."""
         self._send(pack({"zseal": __version__, "protocol": VERSION, "name": self._server.name, "pid": os.getpid()}))
 
     @property
@@ -143,7 +143,7 @@ class _Connection:
         return self._socket.fileno() < 0
 
     def close(self) -> None:
-        """Drop the client, and give up what it asked for."""
+        """Drop the client, and abandon its request."""
         if self._closed or self._stepping:
             self._finished = True  # in the middle of a step: that closes it
             return
@@ -160,7 +160,7 @@ class _Connection:
             self._answer = None
 
     def guest_ended(self) -> None:
-        """Tell a client that waits for something, and close."""
+        """Notify a client that waits for something, and close."""
         self._finished = True
         if self._answer is not None and not self._stepping:
             self._step(ControlError("the guest has ended"))
@@ -184,12 +184,12 @@ class _Connection:
         if len(self._incoming) > LINE_LIMIT:
             self._loop.remove_reader(self._socket.fileno())  # until requests were taken from it
         if not self._outgoing:
-            self._arm()  # who sends without taking what waits for it is not spared
+            self._arm()  # a client that sends without reading is not spared
         if self._answer is None:
             self._schedule()  # an answer goes on by itself, or once its last part was taken
 
     def _on_end_of_requests(self) -> None:
-        """The client sends nothing more; it may still read, unless it is gone."""
+        """Note that the client sends no more; it may still read, unless it is gone."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
@@ -200,7 +200,7 @@ class _Connection:
         self._close_if_done()
 
     def _take_request(self) -> None:
-        """Begin with the next request, if one is there and nothing else is going on."""
+        """Begin with the next request, if there is one and no other is in work."""
         if self._answer is not None or self._outgoing or self._closed:
             return
         end = self._incoming.find(b"\n")
@@ -214,7 +214,7 @@ class _Connection:
         self._id = None
         try:
             if end < 0 or end >= LINE_LIMIT:
-                raise ControlError(f"a request has at most {LINE_LIMIT} bytes")
+                raise ControlError(f"a request may have at most {LINE_LIMIT} bytes")
             request = Request.parse(line)
             self._id = request.id
             command = COMMANDS.get(request.command)
@@ -230,14 +230,14 @@ class _Connection:
         self._step()
 
     def _finish_reading(self) -> None:
-        """Read no more: where the next request would begin cannot be told."""
+        """Read no more: where the next request begins is not known."""
         self._finished = True
         self._loop.remove_reader(self._socket.fileno())
 
     # --- work ---
 
     def _schedule(self, seconds: float = 0.0) -> None:
-        """Have the next piece of work done when the loop has looked at everything else."""
+        """Do the next piece of work after the loop has checked everything else."""
         if self._next is None and not self._closed:
             self._next = self._loop.call_later(seconds, self._work) if seconds else self._loop.call_soon(self._work)
 
@@ -249,7 +249,7 @@ class _Connection:
             self._take_request()
 
     def _step(self, ended: ControlError | None = None) -> None:
-        """Do one step of the answer and send what it gives."""
+        """Do one step of the answer and send its output."""
         if self._answer is None or self._closed:
             return
         self._stepping = True
@@ -259,7 +259,7 @@ class _Connection:
             self._end_answer({"result": done.value})
         except ZsealError as error:
             self._end_answer({"error": error_part(error)})
-        except Exception as error:  # a fault of ours: the client is told, and the guest goes on
+        except Exception as error:  # a fault of ours: report it to the client, and let the guest go on
             text = f"internal error: {type(error).__name__}: {error}"
             self._end_answer({"error": {"kind": "InternalError", "message": text}})
         else:
@@ -294,7 +294,7 @@ class _Connection:
         self._flush()
 
     def _flush(self) -> None:
-        """Send what the client takes, and go on once it has all."""
+        """Send what the client takes, and go on once it has everything."""
         try:
             while self._outgoing:
                 self._outgoing = self._outgoing[self._socket.send(self._outgoing, socket.MSG_NOSIGNAL) :]
@@ -315,7 +315,7 @@ class _Connection:
             self.close()
 
     def _arm(self) -> None:
-        """Start the client's time anew."""
+        """Restart the client's timer."""
         if self._timer is not None:
             self._timer.cancel()
         if not self._closed:

@@ -1,11 +1,11 @@
-"""The file that pages of a guest wait in while they are out: ciphertext, and which page each piece of it is.
+"""The file in which pages of a guest wait while they are out: ciphertext, and the page of each piece.
 
-All numbers are big endian. A header of 64 bytes: ``zsealPGS``, version (4 bytes, 1), page size (4 bytes, 4096), an
-identifier of 16 random bytes that no other file has, number of records (8 bytes), 24 bytes of zeros. Then the records,
-4104 bytes each: page index (8 bytes; guest absolute address / 4096) and the 4096 bytes that the export gave.
+All numbers are big endian. A header of 64 bytes: ``zsealPGS``, version (4 bytes, 1), page size (4 bytes, 4096), a
+unique identifier of 16 random bytes, number of records (8 bytes), 24 bytes of zeros. Then the records, 4104 bytes each:
+page index (8 bytes; guest absolute address / 4096) and the 4096 bytes of its export.
 
-Nothing in the file is trusted. Which record holds which page is remembered by whoever wrote it, and whether the data is
-what left the guest is for the ultravisor to say.
+Nothing in the file is trusted. The writer remembers which record contains which page, and the ultravisor decides
+whether the data is what left the guest.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PageFileHeader:
     def unpack(cls, data: bytes) -> PageFileHeader:
         """Return the header in ``data``; raises FormatError if there is none."""
         if len(data) < HEADER_SIZE or not data.startswith(MAGIC):
-            raise FormatError("this is no page file of zseal guest page-out")
+            raise FormatError("this is not a page file of zseal guest page-out")
         _, version, page_size, identifier, count = _HEADER.unpack_from(data)
         if version != VERSION or page_size != PAGE_SIZE:
             raise FormatError(f"a page file of version {version} with pages of {page_size} bytes cannot be read")
@@ -71,14 +71,14 @@ def pack_records(pages: Pages, data: bytes) -> bytes:
 
 
 def open_page_file(path: Path) -> BinaryIO:
-    """Open ``path`` for reading; raises InputError if it is no ordinary file or cannot be read."""
+    """Open ``path`` for reading; raises InputError if it is not an ordinary file or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InputError(f"cannot read the page file: {error.strerror}", where=str(path)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError("a page file is an ordinary file", where=str(path))
+        raise InputError("a page file must be an ordinary file", where=str(path))
     return os.fdopen(descriptor, "rb", buffering=0)
 
 

@@ -1,11 +1,11 @@
-"""Pages of a running guest out to a file and back: export, a file full of ciphertext, import with verification.
+"""Moves pages of a running guest to a file and back: export, a file of ciphertext, import with verification.
 
-On stock QEMU the CPUs reach guest RAM without asking anyone, so a page that is out cannot be brought back at the moment
-it is touched. The guest therefore stands still from the first page that leaves until all are back. What the ultravisor
-is asked to do, and what it refuses, is the same as on a host that pages on demand.
+On stock QEMU the CPUs access guest RAM without asking, so a page that is out cannot be brought back when it is touched.
+The guest is therefore paused from the first page that leaves until all are back. The calls to the ultravisor, and its
+refusals, are the same as on a host that pages on demand.
 
-Work on many pages comes as *steps*: iterators over (done, total) pages that do a MiB at each step, so that whoever
-drives them stays responsive. An iterator that is closed early undoes (page-out) or keeps (page-in) what it did so far.
+Work on many pages comes as *steps*: iterators over (done, total) pages that do a MiB at each step, so that their caller
+stays responsive. An iterator that is closed early undoes (page-out) or keeps (page-in) its work so far.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _LOG = logger(__name__)
 
 Steps: TypeAlias = Iterator[tuple[int, int]]
 _CHUNK = 256
-"""Pages a step: 1 MiB."""
+"""Pages in a step: 1 MiB."""
 
 
 class PageIntegrityError(VerificationError):
-    """The ultravisor refused a page that came back: it is not what left the guest last. ``address`` is its own."""
+    """The ultravisor refused the page at ``address``: it is not the one that left the guest last."""
 
     def __init__(self, address: int, reason: str, path: Path) -> None:
         super().__init__(f"integrity check failed for page {address:#x} from {path}: {reason}")
@@ -56,17 +56,17 @@ class PageIntegrityError(VerificationError):
 
 
 class Running(Protocol):
-    """The run whose pages these are."""
+    """The run to which the pages belong."""
 
     @property
     def paused(self) -> bool:
-        """Whether the CPUs stand still."""
+        """Whether the guest is paused."""
 
     def pause(self) -> None:
         """Stop the CPUs; raises EngineError if the guest has ended."""
 
     def unpause(self) -> None:
-        """Let the CPUs run, whatever is out; no effect where the guest has ended."""
+        """Let the CPUs run, even with pages out; it has no effect if the guest has ended."""
 
     def end(self, result: Result) -> None:
         """End the guest."""
@@ -97,30 +97,33 @@ class Paging:
 
     @property
     def absent(self) -> list[PagedOut]:
-        """What is out now."""
+        """The pages that are out now."""
         return [PagedOut(each.path, len(each.pages) - each.back) for each in self._absent]
 
     @property
     def busy(self) -> bool:
-        """Whether pages are on their way."""
+        """Whether pages are being moved."""
         return self._busy
 
     def forget(self) -> None:
-        """The guest's pages are gone, and with them what they left in files."""
+        """Forget all files: the guest's pages are gone."""
         self._absent.clear()
 
     # --- out ---
 
     def page_out(self, path: Path, count: int | None = None, *, start: int = 0, overwrite: bool = False) -> Steps:
-        """Pause the guest, export ``count`` private pages (None: all) from address ``start`` on, move them to ``path``.
+        """Pause the guest, export ``count`` private pages (None: all) from address ``start`` on and move them to
+        ``path``.
 
-        The file gets mode 0600 and appears whole or not at all; where it cannot be written every page stays and the
-        guest goes on. Raises InputError if there is nothing to page out, OutputError for the file.
+        The file gets mode 0600 and appears whole or not at all; if it cannot be written, every page stays and the guest
+        goes on. Raises InputError if there is nothing to page out, OutputError for the file.
         """
         if count is not None and count < 1:
-            raise InputError("at least one page has to leave")
+            raise InputError("page-out needs a page count of at least 1")
         if any(each.path == path for each in self._absent):
-            raise InputError("pages are out in this file already", where=str(path), hint="choose another name")
+            raise InputError(
+                "this file already contains pages that are out", where=str(path), hint="choose another name"
+            )
         with self._working():
             was_paused = self._run.paused
             exported: list[tuple[int, int]] = []
@@ -171,7 +174,7 @@ class Paging:
         stream.write(pack_records(np.arange(first, first + length), data))
 
     def _take_back(self, exported: list[tuple[int, int]]) -> None:
-        """Import what was exported: the ciphertext is in its frames still."""
+        """Import the exported pages again: the ciphertext is still in their frames."""
         handle = self._side.configuration
         if handle is not None:
             for first, length in exported:
@@ -180,10 +183,9 @@ class Paging:
     # --- in ---
 
     def page_in(self, path: Path) -> Steps:
-        """Bring back the pages that wait in ``path``, or in the file it is a copy of; the guest goes on standing still.
+        """Bring back the pages in ``path``, which may be a copy of their file; the guest stays paused.
 
-        Raises InputError if no pages wait there, and PageIntegrityError, with the guest ended, where a page is not
-        what it was.
+        Raises InputError if no pages wait there, and PageIntegrityError, with the guest ended, if a page was changed.
         """
         with self._working():
             _LOG.info("bringing back the pages in %s", path)
@@ -202,7 +204,7 @@ class Paging:
                 done = before + size
 
     def _waiting(self, path: Path) -> _Absent:
-        """Return the pages that the file at ``path`` is about: that of its own name, or the one it was copied from."""
+        """Return the pages of the file at ``path``, found by its name or as the original of a copy."""
         for each in self._absent:
             if each.path == path:
                 return each
@@ -251,7 +253,7 @@ class Paging:
     @contextlib.contextmanager
     def _working(self) -> Iterator[None]:
         if self._busy:
-            raise EngineError("pages of this guest are being moved already", hint="wait until that is done")
+            raise EngineError("pages of this guest are already being moved", hint="wait until that is done")
         self._busy = True
         try:
             yield

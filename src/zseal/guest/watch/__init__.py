@@ -1,4 +1,4 @@
-"""Watching a run: live on a terminal, recorded, or as an HTML page."""
+"""Watching a run: live on a terminal, recorded, or as an HTML report."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ _ESCAPES = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # strings for the terminal: its title and such
     r"|\x1b[ -/]*[0-~]?"
 )
-_TO_END = "\x00"  # stands for an erased end of line while a line is laid out; never comes from the guest
+_TO_END = "\x00"  # marks an erased end of line during layout; it never comes from the guest
 
 
 class ConsoleTail:
-    """Keeps the last 64 KiB of what a guest wrote."""
+    """Keeps the last 64 KiB of a guest's output."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -35,11 +35,11 @@ class ConsoleTail:
             self._cut = True
 
     def text(self) -> str:
-        """Return all that is kept, as lines without anything that steers a terminal."""
+        """Return everything that is kept, as lines without control sequences."""
         return "\n".join(self.lines(None))
 
     def lines(self, count: int | None = SCREEN_LINES) -> list[str]:
-        """Return the last ``count`` lines (None: all) since the screen was cleared last; an unfinished one included."""
+        """Return the last ``count`` lines (None: all) since the screen was last cleared, and an unfinished one."""
         text = self._data.decode("utf-8", "replace").replace(_TO_END, "")
         *_, text = _CLEAR.split(text)
         raw = text.split("\n")
@@ -51,7 +51,7 @@ class ConsoleTail:
 
 
 def _lay_out(line: str) -> str:
-    """Return what a line looks like after carriage returns, backspaces, tabs and erasures."""
+    """Return the appearance of a line after carriage returns, backspaces, tabs and erasures."""
     line = _ESCAPES.sub("", _ERASE.sub(_TO_END, line.rstrip("\r")))
     shown: list[str] = []
     column = 0

@@ -1,6 +1,6 @@
-"""One self-contained web page about a run: no script, no network, readable on a phone and in the dark.
+"""A self-contained HTML report of a run: no scripts, no network, readable on a phone and in dark mode.
 
-Every picture is inline SVG with a text that says the same; every value from outside is escaped.
+Every picture is inline SVG with an equivalent text; every value from outside is escaped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zseal.ultravisor.pagemap import GUEST_KINDS, Kind
 
 _KINDS: Mapping[str, Kind] = {kind.name: kind for kind in sorted(GUEST_KINDS.values(), key=lambda kind: kind.rank)}
 STATE_COLOURS: Mapping[str, str] = {name: "#{:02x}{:02x}{:02x}".format(*kind.colour) for name, kind in _KINDS.items()}
-"""The colours that page states have in every picture; unused pages first, lost ones last."""
+"""The colours of page states in every picture; unused pages first, lost ones last."""
 _OTHER_COLOUR = "#cc79a7"
 _TOLD_FIRST = max(kind.rank for kind in _KINDS.values()) + 1
 _SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442", "#9aa0a6")
@@ -24,7 +24,7 @@ _MAP_ROWS = 24
 _MAPS = 6
 _COLUMNS_ON_A_PHONE = 3
 _MAX_PHASES = 60
-"""A guest that reboots all the time has hundreds of them."""
+"""A guest that reboots all the time has hundreds of phases."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --ground: #fff; --soft: #666; --line: #ddd; }
@@ -82,12 +82,12 @@ def render_html(record: RunRecord) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # even if something slipped through the escaping, the browser would neither run nor load it
+        # even if something were not escaped, the browser would neither run nor load it
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{_text(record.title)}</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{_text(record.title)}</h1><p>{_text(record.outcome)}</p>"
         + "".join(sections)
-        + '<p class="soft">Made by zseal. The software ultravisor is an emulation and no security boundary.</p>'
+        + '<p class="soft">Made by zseal. The software ultravisor is an emulation and not a security boundary.</p>'
         "</main></body></html>\n"
     )
 
@@ -110,7 +110,7 @@ def _table(
 ) -> str:
     """Return a table whose columns from ``numbers`` on are numbers; ``colours`` are those of the first column.
 
-    One with many columns shows a line for each value where the screen is narrow.
+    A table with many columns shows a line for each value on a narrow screen.
     """
 
     def cells(tag: str, row: Sequence[object]) -> str:
@@ -193,7 +193,7 @@ def _areas(
     """Return stacked areas of ``value`` over time, the first name at the bottom."""
     total = record.duration or 1.0
     top = max((sum(value(sample, name) for name in names) for sample in record.samples), default=0) or 1
-    # a lone sample is drawn as if it had held from the start
+    # a single sample is drawn as if it applied from the start
     samples = list(record.samples) if len(record.samples) > 1 else list(record.samples) * 2
     times = [0.0, total] if len(record.samples) == 1 else [sample.time for sample in samples]
     below = [0.0] * len(samples)
@@ -232,7 +232,7 @@ def _maps(record: RunRecord) -> str:
         f'<div class="maps">{figures}</div>'
         + _legend({state: STATE_COLOURS.get(state, _OTHER_COLOUR) for state in states})
         + f'<p class="soft">Left to right, top to bottom in address order; {_MAP_COLUMNS * _MAP_ROWS:,} cells a '
-        "picture. A cell of many pages shows what matters most of them, so that a single shared page is seen.</p>"
+        "picture. A cell of many pages shows the most important state, so that a single shared page is visible.</p>"
     )
 
 
@@ -269,7 +269,7 @@ def page_map(runs: Sequence[tuple[str, int]]) -> str:
 
 
 def _rank(state: str) -> int:
-    """Return how much a state tells: in a cell of many pages the one that tells most is shown."""
+    """Return how much a state matters: a cell of many pages shows the one that matters most."""
     return _KINDS[state].rank if state in _KINDS else _TOLD_FIRST
 
 

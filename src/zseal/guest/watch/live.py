@@ -1,4 +1,4 @@
-"""The live view of a guest: one observation after the other, as a picture for a terminal or as a line of text."""
+"""The live view of a guest: successive observations, as pictures for a terminal or as lines of text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS: dict[str, Kind] = {
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """An observation and what happened since the one before: ``rates`` are calls per second, by command."""
+    """An observation and the changes since the previous one: ``rates`` are calls per second, by command."""
 
     now: Observation
     rates: dict[str, float]
@@ -80,7 +80,7 @@ def view(look: Look) -> RenderableType:
     if look.now.devices:
         parts.append(_devices(look))
     if look.now.console:
-        # Text: nothing that the guest writes is taken for markup, and the monitor took out what steers a terminal
+        # Text, so that nothing the guest writes is taken for markup; the monitor removed control sequences
         console = Text("\n".join(look.now.console), no_wrap=True, overflow="ellipsis")
         parts.append(Panel(console, title="Console", title_align="left"))
     return Group(*parts)
@@ -94,7 +94,7 @@ def _header(now: Observation) -> Text:
         text.append(f"  boot {now.boots}")
     text.append("  protected" if now.protected else "  not protected", "blue" if now.protected else "yellow")
     for absent in now.absent:
-        text.append(f"\n{absent.pages:,} pages wait in {absent.path}: the guest stands still", "yellow")
+        text.append(f"\n{absent.pages:,} pages wait in {absent.path}: the guest is paused", "yellow")
     for note in now.notes:
         text.append(f"\n{note}", "red")
     return text
@@ -109,7 +109,7 @@ def _phases(now: Observation) -> Text:
 
 
 def _side_by_side(look: Look) -> Columns:
-    """Pages and calls, below each other where the terminal is narrow."""
+    """Pages and calls, one below the other on a narrow terminal."""
     return Columns([_pages(look.now), _calls(look)])
 
 
@@ -125,7 +125,7 @@ def _pages(now: Observation) -> Panel:
         kind = _KINDS.get(state)
         colour = f"on rgb({','.join(map(str, kind.colour))})" if kind is not None else "reverse"
         before += count
-        # whatever occurs is seen, be it a single page
+        # every state that occurs is visible, even for a single page
         width = max(1, round(before * _BAR / total) - filled)
         filled += width
         bar.append(" " * width, colour)

@@ -1,7 +1,7 @@
-"""What can be seen of a running guest at one moment, and the little that has to be kept to tell it.
+"""Observes a running guest, and keeps the few data that observations need.
 
-Nothing is counted or copied while nobody looks: an observation is made when one is asked for, from what the ultravisor
-and the engine know anyway. It holds counts and states only; nothing comes from guest storage but the console's text.
+Nothing is counted or copied without a viewer: an observation is made on demand, from what the ultravisor and the engine
+know anyway. It contains only counts and states; only the console's text comes from the guest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zseal.guest.watch.console_tail import ConsoleTail
 from zseal.ultravisor.pagemap import PageMap
 
 PHASE_LIMIT = 600
-"""Phases kept: of a hundred boots and more; the first ones stay."""
+"""The most phases to keep: those of more than a hundred boots. The first ones stay."""
 
 _AFTER = {
     Milestone.IMAGE_ENTRY: "bootloader",
@@ -56,7 +56,7 @@ class Monitor:
             self._enter("ended", event.seconds)
 
     def _unpacked(self, event: Protected | StartRefused) -> None:
-        """The hypervisor has measured how long it took to protect the guest: that is a phase between two events."""
+        """The hypervisor measured how long protecting the guest took: that is a phase between two events."""
         spent = self.session.protection.start_seconds
         self._enter("unpack", max(self._since, event.seconds - (spent - self._unpacking)))
         self._unpacking = spent
@@ -82,7 +82,7 @@ class Monitor:
 
     @property
     def state(self) -> str:
-        """What the guest does: running, paused, paged-out or ended."""
+        """The state of the guest: running, paused, paged-out or ended."""
         if self.session.result is not None:
             return "ended"
         if self.session.protection.absent:
@@ -90,7 +90,7 @@ class Monitor:
         return "paused" if self.session.paused else "running"
 
     def observe(self, *, lines: int = 10) -> Observation:
-        """Return what can be seen now, with so many lines of the console."""
+        """Return an observation, with the last ``lines`` lines of the console."""
         session, subject = self.session, self.session.subject
         memory, cpus = subject.get("memory", 0), subject.get("cpus", 0)
         calls = session.protection.calls

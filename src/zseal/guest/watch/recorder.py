@@ -1,4 +1,4 @@
-"""Collects what a page about a run shows: its phases, samples of its page states and calls, device traffic, console."""
+"""Collects the data of an HTML report: phases, samples of page states and calls, device traffic, console."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from zseal.guest.watch.monitor import Monitor
 from zseal.ultravisor.pagemap import PageMap
 
 SAMPLE_LIMIT = 240
-"""Samples kept; when there are more every second one goes, and from then on half as many are taken."""
+"""The most samples to keep; if there are more, every second one goes, and from then on half as many are taken."""
 RUN_LIMIT = 3072
-"""Runs of pages in a sample's map: as many as a picture has cells. A map with more is reduced to that many cells."""
+"""Runs of pages in a sample's map: as many as a picture has cells. A map with more is reduced to the cells."""
 _FIRST_INTERVAL = 0.5
 
 
@@ -93,11 +93,11 @@ class Recorder:
 
 
 def bounded_runs(pages: PageMap) -> list[tuple[str, int]]:
-    """Return the map's runs as (state, pages), where they are too many those of its cells."""
+    """Return the map's runs as (state, pages), or those of its cells if there are too many."""
     if np.count_nonzero(np.diff(pages.states)) < RUN_LIMIT:
         return [(name, count) for _, count, name in pages.runs()]
     cells, bucket = pages.cells(RUN_LIMIT)
     runs = [(name, count * bucket) for _, count, name in PageMap(pages.title, cells, pages.kinds).runs()]
-    surplus = cells.size * bucket - pages.states.size  # the last cell stands for fewer pages
+    surplus = cells.size * bucket - pages.states.size  # the last cell has fewer pages
     name, count = runs[-1]
     return [*runs[:-1], (name, count - surplus)]

@@ -77,7 +77,7 @@ def test_enforcement_stops_the_guest_and_says_what_to_change() -> None:
     (finding,) = machine.told
     assert str(finding) == (
         "virtio-blk 0.0.0001 (disk0) queue 0: descriptor 0 at 0x9000 is a private page; "
-        "the guest's driver has to put what it gives to devices into pages that it shares"
+        "the guest's driver must put what it gives to devices into pages that it shares"
     )
 
 

@@ -84,7 +84,7 @@ def test_names_are_made_of_any_text(text: str, name: str) -> None:
 
 def test_name_in_use_gives_one_line(runtime: Path) -> None:
     listener = listen("demo")
-    with pytest.raises(ControlError, match=r"^a guest named demo runs already; choose another name with `name`$"):
+    with pytest.raises(ControlError, match=r"^a guest named demo is already running; choose another name with `name`$"):
         listen("demo")
     listener.close()
 
@@ -101,14 +101,14 @@ def test_names_that_nobody_chose_are_numbered_however_many_want_them_at_once(run
 def test_name_of_a_killed_guest_is_free_again(runtime: Path) -> None:
     assert left_behind(runtime, "demo").exists()
     listener = listen("demo")
-    with pytest.raises(ControlError, match="runs already"):
+    with pytest.raises(ControlError, match="is already running"):
         listen("demo")
     listener.close()
 
 
 def test_next_command_cleans_up_after_a_killed_guest(runtime: Path) -> None:
     stale = left_behind(runtime, "demo")
-    with pytest.raises(ControlError, match=r"^no guest named demo runs; "):
+    with pytest.raises(ControlError, match=r"^no guest named demo is running; "):
         GuestControl("demo")
     assert not stale.exists()
     stale = left_behind(runtime, "other")
@@ -137,7 +137,7 @@ def test_a_listener_too_busy_to_answer_counts_as_running(runtime: Path) -> None:
         else:
             pytest.fail("the queue never filled")
         assert directory.clean() == []
-    with pytest.raises(ControlError, match="runs already"):
+    with pytest.raises(ControlError, match="is already running"):
         listen("demo")
     for each in waiting:
         each.close()
@@ -146,6 +146,6 @@ def test_a_listener_too_busy_to_answer_counts_as_running(runtime: Path) -> None:
 
 def test_nothing_to_list_before_the_first_guest(runtime: Path) -> None:
     assert list_guests() == []
-    with pytest.raises(ControlError, match="no guest named demo runs"):
+    with pytest.raises(ControlError, match="no guest named demo is running"):
         GuestControl("demo")
     assert not runtime.exists()

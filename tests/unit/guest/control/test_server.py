@@ -161,7 +161,7 @@ def test_the_socket_goes_with_the_guest_and_waiting_clients_are_told(guest: Idle
     assert list(runtime.iterdir()) == []
     with idle, pytest.raises(ControlError, match="ended the conversation"):
         idle.status()
-    with pytest.raises(ControlError, match="no guest named idle runs"):
+    with pytest.raises(ControlError, match="no guest named idle is running"):
         GuestControl("idle")
 
 
@@ -176,16 +176,16 @@ def test_the_socket_goes_with_the_guest_and_waiting_clients_are_told(guest: Idle
         (b"[" * 60_000, "not JSON"),
         (b'{"a":' * 12_000, "not JSON"),
         (b"9" * 60_000, "not JSON"),
-        (b"[]", "no JSON object"),
-        (b"{}", "names a command"),
-        (b'{"command": 5}', "names a command"),
-        (b'{"command": "status", "arguments": []}', "are an object"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "must name a command"),
+        (b'{"command": 5}', "must name a command"),
+        (b'{"command": "status", "arguments": []}', "must be an object"),
         (b'{"command": "status", "id": {}}', "id of a request"),
         (b'{"command": "__class__"}', "there is no command"),
         (b'{"command": "status", "arguments": {"lines": true}}', "whole number"),
         (b'{"command": "status", "arguments": {"lines": 1e400}}', "whole number"),
         (b'{"command": "read-memory", "arguments": {"address": 1, "length": 99999999999999999999}}', "whole number"),
-        (b'{"command": "read-memory"}', "address has to be"),
+        (b'{"command": "read-memory"}', "address must be"),
         (b'{"command": "page-in", "arguments": {"path": "/x\\u0000"}}', "not protected"),
         (b'{"command": "console", "arguments": {"lines": 0}}', "from 1 on"),
     ],
@@ -416,6 +416,6 @@ def test_guest_that_does_not_answer_is_told_with_its_process(runtime: Path) -> N
     from zseal.guest.control.registry import listen
 
     listener = listen("mute")
-    with pytest.raises(ControlError, match=f"mute does not answer; its process is {os.getpid()}"):
+    with pytest.raises(ControlError, match=rf"mute is not responding \(PID {os.getpid()}\); check whether"):
         GuestControl("mute", timeout=0.2)
     listener.close()
