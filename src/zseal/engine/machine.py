@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from uuid import UUID, uuid4
 
 from zseal.arch.storage import MIB
 from zseal.engine.devices import Disk, RandomSource, UserNetwork
@@ -12,6 +13,7 @@ from zseal.errors import UsageError
 
 CPU_LIMIT = 248  # S390_MAX_CPUS of QEMU
 DEFAULT_MACHINE_TYPE = "s390-ccw-virtio"
+DEFAULT_NAME = "zseal"
 _MACHINE_TYPE = re.compile(r"[\w.-]+")
 _INCREMENTS = 1020  # storage increments that SCLP can express (QEMU: MAX_STORAGE_INCREMENTS less the reserved ones)
 
@@ -46,7 +48,9 @@ class MachineConfig:
     random_sources: Sequence[RandomSource] = ()
     line_mode_console: bool = False
     machine_type: str = DEFAULT_MACHINE_TYPE
-    name: str = "zseal"
+    name: str = DEFAULT_NAME
+    uuid: UUID = dataclasses.field(default_factory=uuid4)
+    """With ``name``, what the guest is told that it is called (STSI 3.2.2)."""
     extra: Sequence[str] = ()
     audited: bool = False
     """Whether zseal checks the notifications of virtio devices.

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from zseal.engine.interface import Engine
-from zseal.engine.machine import MachineConfig, fixed_memory_size
+from zseal.engine.machine import DEFAULT_NAME, MachineConfig, fixed_memory_size
 from zseal.errors import InputError
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.devices import with_boot_disk
@@ -136,6 +136,7 @@ def _config(
         random_sources=tuple(options.random_sources),
         line_mode_console=options.line_mode_console,
         machine_type=options.machine_type,
+        name=options.name or DEFAULT_NAME,
         extra=tuple(options.qemu_arguments),
         audited=options.policy is not IoPolicy.OFF if audited is None else audited,
     )

@@ -139,6 +139,7 @@ _OWN = {
     "daemonize": "remove it",
     "readconfig": "write the options out, so that they can be checked",
     "action": "remove it",
+    "watchdog-action": "remove it",
     "no-shutdown": "remove it",
     "no-reboot": "remove it",
 }

@@ -210,3 +210,32 @@ def test_a_kernel_that_cannot_start_or_find_its_root_says_why(
     (found,) = guest.diagnoses
     assert found.id == diagnosis
     assert hint in found.hint
+
+
+def test_a_guest_sees_its_name_its_identifier_and_either_all_vector_facilities_or_none(
+    tmp_path: Path, machine: Machine
+) -> None:
+    archive = DebianArchive("trixie")
+    init = """#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox cat /proc/sysinfo /proc/cpuinfo
+echo the end
+/bin/busybox poweroff -f
+"""
+    image = tmp_path / "image"
+    build_image(
+        image,
+        kernel=archive.kernel().kernel,
+        ramdisk=busybox_ramdisk(archive.busybox(), init),
+        cmdline=b"quiet",
+        host_keys=[machine.keys.host.public_key()],
+    )
+    with Guest(image, machine=machine, name="web-1", timeout=PATIENCE) as guest:
+        text = guest.wait_for_output("the end", PATIENCE)
+        guest.wait(PATIENCE)
+    assert re.search(r"^VM00 Extended Name:\s+web-1\s*$", text, re.M), text
+    assert re.search(r"^VM00 UUID:\s+[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\s*$", text, re.M), text
+    found = re.search(r"^facilities\s*: (.*)$", text, re.M)
+    assert found is not None
+    vectors = {129, 134, 135, 148, 152} & {int(number) for number in found[1].split()}
+    assert not vectors or 129 in vectors

@@ -118,3 +118,9 @@ def test_devices_on_pci_are_refused_where_they_can_not_be_audited() -> None:
     with pytest.raises(UsageError, match="cannot observe how PCI devices are notified"):
         check_arguments(arguments, protected=True, audited=True)
     check_arguments(arguments, protected=True, audited=False)
+
+
+@pytest.mark.parametrize("option", ["-action", "-watchdog-action"])
+def test_what_a_guests_end_does_is_zseals(option: str) -> None:
+    with pytest.raises(UsageError, match="zseal sets this itself"):
+        check_arguments([option, "watchdog=reset"], protected=False)

@@ -27,7 +27,7 @@ def wrong_features(version: tuple[int, int] | None) -> tuple[str, ...]:
     VECTOR CHECKSUM of QEMU 7.2 gives wrong sums, and Linux checks TCP with it since 6.9: no connection is accepted.
     10.0 is known to be right. A kernel that needs vector instructions reports that, and ``-- -cpu max`` turns them on.
     """
-    return () if version is None or version >= _VECTORS_RIGHT else ("vx", "vxeh")
+    return () if version is None or version >= _VECTORS_RIGHT else ("vx", "vxeh", "vxeh2")
 
 
 def cpu_model(version: tuple[int, int] | None, *, audited: bool = False) -> str:
@@ -71,7 +71,8 @@ def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max"
         "align": LARGE_PAGE,
         "size": config.memory,
     }
-    out = ["-nodefaults", "-no-user-config", "-display", "none", "-name", f"{config.name},debug-threads=on"]
+    out = ["-nodefaults", "-no-user-config", "-display", "none"]
+    out += ["-name", f"{config.name},debug-threads=on", "-uuid", str(config.uuid)]
     out += ["-machine", f"{config.machine_type},memory-backend=ram", "-accel", "tcg", "-cpu", cpu]
     out += ["-m", f"{config.memory // MIB}M", "-smp", str(config.cpus), "-object", json.dumps(memory), "-S"]
     # QEMU and its RAM stay after a guest's end, to be inspected; a reset waits until protection is dropped.

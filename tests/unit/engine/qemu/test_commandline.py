@@ -91,14 +91,14 @@ def test_a_machine_has_a_possible_number_of_cpus(cpus: int) -> None:
 
 
 def test_vector_instructions_are_off_where_qemu_computes_wrongly_with_them() -> None:
-    assert cpu_model((7, 2)) == "max,vx=off,vxeh=off"
+    assert cpu_model((7, 2)) == "max,vx=off,vxeh=off,vxeh2=off"
     assert cpu_model((10, 0)) == "max"
     assert cpu_model(None) == "max"
     assert after("-cpu", arguments(MachineConfig(kernel=5, memory=GIB), INHERITED, cpu="max,vx=off")) == ["max,vx=off"]
 
 
 def test_audited_machines_have_no_pci() -> None:
-    assert cpu_model((7, 2), audited=True) == "max,vx=off,vxeh=off,zpci=off"
+    assert cpu_model((7, 2), audited=True) == "max,vx=off,vxeh=off,vxeh2=off,zpci=off"
     assert cpu_model((10, 0), audited=True) == "max,zpci=off"
 
 
@@ -116,3 +116,10 @@ def test_the_log_leaves_out_secrets_of_the_arguments() -> None:
     for kept in ("-append", "secret,id=s0,data=…,format=raw", '"id": "s1"', "host=a", "file=disk.img,key-secret="):
         assert kept in line
     assert without_secrets(["-m", "1024M", "-name", "two words"]) == "-m 1024M -name 'two words'"
+
+
+def test_a_guest_is_told_its_name_and_an_identifier_of_its_own() -> None:
+    one, other = (MachineConfig(kernel=5, memory=GIB, name="web-1") for _ in range(2))
+    assert after("-name", arguments(one, INHERITED)) == ["web-1,debug-threads=on"]
+    assert after("-uuid", arguments(one, INHERITED)) == [str(one.uuid)]
+    assert one.uuid != other.uuid
