@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from zseal.errors import InputError, OutputError, ZsealError
+from zseal.parts import locked, part_directory, part_name, remove_left_over
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -58,33 +57,31 @@ def atomic_output(path: Path, *, overwrite: bool, mode: int = 0o600) -> Iterator
     """Open a new file without a name and give it the name ``path`` when the block ends without an exception.
 
     The target is replaced only with ``overwrite``, and only if it is a regular file or a link to one, which stays a
-    link. A crash at any moment leaves the old content or none, and no other file. Raises OutputError if the target
-    exists without ``overwrite`` or cannot be written.
+    link. A crash at any moment leaves the old content or none. If the file system knows no files without a name, it may
+    also leave a part, which the next output in the same directory removes. Raises OutputError if the target exists
+    without ``overwrite`` or cannot be written.
     """
     path = _target(path, overwrite=overwrite)
-    part = _part(path)
-    try:
-        descriptor, named = _open_new(part, mode)
-    except OSError as error:
-        raise OutputError(f"cannot create the output: {_reason(error)}", where=str(path)) from error
-    try:
-        with os.fdopen(descriptor, "w+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            if not named:
-                _give_name(stream.fileno(), part if overwrite else path)
-        # the file is closed here, because Windows cannot rename an open one
-        if overwrite:
-            part.replace(path)
-        elif named:
-            _rename_to_new(part, path)
-    except FileExistsError as error:
-        raise output_exists(path) from error
-    except OSError as error:
-        raise OutputError(f"cannot write the output: {_reason(error)}", where=str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    remove_left_over(path.parent)
+    with _new_part(path, mode) as (descriptor, part, named):
+        try:
+            with os.fdopen(descriptor, "w+b") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                if not named:
+                    _give_name(stream.fileno(), part if overwrite else path)
+            # the file is closed here, because Windows cannot rename an open one
+            if overwrite:
+                part.replace(path)
+            elif named:
+                _rename_to_new(part, path)
+        except FileExistsError as error:
+            raise output_exists(path) from error
+        except OSError as error:
+            raise OutputError(f"cannot write the output: {_reason(error)}", where=str(path)) from error
+        finally:
+            part.unlink(missing_ok=True)
 
 
 class _CheckOnlyError(Exception):
@@ -95,11 +92,6 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if :func:`atomic_output` would, as far as can be known beforehand; nothing is written."""
     with contextlib.suppress(_CheckOnlyError), atomic_output(path, overwrite=overwrite):
         raise _CheckOnlyError
-
-
-def _part(path: Path) -> Path:
-    """Return a temporary name next to ``path``: a short one, because the file's name may have the maximum length."""
-    return path.with_name(f".zseal-{secrets.token_hex(8)}.part")
 
 
 def _target(path: Path, *, overwrite: bool) -> Path:
@@ -116,6 +108,22 @@ def _target(path: Path, *, overwrite: bool) -> Path:
         return path.resolve() if path.is_symlink() else path
     except OSError as error:
         raise OutputError(f"cannot create the output: {_reason(error)}", where=str(path)) from error
+
+
+@contextlib.contextmanager
+def _new_part(path: Path, mode: int) -> Iterator[tuple[int, Path, bool]]:
+    """Yield the descriptor of a new, locked file, a temporary name for it next to ``path``, and whether it has that."""
+    while True:
+        part = path.with_name(part_name())
+        try:
+            descriptor, named = _open_new(part, mode)
+        except OSError as error:
+            raise OutputError(f"cannot create the output: {_reason(error)}", where=str(path)) from error
+        with locked(descriptor) as ours:
+            if ours and (part.exists() or not named):
+                yield descriptor, part, named
+                return
+        os.close(descriptor)  # another process found it before it was locked, and removed it
 
 
 def _open_new(part: Path, mode: int) -> tuple[int, bool]:
@@ -162,28 +170,27 @@ def _rename_to_new(part: Path, path: Path) -> None:
 def new_directory(path: Path, *, what: str, hint: str, mode: int = 0o700) -> Iterator[Path]:
     """Yield a new directory. It gets the name ``path`` if the block ends without an exception, otherwise it is removed.
 
+    What a crash leaves of it, the next output beside it removes.
     ``what`` names it in messages. Raises OutputError if ``path`` exists, with ``hint``, or cannot be
     written.
     """
     exists = OutputError("it exists", where=str(path), hint=hint)
-    part = _part(path)
     try:
         if path.exists() or path.is_symlink():
             raise exists
-        part.mkdir(mode=mode)
-        yield part
-        if path.exists():  # rename() would replace an empty one that appeared meanwhile
-            raise exists
-        part.rename(path)
-    except ZsealError as error:
-        if error.where:
-            # the temporary name means nothing to users
-            error.where = error.where.replace(str(part), str(path))
-        raise
+        with part_directory(path.parent, mode=mode) as part:
+            try:
+                yield part
+            except ZsealError as error:
+                if error.where:
+                    # the temporary name means nothing to users
+                    error.where = error.where.replace(str(part), str(path))
+                raise
+            if path.exists():  # rename() would replace an empty one that appeared meanwhile
+                raise exists
+            part.rename(path)
     except OSError as error:
         raise OutputError(f"cannot create the {what}: {_reason(error)}", where=str(path)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool, mode: int = 0o600) -> None:

@@ -54,6 +54,7 @@ def command(
     from zseal.demo.linux import demonstrate
     from zseal.files import write_atomic
     from zseal.guest.engines import available_engine
+    from zseal.parts import part_directory
 
     for_linux = kernel is not None or ramdisk is not None
     if for_linux and engine is EngineName.EMBEDDED:
@@ -63,11 +64,14 @@ def command(
         if engine is EngineName.EMBEDDED:
             print("QEMU for s390x is not installed: this is the demonstration without Linux.", file=sys.stderr)
 
-    with tempfile.TemporaryDirectory(prefix="zseal-demo-") as directory, ProgressBars() as bars:
+    with (
+        part_directory(Path(tempfile.gettempdir()), prefix="zseal-demo-", suffix="") as directory,
+        ProgressBars() as bars,
+    ):
         if engine is EngineName.EMBEDDED:
-            shown = demonstrate_embedded(Path(directory), progress=bars)
+            shown = demonstrate_embedded(directory, progress=bars)
         else:
-            shown = demonstrate(Path(directory), kernel=kernel, ramdisk=ramdisk, suite=suite, progress=bars)
+            shown = demonstrate(directory, kernel=kernel, ramdisk=ramdisk, suite=suite, progress=bars)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(report, json.dumps(shown.json(), indent=2).encode() + b"\n", overwrite=True, mode=0o644)

@@ -15,13 +15,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from zseal.errors import InputError, MissingDependencyError, ZsealError
 from zseal.logs import logger
+from zseal.parts import part_directory
 
 _LOG = logger(__name__)
 
@@ -155,8 +155,8 @@ class DebianArchive:
         with self._alone(name):
             if place.is_dir():
                 return place  # another process made it while this one waited
-            with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as work_name:
-                new = Path(work_name) / "new"
+            with part_directory(self._root, prefix=".fetch-") as work:
+                new = work / "new"
                 new.mkdir()
                 fill(new)
                 new.rename(place)
