@@ -51,6 +51,8 @@ void device_notified(uint32_t cpu)
 	uint64_t setups = __atomic_load_n(&devices.starts, __ATOMIC_SEQ_CST);
 	bool plain = false;
 
+	if (!devices.watched)
+		return;
 	if (devices.queues) {
 		channel_hold();
 		plain = zseal_all_plain(devices.queues, devices.storage, setups);

@@ -71,7 +71,7 @@ static void on_seen(enum event event)
 
 	if (event == CALL && cpu_is_at_call(&address))
 		channel_ask(CALL, cpu_number(), address);
-	else if (event == NOTIFICATION && devices_are_watched())
+	else if (event == NOTIFICATION)
 		device_notified(cpu_number());
 	else if (event == START)
 		device_subchannel_started();

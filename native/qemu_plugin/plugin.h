@@ -83,6 +83,7 @@ bool cpu_is_at_call(uint64_t *address);
 /* Watches devices. With descriptors >= 0 it shares `queues` with zseal and `storage` with the guest; false if it cannot. */
 bool devices_watch(int queues, int storage);
 bool devices_are_watched(void);
+/* A CPU is about to execute a DIAGNOSE 0x500; no effect if devices are not watched. */
 void device_notified(uint32_t cpu);
 void device_subchannel_started(void);
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.unit.native.building import NATIVE
+from tests.unit.native.sources import ANY, causes, defined
 from zseal import _native
 from zseal.arch import lowcore, psw
 from zseal.arch.diag308 import ReturnCode, Subcode
@@ -18,8 +19,6 @@ from zseal.formats.ipib import IpibHeader
 from zseal.formats.uv_codes import Command, ResponseCode, SetParameters, VerifyImage
 from zseal.linux import kernel_file
 from zseal.messages import bootloaders
-
-NATIVE = Path(__file__).parents[3] / "native"
 
 SHARED: dict[str, dict[str, int]] = {
     "common/layout.h": {
@@ -75,22 +74,6 @@ OWN = {
 """What only native code knows. A new definition in one of these files belongs here or above."""
 
 STOPS = {"STOP_INTERNAL_ERROR", "STOP_NO_SECURE_EXECUTION", "STOP_PROTECTED_BOOT_FAILED"}
-ANY = 0xFFFF
-
-
-def defined(name: str) -> dict[str, int]:
-    """Return the numbers that ``#define``s give names in a file."""
-    text = (NATIVE / name).read_text()
-    found = re.findall(r"^#define (\w+) (0x[0-9a-f]+|\d+)(?:ul)?(?=\s)", text, re.MULTILINE)
-    return {each: int(value, 0) for each, value in found}
-
-
-def causes() -> list[tuple[int, int, str]]:
-    """Return stage3a's table of causes: rc, rrc (or ANY), and the sentence."""
-    text = (NATIVE / "bootloaders/stage3a/failure.c").read_text()
-    found = re.findall(r'\{(0x[0-9a-f]+), (0x[0-9a-f]+|ANY), "([^"]+)"\},', text)
-    assert len(found) == text.count('"},')
-    return [(int(rc, 0), ANY if rrc == "ANY" else int(rrc, 0), sentence) for rc, rrc, sentence in found]
 
 
 CAUSES = causes()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import pytest
 
+from tests.unit.native.building import NATIVE, build, is_sanitized
 from zseal.arch.dat import CpuMemory
 from zseal.arch.psw import Psw
 from zseal.arch.storage import MIB
@@ -112,6 +114,17 @@ class Machine:
 
     def word(self, address: int) -> int:
         return int.from_bytes(self.memory.read(address, 8), "big")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sanitized_hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Use a hook with sanitizers in a process that has their runtimes."""
+    if not is_sanitized():
+        yield
+        return
+    path = build(tmp_path_factory.mktemp("hook"), "series", [NATIVE / "unicorn_hook" / "series.c"])
+    with mock.patch("zseal.engine.unicorn.emulator.hook_path", return_value=path):
+        yield
 
 
 @pytest.fixture
