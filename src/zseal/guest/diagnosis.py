@@ -120,7 +120,7 @@ PATTERNS: Sequence[Pattern] = (
     _of_message("swiotlb-shrunk", guest_kernel.SWIOTLB_SHRUNK),
     _of_message("facilities-missing", guest_kernel.MISSING_FACILITIES),
     _of_message("no-room-for-kernel", guest_boot.NO_ROOM),
-    _of_message("no-room-for-kernel", guest_boot.FAULT, expression=re.compile(r"Kernel fault: interruption code 0005")),
+    _of_message("no-room-for-kernel", guest_boot.FAULT, expression=guest_boot.END_OF_MEMORY),
     _of_message("boot-fault", guest_boot.FAULT),
     _of_message("kernel-damaged", guest_boot.CORRUPT),
     _of_message("ramdisk-damaged", guest_boot.RAMDISK_DAMAGED),

@@ -136,6 +136,8 @@ def _fault(match: re.Match[str]) -> Meaning:
     return FAULT.meaning
 
 
+END_OF_MEMORY = re.compile(r"Kernel fault: interruption code 0005")
+"""A fault of the decompressor where the memory ends."""
 FAULT = Message(
     "BOOT_FAULT",
     _DECOMPRESSOR,
