@@ -31,7 +31,7 @@ _BASE = """\
 </domain>
 """
 _REPLACED = frozenset({"memory", "currentMemory", "vcpu", "os", "cpu", "launchSecurity", "devices", "on_crash"})
-_SECTIONS = _REPLACED | {"memoryBacking", "maxMemory", "features", "pm", "qemu:commandline"}
+_SECTIONS = _REPLACED | {"memoryBacking", "maxMemory", "features", "pm", "clock", "sysinfo", "qemu:commandline"}
 
 
 def base_domain(style: Style) -> str:

@@ -118,6 +118,10 @@ def fix_parameters(
     return FixResult(before, after, tuple(repaired))
 
 
+def _line(finding: LintFinding) -> str:
+    return f"{finding.rule.id} {finding.message}" + (f": {finding.becomes}" if finding.becomes else "")
+
+
 def _in_rounds(
     data: bytes, findings_in: Callable[[bytes], list[LintFinding]], *, unsafe: bool
 ) -> tuple[bytes, list[str]]:
@@ -131,7 +135,7 @@ def _in_rounds(
             break
         found = findings_in(data)
         remaining = {(finding.rule.id, finding.message) for finding in found}
-        lines = dict.fromkeys(f"{f.rule.id} {f.message}" for f in wanted if (f.rule.id, f.message) not in remaining)
+        lines = dict.fromkeys(_line(f) for f in wanted if (f.rule.id, f.message) not in remaining)
         repaired += [line for line in lines if line not in repaired]
     return data, repaired
 

@@ -52,6 +52,8 @@ class LintFinding:
     element: str
     """The XPath of the element; empty for a place outside the domain."""
     change: Change = dataclasses.field(default=Change(), repr=False, compare=False)
+    becomes: str = ""
+    """What the repair leaves in the element's place, such as ``removed``; empty if the rule's remedy says it."""
 
     @property
     def fixable(self) -> bool:
@@ -207,11 +209,13 @@ def _run(rule: LintRule, ctx: Context) -> Iterator[LintFinding]:
     for hit in rule.check(ctx):
         severity = hit.severity or rule.severity
         if hit.place is not None:
-            yield LintFinding(rule, severity, hit.message, hit.place[0], hit.place[1], "", hit.change)
+            yield LintFinding(rule, severity, hit.message, hit.place[0], hit.place[1], "", hit.change, hit.becomes)
         else:
             element = hit.element or ctx.root
             position = ctx.document.position(element.start)
-            yield LintFinding(rule, severity, hit.message, ctx.document.name, position, element.path, hit.change)
+            yield LintFinding(
+                rule, severity, hit.message, ctx.document.name, position, element.path, hit.change, hit.becomes
+            )
 
 
 def _validate(ctx: Context, findings: list[LintFinding]) -> Iterator[LintFinding]:

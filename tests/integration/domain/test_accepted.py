@@ -49,7 +49,7 @@ def _devices(command_line: list[str]) -> list[str]:
     return [device for device in given if re.search(r"virtio-[a-z0-9-]+-ccw|vhost-vsock-ccw", device)]
 
 
-def _started(connection: Connection, document: Document) -> list[str]:
+def started(connection: Connection, document: Document) -> list[str]:
     """Start the domain paused and return the command line of its QEMU, which is killed then."""
     paused = connection.libvirt.VIR_DOMAIN_START_PAUSED
     domain = connection.handle.createXML(document.data.decode(), paused)  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ def test_libvirt_starts_generated_domains_with_every_virtio_device_covered(
         # the memory is never touched, but this computer may have less; locking it needs rights
         small = re.sub(rb"unit='MiB'>\d+<", b"unit='MiB'>128<", fixed).replace(b"<locked/>", b"")
         document = translate(Document("generated", small), image=image, user_network=True).document
-        command_line = _started(connection, document)
+        command_line = started(connection, document)
         assert _given(command_line, "-cpu") == [cpu_model(program_version(find_program()))]
         devices = _devices(command_line)
         model = Domain(document)
@@ -92,5 +92,5 @@ def test_an_uncovered_device_would_be_seen(connection: Connection, disk: Path, t
     raw = raw.replace(b"/var/lib/libvirt/images/se-guest.qcow2", str(disk).encode()).replace(b"qcow2", b"raw")
     raw = raw.replace(b" cache='none' io='native'", b"").replace(b"'GiB'>4", b"'MiB'>128")
     document = translate(Document("x", raw), image=image, user_network=True).document
-    devices = _devices(_started(connection, document))
+    devices = _devices(started(connection, document))
     assert ['"iommu_platform":true' in device for device in devices] == [True, False]

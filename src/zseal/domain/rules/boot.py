@@ -1,12 +1,14 @@
-"""Rules about what the guest boots: PV501 to PV508."""
+"""Rules about what the guest boots: PV501 to PV510."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from zseal.domain.document import Element
 from zseal.domain.edits import Change, remove_attributes, remove_element, remove_elements
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Input, Safety, Severity, Table
+from zseal.domain.s390x import LOADER
 
 TABLE = Table(__name__)
 
@@ -89,17 +91,24 @@ def _command_line(ctx: Context) -> Iterator[Hit]:
     why="s390x does not have UEFI: QEMU's s390-ccw firmware starts the guest.",
     effect="libvirt finds no firmware for s390x and does not start the guest.",
     remedy="Remove firmware=, <loader>, <nvram> and <firmware>.",
-    safety=Safety.SAFE,
+    safety=Safety.SAFE, ports=True,
     example="<os firmware='efi'>\n  <type arch='s390x' machine='s390-ccw-virtio'>hvm</type>\n</os>",
 )  # fmt: skip
 def _firmware(ctx: Context) -> Iterator[Hit]:
     os = ctx.domain.os
     if os is not None:
-        elements = list(os.all("loader", "nvram", "firmware"))
+        elements = [e for e in os.all("loader", "nvram", "firmware") if not _own_firmware(e)]
         attributes = remove_attributes(os, "firmware")
         if elements or attributes:
             place = os if attributes else elements[0]
             yield Hit(place, "s390x does not have UEFI", Change([*attributes, *remove_elements(elements)]))
+
+
+def _own_firmware(element: Element) -> bool:
+    """Whether the element names the firmware of s390x, which QEMU takes as it takes its own choice."""
+    if element.tag != "loader" or element.get("type", "rom") != "rom" or element.get("secure") == "yes":
+        return False
+    return LOADER.fullmatch(element.value) is not None
 
 
 @TABLE.rule(
@@ -150,7 +159,7 @@ def _nothing(ctx: Context) -> Iterator[Hit]:
 def _loadparm(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all(*BOOT_TAGS):
         boot = device.find("boot")
-        if boot is not None and boot.get("loadparm"):
+        if boot is not None and boot.get("loadparm").strip():
             message = f"loadparm {boot.get('loadparm')!r} selects a boot entry; make sure it is the encrypted one"
             yield Hit(boot, message)
 
@@ -193,3 +202,41 @@ def _unencrypted_first(ctx: Context) -> Iterator[Hit]:
         yield Hit(boot, f"the {_kind(ordered[0])} boots first, and its content is not encrypted", change)
     else:
         yield Hit(_os_boot(ctx)[0], f"the {boot_kinds(ctx)[0]} boots first, and its content is not encrypted")
+
+
+@TABLE.rule(
+    "PV509", Severity.ERROR, "a loadparm that is not one",
+    why="A loadparm has one to eight characters out of letters, digits, the dot and the blank.",
+    effect="libvirt refuses the domain: 'invalid loadparm value'.",
+    remedy="Write the number of the boot entry, or PROMPT; or remove the attribute.",
+    safety=Safety.ASK, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
+    example="<interface type='network'>\n  <source network='default'/>\n  <boot order='2' loadparm='entry-2'/>\n"
+    "</interface>",
+)  # fmt: skip
+def _bad_loadparm(ctx: Context) -> Iterator[Hit]:
+    for device in ctx.domain.devices.children:
+        for boot in device.all("boot"):
+            value = boot.attributes.get("loadparm")
+            if value is not None and re.fullmatch(r"[A-Za-z0-9. ]{1,8}", value) is None:
+                yield Hit(boot, f"{value!r} is not a loadparm", remove_attributes(boot, "loadparm"))
+
+
+@TABLE.rule(
+    "PV510", Severity.ERROR, "a boot order on a device that cannot boot",
+    why="The firmware of s390x boots from disks, networks and passed-through DASDs. AP devices have nothing to boot, "
+    "and libvirt supports booting from virtiofs only on PCI.",
+    effect="libvirt refuses the domain.",
+    remedy="Remove <boot> from the device.",
+    safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
+    example="<hostdev mode='subsystem' type='mdev' model='vfio-ap'>\n  <source>\n"
+    "    <address uuid='5c0e63e2-5b86-4f3e-9a5a-0f9d1f6a7a11'/>\n  </source>\n  <boot order='2'/>\n</hostdev>",
+)  # fmt: skip
+def _cannot_boot(ctx: Context) -> Iterator[Hit]:
+    for device in ctx.domain.devices.all("hostdev", "filesystem"):
+        boot = device.find("boot")
+        adapter = device.tag == "hostdev" and device.get("model") == "vfio-ap"
+        driver = device.find("driver")
+        virtiofs = driver is not None and driver.get("type") == "virtiofs"
+        if boot is not None and (adapter or virtiofs):
+            name = "an AP device" if adapter else "a shared directory"
+            yield Hit(boot, f"the guest cannot boot from {name}", remove_element(boot), becomes="removed")

@@ -1,4 +1,4 @@
-"""Rules about processors: PV401 to PV407."""
+"""Rules about processors: PV401 to PV410."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 from zseal.arch.sclp import PROTECTED_CPU_LIMIT
 from zseal.domain.document import Element
-from zseal.domain.edits import Change, replace_element, set_attributes, set_text
-from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.domain.edits import (
+    Change,
+    remove_attributes,
+    remove_element,
+    replace_element,
+    set_attributes,
+    set_text,
+)
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
+from zseal.domain.s390x import CPU_FEATURES_UNTIL, MODEL, MODEL_SETTINGS, TOPOLOGY, is_feature
 from zseal.messages import bootloaders, qemu
 
 TABLE = Table(__name__)
@@ -43,7 +51,7 @@ def _feature(cpu: Element, name: str) -> Element | None:
 def _no_unpack(ctx: Context) -> Iterator[Hit]:
     cpu = ctx.root.find("cpu")
     model = custom_model(cpu)
-    if cpu is not None and model is not None and _feature(cpu, "unpack") is None:
+    if cpu is not None and model is not None and MODEL.fullmatch(model.value) and _feature(cpu, "unpack") is None:
         yield Hit(cpu, f"the CPU model {model.value} cannot switch to protected mode", ctx.insert(cpu, UNPACK))
 
 
@@ -116,8 +124,8 @@ def _fallback(ctx: Context) -> Iterator[Hit]:
 
 @TABLE.rule(
     "PV406", Severity.ERROR, "too many virtual processors",
-    why=f"A protected guest reads its configuration from one block of 4 KiB, which has room for {PROTECTED_CPU_LIMIT} "
-    "processors.",
+    why="A protected guest reads its configuration from one block of 4 KiB, which has room for "
+    f"{PROTECTED_CPU_LIMIT} processors.",
     effect=f"QEMU 10 ends: '{qemu.TOO_MANY_CPUS.text} {PROTECTED_CPU_LIMIT} CPUs'; older releases fail later.",
     remedy=f"Write at most {PROTECTED_CPU_LIMIT} in <vcpu>, which also counts processors that are not yet plugged.",
     safety=Safety.ASK, example="<vcpu current='4'>248</vcpu>",
@@ -156,3 +164,79 @@ def _ap_features(ctx: Context) -> Iterator[Hit]:
         if missing:
             features = "\n".join(f"<feature policy='require' name='{name}'/>" for name in missing)
             yield Hit(cpu, f"AP devices in protected guests need {' and '.join(missing)}", ctx.insert(cpu, features))
+
+
+@TABLE.rule(
+    "PV408", Severity.ERROR, "a processor of another architecture",
+    why="The names of processor models and their features belong to one architecture. Those of s390x are models such "
+    "as gen16a and z14-base, and features such as unpack and vx.",
+    effect="libvirt or QEMU refuses the processor when the guest starts.",
+    remedy=f"Use {HOST_MODEL}, and remove features of other architectures.",
+    safety=Safety.SAFE, ports=True,
+    example="<cpu mode='custom' match='exact'>\n  <model fallback='forbid'>Skylake-Server</model>\n</cpu>",
+)  # fmt: skip
+def _foreign_model(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    if cpu is None:
+        return
+    model = custom_model(cpu)
+    if model is not None and MODEL.fullmatch(model.value) is None:
+        change = replace_element(ctx.document, cpu, HOST_MODEL)
+        yield Hit(model, f"s390x does not have the processor model {model.value}", change, becomes=HOST_MODEL)
+        return
+    if model is not None and model.get("vendor_id"):
+        change = remove_attributes(model, "vendor_id")
+        yield Hit(model, "processors of s390x do not have a vendor_id", change, becomes="removed")
+    for feature in cpu.all("feature"):
+        if not is_feature(feature.get("name")):
+            newer = ctx.target.qemu is not None and ctx.target.qemu > CPU_FEATURES_UNTIL
+            message = f"s390x does not have the processor feature {feature.get('name')}"
+            severity = Severity.WARNING if newer else None
+            yield Hit(feature, message, remove_element(feature), severity, becomes="removed")
+
+
+@TABLE.rule(
+    "PV409", Severity.ERROR, "a processor setting that s390x does not have",
+    why="Threads, dies, clusters, NUMA cells, caches, the size of physical addresses and migratable are settings of "
+    "other processors. Processors of s390x form sockets, books, drawers and cores.",
+    effect="libvirt refuses the domain, or QEMU does when it starts: 'S390 does not support more than 1 threads', "
+    "'NUMA is not supported by this machine-type'.",
+    remedy="Remove the setting; count processors as cores.",
+    safety=Safety.SAFE, ports=True, caught_by=CaughtBy.LIBVIRT,
+    example="<cpu mode='host-model'>\n  <topology sockets='1' cores='1' threads='2'/>\n</cpu>",
+)  # fmt: skip
+def _foreign_settings(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    if cpu is None:
+        return
+    if cpu.get("mode") == "host-passthrough" and cpu.get("migratable") == "on":
+        message = "s390x does not have migratable='on' for host-passthrough"
+        yield Hit(cpu, message, remove_attributes(cpu, "migratable"), becomes="removed")
+    for child in cpu.children:
+        if child.tag in MODEL_SETTINGS:
+            message = f"s390x does not have {MODEL_SETTINGS[child.tag]} (<{child.name}>)"
+            yield Hit(child, message, remove_element(child), becomes="removed")
+        elif child.tag == "topology":
+            wrong = [name for name in TOPOLOGY if child.get(name, "1") != "1"]
+            if wrong:
+                message = f"s390x has one each of {', '.join(wrong)}"
+                yield Hit(child, message, remove_element(child), becomes="removed")
+        elif child.tag == "feature" and child.get("policy") == "optional" and child.get("name") != "unpack":
+            message = f"s390x does not have the policy optional (feature {child.get('name')})"
+            yield Hit(child, message, remove_element(child), becomes="removed")
+
+
+@TABLE.rule(
+    "PV410", Severity.ERROR, "a CPU match that s390x does not have",
+    why="libvirt matches processors of s390x exactly.",
+    effect="libvirt refuses to start the domain: 'match mode minimum not supported'.",
+    remedy="Write match='exact'.",
+    safety=Safety.SAFE, ports=True,
+    example="<cpu mode='custom' match='minimum'>\n  <model fallback='forbid'>gen15a</model>\n"
+    f"  {UNPACK}\n</cpu>",
+)  # fmt: skip
+def _match(ctx: Context) -> Iterator[Hit]:
+    cpu = ctx.root.find("cpu")
+    if cpu is not None and cpu.get("match") == "minimum" and custom_model(cpu) is not None:
+        change = set_attributes(cpu, match="exact")
+        yield Hit(cpu, "s390x does not have match='minimum'", change, becomes="match='exact'")

@@ -9,6 +9,18 @@ from zseal.domain.document import Element
 from zseal.domain.edits import Change, remove_element, remove_elements, set_attributes
 from zseal.domain.model import Style
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
+from zseal.domain.rules.platform import disk_names, move_disk
+from zseal.domain.s390x import (
+    ABSENT,
+    CONTROLLERS,
+    DISK_BUSES,
+    HOST_INPUTS,
+    INPUT_BUSES,
+    MEMORY_DEVICES,
+    USB_CONTROLLERS,
+    WITHOUT_XHCI,
+    XHCI,
+)
 from zseal.messages import guest_kernel
 
 TABLE = Table(__name__)
@@ -56,8 +68,11 @@ def _ccw(ctx: Context) -> Iterator[Hit]:
     "    <address uuid='5c0e63e2-5b86-4f3e-9a5a-0f9d1f6a7a11'/>\n  </source>\n</hostdev>",
 )  # fmt: skip
 def _ap(ctx: Context) -> Iterator[Hit]:
-    for device in _hostdevs(ctx, "mdev", "vfio-ap"):
+    for number, device in enumerate(_hostdevs(ctx, "mdev", "vfio-ap")):
         yield Hit(device, "AP passthrough needs z16 or newer, a recent host kernel and QEMU")
+        if number:
+            message = "a guest has one AP device: assign all queues to one mediated device"
+            yield Hit(device, message, severity=Severity.ERROR)
 
 
 @TABLE.rule(
@@ -95,8 +110,9 @@ def _vhost_scsi(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV606", Severity.WARNING, "a device in another host process",
-    why="virtiofs and vhost-user devices run in other host processes that map the guest's memory.",
+    "PV606", Severity.WARNING, "a device outside QEMU",
+    why="virtiofs and vhost-user devices run in other host processes that map the guest's memory, vDPA devices in "
+    "hardware.",
     effect="This is untested with protected guests; such a device may stop the guest or not respond.",
     remedy="Use a device that QEMU itself emulates.",
     example="<filesystem type='mount'>\n  <driver type='virtiofs' iommu='on'/>\n  <source dir='/srv/share'/>\n"
@@ -106,43 +122,75 @@ def _shared_memory(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.children:
         driver = device.find("driver")
         virtiofs = device.tag == "filesystem" and driver is not None and driver.get("type") == "virtiofs"
-        if virtiofs or (device.tag in ("interface", "disk") and device.get("type") == "vhostuser"):
-            what = "virtiofs" if virtiofs else f"a vhost-user {device.tag}"
+        kind = device.get("type") if device.tag in ("interface", "disk") else ""
+        if virtiofs or kind in ("vhostuser", "vdpa", "vhostvdpa"):
+            what = "virtiofs" if virtiofs else f"a {'vhost-user' if kind == 'vhostuser' else 'vDPA'} {device.tag}"
             yield Hit(device, f"{what} works through shared memory, which is untested with protected guests")
 
 
 @TABLE.rule(
-    "PV607", Severity.ERROR, "a device that s390x does not have",
-    why="s390x does not have USB, SATA, IDE or a TPM, and shared-memory and NVDIMM devices would map guest memory.",
-    effect="libvirt refuses the domain, or QEMU does when it starts.",
-    remedy="Remove the device; use bus='virtio' or 'scsi' for a disk.",
-    safety=Safety.ASK, caught_by=CaughtBy.LIBVIRT,
+    "PV607", Severity.ERROR, "a device or bus that s390x does not have",
+    why="s390x does not have USB, SATA, IDE or a TPM, and shared-memory and NVDIMM devices would map guest memory. A "
+    "USB controller on PCI (qemu-xhci) exists in newer releases of QEMU, but a protected guest does not use PCI "
+    "devices.",
+    effect="libvirt refuses the domain, or QEMU does when it starts; with qemu-xhci the guest does not see the device.",
+    remedy="Remove the device, or use the virtio bus for disks, keyboards, mice and tablets.",
+    safety=Safety.ASK, ports=True, caught_by=CaughtBy.LIBVIRT,
     example="<shmem name='s'>\n  <model type='ivshmem-plain'/>\n</shmem>",
 )  # fmt: skip
 def _foreign(ctx: Context) -> Iterator[Hit]:
+    names = disk_names(ctx)
     for device in ctx.domain.devices.children:
         name = _foreign_name(device)
-        if name:
-            # a disk is never removed: its bus has to change instead
-            change = Change() if device.tag == "disk" else remove_element(device)
-            yield Hit(device, f"{name} does not exist on s390x or shares guest memory", change)
+        target = device.find("target")
+        if not name:
+            continue
+        message = f"s390x does not have {name}"
+        if device.tag == "disk" and target is not None:
+            # a disk is never removed: its bus changes
+            bus = "scsi" if device.get("device") == "lun" else "virtio"
+            yield Hit(device, message, move_disk(device, target, bus, names), becomes=f"bus='{bus}'")
+        elif device.tag == "input" and device.get("type") in ("keyboard", "mouse", "tablet"):
+            change = Change([*set_attributes(device, bus="virtio"), *remove_elements(list(device.all("address")))])
+            yield Hit(device, message, change, becomes="bus='virtio'")
+        else:
+            xhci = device.tag == "controller" and device.get("model") == XHCI
+            starts = xhci and not (ctx.target.qemu is not None and ctx.target.qemu <= WITHOUT_XHCI)
+            severity = Severity.WARNING if starts else None
+            # without a controller libvirt refuses what is left on the bus, so that goes first
+            keep = device.get("type") == "usb" and device.tag == "controller" and _usb_devices(ctx)
+            yield Hit(device, message, Change() if keep else remove_element(device), severity, becomes="removed")
+
+
+def _usb_devices(ctx: Context) -> bool:
+    """Whether the domain has a device on a USB bus."""
+    for device in ctx.domain.devices.children:
+        parts = [device, *(child for child in device.children if child.tag in ("target", "model", "driver"))]
+        values = {part.get(name) for part in parts for name in ("bus", "type", "model")}
+        usb = {"usb", "mtp"} & values or any(value.startswith("usb-") for value in values)
+        if device.tag in ("hub", "redirdev", "smartcard") or (device.tag != "controller" and usb):
+            return True
+    return False
 
 
 def _foreign_name(device: Element) -> str:
     kind, bus = device.get("type"), device.get("bus")
-    if device.tag in ("shmem", "tpm", "hub", "smartcard"):
-        return {"hub": "a USB hub"}.get(device.tag, device.tag)
-    if device.tag == "memory" and device.get("model") in ("nvdimm", "dimm", "sgx-epc"):
+    if device.tag in ABSENT:
+        return ABSENT[device.tag]
+    if device.tag == "memory" and MEMORY_DEVICES.foreign(device.get("model")):
         return f"{device.get('model')} memory"
-    if device.tag == "controller" and kind in ("usb", "ide", "sata", "fdc", "ccid") and device.get("model") != "none":
+    if device.tag == "controller" and CONTROLLERS.foreign(kind):
         return f"a {kind} controller"
+    if device.tag == "controller" and kind == "usb":
+        model = device.get("model")
+        return f"a USB controller {model}" if USB_CONTROLLERS.foreign(model) or model == XHCI else ""
     if device.tag == "hostdev" and kind == "usb":
         return "a USB device"
-    if device.tag == "redirdev" and (bus or "usb") == "usb":
-        return "USB redirection"
-    if device.tag == "input" and bus in ("usb", "ps2"):
+    if device.tag == "input" and INPUT_BUSES.foreign(bus):
         return f"a {bus} input device"
-    if device.tag == "disk" and disk_bus(device) in ("usb", "sata", "ide", "fdc") and not _removable(device):
+    if device.tag == "input" and kind in HOST_INPUTS and not any(device.all("address")):
+        return f"an input device of the host (type {kind})"
+    if device.tag == "disk" and DISK_BUSES.foreign(disk_bus(device)) and not _removable(device):
         return f"a {disk_bus(device)} disk"
     return ""
 
@@ -152,27 +200,24 @@ def _removable(device: Element) -> bool:
 
 
 @TABLE.rule(
-    "PV608", Severity.WARNING, "a CD-ROM or floppy on a bus that s390x does not have",
+    "PV608", Severity.ERROR, "a CD-ROM or floppy on a bus that s390x does not have",
     why="s390x does not have IDE, SATA, USB or floppy controllers.",
     effect="libvirt refuses the domain.",
     remedy="Use bus='scsi' for a CD-ROM, and remove a floppy.",
-    safety=Safety.ASK, caught_by=CaughtBy.LIBVIRT,
+    safety=Safety.ASK, ports=True, caught_by=CaughtBy.LIBVIRT,
     example="<disk type='file' device='cdrom'>\n  <target dev='hdc' bus='ide'/>\n  <readonly/>\n</disk>",
 )  # fmt: skip
 def _removable_media(ctx: Context) -> Iterator[Hit]:
-    names = {target.get("dev") for disk in ctx.domain.disks if (target := disk.find("target")) is not None}
+    names = disk_names(ctx)
     for disk in ctx.domain.disks:
         target = disk.find("target")
         bus = disk_bus(disk)
-        if target is not None and _removable(disk) and bus in ("ide", "sata", "fdc", "usb"):
+        if target is not None and _removable(disk) and DISK_BUSES.foreign(bus):
             if disk.get("device") == "floppy":
-                change = remove_element(disk)
+                change, becomes = remove_element(disk), "removed"
             else:
-                free = next(f"sd{c}" for c in "abcdefghijklmnopqrstuvwxyz" if f"sd{c}" not in names or c == "z")
-                names.add(free)
-                addresses = list(disk.all("address"))
-                change = Change([*set_attributes(target, dev=free, bus="scsi"), *remove_elements(addresses)])
-            yield Hit(target, f"s390x does not have a {bus} bus; use scsi", change)
+                change, becomes = move_disk(disk, target, "scsi", names), "bus='scsi'"
+            yield Hit(target, f"s390x does not have a {bus} bus; use scsi", change, becomes=becomes)
 
 
 @TABLE.rule(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from zseal.domain.edits import insert_child, set_attributes
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Input, Safety, Severity, Table, nothing
+from zseal.domain.s390x import MACHINE, is_distribution_machine, machine_release
 from zseal.messages import bootloaders
 
 TABLE = Table(__name__)
 
-MACHINE = "s390-ccw-virtio"
 OLDEST_MACHINE = (5, 2)
 
 TABLE.rule(
@@ -22,8 +21,8 @@ TABLE.rule(
     "lines later.",
     remedy="Close the element or repair the mistake at the reported place.",
     safety=Safety.SAFE, caught_by=CaughtBy.SCHEMA | CaughtBy.LIBVIRT,
-    example="<disk type='file' device='disk'>\n  <driver name='qemu' type='qcow2'>\n  <source file='/images/a.qcow2'/>"
-    "\n  <target dev='vda' bus='virtio'/>\n</disk>",
+    example="<disk type='file' device='disk'>\n  <driver name='qemu' type='qcow2'>\n  <source file='/images/b.qcow2'/>"
+    "\n  <target dev='vdb' bus='virtio'/>\n</disk>",
 )(nothing)  # fmt: skip
 
 
@@ -55,7 +54,7 @@ TABLE.rule(
     "unpack facility.",
     effect=f"The image's bootloader stops with '{bootloaders.NO_UNPACK.text}'.",
     remedy="Write type='kvm' in the domain element.",
-    safety=Safety.SAFE, example="<domain type='qemu'/>",
+    safety=Safety.SAFE, ports=True, example="<domain type='qemu'/>",
 )  # fmt: skip
 def _type(ctx: Context) -> Iterator[Hit]:
     if ctx.root.get("type") != "kvm":
@@ -71,7 +70,7 @@ def _type(ctx: Context) -> Iterator[Hit]:
     why="Only IBM Z and LinuxONE have Secure Execution. Without arch= libvirt uses the host's architecture.",
     effect="libvirt looks for another emulator, or starts a guest that cannot run the image.",
     remedy="Write arch='s390x' in the os type element.",
-    safety=Safety.SAFE, example="<os>\n  <type arch='x86_64'>hvm</type>\n</os>",
+    safety=Safety.SAFE, ports=True, example="<os>\n  <type arch='x86_64'>hvm</type>\n</os>",
 )  # fmt: skip
 def _architecture(ctx: Context) -> Iterator[Hit]:
     kind = ctx.root.find("os", "type")
@@ -95,13 +94,14 @@ def _architecture(ctx: Context) -> Iterator[Hit]:
     why="QEMU has only s390-ccw-virtio and its versions for s390x; other names belong to other architectures.",
     effect="libvirt refuses the domain for this emulator.",
     remedy=f"Write machine='{MACHINE}' in the os type element.",
-    safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
+    safety=Safety.SAFE, ports=True, caught_by=CaughtBy.LIBVIRT,
     example="<os>\n  <type arch='s390x' machine='q35'>hvm</type>\n</os>",
 )  # fmt: skip
 def _machine(ctx: Context) -> Iterator[Hit]:
     kind = ctx.root.find("os", "type")
     machine = kind.get("machine") if kind is not None else ""
-    if kind is not None and machine and not machine.startswith(MACHINE):
+    known = machine == MACHINE or machine_release(machine) is not None or is_distribution_machine(machine)
+    if kind is not None and machine and not known:
         change = set_attributes(kind, machine=MACHINE)
         yield Hit(kind, f"the machine type must be {MACHINE}, it is {machine}", change)
 
@@ -115,7 +115,7 @@ def _machine(ctx: Context) -> Iterator[Hit]:
 )  # fmt: skip
 def _old_machine(ctx: Context) -> Iterator[Hit]:
     kind = ctx.root.find("os", "type")
-    match = re.fullmatch(MACHINE + r"-(\d{1,3})\.(\d{1,3})(?:\.\d+)?", kind.get("machine") if kind is not None else "")
-    if kind is not None and match and (int(match[1]), int(match[2])) < OLDEST_MACHINE:
+    release = machine_release(kind.get("machine")) if kind is not None else None
+    if kind is not None and release is not None and release < OLDEST_MACHINE:
         change = set_attributes(kind, machine=MACHINE)
         yield Hit(kind, f"the machine type {kind.get('machine')} keeps old defaults", change)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from zseal.domain.devices import ExplicitDevice
 from zseal.domain.document import Element
-from zseal.domain.edits import Change, Edit, remove_attributes, remove_element, set_attributes
+from zseal.domain.edits import Change, Edit, remove_attributes, remove_element, remove_elements, set_attributes
 from zseal.domain.model import Style
 from zseal.domain.rules.coverage import cover
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 from zseal.domain.rules.protection import drop_iommu
+from zseal.domain.s390x import PCI_ONLY
 from zseal.messages import libvirt, qemu
 
 TABLE = Table(__name__)
@@ -134,10 +135,10 @@ def _merge(ctx: Context, drivers: list[Element]) -> Change:
 
 @TABLE.rule(
     "PV222", Severity.ERROR, "a PCI-only driver option",
-    why="ats and page_per_vq are options of PCI devices, but virtio devices on s390x are CCW devices.",
+    why="ats, page_per_vq and vectors are options of PCI devices, but virtio devices on s390x are CCW devices.",
     effect="libvirt accepts it, and QEMU ends when it starts: \"Property 'virtio-…-ccw.ats' not found\".",
     remedy="Remove the attribute.",
-    safety=Safety.SAFE,
+    safety=Safety.SAFE, ports=True,
     example="<interface type='network'>\n  <source network='default'/>\n  <driver iommu='on' ats='on'/>\n</interface>",
 )  # fmt: skip
 def _pci_option(ctx: Context) -> Iterator[Hit]:
@@ -147,6 +148,10 @@ def _pci_option(ctx: Context) -> Iterator[Hit]:
             message = f"{' and '.join(options)} is for PCI devices only; QEMU does not start"
             whole = set(driver.attributes) == set(options) and not driver.children
             yield Hit(driver, message, remove_element(driver) if whole else remove_attributes(driver, *options))
+    for device in ctx.domain.devices.all("controller"):
+        if device.get("type") == "virtio-serial" and device.get("vectors") and not _on_pci(device):
+            message = "vectors is for PCI devices only; QEMU does not start"
+            yield Hit(device, message, remove_attributes(device, "vectors"))
 
 
 def _on_pci(device: Element) -> bool:
@@ -158,7 +163,7 @@ def _on_pci(device: Element) -> bool:
     why="Only PCI has transitional devices; virtio-ccw has one model.",
     effect=f"libvirt accepts it, and QEMU ends when it starts: 'virtio-…-transitional' {qemu.PCI_ONLY_MODEL.text}.",
     remedy="Write model='virtio' (virtio-scsi for a SCSI controller).",
-    safety=Safety.SAFE,
+    safety=Safety.SAFE, ports=True,
     example="<interface type='network'>\n  <source network='default'/>\n  <model type='virtio-transitional'/>\n"
     "</interface>",
 )  # fmt: skip
@@ -181,11 +186,12 @@ def _transitional(ctx: Context) -> Iterator[Hit]:
     why="With it libvirt creates a zPCI device, but protected guests are tested with virtio-ccw devices.",
     effect="The device appears on the guest's PCI bus, if the guest's kernel supports PCI.",
     remedy="Remove the address; libvirt assigns a CCW address.",
-    safety=Safety.ASK,
+    safety=Safety.ASK, ports=True,
     example="<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n  <address type='pci'/>\n</rng>",
 )  # fmt: skip
 def _pci_address(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.virtio:
         for address in device.element.all("address"):
             if address.get("type") == "pci":
-                yield Hit(address, f"use CCW addresses on s390x for {device}", remove_element(address))
+                change = remove_elements([address, *device.element.all(*PCI_ONLY)])
+                yield Hit(address, f"use CCW addresses on s390x for {device}", change, becomes="removed")

@@ -97,6 +97,7 @@ class Hit:
     message: str
     change: Change = dataclasses.field(default_factory=Change)
     severity: Severity | None = None  # if it differs from the rule's
+    becomes: str = ""  # what the repair leaves, such as "removed"; empty if the remedy says it
     place: tuple[str, Position] | None = None  # a file other than the domain, and a position in it
 
 
@@ -108,7 +109,8 @@ class LintRule:
     """A lint rule.
 
     ``example`` is the shortest XML that breaks it, ``needs`` all the input it needs, ``style`` the only style it
-    applies to (None for any), ``command`` the command that repairs it (empty if the remedy names another), and
+    applies to (None for any), ``ports`` whether its repair is part of porting a domain from another architecture,
+    ``command`` the command that repairs it (empty if the remedy names another), and
     ``module`` the name of the module that defines it.
     """
 
@@ -123,6 +125,7 @@ class LintRule:
     example: str
     needs: frozenset[Input]
     style: Style | None
+    ports: bool
     command: str
     check: Check
     module: str
@@ -164,6 +167,7 @@ class Table:
         example: str = "",
         needs: Iterable[Input] = (),
         style: Style | None = None,
+        ports: bool = False,
         command: str = FIX,
     ) -> Callable[[Check], Check]:
         """Declare a rule whose check is the decorated function."""
@@ -171,8 +175,8 @@ class Table:
         def declare(check: Check) -> Check:
             row = LintRule(
                 id=rule_id, severity=severity, title=title, why=why, effect=effect, remedy=remedy, safety=safety,
-                caught_by=caught_by, example=example, needs=frozenset(needs), style=style, command=command, check=check,
-                module=self.module,
+                caught_by=caught_by, example=example, needs=frozenset(needs), style=style, ports=ports, command=command,
+                check=check, module=self.module,
             )  # fmt: skip
             self.rules.append(row)
             return check

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zseal.domain.document import QEMU_NAMESPACE, Element
-from zseal.domain.edits import Change, set_attributes, set_text
-from zseal.domain.rules.interface import Context, Hit, Safety, Severity, Table
+from zseal.domain.edits import Change, remove_element, set_attributes, set_text
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 
 TABLE = Table(__name__)
 
@@ -72,18 +72,20 @@ def _teardown(ctx: Context) -> Iterator[Hit]:
 
 
 @TABLE.rule(
-    "PV705", Severity.ADVICE, "suspend is enabled",
-    why="The host cannot save the memory of a protected guest, and QEMU blocks migration, save and snapshots.",
-    effect="A suspend request fails.",
-    remedy="Write enabled='no'.",
-    safety=Safety.ASK, example="<pm>\n  <suspend-to-disk enabled='yes'/>\n</pm>",
+    "PV705", Severity.ERROR, "settings of ACPI suspend",
+    why="suspend-to-mem and suspend-to-disk set what a PC's ACPI offers. s390x does not have ACPI, whether they are "
+    "enabled or not, and the host cannot save the memory of a protected guest either.",
+    effect="libvirt refuses the domain: 'setting ACPI S3/S4 not supported' (before 9.1: 'ACPI S3').",
+    remedy="Remove <pm>.",
+    safety=Safety.SAFE, ports=True, caught_by=CaughtBy.LIBVIRT,
+    example="<pm>\n  <suspend-to-disk enabled='no'/>\n</pm>",
 )  # fmt: skip
 def _suspend(ctx: Context) -> Iterator[Hit]:
-    pm = ctx.root.find("pm")
-    for element in pm.all("suspend-to-mem", "suspend-to-disk") if pm is not None else ():
-        if element.get("enabled") == "yes":
-            change = set_attributes(element, enabled="no")
-            yield Hit(element, "the host cannot save the memory of a protected guest", change)
+    for pm in ctx.root.all("pm"):
+        stated = [child for child in pm.all("suspend-to-mem", "suspend-to-disk") if child.get("enabled")]
+        if stated:
+            names = " and ".join(child.name for child in stated)
+            yield Hit(stated[0], f"s390x does not have ACPI suspend ({names})", remove_element(pm), becomes="removed")
 
 
 _BYPASSING = ("-object", "-m", "-machine", "-M", "-global", "-cpu", "-accel", "-device", "-set")

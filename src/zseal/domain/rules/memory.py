@@ -1,4 +1,4 @@
-"""Rules about memory: PV301 to PV309."""
+"""Rules about memory: PV301 to PV310."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from zseal.domain.document import Element
-from zseal.domain.edits import remove_element, remove_elements, replace_element, set_attributes
+from zseal.domain.edits import Change, remove_element, remove_elements, replace_element, set_attributes
 from zseal.domain.model import Style, size_in_bytes
-from zseal.domain.rules.interface import Context, Hit, Input, Safety, Severity, Table
+from zseal.domain.rules.interface import CaughtBy, Context, Hit, Input, Safety, Severity, Table
 from zseal.domain.versions import ASYNC_TEARDOWN
 from zseal.linux.cmdline import KernelParameter, size_of
 from zseal.messages import qemu
@@ -196,7 +196,9 @@ def _sharing(ctx: Context) -> Iterator[Hit]:
     "PV308", Severity.ADVICE, "a large guest without async-teardown",
     why="The host clears the memory of a protected guest page by page when the guest ends.",
     effect="Shutdown and reboot take minutes.",
-    remedy="Add <async-teardown enabled='yes'/> to the features (libvirt 9.6.0 or newer).",
+    remedy="Add <async-teardown enabled='yes'/> to the features. libvirt before 9.6.0 refuses it, so the repair "
+    "needs a "
+    "newer release as target.",
     safety=Safety.ASK, example="<memory unit='GiB'>256</memory>",
 )  # fmt: skip
 def _teardown(ctx: Context) -> Iterator[Hit]:
@@ -211,6 +213,8 @@ def _teardown(ctx: Context) -> Iterator[Hit]:
             change = ctx.insert(features, fragment)
         else:
             change = ctx.insert(ctx.root, f"<features>\n  {fragment}\n</features>", after=ctx.domain.os)
+        if ctx.target.libvirt is None:
+            change = Change()
         yield Hit(ctx.root.find("memory"), "the shutdown is slow without async-teardown", change)
 
 
@@ -226,3 +230,40 @@ def _limit(ctx: Context) -> Iterator[Hit]:
     if limit is not None and ctx.domain.memory is not None and ctx.domain.memory - 1 > limit:
         message = f"{show_size(ctx.domain.memory)} ends above the ultravisor's highest guest address {limit:#x}"
         yield Hit(ctx.root.find("memory"), message)
+
+
+@TABLE.rule(
+    "PV310", Severity.ERROR, "a device outside QEMU without shared memory",
+    why="virtiofs, vhost-user devices and vDPA disks work on the guest's memory, which QEMU has to share for that.",
+    effect="libvirt refuses the domain: 'requires shared memory'.",
+    remedy="Add <source type='memfd'/> and <access mode='shared'/> to <memoryBacking>.",
+    safety=Safety.SAFE, caught_by=CaughtBy.LIBVIRT,
+    example="<filesystem type='mount'>\n  <driver type='virtiofs'/>\n  <source dir='/srv/share'/>\n"
+    "  <target dir='share'/>\n</filesystem>",
+)  # fmt: skip
+def _shared(ctx: Context) -> Iterator[Hit]:
+    backing = ctx.root.find("memoryBacking")
+    access = backing.find("access") if backing is not None else None
+    if access is not None and access.get("mode") == "shared":
+        return
+    for device in ctx.domain.devices.all("filesystem", "interface", "disk"):
+        driver = device.find("driver")
+        virtiofs = device.tag == "filesystem" and driver is not None and driver.get("type") == "virtiofs"
+        kind = device.get("type") if device.tag != "filesystem" else ""
+        if virtiofs or kind == "vhostuser" or (kind == "vhostvdpa" and device.tag == "disk"):
+            name = "virtiofs" if virtiofs else f"a {kind} {device.tag}"
+            yield Hit(device, f"{name} needs shared memory, and the domain does not share it", _share(ctx))
+
+
+def _share(ctx: Context) -> Change:
+    backing = ctx.root.find("memoryBacking")
+    if backing is None:
+        fragment = "<memoryBacking>\n  <source type='memfd'/>\n  <access mode='shared'/>\n</memoryBacking>"
+        return ctx.insert(ctx.root, fragment, after=block_after(ctx), first=block_after(ctx) is None)
+    access, source = backing.find("access"), backing.find("source")
+    change = [*(set_attributes(access, mode="shared") if access is not None else ())]
+    missing = [] if source is not None else ["<source type='memfd'/>"]
+    missing += [] if access is not None else ["<access mode='shared'/>"]
+    if missing:
+        change += ctx.insert(backing, "\n".join(missing), first=access is not None)
+    return Change(change)

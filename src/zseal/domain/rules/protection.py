@@ -137,7 +137,8 @@ def _several(ctx: Context) -> Iterator[Hit]:
     effect="None; but a reader of the domain may think that devices without the attribute do not work.",
     remedy="Remove iommu='on'.",
     style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
-    example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
+    example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <source file='/images/b.qcow2'/>\n  <target "
+    "dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _redundant(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.virtio:
@@ -152,7 +153,8 @@ def _redundant(ctx: Context) -> Iterator[Hit]:
     effect=f"The guest refuses the device: '{guest_kernel.NO_ACCESS_PLATFORM.text}'.",
     remedy="Remove iommu='off'.",
     style=Style.LAUNCH_SECURITY, safety=Safety.SAFE,
-    example="<disk type='file'>\n  <driver name='qemu' iommu='off'/>\n  <target dev='vdb'/>\n</disk>",
+    example="<disk type='file'>\n  <driver name='qemu' iommu='off'/>\n  <source file='/images/b.qcow2'/>\n  <target "
+    "dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _off(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.virtio:
@@ -168,7 +170,8 @@ def _off(ctx: Context) -> Iterator[Hit]:
     effect="None now; but the next device that is added without iommu='on' does not work.",
     remedy="Run zseal domain convert --style launch-security.",
     style=Style.IOMMU, safety=Safety.ASK, command="",
-    example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <target dev='vdb'/>\n</disk>",
+    example="<disk type='file'>\n  <driver name='qemu' iommu='on'/>\n  <source file='/images/b.qcow2'/>\n  <target "
+    "dev='vdb'/>\n</disk>",
 )  # fmt: skip
 def _older_style(ctx: Context) -> Iterator[Hit]:
     if ctx.target.libvirt_has(LAUNCH_SECURITY_LIBVIRT):
