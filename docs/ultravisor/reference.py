@@ -1,4 +1,4 @@
-"""Makes docs/ultravisor/reference.md from the code: ``python docs/ultravisor/reference.py``."""
+"""Generates docs/ultravisor/reference.md from the code: ``python docs/ultravisor/reference.py``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ OUTPUT = Path(__file__).with_name("reference.md")
 
 _HEAD = """# Reference of the software ultravisor
 
-Made from the code by `docs/ultravisor/reference.py`. [How protected virtualization works](../ultravisor.md) tells what
-the parts are for. Addresses are numbers, sizes are in bytes, binary layouts are big-endian.
+`docs/ultravisor/reference.py` generates this page from the code.
+[How protected virtualization works](../ultravisor.md) explains what the parts are for. Addresses are numbers, sizes are
+in bytes, binary layouts are big-endian.
 """
 _CALLS_HEAD = """
 ## Calls

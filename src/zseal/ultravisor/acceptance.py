@@ -1,4 +1,4 @@
-"""What the ultravisor checks before a guest may start: its SE header first, then the digests of what was unpacked.
+"""The ultravisor's checks before a guest may start: first its SE header, then the digests of the unpacked image.
 
 Both steps need no machine state, so that an image can be judged without starting it. A failure is an
 :class:`UvcRefusal` with the rc and rrc that SET_SEC_CONF_PARAMS or VERIFY_IMG answer.
@@ -36,7 +36,7 @@ _FAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class AcceptedHeader:
-    """What the ultravisor keeps of an SE header it has opened."""
+    """The contents of an opened SE header that the ultravisor keeps."""
 
     header: SeHeader
     cck: Secret
@@ -44,7 +44,7 @@ class AcceptedHeader:
     image_key: Secret
     """AES-256-XTS key of the components, 64 bytes."""
     psw: Psw
-    """The PSW the guest starts with."""
+    """The PSW with which the guest starts."""
     pcf: PlainFlags
     scf: SecretFlags
     host_key_hash: bytes
@@ -62,7 +62,9 @@ class AcceptedHeader:
         return DigestValues(pld=fixed.pld, ald=fixed.ald, tld=fixed.tld, nep=fixed.nep)
 
     def cipher(self) -> XtsPages | None:
-        """Return what decrypts the components; None where they are not encrypted. Raises InputError for a bad key."""
+        """Return the cipher that decrypts the components; None if they are not encrypted. Raises InputError for a bad
+        key.
+        """
         return None if PlainFlags.NO_COMPONENT_ENCRYPTION in self.pcf else XtsPages(self.image_key)
 
     def wipe(self) -> None:
@@ -134,7 +136,7 @@ def accept_header(data: bytes, keys: MachineKeys, *, settings: Settings | None =
 
 
 def check_digests(accepted: AcceptedHeader, found: DigestValues) -> None:
-    """Compare what was unpacked with the header: page count, addresses, tweaks, pages; raises UvcRefusal."""
+    """Compare the unpacked image with the header: page count, addresses, tweaks, pages; raises UvcRefusal."""
     wanted = accepted.digests
     if found.nep != wanted.nep:
         raise UvcRefusal(VerifyImage.COUNT, detail=f"{found.nep} pages were unpacked, {wanted.nep} belong to the image")

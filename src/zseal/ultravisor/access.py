@@ -1,4 +1,4 @@
-"""What host and guests get when they touch storage, and what the host gets when it makes storage accessible first."""
+"""Storage accesses of host and guests, and of a host that makes storage accessible first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zseal.ultravisor.tables import DONATED, NO_FRAME, NON_SECURE, PRIVATE, SECU
 
 _TEID_ADDRESS_VALID = 4  # bit 61
 _HIDDEN = np.array([state in (FrameState.SECURE, FrameState.DONATED) for state in FrameState])
-"""By frame state: whether the host is kept out."""
+"""By frame state: whether the host has no access."""
 _ACCESS = ProgramCode.SECURE_STORAGE_ACCESS  # a name of its own: looking up members of enumerations takes time
 Data = bytes | bytearray | memoryview
 
@@ -24,7 +24,7 @@ def _interruption(code: ProgramCode, address: int) -> ProgramInterruption:
 
 
 def host_check(storage: SecureStorage, address: int, length: int) -> None:
-    """Raise ProgramInterruption 3d where the host may not touch all of ``length`` bytes at absolute ``address``."""
+    """Raise ProgramInterruption 3d if the host may not touch all of ``length`` bytes at absolute ``address``."""
     if length <= 0 or address < 0:
         return
     first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
@@ -39,10 +39,10 @@ def host_check(storage: SecureStorage, address: int, length: int) -> None:
 
 
 def host_view(storage: SecureStorage, address: int, length: int, *, live: bool) -> Iterator[bytes | bytearray]:
-    """Yield, in pieces, what a host reads that makes every page accessible before, as Linux does: shared pages as they
-    are, private ones encrypted. With ``live`` the private pages stay where they are.
+    """Yield, in pieces, what a host reads that first makes every page accessible, as Linux does: shared pages as they
+    are, private ones encrypted. With ``live`` the private pages stay in place.
 
-    Raises ProgramInterruption 3d for donated storage, which can't be made accessible.
+    Raises ProgramInterruption 3d for donated storage, which cannot be made accessible.
     """
     end = address + length
     while address < end:
@@ -69,8 +69,8 @@ def host_view(storage: SecureStorage, address: int, length: int, *, live: bool) 
 def guest_address(storage: SecureStorage, guest: GuestStorage, address: int) -> int:
     """Return the host absolute address that guest absolute ``address`` (origin not included) leads to.
 
-    Raises ProgramInterruption: addressing (5) outside guest storage, to the guest; page translation (11) where the host
-    maps nothing, secure page size (3c), non-secure storage (3e) and violation (3f), to the host.
+    Raises ProgramInterruption: addressing (5) outside guest storage, to the guest; page translation (11) if the host
+    maps nothing there, secure page size (3c), non-secure storage (3e) and violation (3f), to the host.
     """
     page = address >> PAGE_SHIFT
     if not 0 <= page < guest.pages.count:

@@ -1,7 +1,7 @@
-"""How guest absolute addresses lead to host frames: the tables behind the ASCE a configuration is created with.
+"""How guest absolute addresses lead to host frames: the tables of the ASCE with which a configuration is created.
 
-The host owns this mapping and may change it at any time; nothing it does there can harm more than its own guest's
-progress, because every frame's owner and page are checked against the ultravisor's tables after translation.
+The host owns this mapping and may change it at any time; its changes can harm only the progress of its own guest,
+because every frame's owner and page are checked against the ultravisor's tables after translation.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class AddressSpace(Protocol):
         """Return the frame of ``page``, or NO_FRAME (-1)."""
 
     def resolve_run(self, first: int, count: int) -> Index:
-        """Return the frames of ``count`` pages from ``first`` on, NO_FRAME where there is none."""
+        """Return the frames of ``count`` pages from ``first`` on, NO_FRAME if there is none."""
 
     def mapping_size(self, page: int) -> int:
-        """Return how many bytes the entry that maps ``page`` covers: 4 KiB, 1 MiB or 2 GiB; 0 where there is none."""
+        """Return how many bytes the entry that maps ``page`` covers: 4 KiB, 1 MiB or 2 GiB; 0 if there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OffsetSpace:
-    """Guest storage that lies in one piece: guest page p is in frame ``first_frame + p``, for ``pages`` pages."""
+    """Guest storage in one piece: guest page p is in frame ``first_frame + p``, for ``pages`` pages."""
 
     first_frame: int
     pages: int
@@ -56,7 +56,7 @@ class OffsetSpace:
 
 
 class MappedSpace:
-    """Guest storage mapped page by page, as a host that pages does; thread-safe as far as single assignments are."""
+    """Guest storage mapped page by page, as by a host that pages; as thread-safe as single assignments."""
 
     def __init__(self, pages: int) -> None:
         # frame + 1, so that an untouched table is all zeros and takes no memory

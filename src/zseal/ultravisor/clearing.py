@@ -1,4 +1,4 @@
-"""Making storage zero without giving memory to what was never written."""
+"""Makes storage zero without allocating memory for pages that were never written."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from zseal.arch.storage import MIB, Storage
 
 @runtime_checkable
 class ClearableStorage(Protocol):
-    """Storage that can zero a range by itself, giving the memory behind it back."""
+    """Storage that can zero a range by itself and release its memory."""
 
     def clear(self, address: int, length: int) -> None:
         """Make ``length`` bytes at absolute ``address`` zero."""
 
 
 def clear(storage: Storage, address: int, length: int) -> None:
-    """Make ``length`` bytes zero, by the storage's own ``clear`` where it has one."""
+    """Make ``length`` bytes zero, with the storage's own ``clear`` if it has one."""
     if isinstance(storage, ClearableStorage):
         storage.clear(address, length)
         return

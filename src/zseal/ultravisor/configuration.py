@@ -1,4 +1,4 @@
-"""Secure configurations (protected guests) and their CPUs: what the ultravisor remembers of each."""
+"""Secure configurations (protected guests) and their CPUs: what the ultravisor stores about each."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class ConfigurationState(enum.Enum):
     """The SE header is accepted."""
     UNPACKING = "unpacking"
     BROKEN = "broken"
-    """Header or image failed: it can only be destroyed."""
+    """Header or image failed: the configuration can only be destroyed."""
     SECURE = "secure"
     """The image is verified: CPUs may run."""
     RESETTING = "resetting"
-    """The guest asked for a reset, which the host has to carry through."""
+    """The guest asked for a reset, which the host has to carry out."""
 
 
 @dataclasses.dataclass
 class Registers:
-    """The registers of a secure CPU, which the host never sees. Engines keep their own and leave these alone."""
+    """The registers of a secure CPU, which the host never sees. Engines keep their own and do not use these."""
 
     psw: Psw = dataclasses.field(default_factory=lambda: Psw(0, 0))
     general: list[int] = dataclasses.field(default_factory=lambda: [0] * 16)
@@ -51,7 +51,7 @@ class Registers:
         self.general, self.access, self.vector = kept
 
     def clear_reset(self) -> None:
-        """Clear reset: everything to its initial value, zero but for CR0 and CR14."""
+        """Clear reset: everything to its initial value, which is zero except for CR0 and CR14."""
         fresh = Registers()
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(fresh, field.name))
@@ -107,7 +107,7 @@ class Configuration:
         self.accepted = None
 
     def forget_image_key(self) -> None:
-        """Forget the key of the image's components, which is of no use once they are unpacked."""
+        """Forget the key of the image's components, which is not needed once they are unpacked."""
         if self.unpacking is not None:
             self.unpacking.wipe()
         if self.accepted is not None:

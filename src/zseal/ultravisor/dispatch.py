@@ -1,4 +1,4 @@
-"""The steps every UVC goes through; what each command does is in :mod:`zseal.ultravisor.calls`."""
+"""The steps of every UVC; :mod:`zseal.ultravisor.calls` has the commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BEFORE_INIT = (Command.QUI, Command.INIT_UV)
 def check_instruction(instruction: bytes, psw: Psw) -> int:
     """Check the 4 bytes of a UVC before it is carried out; return the number of the register (R2) with the address.
 
-    Raises ProgramInterruption: privileged operation in the problem state, specification where an M field is not zero.
+    Raises ProgramInterruption: privileged operation in the problem state, specification if an M field is not zero.
     """
     if psw.problem_state:
         raise ProgramInterruption(ProgramCode.PRIVILEGED_OPERATION)
@@ -43,8 +43,8 @@ def execute(
     """Carry out the UVC whose control block is at logical ``address`` of ``memory``; return the condition code.
 
     ``caller`` is the guest that issues it; ``host`` is the same memory for a call of the host. Raises
-    ProgramInterruption, with nothing stored, where the block is misaligned or not accessible, and non-secure storage
-    access where a guest has to wait for its host to import a page.
+    ProgramInterruption, with nothing stored, if the block is misaligned or not accessible, and non-secure storage
+    access if a guest has to wait for its host to import a page.
     """
     if address % _BLOCK_ALIGNMENT:
         raise ProgramInterruption(ProgramCode.SPECIFICATION, address)
@@ -79,7 +79,7 @@ def execute(
 
 
 def _page_details(block: Layout, caller: Configuration | None) -> dict[str, int | str]:
-    """What the log says of a call that was done: who issued it, and for which page."""
+    """Return the log's fields for a call: its issuer and its page."""
     details: dict[str, int | str] = {} if caller is None else {"configuration": caller.guest.serial}
     for name in ("gaddr", "paddr"):
         if name in block.FIELDS:
@@ -111,5 +111,5 @@ def _store(memory: OperandMemory, address: int, row: Row | None, reply: Reply, r
                 memory.write(address + spec.offset, data)
         memory.write(address + uvcb.RC_OFFSET, rc.to_bytes(2, "big") + rrc.to_bytes(2, "big"))
     except ProgramInterruption:
-        # The call itself took the block's page out of the caller's reach. It was done, and the condition code says so.
+        # The call itself made the block's page inaccessible to the caller. It succeeded, as the condition code shows.
         return

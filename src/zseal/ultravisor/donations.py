@@ -1,4 +1,4 @@
-"""Storage the host gives to the ultravisor for its own use: out of reach until it is given back, cleared."""
+"""Storage that the host gives to the ultravisor for its own use: inaccessible until it is returned, cleared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.tables import FrameState, FrameTable, Index, runs
 
 
-class NotInStorage(Exception):  # noqa: N818 - a finding, turned into the answer of the call at hand
+class NotInStorage(Exception):  # noqa: N818 - a finding that becomes the answer of the call
     """Some of the storage offered does not exist."""
 
 
@@ -34,7 +34,7 @@ class Donation:
 
 
 def contiguous(address: int, length: int) -> Index:
-    """Return the frames that ``length`` bytes at ``address`` lie in."""
+    """Return the frames of ``length`` bytes at ``address``."""
     return np.arange(address >> PAGE_SHIFT, -(-(address + length) // PAGE_SIZE), dtype=np.int64)
 
 
@@ -50,7 +50,7 @@ def _repeated(frames: Index) -> bool:
 
 
 class DonationLedger:
-    """Who donated what. All or nothing: a refused donation leaves every frame as it was."""
+    """The donations and their donors. A refused donation leaves every frame unchanged."""
 
     def __init__(self, storage: Storage, frames: FrameTable) -> None:
         self._storage = storage
@@ -59,7 +59,7 @@ class DonationLedger:
         """Bytes donated at present."""
 
     def check(self, frames: Index) -> None:
-        """Raise NotInStorage or InUse where ``frames`` could not be donated."""
+        """Raise NotInStorage or InUse if ``frames`` could not be donated."""
         if frames.size and (int(frames.min()) < 0 or int(frames.max()) >= self._frames.count):
             raise NotInStorage
         for _, frame, length in runs(frames, self._frames.count):
@@ -79,7 +79,7 @@ class DonationLedger:
         return donation
 
     def give_back(self, donation: Donation) -> None:
-        """Clear what was donated and let the host have it again."""
+        """Clear the donated storage and return it to the host."""
         for _, frame, length in runs(donation.frames, self._frames.count):
             clear(self._storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
         self._frames.release(donation.frames)

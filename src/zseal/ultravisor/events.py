@@ -1,4 +1,4 @@
-"""The ultravisor's event log: what happened, in order, without a secret in it."""
+"""The ultravisor's event log: events in order, without secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Level(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class UvEvent:
-    """One entry: its number in the log, seconds since the log began, level, what happened and to what."""
+    """One entry: its number in the log, seconds since the log began, level, the event and its object."""
 
     sequence: int
     seconds: float
@@ -39,7 +39,7 @@ class UvEvent:
 
     @property
     def text(self) -> str:
-        """What happened and to what, on one line."""
+        """The event and its object, on one line."""
         details = (
             f"{key}={value:#x}" if isinstance(value, int) else f"{key}={value}" for key, value in self.details.items()
         )

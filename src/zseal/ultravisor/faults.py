@@ -1,4 +1,4 @@
-"""Answers on demand: busy, partial completion or a refusal, to test what callers make of them."""
+"""Answers on demand: busy, partial completion or a refusal, to test how callers handle them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTIAL = 3
 
 @dataclasses.dataclass
 class Fault:
-    """What to answer to ``command`` instead of executing it: condition code 2 or 3, or a refusal.
+    """The answer to ``command`` instead of its execution: condition code 2 or 3, or a refusal.
 
     It acts ``times`` times, after letting ``skip`` such calls through. With ``half_done`` (CREATE_SEC_CONF only) the
     call fails late: there is a configuration, broken, which the caller has to destroy.
@@ -32,7 +32,7 @@ class FaultPlan:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Plan ``fault``; raises ValueError for one that no ultravisor could show."""
+        """Plan ``fault``; raises ValueError for one that no ultravisor can have."""
         if isinstance(fault.outcome, int) and fault.outcome not in (BUSY, PARTIAL):
             raise ValueError("only condition codes 2 (busy) and 3 (partial completion) can be injected")
         if fault.half_done and (fault.command is not Command.CREATE_SEC_CONF or isinstance(fault.outcome, int)):
@@ -44,7 +44,7 @@ class FaultPlan:
         return any(fault.command is command for fault in self._faults)
 
     def take(self, command: Command, *, half_done: bool = False) -> int | ResponseCode | None:
-        """Return what the next call of ``command`` is to be answered with, if anything."""
+        """Return the answer for the next call of ``command``, if one is planned."""
         for fault in self._faults:
             if (fault.command, fault.half_done) != (command, half_done):
                 continue

@@ -1,7 +1,7 @@
-"""The ultravisor as the machine itself sees it: running guests, and what their CPUs read, write and ask for.
+"""The ultravisor as the machine itself sees it: running guests, and their CPUs' accesses and calls.
 
-For engines and the code that completes a guest's instructions. What plays a host gets
-:class:`zseal.ultravisor.host.HostInterface`, which leads to nothing of this.
+It is for engines and the code that completes a guest's instructions. Code in the role of a host gets
+:class:`zseal.ultravisor.host.HostInterface`, which gives no access to this.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GuestOperands:
 
 
 class FirmwareInterface:
-    """What stands between a machine's hardware and its guests. Guest addresses are guest absolute.
+    """The firmware between a machine's hardware and its guests. Guest addresses are guest absolute.
 
     Any thread may call any method: calls take effect one after the other. Methods that take a configuration's handle
     raise UvcRefusal (rc 0020) if it does not exist, ValidityIntercept if it is not running.
@@ -55,12 +55,12 @@ class FirmwareInterface:
 
     @property
     def storage(self) -> Storage:
-        """The machine's storage, unprotected: for engines, which stand where the hardware stands."""
+        """The machine's storage, unprotected: for engines, which are in the place of the hardware."""
         return self._machine.storage
 
     @property
     def host_cpus(self) -> HostCpus:
-        """What is known of the host's own CPUs; to be kept up to date by whatever models them."""
+        """The state of the host's own CPUs; the code that models them keeps it up to date."""
         return self._machine.host_cpus
 
     def configuration(self, handle: int) -> Configuration:
@@ -88,19 +88,19 @@ class FirmwareInterface:
             return sie.enter(self._machine, configuration, cpu, asce)
 
     def leave(self, cpu: int) -> None:
-        """The CPU with handle ``cpu`` does not run any more."""
+        """Take note that the CPU with handle ``cpu`` no longer runs."""
         with self._machine.lock:
             sie.leave(self._machine, cpu)
 
     def request_reset(self, handle: int) -> None:
-        """The guest asked for a reset (DIAGNOSE 308 subcode 0 or 1)."""
+        """Take note that the guest asked for a reset (DIAGNOSE 308 subcode 0 or 1)."""
         with self._machine.lock:
             sie.request_reset(self._machine, handle)
 
     def adopt_all(self, handle: int) -> int:
         """Make every page that was never used private, as zeros; return their number.
 
-        For engines in which a guest's first touch of a page can't be seen. Storage with a ``clear`` method of its own
+        It is for engines that cannot see a guest's first touch of a page. Storage with a ``clear`` method of its own
         is cleared through it, so that nothing is allocated.
         """
         with self._machine.lock:
@@ -122,9 +122,10 @@ class FirmwareInterface:
             return execute(self._machine, address, memory, caller=configuration)
 
     def page_calls(self, handle: int, command: int) -> PageCalls | None:
-        """Return how the guest's ``command`` is executed for many pages at once.
+        """Return how the guest's ``command`` is executed for many pages together.
 
-        None for one that does not share or unshare pages, and where each call has to come to :meth:`guest_call`.
+        Returns None for a command that does not share or unshare pages, and if each call has to come to
+        :meth:`guest_call`.
         """
         lock = self._machine.lock
         with lock:
@@ -158,8 +159,9 @@ class FirmwareInterface:
     ) -> None:
         """Begin to work on an image that will probably be unpacked next; no answer of any call depends on it.
 
-        ``components`` in the order in which they will come. ``read(address, length)`` returns stored bytes; it is
-        called in a thread of its own and may raise OSError. One image at a time: the one before is forgotten.
+        ``components`` are in the order in which they will come. ``read(address, length)`` returns stored bytes; it is
+        called in a thread of its own and may raise OSError. It works on one image at a time and forgets the previous
+        one.
         """
         self.expect_no_image()
         machine = self._machine
@@ -168,7 +170,7 @@ class FirmwareInterface:
             machine.unpack_ahead = ahead
 
     def expect_no_image(self) -> None:
-        """Stop what :meth:`expect_image` began."""
+        """Stop the work that :meth:`expect_image` began."""
         with self._machine.lock:
             ahead, self._machine.unpack_ahead = self._machine.unpack_ahead, None
         if ahead is not None:

@@ -1,6 +1,6 @@
-"""The ultravisor as a host sees it: its calls, what its CPUs read and write, and what it may know of guests' pages.
+"""The ultravisor as a host sees it: its calls, its CPUs' accesses, and what it may know about guests' pages.
 
-What plays a host (a hypervisor, a pager, a device) gets this and nothing else. No method returns a guest's plaintext, a
+Code in the role of a host (a hypervisor, a pager, a device) gets only this. No method returns a guest's plaintext, a
 key, or anything that leads to one.
 """
 
@@ -62,7 +62,7 @@ class HostOperands:
 
 
 class HostInterface:
-    """What a host can do on a machine with an ultravisor. Addresses are host absolute, sizes are in bytes.
+    """The operations of a host on a machine with an ultravisor. Addresses are host absolute, sizes are in bytes.
 
     Any thread may call any method: calls take effect one after the other; runs of pages let others in after every
     2 MiB. Methods that take a configuration's handle raise UvcRefusal (rc 0020) if it does not exist.
@@ -94,7 +94,7 @@ class HostInterface:
             return execute(self._machine, address, memory, host=memory)
 
     def register_address_space(self, asce: int, space: AddressSpace) -> None:
-        """Make known what the host's tables under ``asce`` map, for CREATE_SEC_CONF to find."""
+        """Register what the host's tables under ``asce`` map, for CREATE_SEC_CONF."""
         with self._machine.lock:
             self._machine.spaces[asce] = space
 
@@ -161,7 +161,7 @@ class HostInterface:
     # ---------------------------------------------------------------- accesses
 
     def check(self, address: int, length: int) -> None:
-        """Raise what the host gets that touches ``length`` bytes at ``address``: ProgramInterruption 5, 3d."""
+        """Raise the interruption of a host that touches ``length`` bytes at ``address``: ProgramInterruption 5, 3d."""
         with self._machine.lock:
             self._operands.check(address, length, write=True)
 
@@ -176,7 +176,7 @@ class HostInterface:
             self._operands.write(address, data)
 
     def discard(self, address: int, length: int) -> None:
-        """Give up what ``length`` bytes at ``address`` hold: zeros, without memory behind them where storage can do so.
+        """Discard ``length`` bytes at ``address``: they become zeros, without memory if storage supports that.
 
         Raises ProgramInterruption 3d, with nothing changed, for secure and donated storage.
         """
@@ -187,9 +187,9 @@ class HostInterface:
     def view(self, address: int, length: int, *, live: bool = False) -> bytes:
         """Return what a host reads that makes storage accessible first, as Linux does.
 
-        Shared pages come as they are, private ones encrypted; they are exported by that, unless ``live`` is set: then
-        the guest keeps running on its plaintext and the host gets what an export would have given. Raises
-        ProgramInterruption 3d for donated storage.
+        Shared pages come as they are, private ones encrypted. That exports them, unless ``live`` is set: the guest then
+        keeps running on its plaintext, and the host gets what an export would give. Raises ProgramInterruption 3d for
+        donated storage.
         """
         return b"".join(self.view_pieces(address, length, live=live))
 
@@ -200,12 +200,12 @@ class HostInterface:
                 piece = b"".join(access.host_view(self._machine.secure, address + at, size, live=live))
             yield piece
 
-    # ---------------------------------------------------------------- what may be known of pages
+    # ---------------------------------------------------------------- knowledge about pages
 
     def first_unshared(self, handle: int, address: int, length: int) -> int | None:
         """Return the first of ``length`` bytes at guest address ``address`` outside shared pages; None: all are shared.
 
-        What lies outside the guest's storage counts as not shared.
+        Bytes outside the guest's storage count as not shared.
         """
         with self._machine.lock:
             pages = self._machine.configuration(handle).guest.pages
@@ -218,7 +218,7 @@ class HostInterface:
             return None if page > last else max(address, page << PAGE_SHIFT)
 
     def is_shared(self, handle: int, address: int, length: int) -> bool:
-        """Whether all ``length`` bytes at guest address ``address`` lie in pages the guest shares."""
+        """Whether all ``length`` bytes at guest address ``address`` are in pages that the guest shares."""
         return self.first_unshared(handle, address, length) is None
 
     def page_states(self, handle: int) -> States:
@@ -256,5 +256,5 @@ class HostInterface:
 
 
 def _pieces(length: int) -> Iterator[tuple[int, int]]:
-    """Cut ``length`` bytes into (offset, size) of as much as is handled at once."""
+    """Cut ``length`` bytes into (offset, size) of pieces that are handled together."""
     return ((at, min(RUN_SIZE, length - at)) for at in range(0, length, RUN_SIZE))

@@ -1,11 +1,11 @@
 """How a page leaves a guest and comes back: encryption, and proof that it is the page that left last.
 
 IBM publishes that an exported page is encrypted under a key of its guest and that an integrity value is kept with page
-index and counter, not how. zseal encrypts with AES-256-XTS, which is what the published dump format carries, so that a
+index and counter, but not how. zseal encrypts with AES-256-XTS, which the published dump format uses too, so that a
 page exported long before a dump needs no second encryption. The tweak is the page's *component* (page index and export
-counter) or-ed with a nonce of the guest; index and counter never recur together, hence neither does a tweak. The
+counter) or-ed with a nonce of the guest; index and counter never recur together, so a tweak does not either. The
 integrity value is a GMAC (AES-256-GCM without plaintext) of the ciphertext under a second key, its IV again index and
-counter: three times as fast as an HMAC-SHA256, as short as its 16 bytes suggest.
+counter: three times as fast as an HMAC-SHA256, and only 16 bytes long.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def components(pages: NDArray[np.int64], counters: Counters) -> bytes:
 class PageSealer:
     """The export keys of one guest: random, never leaving it.
 
-    Not for use by several threads at once.
+    Only one thread at a time may use it.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class PageSealer:
         return b"".join(map(self._mac.encrypt, nonces, repeat(b""), signed))
 
     def _room(self, data: Buffer) -> bytearray:
-        """Return the buffer of the last call where its size is right: new memory costs a tenth of the time."""
+        """Return the buffer of the last call if its size fits: new memory would cost a tenth of the time."""
         if len(self._buffer) != len(data):
             self._buffer = bytearray(len(data))
         return self._buffer
@@ -102,8 +102,8 @@ class PageSealer:
     ) -> int:
         """Decrypt pages that are what was sealed with these counters and tags, up to the first that is not.
 
-        The plaintext goes into ``target``, of the size of ``data``; returns its number of pages. ``data`` must be
-        nobody else's to change meanwhile.
+        The plaintext goes into ``target``, of the size of ``data``; returns its number of pages. Nothing else may
+        change ``data`` meanwhile.
         """
         found, good = self._tags(data, pages, counters), len(pages)
         if not hmac.compare_digest(found, tags):
@@ -118,7 +118,7 @@ class PageSealer:
         return good
 
     def wipe(self) -> None:
-        """Overwrite the keys held here; the sealer is of no use afterwards."""
+        """Overwrite the keys; the sealer cannot be used afterwards."""
         for secret in (self._encryption, self._integrity, self._nonce, self._xts):
             secret.wipe()
         self._nonce_words[:] = 0

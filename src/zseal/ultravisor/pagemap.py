@@ -1,4 +1,6 @@
-"""Pictures of storage: a cell a page (or a bucket of them), coloured by state, as PNG, SVG, terminal cells or text."""
+"""Pictures of storage: a cell for each page (or bucket of pages), coloured by state, as PNG, SVG, on a terminal or as
+text.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ _ESCAPE, _RESET = "\x1b[48;2;{};{};{}m", "\x1b[0m"
 _MARGIN, _LINE, _CAPTION_WIDTH, _ADDRESS_WIDTH = 12, 18, 360, 90
 _BLACK = (0, 0, 0)
 _MAX_CELLS = 1 << 20
-"""More pages than this share cells: a picture larger than that shows nothing more."""
+"""More pages than this share cells, because a larger picture would show nothing more."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How one state is shown; where pages share a cell, the one with the highest ``rank`` is shown."""
+    """How one state is shown; a cell of several pages shows the state with the highest ``rank``."""
 
     name: str
     colour: tuple[int, int, int]
@@ -31,7 +33,7 @@ class Kind:
     rank: int
 
 
-# The colours can be told apart with every kind of colour vision (Okabe and Ito).
+# The colours are distinct with every kind of colour vision (Okabe and Ito).
 _UNUSED = Kind("unused", (229, 229, 229), ".", 0)
 _PRIVATE = Kind("private", (0, 114, 178), "#", 1)
 _EXPORTED = Kind("exported", (86, 180, 233), "e", 2)
@@ -41,7 +43,7 @@ _SHARED_OUT = Kind("shared, not resident", (240, 228, 66), "o", 3)
 _LOST = Kind("lost", (0, 0, 0), "x", 6)
 _PINNED_CODE = len(PageState)
 UNPROTECTED_CODE = _PINNED_CODE + 1
-"""For viewers: the pages of a guest that is not protected, or not yet, of which the ultravisor knows nothing."""
+"""For viewers: the pages of a guest that is not (yet) protected, about which the ultravisor knows nothing."""
 
 GUEST_KINDS = {
     PageState.UNUSED.value: _UNUSED,
@@ -64,7 +66,9 @@ HOST_KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class PageMap:
-    """The states of consecutive pages: a code each, with what the codes mean. ``first`` is the first page's number."""
+    """The states of consecutive pages: a code each, with the meaning of the codes. ``first`` is the first page's
+    number.
+    """
 
     title: str
     states: States
@@ -72,7 +76,7 @@ class PageMap:
     first: int = 0
 
     def counts(self) -> dict[str, int]:
-        """Return how many pages are in each state, those that occur only."""
+        """Return how many pages are in each state that occurs."""
         return {kind.name: count for kind, count in self._legend()}
 
     def _legend(self) -> list[tuple[Kind, int]]:
@@ -98,7 +102,7 @@ class PageMap:
         )
 
     def cells(self, limit: int) -> tuple[States, int]:
-        """Return at most ``limit`` codes and how many pages each stands for."""
+        """Return at most ``limit`` codes, and how many pages each represents."""
         bucket = max(1, -(-self.states.size // limit))
         if bucket == 1:
             return self.states, 1
@@ -113,7 +117,7 @@ class PageMap:
     def to_terminal(self, *, width: int = 64, height: int = 32, colour: bool = True) -> str:
         """Return a picture of at most ``height`` lines of ``width`` cells, and a legend below.
 
-        Without ``colour`` a letter stands for each state.
+        Without ``colour``, each state is a letter.
         """
         cells, bucket = self.cells(width * height)
         lines = [self._caption(bucket)]
@@ -133,11 +137,11 @@ class PageMap:
         return f"{self.title}: {self.states.size} pages, {bucket} a cell"
 
     def _address(self, row: int, cells: int) -> str:
-        """The address of the first page of a row of as many pages as ``cells`` says."""
+        """The address of the first page of each row of ``cells`` cells."""
         return f"{(self.first + row * cells) << PAGE_SHIFT:#x}"
 
     def to_png(self, *, width: int = 256, scale: int = 4, legend: bool = True) -> bytes:
-        """Return a PNG with a square of ``scale`` pixels a page, ``width`` pages a row, what it shows below."""
+        """Return a PNG with a square of ``scale`` pixels for each page, ``width`` pages in a row, and a legend."""
         from PIL import Image, ImageDraw
 
         cells, bucket = self.cells(_MAX_CELLS)
@@ -170,7 +174,7 @@ class PageMap:
     def to_svg(self, *, width: int = 128, height: int = 256, cell: int = 6) -> str:
         """Return an SVG of at most ``height`` rows of ``width`` cells, ``cell`` pixels each.
 
-        Addresses stand on the left, what the colours mean below. Runs of cells are drawn as one shape.
+        Addresses are on the left, the legend is below. Runs of cells are drawn as one shape.
         """
         cells, bucket = self.cells(width * height)
         rows = -(-cells.size // width)
@@ -210,7 +214,7 @@ def _hex(kind: Kind) -> str:
 
 
 def guest_states(states: States, frames: NDArray[np.uint32], frame_states: States) -> States:
-    """Return page states for :data:`GUEST_KINDS`: those of the page table, with pinned pages told from shared ones."""
+    """Return page states for :data:`GUEST_KINDS`: those of the page table, but pinned pages are distinct."""
     codes = states.copy()
     shared = np.flatnonzero(states == PageState.SHARED)
     codes[shared[frame_states[frames[shared]] == FrameState.PINNED]] = _PINNED_CODE

@@ -1,4 +1,4 @@
-"""The exception that carries an ultravisor answer other than success."""
+"""The exception for an ultravisor answer other than success."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zseal.formats.uv_codes import ResponseCode
 class UvcRefusal(ZsealError):  # noqa: N818 - the term for what it is
     """The ultravisor refused a call: ``rc`` and ``rrc`` are what its control block gets, ``answer`` their entry.
 
-    ``rrc`` stands in where the answer leaves the reason code open; ``detail`` says more for a person; ``done`` counts
+    ``rrc`` is used if the answer leaves the reason code open; ``detail`` adds details for people; ``done`` counts
     the pages of a run that were completed before.
     """
 

@@ -1,7 +1,7 @@
-"""Secure storage: which frame belongs to which page of which guest, and how pages enter and leave it.
+"""Secure storage: the owners and pages of frames, and how pages enter and leave it.
 
-Everything works on runs of pages; a single UVC is a run of one. A run stops at the first page that fails, with those
-before it done and the failing one untouched, as if each page had been a call of its own.
+All functions work on runs of pages; a single UVC is a run of one. A run stops at the first page that fails, with the
+pages before it done and the failing one unchanged, as if each page had been a call of its own.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from zseal.ultravisor.tables import (
 from zseal.ultravisor.unpacking import Unpacking
 
 CHUNK = 512
-"""Pages handled at once: 2 MiB of data, as many as the cipher prepares its tweaks for in one go."""
+"""Pages handled together: 2 MiB of data, for which the cipher prepares its tweaks in one go."""
 RUN_SIZE = CHUNK << PAGE_SHIFT
-"""Bytes of a run of calls that are handled at once."""
+"""Bytes of a run of calls that are handled together."""
 
 
 class GuestStorage:
     """One guest's part of secure storage, from the creation of its configuration to its end.
 
-    ``serial`` names the guest in the frame table, never used twice. ``origin`` is the first page that the address
-    space maps for the guest (main storage origin / 4096). ``blank_states`` makes the place of its page states.
+    ``serial`` names the guest in the frame table and is never used twice. ``origin`` is the first page that the address
+    space maps for the guest (main storage origin / 4096). ``blank_states`` allocates its page states.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class GuestStorage:
         self.sealer = PageSealer()
 
     def page(self, gaddr: int) -> int | None:
-        """Return the index of the page that guest address ``gaddr`` (origin included) begins, or None."""
+        """Return the index of the page that begins at guest address ``gaddr`` (origin included), or None."""
         return self.absolute_page(gaddr - (self.origin << PAGE_SHIFT))
 
     def absolute_page(self, address: int) -> int | None:
-        """Return the index of the page that guest absolute ``address`` (origin not included) begins, or None."""
+        """Return the index of the page that begins at guest absolute ``address`` (origin not included), or None."""
         index = address >> PAGE_SHIFT
         return index if address % PAGE_SIZE == 0 and 0 <= index < self.pages.count else None
 
@@ -84,7 +84,7 @@ class GuestStorage:
 
 
 class SecureStorage:
-    """The frame table over one machine's storage, and the guests that hold frames of it."""
+    """The frame table of one machine's storage, and the guests that own frames of it."""
 
     def __init__(self, storage: Storage, *, transfers_shared: bool) -> None:
         """``transfers_shared``: importing a frame that another guest shares takes it over (feature MISC)."""
@@ -99,7 +99,7 @@ class SecureStorage:
         self._orphan_counter = 0
 
     def attach(self, guest: GuestStorage) -> None:
-        """Let ``guest`` hold frames."""
+        """Let ``guest`` own frames."""
         self.guests[guest.serial] = guest
 
     def detach(self, guest: GuestStorage) -> None:
@@ -110,14 +110,14 @@ class SecureStorage:
         self._copy[:] = bytes(len(self._copy))
 
     def owner(self, frame: int) -> tuple[GuestStorage | None, int]:
-        """Return the living guest that a secure, shared or pinned frame belongs to, and the page it holds."""
+        """Return the living guest that owns a secure, shared or pinned frame, and the page in it."""
         return self.guests.get(self.frames.owner.item(frame)), self.frames.page.item(frame)
 
     def frames_of(self, guest: GuestStorage, pages: Index) -> Index:
         """Return the frames in which ``pages``, all resident, of ``guest`` are.
 
-        The frame table has the last word: a frame that it gives to another page or guest is left out, so that nothing
-        done to a guest's pages can reach the frame of another.
+        The frame table decides: a frame that it gives to another page or guest is omitted, so that no operation on a
+        guest's pages can reach the frame of another.
         """
         table = self.frames
         frames: Index = guest.pages.frame[pages].astype(np.int64)
@@ -125,7 +125,7 @@ class SecureStorage:
         return frames if own.all() else frames[own]
 
     def _by_owner(self, frames: Index) -> Iterator[tuple[GuestStorage | None, Index]]:
-        """Split frames that are not non-secure by owner; None stands for a guest that is gone."""
+        """Split frames that are not non-secure by owner; None represents a guest that is gone."""
         owners = self.frames.owner[frames]
         if owners.size and np.all(owners == owners[0]):  # nearly always: sorting them takes longer than the rest
             yield self.guests.get(owners.item(0)), frames
@@ -179,7 +179,7 @@ class SecureStorage:
             raise UvcRefusal(PageCall.COUNTER, done=done + exhausted - int(frames[0]))
 
     def _exhausted(self, frames: Index) -> int | None:
-        """Return the first secure frame whose page can't be exported once more."""
+        """Return the first secure frame whose page cannot be exported once more."""
         table, over = self.frames, []
         for guest, part in self._by_owner(frames[table.state[frames] == SECURE]):
             if guest is not None:
@@ -192,7 +192,7 @@ class SecureStorage:
         """Return ciphertext, tags and the counters used for secure frames of one owner."""
         pages = self.frames.page[frames].astype(np.int64)
         if guest is None:
-            # The guest is gone and its keys with it: what the host gets can't be opened by anyone.
+            # The guest is gone and its keys with it: nothing can decrypt what the host gets.
             counters = np.arange(self._orphan_counter + 1, self._orphan_counter + 1 + frames.size, dtype=np.uint64)
             self._orphan_counter += frames.size
             with self._content(frames) as plain:
@@ -205,9 +205,9 @@ class SecureStorage:
             return guest.sealer.encrypt(plain, pages, counters), b"", counters
 
     def peek_run(self, first: int, count: int) -> bytearray:
-        """Return what exporting ``count`` secure frames would give the host, leaving the pages where they are.
+        """Return what exporting ``count`` secure frames would give the host, and leave the pages in place.
 
-        The counters advance, so that no two results are alike. Raises UvcRefusal where one is exhausted.
+        The counters advance, so that no two results are alike. Raises UvcRefusal if one is exhausted.
         """
         result = bytearray(count * PAGE_SIZE)
         frames = np.arange(first, first + count)
@@ -223,7 +223,7 @@ class SecureStorage:
         return result
 
     def retire_shared(self, frames: Index) -> None:
-        """Take shared (or pinned) frames from their guests: the pages are with the host, plain."""
+        """Take shared (or pinned) frames from their guests: the host then has the pages, in plaintext."""
         for guest, part in self._by_owner(frames):
             if guest is not None:
                 guest.pages.state[self.frames.page[part]] = SHARED_OUT
@@ -233,10 +233,10 @@ class SecureStorage:
     # ---------------------------------------------------------------- import
 
     def import_run(self, guest: GuestStorage, first: int, count: int) -> None:
-        """Make ``count`` pages from index ``first`` on resident in the frames the host has mapped there.
+        """Make ``count`` pages from index ``first`` on resident in the frames that the host has mapped there.
 
-        Pages never used are cleared, exported ones checked and decrypted, shared ones just taken back; resident ones
-        stay. Raises UvcRefusal.
+        Unused pages are cleared, exported ones checked and decrypted, shared ones only taken back; resident ones stay.
+        Raises UvcRefusal.
         """
         for at in range(0, count, CHUNK):
             size = min(CHUNK, count - at)
@@ -249,7 +249,7 @@ class SecureStorage:
                 raise UvcRefusal(answer, done=at + done)
 
     def _importable(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
-        """Return how many pages, from the first on, may be imported, and what hinders the next one."""
+        """Return how many pages, from the first on, may be imported, and the obstacle for the next one."""
         table = self.frames
         mapped = (frames >= 0) & (frames < table.count)
         inside = np.where(mapped, frames, 0)
@@ -275,7 +275,7 @@ class SecureStorage:
         return (int(absent[0]), PageCall.NOT_MAPPED) if absent.size else (good, answer)
 
     def _exist(self, frames: Index) -> NDArray[np.bool_]:
-        """Return a mask of the frames there is storage for: it may have holes."""
+        """Return a mask of the frames for which there is storage, which may have holes."""
         mask = np.ones(frames.size, bool)
         for at, first, length in runs(frames, frames.size):
             try:
@@ -290,7 +290,7 @@ class SecureStorage:
         return mask
 
     def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
-        """Import pages that :meth:`_importable` passed; return how many succeeded and what hindered the next one."""
+        """Import pages that :meth:`_importable` passed; return how many succeeded, and the next one's obstacle."""
         state = guest.pages.state[pages]
         done, answer = len(pages), None
         exported = np.flatnonzero(state == EXPORTED)
@@ -309,7 +309,7 @@ class SecureStorage:
 
     def _decrypt(self, guest: GuestStorage, pages: Index, frames: Index) -> int:
         """Check and decrypt exported pages in their frames; return how many, from the first on, are authentic."""
-        data = self.gather(frames)  # a copy: the host can't change it between check and use
+        data = self.gather(frames)  # a copy, so that the host cannot change it between check and use
         counters, tags = guest.pages.counter[pages], guest.pages.tag[pages].tobytes()
         if consecutive(frames):
             with self.storage.view(int(frames[0]) << PAGE_SHIFT, len(data)) as target:
@@ -320,9 +320,9 @@ class SecureStorage:
         return good
 
     def _settle(self, guest: GuestStorage, pages: Index, frames: Index, state: int) -> None:
-        """Make ``pages`` resident in ``frames``: the one place in which a frame gets an owner among the guests.
+        """Make ``pages`` resident in ``frames``: the only place in which a frame gets a guest as its owner.
 
-        A frame has one owner: what another guest shares is taken from it first (feature MISC).
+        A frame has one owner: if another guest shares it, it is first taken from that guest (feature MISC).
         """
         foreign = (self.frames.state[frames] == SHARED_FRAME) & (self.frames.owner[frames] != guest.serial)
         if foreign.any():
@@ -362,9 +362,9 @@ class SecureStorage:
                 raise UvcRefusal(answer, done=at + good)
 
     def destroy_run(self, first: int, count: int) -> None:
-        """Clear ``count`` frames and give them to the host; what a living guest had in them is lost to it.
+        """Clear ``count`` frames and give them to the host; a living guest loses its data in them.
 
-        Non-secure frames stay as they are. A living guest's shared page merely loses its content. Raises UvcRefusal
+        Non-secure frames stay as they are. A living guest's shared page only loses its content. Raises UvcRefusal
         for a donated frame, and for one that is pinned.
         """
         table = self.frames
@@ -437,7 +437,7 @@ class SecureStorage:
 
     @contextlib.contextmanager
     def _content(self, frames: Index) -> Iterator[memoryview]:
-        """Lend the joined content of ``frames``: in place where they lie in one piece, otherwise as a copy."""
+        """Lend the joined content of ``frames``: in place if they are contiguous, otherwise as a copy."""
         if not consecutive(frames):
             yield self.gather(frames)
             return

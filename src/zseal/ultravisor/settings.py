@@ -1,4 +1,4 @@
-"""What kind of machine a software ultravisor stands for: its sizes, limits and features, as QUI reports them."""
+"""The kind of machine of a software ultravisor: its sizes, limits and features, as QUI reports them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Feature(enum.IntFlag):
     """Feature indications (QUI); bit 0 is the most significant."""
 
     MISC = 1 << (63 - 0)
-    """TEID bit 61 tells the truth; importing a frame that another guest shares takes it over."""
+    """TEID bit 61 is reliable; importing a frame that another guest shares takes it over."""
     AIV = 1 << (63 - 1)
     """Adapter-interruption virtualisation for protected guests."""
     AP = 1 << (63 - 4)
@@ -36,13 +36,13 @@ class Settings:
     uv_base_storage: int = 98 * MIB
     """Donated once, at INIT_UV."""
     conf_base_storage: int = MIB
-    """Donated per configuration, contiguous."""
+    """Donated for each configuration, contiguous."""
     conf_virtual_base: int = 0x10000
-    """Donated per configuration: the fixed part of its variable storage."""
+    """Donated for each configuration: the fixed part of its variable storage."""
     conf_virtual_per_mib: int = 0x2000
     """Donated per configuration and MiB of guest storage."""
     cpu_storage: int = PAGE_SIZE
-    """Donated per CPU; also the size of its dump area."""
+    """Donated for each CPU; also the size of its dump area."""
     max_configurations: int = 8388607
     max_guest_address: int = 0x800000000000
     max_cpu_number: int = 256
@@ -53,15 +53,15 @@ class Settings:
     secret_flags: int = SecretFlags.known()
     """Supported secret control flags of SE headers."""
     max_header_size: int = 8192
-    """Larger SE headers are not looked at, as in KVM."""
+    """Larger SE headers are refused, as in KVM."""
     disabled_calls: frozenset[Command] = frozenset()
-    """Calls this machine does not have installed, to stand for older firmware."""
+    """Calls that are not installed on this machine, to represent older firmware."""
 
     @property
     def missing_calls(self) -> frozenset[Command]:
-        """Calls that are not installed: the disabled ones, and those that mean nothing without others.
+        """Calls that are not installed: the disabled ones, and those that need them.
 
-        Share and unshare are there together or not at all, as Linux requires.
+        Share and unshare are installed together or not at all, as Linux requires.
         """
         missing = set(self.disabled_calls)
         if Feature.LARGE_FRAMES not in self.features:

@@ -1,4 +1,4 @@
-"""Sharing: the guest decides which of its pages the host may see, the host pins those it is using."""
+"""Sharing: the guest decides which of its pages the host may see, and the host pins those that it is using."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def share(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
 
 
 def unshare(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
-    """Take ``page`` from the host's sight, its content kept; return False where the host has it pinned.
+    """Hide ``page`` from the host, keeping its content; return False if the host has it pinned.
 
     Raises ProgramInterruption (3e) for a shared page that the host has to import first.
     """
@@ -64,32 +64,32 @@ def _change(storage: SecureStorage, guest: GuestStorage, page: int, state: int) 
 
 
 def _take_back(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
-    """Make shared ``pages`` private again, pins notwithstanding."""
+    """Make shared ``pages`` private again, even if pinned."""
     storage.frames.state[storage.frames_of(guest, pages)] = SECURE
     guest.pages.state[pages] = PRIVATE
 
 
 def ready_to_share(guest: GuestStorage) -> NDArray[np.bool_]:
-    """Return for each page whether :func:`share` would do nothing but change states."""
+    """Return for each page whether :func:`share` would only change states."""
     ready: NDArray[np.bool_] = guest.pages.state == PRIVATE
     return ready
 
 
 def _unchanged(ready: NDArray[np.bool_]) -> None:
-    """Raise UvcRefusal where a page is not ready any more: what its guest was told is not true then."""
+    """Raise UvcRefusal if a page is no longer ready, because the answer to its guest is then wrong."""
     if not np.all(ready):
         raise UvcRefusal(Generic.INVALID_STATE, detail="pages left the guest during a series of its calls")
 
 
 def share_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
-    """Do :func:`share` for each of ``pages``, all of which were ready; raises UvcRefusal where one is not any more."""
+    """Do :func:`share` for each of ``pages``, all of which were ready; raises UvcRefusal if one no longer is."""
     _unchanged(guest.pages.state[pages] == PRIVATE)
     storage.frames.state[storage.frames_of(guest, pages)] = SHARED_FRAME
     guest.pages.state[pages] = SHARED
 
 
 def ready_to_unshare(storage: SecureStorage, guest: GuestStorage) -> NDArray[np.bool_]:
-    """Return for each page whether :func:`unshare` would do nothing but change states."""
+    """Return for each page whether :func:`unshare` would only change states."""
     ready: NDArray[np.bool_] = guest.pages.state == SHARED
     shared = np.flatnonzero(ready)
     ready[shared] = storage.frames.state[guest.pages.frame[shared]] != PINNED
@@ -103,9 +103,9 @@ def unshare_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> 
 
 
 def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:
-    """Unshare every page, pins notwithstanding; return their number.
+    """Unshare every page, even if pinned; return their number.
 
-    A shared page that is with the host has nothing to be trusted in it: it becomes unused, so reads as zeros.
+    The content of a shared page that the host has cannot be trusted: the page becomes unused, so it reads as zeros.
     """
     table = guest.pages
     shared = np.flatnonzero(table.state == SHARED)
@@ -126,7 +126,7 @@ def pin(storage: SecureStorage, frame: int) -> None:
 
 
 def unpin(storage: SecureStorage, guest: GuestStorage, page: int) -> None:
-    """Undo :func:`pin` for the frame of ``page``; no effect where it is not pinned. Raises UvcRefusal."""
+    """Undo :func:`pin` for the frame of ``page``; no effect if it is not pinned. Raises UvcRefusal."""
     if guest.pages.state.item(page) != SHARED:
         raise UvcRefusal(PageCall.NOT_SHARED)
     _change(storage, guest, page, SHARED_FRAME)

@@ -34,10 +34,10 @@ class Validity(enum.Enum):
 
 
 class ValidityIntercept(ZsealError):  # noqa: N818 - the architecture's own word for it
-    """An entry that the machine refuses (intercept code 0x20); hypervisors stop the guest then."""
+    """An entry that the machine refuses (intercept code 0x20); hypervisors then stop the guest."""
 
     def __init__(self, reason: Validity) -> None:
-        super().__init__(f"the protected guest can't be entered: {reason.value}")
+        super().__init__(f"the protected guest cannot be entered: {reason.value}")
         self.reason = reason
 
 
@@ -49,7 +49,7 @@ class PrefixIntercept(ZsealError):  # noqa: N818 - likewise
 
     def __init__(self, addresses: tuple[int, ...]) -> None:
         super().__init__(
-            "the protected guest can't be entered before its prefix pages are imported: "
+            "the protected guest cannot be entered before its prefix pages are imported: "
             + ", ".join(f"{address:#x}" for address in addresses)
         )
         self.addresses = addresses
@@ -104,7 +104,7 @@ def _timer(machine: MachineState, cpu: SecureCpu) -> int:
 
 
 def _check_timer(machine: MachineState, cpu: SecureCpu) -> None:
-    """Between two entries the timer may lose what time has passed at most, and gain nothing."""
+    """Between two entries the timer may lose at most the time that has passed, and gain nothing."""
     try:
         found = _timer(machine, cpu)
     except ProgramInterruption:
@@ -132,7 +132,7 @@ def _load_psw(machine: MachineState, configuration: Configuration) -> Psw:
 
 
 def leave(machine: MachineState, cpu_handle: int) -> None:
-    """The CPU is out of the guest again; no effect where it was not in."""
+    """Take the CPU out of the guest; no effect if it was not in it."""
     cpu = machine.cpus.get(cpu_handle)
     if cpu is not None and cpu.running:
         _stop(machine, cpu)
@@ -147,7 +147,7 @@ def _stop(machine: MachineState, cpu: SecureCpu) -> None:
 
 
 def request_reset(machine: MachineState, configuration_handle: int) -> None:
-    """The guest issued DIAGNOSE 308 subcode 0 or 1: nothing runs until the host has carried the reset through."""
+    """Stop the guest, which issued DIAGNOSE 308 subcode 0 or 1, until the host has carried out the reset."""
     configuration = machine.configuration(configuration_handle, ConfigurationState.SECURE)
     configuration.state = ConfigurationState.RESETTING
     for cpu in configuration.cpus.values():

@@ -1,4 +1,4 @@
-"""A picture of the ultravisor's state at one moment, without a secret in it, for people and for JSON."""
+"""A picture of the ultravisor's state at one moment, without secrets, for people and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything one machine's ultravisor remembers, and how a call finds its way to it."""
+"""The state of one machine's ultravisor, and how a call reaches it."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class UntranslatedMemory(Protocol):
 
 @dataclasses.dataclass
 class HostCpus:
-    """What INIT_UV and donations have to know of the host's own CPUs."""
+    """The state of the host's own CPUs that matters for INIT_UV and donations."""
 
     prefixes: tuple[int, ...] = (0,)
-    """Absolute addresses of their prefix areas (8 KiB each), which can't be donated."""
+    """Absolute addresses of their prefix areas (8 KiB each), which cannot be donated."""
     others_stopped: bool = True
     """Whether every CPU but the one issuing calls is stopped."""
 
 
 class Busy(Exception):  # noqa: N818 - condition code 2, not an error
-    """The call can't be done now; the control block stays as it is and the call is issued again."""
+    """The call cannot be done now; the control block stays as it is and the call is issued again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Request(Generic[BlockT]):
     @property
     def guest(self) -> Configuration:
         """The issuing guest of a guest call."""
-        assert self.caller is not None  # noqa: S101 - the dispatcher tells host and guest calls apart
+        assert self.caller is not None  # noqa: S101 - the dispatcher separates host and guest calls
         return self.caller
 
     @property
@@ -83,7 +83,7 @@ class Request(Generic[BlockT]):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a call that succeeds stores: output fields, or raw bytes from ``raw_offset`` on; and its answer.
+    """The result of a call that succeeds: output fields, or raw bytes from ``raw_offset`` on; and its answer.
 
     ``need_destroy`` marks a creation that failed half-way.
     """
@@ -100,9 +100,9 @@ DONE = Reply()
 
 @dataclasses.dataclass(frozen=True)
 class Call(Generic[BlockT]):
-    """One row of the table of calls: a command, the layout of its control block, what carries it out.
+    """One row of the table of calls: a command, the layout of its control block, and the function that executes it.
 
-    The block's length must be the layout's size, or at least ``minimum`` where that is given.
+    The block's length must be the layout's size, or at least ``minimum`` if that is given.
     """
 
     command: Command
@@ -119,7 +119,7 @@ Row = Call[Any]
 
 
 class MachineState:
-    """The ultravisor of one machine. Handlers of calls work on it, with ``lock`` held by what called them."""
+    """The ultravisor of one machine. Handlers of calls work on it, with ``lock`` held by their caller."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class MachineState:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, as after a machine reset: no configuration, no donation, every frame ordinary."""
+        """Reset the state, as after a machine reset: no configuration, no donation, every frame ordinary."""
         self.secure = SecureStorage(self.storage, transfers_shared=Feature.MISC in self.settings.features)
         self.ledger = DonationLedger(self.storage, self.secure.frames)
         self.configurations: dict[int, Configuration] = {}
@@ -161,7 +161,7 @@ class MachineState:
         self.base: Donation | None = None
 
     def unpacked_ahead(self, header: bytes) -> Sequence[Unpacked]:
-        """Return what was worked out beforehand of an image with ``header``; nothing the second time."""
+        """Return the results prepared for an image with ``header``; none the second time."""
         ahead, self.unpack_ahead = self.unpack_ahead, None
         return () if ahead is None else ahead.take(header)
 
@@ -171,12 +171,12 @@ class MachineState:
         return self.base is not None
 
     def new_serial(self) -> int:
-        """Return a number for a configuration, never given before."""
+        """Return a new, unique number for a configuration."""
         self._serial += 1
         return self._serial
 
     def new_handle(self, kind: int) -> int:
-        """Return a random handle, never given before; its first byte tells ``kind`` for whoever reads a trace."""
+        """Return a new, random handle; its first byte shows ``kind`` to readers of a trace."""
         while True:
             handle = kind << 56 | secrets.randbits(56)
             if handle not in self._handles:

@@ -1,7 +1,7 @@
-"""The two tables secure storage lives by: one entry a host frame, one entry a guest page.
+"""The two tables of secure storage: one entry for each host frame, and one for each guest page.
 
-Both are plain arrays, at most 38 bytes a page in all (0.93 % of 4096). The operating system gives them memory only
-where they are touched, so a large guest costs what it uses.
+Both are plain arrays, at most 38 bytes for each page in total (0.93 % of 4096). The operating system gives them memory
+only as they are touched, so a large guest costs only what it uses.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ States = NDArray[np.uint8]
 NO_FRAME = -1
 _PIECE = 1 << 20
 MACHINE = 0
-"""The owner that stands for the ultravisor itself."""
+"""The owner that represents the ultravisor itself."""
 
 
 class FrameState(enum.IntEnum):
-    """What a 4 KiB frame of host absolute storage is."""
+    """The state of a 4 KiB frame of host absolute storage."""
 
     NON_SECURE = 0
     DONATED = 1
@@ -33,10 +33,10 @@ class FrameState(enum.IntEnum):
 
 
 class PageState(enum.IntEnum):
-    """What a 4 KiB page of a guest is."""
+    """The state of a 4 KiB page of a guest."""
 
     UNUSED = 0
-    """Never touched: reads as zeros once it is."""
+    """Never touched: it will read as zeros."""
     PRIVATE = 1
     """In a secure frame."""
     SHARED = 2
@@ -56,12 +56,12 @@ UNUSED, PRIVATE, SHARED, EXPORTED, SHARED_OUT, LOST = (state.value for state in 
 
 
 def blank_states(pages: int) -> States:
-    """Return a place for the states of a guest with so many ``pages``, each of them UNUSED."""
+    """Return an array for the states of a guest with ``pages`` pages, all UNUSED."""
     return np.zeros(pages, np.uint8)
 
 
 class FrameTable:
-    """The host's view: for each frame its state and, unless it is non-secure, which page of which owner it holds."""
+    """The frame table: for each frame its state and, unless it is non-secure, its owner and page."""
 
     def __init__(self, storage_size: int) -> None:
         self.count = storage_size >> PAGE_SHIFT
@@ -70,7 +70,7 @@ class FrameTable:
         self.page = np.zeros(self.count, np.uint32)
 
     def take(self, frames: Index, state: int, owner: int, pages: Index | int) -> None:
-        """Give ``frames`` to ``owner``, holding ``pages``; ``state`` is a FrameState."""
+        """Give ``frames`` with ``pages`` to ``owner``; ``state`` is a FrameState."""
         where = _where(frames)
         self.state[where] = state
         self.owner[where] = owner
@@ -82,9 +82,10 @@ class FrameTable:
 
 
 class PageTable:
-    """A guest's view: for each page its state, its frame while resident, and what its last export must look like.
+    """The page table of a guest: for each page its state, its frame while resident, and the values that check its last
+    export.
 
-    ``blank`` makes the place of the states.
+    ``blank`` allocates the states.
     """
 
     def __init__(self, pages: int, blank: Callable[[int], States] = blank_states) -> None:
@@ -107,7 +108,7 @@ def consecutive(index: Index) -> bool:
 
 
 def _where(index: Index) -> Index | slice:
-    """Return what names the same entries: a slice where that can be, which numpy fills many times as fast."""
+    """Return an index of the same entries: a slice if possible, which numpy fills many times as fast."""
     return slice(int(index[0]), int(index[-1]) + 1) if index.size and consecutive(index) else index
 
 
@@ -122,7 +123,7 @@ def count_states(states: States, kinds: int) -> list[int]:
 
 
 def runs(frames: Index, limit: int) -> list[tuple[int, int, int]]:
-    """Cut an array of frames into (position, first frame, length) where they are consecutive, ``limit`` at most."""
+    """Cut an array of frames into (position, first frame, length) where they are consecutive, at most ``limit``."""
     if not frames.size:
         return []
     breaks = np.flatnonzero(np.diff(frames) != 1) + 1

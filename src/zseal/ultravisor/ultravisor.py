@@ -1,4 +1,4 @@
-"""The software ultravisor of one machine, with a face for each of those that deal with it."""
+"""The software ultravisor of one machine, with an interface for each role."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from zseal.ultravisor.tables import FrameState, States, blank_states, runs
 class Ultravisor:
     """One machine's firmware over its host absolute ``storage``, with the private host ``keys``.
 
-    This is for what builds and operates the machine. What plays its host gets ``host`` only, what runs its guests
-    ``firmware``. ``blank_states`` makes the place of a new configuration's page states, so that another process can map
-    it: it returns zeros, a byte for each of the given number of pages.
+    This is for code that builds and operates the machine. Code in the role of its host gets only ``host``, code that
+    runs its guests ``firmware``. ``blank_states`` allocates the page-state array of a new configuration, so that
+    another process can map it: it returns zeros, a byte for each of the given number of pages.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Ultravisor:
             blank_states=blank_states,
         )
         self.host = HostInterface(self._machine)
-        """What a host can do; it leads to nothing of a guest's."""
+        """The operations of a host; they give no access to a guest's data."""
         self.firmware = FirmwareInterface(self._machine)
-        """What runs guests: engines, and code that completes their instructions."""
+        """The interface for engines and code that completes guests' instructions."""
 
     @property
     def settings(self) -> Settings:
@@ -62,12 +62,12 @@ class Ultravisor:
 
     @property
     def log(self) -> EventLog:
-        """What happened so far."""
+        """The log of events so far."""
         return self._machine.log
 
     @property
     def faults(self) -> FaultPlan:
-        """Answers to inject."""
+        """The answers to inject."""
         return self._machine.faults
 
     @property
@@ -76,17 +76,17 @@ class Ultravisor:
         return self._machine.initialised
 
     def query(self, issuer: Issuer = Issuer.HOST) -> QuiUvcb:
-        """Return what QUI answers ``issuer``."""
+        """Return the answer of QUI to ``issuer``."""
         with self._machine.lock:
             return query_information(self._machine, issuer)
 
     def snapshot(self) -> Snapshot:
-        """Return the present state of everything that may be seen."""
+        """Return the present state of everything that is not secret."""
         with self._machine.lock:
             return take_snapshot(self._machine)
 
     def machine_reset(self) -> None:
-        """Load-normal reset of the whole machine: all secure and donated storage is cleared, everything forgotten."""
+        """Reset the whole machine (load-normal): all secure and donated storage is cleared, everything forgotten."""
         machine = self._machine
         with machine.lock:
             table = machine.secure.frames

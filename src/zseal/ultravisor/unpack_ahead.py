@@ -1,7 +1,7 @@
-"""Work on an image that will probably be unpacked soon, done while the machine that asks for it is still being started.
+"""Prepares an image that will probably be unpacked soon, while the machine that asks for it is still starting.
 
-Nothing depends on it. What was worked out is used only where header and pages turn out to be the same, so it changes no
-answer; what could not be worked out will fail in the call that it belongs to.
+Nothing depends on it. Its results are used only if header and pages turn out to be the same, so they change no answer;
+work that fails here will fail in its call.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.unpacking import Unpacked
 
 _LIMIT = 64 << 20
-"""Bytes of an image that are kept twice meanwhile, stored and decrypted; more could not be done in time anyway."""
+"""The most bytes of an image to keep twice meanwhile, stored and decrypted; more could not be done in time anyway."""
 
 
 class UnpackAhead:
     """Unpacks an image in a thread of its own, run by run, until its results are taken or it is stopped.
 
-    ``read`` returns (at most) so many stored bytes from so far in the image on; ``piece`` is how many bytes a run of
-    calls takes at once.
+    ``read`` returns at most the given number of stored bytes from the given offset on; ``piece`` is the number of bytes
+    that a run of calls takes.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class UnpackAhead:
         self._thread.start()
 
     def take(self, header: bytes) -> Sequence[Unpacked]:
-        """Stop, and return what was worked out of an image with ``header``."""
+        """Stop, and return the results for an image with ``header``."""
         self.stop()
         results, self._results = self._results, []
         return results if header == self._header else ()

@@ -20,14 +20,14 @@ _WORTH_A_THREAD = 64  # pages
 
 @dataclasses.dataclass(frozen=True)
 class Unpacked:
-    """What became of one run of pages that was ``stored`` (at most 2 MiB); see ``Unpacking.unpack`` for the others."""
+    """The result for one run of ``stored`` pages (at most 2 MiB); see ``Unpacking.unpack`` for the other fields."""
 
     stored: bytes = dataclasses.field(repr=False)
     gaddr: int
     prefix: int
     offset: int
     plain: bytearray | None = dataclasses.field(repr=False)
-    """The decrypted pages; None where they are taken as they are."""
+    """The decrypted pages; None if they are taken as they are."""
     digests: ImageDigests
     """Of all pages up to the last of these."""
 
@@ -41,7 +41,7 @@ class Unpacked:
 class Unpacking:
     """Takes the pages of one image in the order of the host's calls. Without ``cipher`` they are taken as they are.
 
-    ``ahead`` has results for the first runs, if those come as expected: they are not worked out twice.
+    ``ahead`` has results for the first runs, if those come as expected, so that they are not computed twice.
     """
 
     def __init__(self, cipher: XtsPages | None, ahead: Iterable[Unpacked] = ()) -> None:
@@ -50,9 +50,9 @@ class Unpacking:
         self._digests = ImageDigests()
 
     def unpack(self, data: memoryview, gaddr: int, prefix: int, offset: int) -> bytearray | None:
-        """Digest successive pages, and return them decrypted; None where they are taken as they are.
+        """Digest successive pages, and return them decrypted; None if they are taken as they are.
 
-        ``data`` (of whole pages) is what is stored at guest address ``gaddr``, ``prefix`` and the byte ``offset`` make
+        ``data`` (of whole pages) is stored at guest address ``gaddr``, ``prefix`` and the byte ``offset`` make
         up the tweak of the first page.
         """
         found = self._ahead.popleft() if self._ahead else None
@@ -81,7 +81,7 @@ class Unpacking:
 
 @contextlib.contextmanager
 def _beside(job: Callable[[], None], pages: int) -> Iterator[None]:
-    """Do ``job`` beside what is done in this context; in front of it where ``pages`` are few."""
+    """Do ``job`` in parallel with the block; before it if ``pages`` are few."""
     if pages < _WORTH_A_THREAD:
         job()
         yield

@@ -1,1 +1,1 @@
-"""What each ultravisor call does: one function a call, and the table of all of them."""
+"""The ultravisor calls: one function for each, and the table of all of them."""

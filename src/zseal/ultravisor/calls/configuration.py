@@ -75,7 +75,7 @@ def _check_guest(machine: MachineState, block: CreateConfUvcb) -> None:
 
 
 def _offered(machine: MachineState, call: Request[CreateConfUvcb]) -> Index:
-    """Return the frames offered as base and variable storage, checked but for being in use."""
+    """Return the frames offered as base and variable storage; all checks are done except whether they are in use."""
     block, prefixes = call.uvcb, machine.host_cpus.prefixes
     base = contiguous(block.conf_base_stor_origin, machine.settings.conf_base_storage)
     if block.conf_base_stor_origin + machine.settings.conf_base_storage > machine.storage.size:
@@ -162,7 +162,7 @@ def destroy(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
 
 
 def destroy_fast(machine: MachineState, call: Request[DestroyConfFastUvcb]) -> Reply:
-    """DESTROY_SEC_CONF_FAST: here no different, because no page is waited for in either."""
+    """DESTROY_SEC_CONF_FAST: the same here, because neither waits for pages."""
     _destroy(machine, call.uvcb.handle)
     return DONE
 

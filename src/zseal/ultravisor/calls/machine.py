@@ -29,7 +29,7 @@ def version_mask(versions: tuple[int, ...]) -> int:
 
 
 def query_information(machine: MachineState, issuer: Issuer) -> QuiUvcb:
-    """Return what QUI tells a host or a guest."""
+    """Return what QUI reports to a host or a guest."""
     settings = machine.settings
     rows = machine.host_rows if issuer is Issuer.HOST else machine.guest_rows
     return QuiUvcb(
@@ -49,16 +49,16 @@ def query_information(machine: MachineState, issuer: Issuer) -> QuiUvcb:
 
 
 def query(machine: MachineState, call: Request[UvcbHeader]) -> Reply:
-    """QUI: as much as fits the caller's block; rc 0100 where that is not all."""
+    """QUI: as much as fits the caller's block; rc 0100 if that is not all."""
     issuer = Issuer.HOST if call.caller is None else Issuer.GUEST
     information = query_information(machine, issuer).pack()
     answer = Generic.EXECUTED if call.length >= QuiUvcb.SIZE else Generic.MORE_DATA
-    first = QuiUvcb.FIELDS["inst_calls"].offset  # the reserved bytes before it stay the caller's
+    first = QuiUvcb.FIELDS["inst_calls"].offset  # the reserved bytes before it keep the caller's values
     return Reply(raw=information[first : call.length], raw_offset=first, answer=answer)
 
 
 def query_keys(machine: MachineState, call: Request[QueryKeysUvcb]) -> Reply:
-    """QUERY_KEYS: the hashes by which key slots name this machine's host keys."""
+    """QUERY_KEYS: the hashes with which key slots name this machine's host keys."""
     keys = [machine.keys.host] + ([machine.keys.backup] if machine.keys.backup else [])
     hashes = b"".join(key_hash(key.public_key()) for key in keys)
     return Reply(fields={"key_hashes": hashes.ljust(QueryKeysUvcb.FIELDS["key_hashes"].size, b"\0")})

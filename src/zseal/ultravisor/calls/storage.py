@@ -33,7 +33,7 @@ def _page(configuration: Configuration, gaddr: int) -> int:
 
 
 def frame_of(machine: MachineState, address: int) -> int:
-    """Return the frame that absolute ``address`` begins; raises UvcRefusal where there is no storage."""
+    """Return the frame that begins at absolute ``address``; raises UvcRefusal if there is no storage."""
     if address % PAGE_SIZE:
         raise UvcRefusal(PageCall.OUTSIDE)
     try:
@@ -141,20 +141,20 @@ def unshare_page(machine: MachineState, call: Request[ShareUvcb]) -> Reply:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PageCalls:
-    """SET_SHARED_ACCESS or REMOVE_SHARED_ACCESS for many pages: what one of them would do, and doing it for all."""
+    """SET_SHARED_ACCESS or REMOVE_SHARED_ACCESS for many pages: single answers, and the execution of all."""
 
     ready: NDArray[np.uint8]
-    """One byte a page of the guest: 1 where the call is executed, answered with rc 0001 and changes states only."""
+    """One byte for each page of the guest: 1 if the call would succeed with rc 0001 and only change states."""
     carry_out: Callable[[Index], None]
-    """Executes the calls for pages that are ready; raises UvcRefusal, with nothing done, where one is not any more."""
+    """Executes the calls for pages that are ready; raises UvcRefusal, with nothing done, if one no longer is."""
 
 
 def page_calls(machine: MachineState, guest: Configuration, command: Command) -> PageCalls | None:
-    """Return how ``command`` of ``guest`` is executed for many pages; None where its calls have to come one by one."""
+    """Return how ``command`` of ``guest`` is executed for many pages; None if its calls have to come one by one."""
     if command.value not in machine.guest_rows or machine.faults.planned(command):
         return None
     if machine.log.level <= Level.DEBUG:
-        return None  # each call is to be logged
+        return None  # each call must be logged
     storage, secure = machine.secure, guest.guest
     if command is Command.SET_SHARED_ACCESS:
         ready, change = sharing.ready_to_share(secure), sharing.share_pages
