@@ -47,7 +47,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zseal.ultravisor.settings", ("Settings", "Feature")),
     ("zseal.ultravisor.refusal", ("UvcRefusal",)),
     ("zseal.ultravisor.sie", ("ValidityIntercept", "Validity", "PrefixIntercept")),
-    ("zseal.ultravisor.acceptance", ("accept_header", "AcceptedHeader", "check_digests")),
+    ("zseal.ultravisor.image.acceptance", ("accept_header", "AcceptedHeader", "check_digests")),
     ("zseal.ultravisor.addressspace", ("AddressSpace", "MappedSpace", "OffsetSpace")),
     ("zseal.ultravisor.state", ("HostCpus", "HostMemory")),
     ("zseal.ultravisor.tables", ("FrameState", "PageState")),

@@ -307,6 +307,11 @@ class CpuMemory:
             return cpu.cr(7 if alet else 1)
         return cpu.cr(7 if space is AddressSpace.SECONDARY else 1)
 
+    @property
+    def designation(self) -> int | None:
+        """The address-space-control element in use; None with DAT off."""
+        return self._asce
+
     def absolute(self, address: int, *, write: bool = False) -> int:
         """Return the absolute address of the byte at logical ``address``; raises ProgramInterruption."""
         if write and address & ~0x11FF == 0 and self.low_addresses_protected():

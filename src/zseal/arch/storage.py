@@ -40,6 +40,10 @@ class OperandMemory(Protocol):
     the CPU could not make raise ProgramInterruption; a write that fails stores nothing.
     """
 
+    @property
+    def designation(self) -> int | None:
+        """The address-space-control element (ASCE) that addresses are translated with; None with DAT off."""
+
     def read(self, address: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes, whose pages may be anywhere in absolute storage."""
 

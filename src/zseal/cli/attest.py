@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from zseal.cli.plain import PlainProgram, one_of
 from zseal.cli.program import Program, run_program, tell
-from zseal.cli.request_options import add_host_key_options, expanded, header_tags, read_key, verified_documents
+from zseal.cli.request_options import (
+    add_guest_options,
+    add_host_key_options,
+    expanded,
+    header_tags,
+    open_ultravisor,
+    read_key,
+    verified_documents,
+)
 from zseal.errors import UsageError
 from zseal.files import check_output, read_limited, write_atomic
 from zseal.version import __version__
@@ -83,6 +91,7 @@ def _perform_options(parser: argparse.ArgumentParser) -> None:
     add("-i", "--input", metavar="FILE", type=Path, help="Read the request from FILE.")
     add("-o", "--output", metavar="FILE", type=Path, help="Write the response to FILE.")
     add("-u", "--user-data", metavar="FILE", type=Path, help="Add the contents of FILE, at most 256 bytes.")
+    add_guest_options(parser)
     add("--overwrite", action="store_true", help="Replace an output that exists.")
 
 
@@ -98,13 +107,12 @@ def _two_files(options: argparse.Namespace) -> tuple[Path, Path]:
 def _perform(options: argparse.Namespace) -> None:
     from zseal.attestation.perform import perform_attestation
     from zseal.formats.attestation_file import RequestFile
-    from zseal.uvdevice import Uvdevice
 
     source, target = _two_files(options)
     request = RequestFile.parse(read_limited(source, _MAX_FILE, "attestation request"))
     user_data = b"" if options.user_data is None else read_limited(options.user_data, 256, "user data")
     check_output(target, overwrite=options.overwrite)
-    with Uvdevice() as ultravisor:
+    with open_ultravisor(options) as ultravisor:
         response = perform_attestation(request, ultravisor, user_data=user_data)
     write_atomic(target, response.pack(), overwrite=options.overwrite, mode=0o644)
     if not options.quiet:

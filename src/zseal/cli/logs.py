@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import enum
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 import typer.main
 from typer.core import TyperOption
 
-from zseal.cli.program import Program, one_line, tell
+from zseal.cli.log_stream import Level, level_of, log_on_stderr
+from zseal.cli.program import Program
 
 if TYPE_CHECKING:
     import logging  # costs time that only a user who asks for the log spends
-
-
-class Level(enum.StrEnum):
-    """How much is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class Command(Protocol):
@@ -68,29 +58,10 @@ class _Verbosity:
         return level
 
     def _apply(self) -> None:
-        level = self._level or (None, Level.INFO, Level.DEBUG)[min(self._count, 2)]
+        level = level_of(self._count, self._level)
         if level is not None:
-            self._logger = self._logger or self._at_end.enter_context(_on_stderr())
+            self._logger = self._logger or self._at_end.enter_context(log_on_stderr())
             self._logger.setLevel(level.name)
-
-
-@contextlib.contextmanager
-def _on_stderr() -> Iterator[logging.Logger]:
-    """Yield zseal's logger, which prints on stderr in the block."""
-    import logging
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            tell(one_line(self.format(record)))
-
-    logger, lines = logging.getLogger("zseal"), Lines()
-    lines.setFormatter(logging.Formatter("{relativeCreated:.0f} ms {levelname} {name}: {message}", style="{"))
-    logger.addHandler(lines)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(lines)
-        logger.setLevel(logging.NOTSET)
 
 
 def _options(

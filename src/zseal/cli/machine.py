@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zseal.arch.machine_model import MachineModel
+
 if TYPE_CHECKING:
     from zseal.hostkeys.machine import Machine
 
@@ -31,6 +33,7 @@ def _describe(machine: Machine) -> dict[str, object]:
     return {
         "name": machine.name,
         "kind": software.MARK,
+        "model": machine.model.value,
         "directory": str(machine.directory),
         "created": machine.created.isoformat(),
         "valid_until": machine.host_key_document.not_valid_after_utc.isoformat(),
@@ -75,6 +78,9 @@ def create(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name in the certificates (default: that of the directory)."),
     ] = None,
+    model: Annotated[
+        MachineModel, typer.Option("--model", help="Generation of IBM Z that the machine stands for.")
+    ] = MachineModel.Z17,
     crl_url: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +96,12 @@ def create(
     from zseal.hostkeys.machine import NO_CRL_URL, Machine
 
     machine = Machine.create(
-        directory, host_key=host_key, backup_host_key=backup_host_key, name=name, crl_url=crl_url or NO_CRL_URL
+        directory,
+        host_key=host_key,
+        backup_host_key=backup_host_key,
+        name=name,
+        model=model,
+        crl_url=crl_url or NO_CRL_URL,
     )
     _print(machine, Format.TEXT)
 

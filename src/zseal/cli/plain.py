@@ -7,9 +7,11 @@ nothing but Python.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from zseal.cli.log_stream import Level, level_of, log_on_stderr
 from zseal.errors import UsageError
 
 _T = TypeVar("_T")
@@ -77,8 +79,16 @@ class PlainProgram:
 
     @staticmethod
     def _common(parser: argparse.ArgumentParser) -> None:
-        quiet, verbose = "Print errors only.", "Print what is done; repeat for more."
+        quiet, verbose = "Print errors only.", "Log the steps on stderr; -vv logs details."
         parser.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help=verbose)
+        parser.add_argument(
+            "--log-level",
+            type=Level,
+            choices=tuple(Level),
+            metavar="|".join(Level),
+            default=argparse.SUPPRESS,
+            help="Log on stderr what has at least this level.",
+        )
         parser.add_argument("-q", "--quiet", action="count", default=argparse.SUPPRESS, help=quiet)
 
     def __call__(self, arguments: list[str], /, *, prog_name: str, standalone_mode: bool) -> object:
@@ -91,7 +101,11 @@ class PlainProgram:
             if late:
                 chosen.positional += late
             chosen.quiet = getattr(chosen, "quiet", 0)
-            return chosen.run(chosen)
+            level = level_of(getattr(chosen, "verbose", 0), getattr(chosen, "log_level", None))
+            with contextlib.ExitStack() as at_end:
+                if level is not None:
+                    at_end.enter_context(log_on_stderr()).setLevel(level.name)
+                return chosen.run(chosen)
         except UsageError as error:
             error.exit_code = self._usage_code
             raise

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zseal.errors import InputError
+from zseal.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from zseal.formats.header_tags import HeaderTags
     from zseal.hostkeys.document import HostKeyDocument
     from zseal.secret import Secret
+    from zseal.uvdevice import GuestUltravisor
 
 
 def add_host_key_options(parser: argparse.ArgumentParser) -> None:
@@ -91,3 +93,31 @@ def read_key(path: Path, size: int, what: str) -> Secret:
     if len(data) != size:
         raise InputError(f"the {what} has {len(data)} bytes, not {size}", where=os.fspath(path))
     return Secret(data)
+
+
+def add_guest_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that let a software machine play a guest, instead of the guest in which the command runs."""
+    add = parser.add_argument
+    add("--image", metavar="IMG", type=Path, help="Play a guest with this image (needs --machine), without booting it.")
+    add("--machine", metavar="DIR", type=Path, help="Software machine that plays the guest.")
+    add("--state", metavar="DIR", type=Path, help="Keep the played guest's secrets in DIR (created if it is missing).")
+
+
+def open_ultravisor(options: argparse.Namespace) -> contextlib.AbstractContextManager[GuestUltravisor]:
+    """Return /dev/uv of this guest, or the played guest that the options name."""
+    if options.image is None and options.machine is None and options.state is None:
+        from zseal.uvdevice import Uvdevice
+
+        return Uvdevice()
+    if options.image is None or options.machine is None:
+        raise UsageError("a played guest needs both --image and --machine")
+    from zseal.hostkeys.machine import Machine
+    from zseal.image.read import read_image
+    from zseal.model.kept_guest import KeptGuest
+    from zseal.model.played_guest import PlayedGuest
+
+    machine = Machine.load(options.machine)
+    header = read_image(options.image).header.pack()
+    if options.state is None:
+        return PlayedGuest(machine.keys, header, model=machine.model)
+    return KeptGuest(options.state, machine.keys, header, model=machine.model)

@@ -50,7 +50,7 @@ class MachineConfig:
     machine_type: str = DEFAULT_MACHINE_TYPE
     name: str = DEFAULT_NAME
     uuid: UUID = dataclasses.field(default_factory=uuid4)
-    """With ``name``, what the guest is told that it is called (STSI 3.2.2)."""
+    """What STSI 3.2.2 reports to the guest, together with ``name``."""
     extra: Sequence[str] = ()
     audited: bool = False
     """Whether zseal checks the notifications of virtio devices.

@@ -148,3 +148,38 @@ class ShareUvcb(UvcbHeader, size=0x30):
     """Share and unshare."""
 
     paddr: int = u64(0x20, "guest absolute address of the page", default=0)
+
+
+class AttestUvcb(UvcbHeader, size=0x188):
+    """RETR_ATTEST."""
+
+    arcb_addr_virt: int = u64(0x18, "guest logical address of the attestation request", default=0)
+    cont_token: int = u64(0x20, "continuation token: 0 on the first call", default=0)
+    user_data_len: int = u16(0x2E, "bytes of user data", default=0)
+    user_data: bytes = raw(0x30, 256, "user data", default=bytes(256))
+    meas_len: int = u32(0x13C, "bytes of the measurement area", default=0)
+    meas_addr_virt: int = u64(0x140, "guest logical address of the measurement area", default=0)
+    config_uid: bytes = raw(0x148, 16, "configuration unique ID (output)", default=bytes(16))
+    add_data_len: int = u32(0x15C, "bytes of the additional-data area; as output, bytes used", default=0)
+    add_data_addr_virt: int = u64(0x160, "guest logical address of the additional-data area", default=0)
+
+
+class AddSecretUvcb(UvcbHeader, size=0x48):
+    """ADD_SECRET."""
+
+    request_addr_virt: int = u64(0x20, "guest logical address of the add-secret request", default=0)
+
+
+class ListSecretsUvcb(UvcbHeader, size=0x48):
+    """LIST_SECRETS."""
+
+    start_index: int = u16(0x1E, "index to begin with", default=0)
+    list_addr_virt: int = u64(0x20, "guest logical address of a page for the list", default=0)
+
+
+class RetrieveSecretUvcb(UvcbHeader, size=0x48):
+    """RETR_SECRET."""
+
+    index: int = u16(0x18, "index of the secret", default=0)
+    buffer_len: int = u32(0x1C, "bytes of the buffer", default=0)
+    buffer_addr_virt: int = u64(0x20, "guest logical address of the buffer", default=0)

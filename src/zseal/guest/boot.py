@@ -23,6 +23,7 @@ from zseal.guest.resources import check_memory
 from zseal.hostkeys.machine import Machine
 from zseal.jsonvalue import Json
 from zseal.linux import kernel_file
+from zseal.ultravisor.settings import Settings
 
 
 class Unprotected:
@@ -153,7 +154,8 @@ def protection_by(machine: Machine | Unprotected, cpus: int, options: RunOptions
     """Return a function that makes the protection of a guest with ``cpus`` CPUs on ``machine``."""
     if isinstance(machine, Unprotected):
         return Protection
-    return functools.partial(SecureExecution, keys=machine.keys, cpus=cpus, policy=options.policy)
+    settings = Settings.of_model(machine.model)
+    return functools.partial(SecureExecution, keys=machine.keys, settings=settings, cpus=cpus, policy=options.policy)
 
 
 def _about(config: MachineConfig) -> dict[str, Json]:

@@ -27,6 +27,7 @@ from zseal.hypervisor.host_side import HostSide
 from zseal.hypervisor.vmm import Refusal, Vmm
 from zseal.logs import logger
 from zseal.ultravisor.pagemap import GUEST_KINDS, UNPROTECTED_CODE, PageMap
+from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.tables import blank_states
 
 _LOG = logger(__name__)
@@ -151,7 +152,15 @@ class SecureExecution(Protection):
     vmm: Vmm
     paging: Paging
 
-    def __init__(self, run: Run, *, keys: MachineKeys, cpus: int = 1, policy: IoPolicy = IoPolicy.OFF) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        keys: MachineKeys,
+        settings: Settings | None = None,
+        cpus: int = 1,
+        policy: IoPolicy = IoPolicy.OFF,
+    ) -> None:
         super().__init__(run)
         engine, events = run.engine, run.events
         with contextlib.ExitStack() as undo:
@@ -160,7 +169,9 @@ class SecureExecution(Protection):
                 watch = QueueWatch(engine.memory.size >> PAGE_SHIFT, SHARED_STATES)
                 undo.callback(watch.close)
             place = blank_states if watch is None else watch.blank_states
-            self.vmm = Vmm(engine.memory, cpus, keys, blank_states=place, listener=_Announcer(events))
+            self.vmm = Vmm(
+                engine.memory, cpus, keys, settings=settings, blank_states=place, listener=_Announcer(events)
+            )
             undo.callback(self.vmm.close)
             self.host_memory = self.vmm.host_side
             self.paging = Paging(self.vmm.host_side, run)

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from zseal.arch.machine_model import MachineModel
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.errors import FormatError, InputError
 from zseal.files import new_directory, read_description, read_limited, write_atomic
@@ -56,6 +57,8 @@ class Machine:
     keys: MachineKeys
     host_key_document: x509.Certificate
     backup_host_key_document: x509.Certificate | None
+    model: MachineModel = MachineModel.Z17
+    """The generation of IBM Z that it stands for."""
 
     @classmethod
     def create(
@@ -65,6 +68,7 @@ class Machine:
         host_key: Path | None = None,
         backup_host_key: Path | None = None,
         name: str | None = None,
+        model: MachineModel = MachineModel.Z17,
         crl_url: str = NO_CRL_URL,
         now: datetime | None = None,
     ) -> Machine:
@@ -72,8 +76,8 @@ class Machine:
 
         ``host_key`` and ``backup_host_key`` are files with P-521 private keys to use instead of new ones. ``name``
         (default: the directory's name; 1 to 64 printable characters) becomes part of the subject of its certificates.
-        ``crl_url`` is the base address of its CRLs in them: nothing needs to be there. ``now`` is the
-        time of issue (default: the clock's).
+        ``model`` is the generation of IBM Z that it stands for. ``crl_url`` is the base address of its CRLs in them:
+        nothing needs to be there. ``now`` is the time of issue (default: the clock's).
 
         The directory appears whole, with mode 0700 and keys 0600, or not at all. Raises OutputError if it exists or
         cannot be written, InputError for an unsuitable key or name.
@@ -92,6 +96,7 @@ class Machine:
         document = authority.issue_host_key_document(host.public_key(), "host key")
         backup_document = authority.issue_host_key_document(backup.public_key(), "backup host key")
         description = {"format": FORMAT, "kind": MARK, "name": name, "created": created.isoformat()}
+        description["model"] = model.value
         public = {
             DESCRIPTION: json.dumps(description, indent=2).encode() + b"\n",
             HOST_KEY_DOCUMENT: document.public_bytes(Encoding.PEM),
@@ -109,7 +114,7 @@ class Machine:
             f"{ISSUER_KEYS}/signing-key.pem": private_key_pem(authority.signing_key.key),
         }
         _write_directory(directory, public, private)
-        return cls(directory, name, created, MachineKeys(host, backup), document, backup_document)
+        return cls(directory, name, created, MachineKeys(host, backup), document, backup_document, model)
 
     @classmethod
     def load(cls, directory: Path) -> Machine:
@@ -117,14 +122,14 @@ class Machine:
         description = read_description(
             directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: `Machine.create()`"
         )
-        name, created = _parse_description(description, directory / DESCRIPTION)
+        name, created, model = _parse_description(description, directory / DESCRIPTION)
         host = load_private_key(directory / HOST_KEY)
         document = _load_document(directory / HOST_KEY_DOCUMENT, host)
         backup, backup_document = None, None
         if (directory / BACKUP_HOST_KEY).exists():
             backup = load_private_key(directory / BACKUP_HOST_KEY)
             backup_document = _load_document(directory / BACKUP_HOST_KEY_DOCUMENT, backup)
-        return cls(directory, name, created, MachineKeys(host, backup), document, backup_document)
+        return cls(directory, name, created, MachineKeys(host, backup), document, backup_document, model)
 
     @property
     def host_key_hashes(self) -> tuple[bytes, ...]:
@@ -190,7 +195,7 @@ def _write_directory(directory: Path, public: dict[str, bytes], private: dict[st
                 write_atomic(part / name, data, overwrite=False, mode=mode)
 
 
-def _parse_description(data: bytes, path: Path) -> tuple[str, datetime]:
+def _parse_description(data: bytes, path: Path) -> tuple[str, datetime, MachineModel]:
     try:
         description = json.loads(data)
         if description["kind"] != MARK or description["format"] != FORMAT:
@@ -199,7 +204,9 @@ def _parse_description(data: bytes, path: Path) -> tuple[str, datetime]:
                 where=str(path),
                 hint="create a new machine",
             )
-        return str(description["name"]), datetime.fromisoformat(description["created"])
+        # machines made before there were models have none
+        model = MachineModel(description.get("model", MachineModel.Z17.value))
+        return str(description["name"]), datetime.fromisoformat(description["created"]), model
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError("damaged description of a software machine", where=str(path)) from error
 

@@ -24,7 +24,7 @@ from zseal.image.pipeline import CHUNK
 from zseal.image.read import Image, open_image
 from zseal.image.source import Source
 from zseal.secret import Secret
-from zseal.ultravisor.acceptance import accept_header
+from zseal.ultravisor.image.acceptance import accept_header
 from zseal.ultravisor.refusal import UvcRefusal
 
 Opener = Callable[[SeHeader], SecretArea]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from zseal.arch.machine_model import MachineModel
 from zseal.arch.psw import Psw
 from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.digests import DigestValues
@@ -22,8 +23,9 @@ from zseal.image.pages import check_complete, component_sizes, process_pages
 from zseal.image.read import Image, open_image
 from zseal.image.source import Source, open_seekable
 from zseal.logs import logger
-from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
+from zseal.ultravisor.image.acceptance import AcceptedHeader, accept_header, check_digests
 from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.settings import Settings
 
 _LOG = logger(__name__)
 
@@ -51,11 +53,14 @@ def verify_image(
     source: Source | BinaryIO,
     keys: MachineKeys,
     *,
+    model: MachineModel = MachineModel.Z17,
     extract: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Verification:
     """Do everything with the image in ``source`` that a machine with ``keys`` does before it starts a guest.
+
+    ``model`` is the machine's generation (default: the newest).
 
     The header is opened and authenticated, and the pages of all components are digested and compared with it. With
     ``extract``, kernel, ramdisk and command line are decrypted into that directory (created if it is missing; files get
@@ -69,31 +74,38 @@ def verify_image(
         try:
             image, stream = stack.enter_context(open_image(source))
         except FormatError:
-            _refuse_header(source, keys)
+            _refuse_header(source, keys, Settings.of_model(model))
             raise
         try:
-            return _verify(image, stream, keys, Path(extract) if extract is not None else None, overwrite, progress)
+            target = Path(extract) if extract is not None else None
+            return _verify(image, stream, keys, Settings.of_model(model), target, overwrite, progress)
         except UvcRefusal as refusal:
             refusal.where = image.where
             raise
 
 
-def _refuse_header(source: Source | BinaryIO, keys: MachineKeys) -> None:
+def _refuse_header(source: Source | BinaryIO, keys: MachineKeys, settings: Settings) -> None:
     """Raise the ultravisor's answer to a malformed header, if the image has one."""
     with open_seekable(source, "image") as (stream, where):
         suspected = suspected_header(stream)
     if suspected:
         try:
-            accept_header(suspected, keys)
+            accept_header(suspected, keys, settings=settings)
         except UvcRefusal as refusal:
             refusal.where = where
             raise
 
 
 def _verify(
-    image: Image, stream: BinaryIO, keys: MachineKeys, extract: Path | None, overwrite: bool, progress: Progress | None
+    image: Image,
+    stream: BinaryIO,
+    keys: MachineKeys,
+    settings: Settings,
+    extract: Path | None,
+    overwrite: bool,
+    progress: Progress | None,
 ) -> Verification:
-    accepted = accept_header(image.header.pack(), keys)
+    accepted = accept_header(image.header.pack(), keys, settings=settings)
     _LOG.info("the header is authentic")
     check_complete(image, stream)
     _check_way_to_the_components(image, stream)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zseal.model.image import ModelComponent, ModelImage, seal_image
     from zseal.model.machine import ModelMachine
     from zseal.model.pager import GuestKilledError, Pager
+    from zseal.model.played_guest import PlayedGuest
 
 __all__ = [
     "BlockDevice",
@@ -36,6 +37,7 @@ __all__ = [
     "ModelMachine",
     "OutOfFramesError",
     "Pager",
+    "PlayedGuest",
     "seal_image",
 ]
 
@@ -49,4 +51,5 @@ if not TYPE_CHECKING:
         image=("ModelComponent", "ModelImage", "seal_image"),
         machine=("ModelMachine",),
         pager=("GuestKilledError", "Pager"),
+        played_guest=("PlayedGuest",),
     )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from zseal.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
     from zseal.ultravisor.addressspace import AddressSpace, MappedSpace, OffsetSpace
     from zseal.ultravisor.events import EventLog, Level, UvEvent
     from zseal.ultravisor.faults import Fault, FaultPlan
     from zseal.ultravisor.firmware import FirmwareInterface
     from zseal.ultravisor.host import HostInterface
+    from zseal.ultravisor.image.acceptance import AcceptedHeader, accept_header, check_digests
     from zseal.ultravisor.pagemap import Kind, PageMap
     from zseal.ultravisor.refusal import UvcRefusal
     from zseal.ultravisor.settings import Feature, Settings
@@ -61,7 +61,7 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        acceptance=("AcceptedHeader", "accept_header", "check_digests"),
+        {"zseal.ultravisor.image.acceptance": ("AcceptedHeader", "accept_header", "check_digests")},
         addressspace=("AddressSpace", "MappedSpace", "OffsetSpace"),
         events=("EventLog", "Level", "UvEvent"),
         faults=("Fault", "FaultPlan"),

@@ -8,10 +8,12 @@ import enum
 from zseal.arch.controls import initial_controls
 from zseal.arch.psw import Psw
 from zseal.formats.uv_codes import CpuState
-from zseal.ultravisor.acceptance import AcceptedHeader
+from zseal.secret import Secret
 from zseal.ultravisor.donations import Donation
+from zseal.ultravisor.image.acceptance import AcceptedHeader
+from zseal.ultravisor.image.unpacking import Unpacking
+from zseal.ultravisor.secret_store import SecretStore
 from zseal.ultravisor.securestorage import GuestStorage
-from zseal.ultravisor.unpacking import Unpacking
 
 
 class ConfigurationState(enum.Enum):
@@ -91,6 +93,7 @@ class Configuration:
     """By CPU number."""
     was_reset: bool = False
     """The next CPU that loads takes its PSW from guest absolute 0 instead of the SE header."""
+    secret_store: SecretStore = dataclasses.field(default_factory=SecretStore)
     unshared: bool = False
     """SET_UNSHARE_ALL was done and nothing ran since."""
 
@@ -102,9 +105,16 @@ class Configuration:
     def wipe(self) -> None:
         """Forget every key."""
         self.forget_image_key()
+        self.secret_store.wipe()
         if self.accepted is not None:
             self.accepted.wipe()
         self.accepted = None
+
+    def replace_communication_key(self, key: Secret) -> None:
+        """Take ``key`` (32 bytes) for the customer communication key from now on."""
+        assert self.accepted is not None  # noqa: S101 - only a running guest gets a new key
+        self.accepted.cck.wipe()
+        self.accepted = dataclasses.replace(self.accepted, cck=key)
 
     def forget_image_key(self) -> None:
         """Forget the key of the image's components, which is not needed once they are unpacked."""

@@ -16,10 +16,10 @@ from zseal.ultravisor import access, sie
 from zseal.ultravisor.calls.storage import PageCalls, page_calls
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
 from zseal.ultravisor.dispatch import execute
+from zseal.ultravisor.image.unpack_ahead import UnpackAhead
 from zseal.ultravisor.securestorage import RUN_SIZE
 from zseal.ultravisor.state import HostCpus, MachineState
 from zseal.ultravisor.tables import Index
-from zseal.ultravisor.unpack_ahead import UnpackAhead
 
 Data = bytes | bytearray | memoryview
 
@@ -29,6 +29,11 @@ class GuestOperands:
 
     def __init__(self, firmware: FirmwareInterface, handle: int) -> None:
         self._firmware, self._handle = firmware, handle
+
+    @property
+    def designation(self) -> int | None:
+        """None: addresses are absolute."""
+        return None
 
     def read(self, address: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes; raises ProgramInterruption."""

@@ -36,6 +36,11 @@ class HostOperands:
     def __init__(self, machine: MachineState) -> None:
         self._machine = machine
 
+    @property
+    def designation(self) -> int | None:
+        """None: addresses are absolute."""
+        return None
+
     def read(self, address: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes; raises ProgramInterruption."""
         access.host_check(self._machine.secure, address, length)

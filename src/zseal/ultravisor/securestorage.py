@@ -17,6 +17,7 @@ from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
 from zseal.formats.uv_codes import PageCall, ResponseCode
 from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
 from zseal.ultravisor.clearing import clear
+from zseal.ultravisor.image.unpacking import Unpacking
 from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.tables import (
@@ -39,7 +40,6 @@ from zseal.ultravisor.tables import (
     consecutive,
     runs,
 )
-from zseal.ultravisor.unpacking import Unpacking
 
 CHUNK = 512
 """Pages handled together: 2 MiB of data, for which the cipher prepares its tweaks in one go."""

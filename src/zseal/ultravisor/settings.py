@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from zseal.arch.machine_model import MachineModel
 from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.formats import request
+from zseal.formats.add_secret_request import AddSecretFlags, SecretType
+from zseal.formats.attestation_request import AttestationFlags
 from zseal.formats.se_header import VERSION_1, PlainFlags, SecretFlags
 from zseal.formats.uv_codes import Command
 
@@ -27,6 +31,17 @@ class Feature(enum.IntFlag):
 
 # reserved bits 49, 51 and 63 are on in the mask a real machine reports
 _REPORTED_FLAGS = 1 << (63 - 49) | 1 << (63 - 51) | 1
+
+
+_ATTESTATION_AND_SECRETS = frozenset(
+    {
+        Command.RETR_ATTEST,
+        Command.ADD_SECRET,
+        Command.LIST_SECRETS,
+        Command.LOCK_SECRETS,
+        Command.RETR_SECRET,
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +69,46 @@ class Settings:
     """Supported secret control flags of SE headers."""
     max_header_size: int = 8192
     """Larger SE headers are refused, as in KVM."""
+    attestation_versions: tuple[int, ...] = (request.VERSION_1,)
+    attestation_flags: int = AttestationFlags.known()
+    add_secret_versions: tuple[int, ...] = (request.VERSION_1,)
+    add_secret_flags: int = AddSecretFlags.known()
+    secret_types: frozenset[SecretType] = frozenset(SecretType)
+    max_association_secrets: int = 10
+    max_retrievable_secrets: int = 100
     disabled_calls: frozenset[Command] = frozenset()
     """Calls that are not installed on this machine, to represent older firmware."""
+
+    @classmethod
+    def of_model(cls, model: MachineModel) -> Settings:
+        """Return the settings of a machine of this generation, so far as they are public.
+
+        Which firmware level brought which feature is not: docs/ultravisor.md says what is assumed.
+        """
+        if model is MachineModel.Z17:
+            return cls()
+        hmac = PlainFlags.PCKMO_HMAC
+        if model is MachineModel.Z16:
+            return cls(
+                plaintext_flags=cls.plaintext_flags & ~hmac,
+                secret_flags=cls.secret_flags & ~SecretFlags.CCK_UPDATE,
+                secret_types=frozenset({SecretType.META, SecretType.ASSOCIATION}),
+                max_retrievable_secrets=0,
+                disabled_calls=frozenset({Command.RETR_SECRET}),
+            )
+        return cls(
+            features=Feature.MISC,
+            plaintext_flags=cls.plaintext_flags & ~hmac & ~PlainFlags.DUMP,
+            secret_flags=0,
+            attestation_versions=(),
+            attestation_flags=0,
+            add_secret_versions=(),
+            add_secret_flags=0,
+            secret_types=frozenset(),
+            max_association_secrets=0,
+            max_retrievable_secrets=0,
+            disabled_calls=_ATTESTATION_AND_SECRETS | {Command.QUERY_KEYS, Command.DESTROY_SEC_CONF_FAST},
+        )
 
     @property
     def missing_calls(self) -> frozenset[Command]:

@@ -19,12 +19,12 @@ from zseal.ultravisor.configuration import Configuration, ConfigurationState, Se
 from zseal.ultravisor.donations import Donation, DonationLedger
 from zseal.ultravisor.events import EventLog
 from zseal.ultravisor.faults import FaultPlan
+from zseal.ultravisor.image.unpack_ahead import UnpackAhead
+from zseal.ultravisor.image.unpacking import Unpacked
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import SecureStorage
 from zseal.ultravisor.settings import Feature, Settings
 from zseal.ultravisor.tables import States
-from zseal.ultravisor.unpack_ahead import UnpackAhead
-from zseal.ultravisor.unpacking import Unpacked
 
 BlockT = TypeVar("BlockT", bound=Layout)
 

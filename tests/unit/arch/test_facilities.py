@@ -20,6 +20,8 @@ class Buffer:
     def __init__(self, size: int = 64) -> None:
         self.data = bytearray(b"\xee" * size)
 
+    designation = None
+
     def read(self, address: int, length: int) -> bytes:
         return bytes(self.data[address : address + length])
 

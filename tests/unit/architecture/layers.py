@@ -30,7 +30,7 @@ LAYERS = {
     "crypto": "arch formats",
     "testguest": "",
     # what people bring and take: keys and images
-    "hostkeys": "crypto formats",
+    "hostkeys": "arch crypto formats",
     "ultravisor": "arch crypto formats",
     "image": "arch crypto formats linux ultravisor",
     # what owners ask of a guest's machine, and how programs in a guest reach it
@@ -42,7 +42,7 @@ LAYERS = {
     "engine": "arch formats libvirt linux",
     "hypervisor": "arch crypto engine formats ultravisor",
     "guest": "arch crypto engine formats hostkeys hypervisor image linux messages ultravisor",
-    "model": "arch crypto engine formats hypervisor messages ultravisor",
+    "model": "arch crypto engine formats hypervisor messages ultravisor uvdevice",
     # real hosts, domains, and what others hand in
     "readiness": "arch formats libvirt linux messages",
     "domain": "arch engine guest hostkeys image libvirt linux messages readiness",
@@ -53,8 +53,8 @@ LAYERS = {
     "demo": "arch debian engine guest hostkeys image testguest",
     "pytest_plugin": "guest hostkeys image",
     "__init__": "domain engine explanations guest hostkeys image inspection model readiness ultravisor",
-    "cli": "attestation debian demo domain engine explanations formats guest hostkeys image inspection libvirt "
-    "readiness secrets uvdevice",
+    "cli": "arch attestation debian demo domain engine explanations formats guest hostkeys image inspection libvirt "
+    "model readiness secrets uvdevice",
     "__main__": "cli",
 }
 

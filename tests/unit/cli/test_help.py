@@ -24,7 +24,7 @@ def tree(command: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 def every_command() -> Iterator[tuple[Path, Any]]:
     yield (), typer.main.get_command(build_app(None))
-    for name in COMMANDS.keys() - PLAIN_COMMANDS:  # those have test_plain.py
+    for name in sorted(COMMANDS.keys() - PLAIN_COMMANDS):  # those have test_plain.py
         yield from tree(typer.main.get_command(build_app(name)).commands[name], (name,))  # type: ignore[attr-defined]
 
 

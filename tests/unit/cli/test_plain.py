@@ -52,3 +52,20 @@ def test_a_group_without_a_command_is_wrong_usage(name: str, capsys: pytest.Capt
         main([name])
     assert ended.value.code in (1, 2)
     assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_logs_where_it_is_asked_to(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*path, "-v", "--log-level", "debug", "--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "--verbose" in out
+    assert "--log-level" in out
+
+
+def test_an_unknown_level_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["secret", "list", "--log-level", "all"])
+    assert ended.value.code == 2
+    assert "argument --log-level: " in capsys.readouterr().err

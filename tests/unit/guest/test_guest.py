@@ -22,8 +22,8 @@ from zseal.guest.paging.paging import PageIntegrityError
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.testguest import kernel
-from zseal.ultravisor.unpack_ahead import UnpackAhead
-from zseal.ultravisor.unpacking import Unpacked
+from zseal.ultravisor.image.unpack_ahead import UnpackAhead
+from zseal.ultravisor.image.unpacking import Unpacked
 
 MEMORY = 8 * MIB
 MARKER = 0x100000

@@ -26,7 +26,7 @@ from zseal.model.guest import ModelGuest
 from zseal.model.image import ModelComponent, ModelImage, seal_image
 from zseal.model.machine import ModelMachine
 from zseal.secret import Secret
-from zseal.ultravisor.acceptance import accept_header
+from zseal.ultravisor.image.acceptance import accept_header
 
 _MASK = 0x5A
 _KEY_PART = 32  # every key is made of AES-256 keys

@@ -24,7 +24,7 @@ def _read(root: Path, files: dict[str, str]) -> HostInfo:
 
 def test_promise_73_sysfs_of_a_guest_has_the_exact_formats(tmp_path: Path, machine: ModelMachine) -> None:
     files = sysfs(machine.ultravisor.query(Issuer.GUEST), guest=True)
-    assert files["query/facilities"] == "80c0000000000000\n0\n0\n0\n"
+    assert files["query/facilities"] == "80c0000f40000000\n0\n0\n0\n"
     assert files["query/max_address"] == "800000000000\n"
     assert (files["query/max_cpus"], files["query/max_guests"]) == ("257\n", "8388607\n")
     assert files["query/supp_se_hdr_ver"] == "8000000000000000\n"

@@ -17,11 +17,11 @@ from zseal.errors import InputError
 from zseal.formats.ipib import IpibComponent
 from zseal.formats.se_header import PlainFlags
 from zseal.model.image import ModelImage, seal_image
-from zseal.ultravisor import unpack_ahead as module
-from zseal.ultravisor.acceptance import accept_header
+from zseal.ultravisor.image import unpack_ahead as module
+from zseal.ultravisor.image.acceptance import accept_header
+from zseal.ultravisor.image.unpack_ahead import UnpackAhead
+from zseal.ultravisor.image.unpacking import Unpacked, Unpacking
 from zseal.ultravisor.settings import Settings
-from zseal.ultravisor.unpack_ahead import UnpackAhead
-from zseal.ultravisor.unpacking import Unpacked, Unpacking
 
 PIECE = 2 * MIB
 KEYS, OTHER_KEYS = (MachineKeys(ec.generate_private_key(ec.SECP521R1()), None) for _ in range(2))

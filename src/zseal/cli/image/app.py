@@ -44,9 +44,11 @@ def verify(
     from zseal.image.verify import verify_image
 
     with messages.causes():
-        keys = Machine.load(machine).keys
+        opened = Machine.load(machine)
         with messages.progress("verifying") as progress:
-            result = verify_image(image, keys, extract=extract, overwrite=overwrite, progress=progress)
+            result = verify_image(
+                image, opened.keys, model=opened.model, extract=extract, overwrite=overwrite, progress=progress
+            )
     for warning in result.warnings:
         messages.warning(warning)
     if quiet:

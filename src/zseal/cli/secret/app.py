@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -10,10 +9,6 @@ from zseal.cli.plain import PlainProgram
 from zseal.cli.program import Program, run_program
 from zseal.cli.secret import create, store, verify
 from zseal.version import __version__
-
-
-def _nothing(parser: argparse.ArgumentParser) -> None:
-    """Declare no option."""
 
 
 def program(*, usage_code: int = 2) -> Program:
@@ -27,7 +22,9 @@ def program(*, usage_code: int = 2) -> Program:
     )
     built.command("add", "Add a secret to this guest.", store.options_of_add, store.add_secret)
     built.command("list", "List the secrets of this guest.", store.options_of_list, store.list_secrets)
-    built.command("lock", "Lock this guest's secret store until it is started again.", _nothing, store.lock_secrets)
+    built.command(
+        "lock", "Lock this guest's secret store until it is started again.", store.options_of_lock, store.lock_secrets
+    )
     built.command(
         "retrieve",
         "Retrieve a secret of this guest.",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from zseal.cli.plain import one_of
 from zseal.cli.program import tell
+from zseal.cli.request_options import add_guest_options, open_ultravisor
 from zseal.cli.secret.streams import read_input, write_output
 from zseal.errors import FormatError, InputError, UsageError
 from zseal.formats.add_secret_request import MAGIC, AddSecretRequestBlock, SecretType
@@ -16,7 +17,6 @@ from zseal.formats.request import MAX_REQUEST_SIZE
 from zseal.formats.secret_list import SecretList
 from zseal.secrets.info import SecretInfo
 from zseal.secrets.stored import find_secrets, list_text, list_values, pem, plaintext_of, secret_id
-from zseal.uvdevice import Uvdevice
 from zseal.yamltext import to_yaml
 
 
@@ -26,6 +26,7 @@ def options_of_add(parser: argparse.ArgumentParser) -> None:
     add("positional", metavar="FILE", nargs="*", help="The request, instead of -i.")
     add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: stdin).")
     add("-f", "--force", action="store_true", help="Add it even if a secret with the same ID is there.")
+    add_guest_options(parser)
 
 
 def single(options: argparse.Namespace, name: str, given: str | None) -> str:
@@ -41,7 +42,7 @@ def add_secret(options: argparse.Namespace) -> None:
     data = read_input(single(options, "the request", options.input), MAX_REQUEST_SIZE, "add-secret request")
     if not data.startswith(MAGIC):
         raise FormatError("not an add-secret request: it does not begin with asrcbM")
-    with Uvdevice() as ultravisor:
+    with open_ultravisor(options) as ultravisor:
         if not options.force:
             block = AddSecretRequestBlock.parse(data)
             named = block.secret.type not in (SecretType.META, SecretType.UPDATE_CCK)
@@ -59,6 +60,7 @@ def options_of_list(parser: argparse.ArgumentParser) -> None:
     add("positional", metavar="FILE", nargs="*", help="Where to write the list, instead of -o.")
     add("-o", "--output", metavar="FILE", help="Write the list to FILE (default: stdout).")
     add("--format", choices=("human", "yaml", "json", "bin"), default="human", help="Format (default: human).")
+    add_guest_options(parser)
     add("--overwrite", action="store_true", help="Replace an output that exists.")
 
 
@@ -66,7 +68,7 @@ def list_secrets(options: argparse.Namespace) -> None:
     """Show the list of secrets."""
     given = options.positional or options.output is not None
     target = single(options, "the output", options.output) if given else None
-    with Uvdevice() as ultravisor:
+    with open_ultravisor(options) as ultravisor:
         listed = SecretList.parse(ultravisor.list_secrets())
     forms: dict[str, Callable[[], bytes]] = {
         "human": lambda: list_text(listed).encode(),
@@ -79,9 +81,14 @@ def list_secrets(options: argparse.Namespace) -> None:
         tell("warning: the guest has more secrets than the driver lists")
 
 
+def options_of_lock(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_guest_options(parser)
+
+
 def lock_secrets(options: argparse.Namespace) -> None:
     """Lock the secret store."""
-    with Uvdevice() as ultravisor:
+    with open_ultravisor(options) as ultravisor:
         ultravisor.lock_secrets()
     if not options.quiet:
         tell("The secret store is locked.")
@@ -94,6 +101,7 @@ def options_of_retrieve(parser: argparse.ArgumentParser) -> None:
     add("-i", "--input", metavar="ID", help="Which secret; see --inform.")
     add("-o", "--output", metavar="FILE", help="Write the secret to FILE (default: stdout).")
     add("--inform", choices=("yaml", "hex", "name", "idx"), default="yaml", help="What ID is (default: yaml, a file).")
+    add_guest_options(parser)
     add("--outform", choices=("pem", "bin"), default="pem", help="Form of the output (default: pem).")
     add("--overwrite", action="store_true", help="Replace an output that exists.")
 
@@ -106,7 +114,7 @@ def retrieve_secret(options: argparse.Namespace) -> None:
         raise UsageError(f"too many arguments: {names[room]}")
     wanted = one_of(options.input, names.pop(0) if names and options.input is None else None, "the ID")
     target = options.output if not names else one_of(options.output, names[0], "the output")
-    with Uvdevice() as ultravisor:
+    with open_ultravisor(options) as ultravisor:
         listed = SecretList.parse(ultravisor.list_secrets())
         if options.inform == "idx":
             entries = [entry for entry in listed.entries if str(entry.index) == wanted]

@@ -20,6 +20,11 @@ class OwnMemory:
         for page in range(address & ~(PAGE_SIZE - 1), address + length, PAGE_SIZE):
             self._touch_page(self._view.absolute(max(page, address), write=write))
 
+    @property
+    def designation(self) -> int | None:
+        """The address-space-control element in use; None with DAT off."""
+        return self._view.designation
+
     def read(self, address: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes."""
         self._touch(address, length, write=False)

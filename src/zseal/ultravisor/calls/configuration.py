@@ -22,17 +22,17 @@ from zseal.formats.uvcb import (
     UnpackUvcb,
 )
 from zseal.ultravisor import sharing
-from zseal.ultravisor.acceptance import AcceptedHeader, accept_header, check_digests
 from zseal.ultravisor.access import host_check
 from zseal.ultravisor.configuration import Configuration, ConfigurationState
 from zseal.ultravisor.donations import InUse, NotInStorage, contiguous, holds_prefix
 from zseal.ultravisor.events import Level
+from zseal.ultravisor.image.acceptance import AcceptedHeader, accept_header, check_digests
+from zseal.ultravisor.image.unpacking import Unpacking
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.securestorage import GuestStorage
 from zseal.ultravisor.settings import Feature
 from zseal.ultravisor.state import DONE, HostMemory, MachineState, Reply, Request, UntranslatedMemory
 from zseal.ultravisor.tables import Index
-from zseal.ultravisor.unpacking import Unpacking
 
 _ALLOW_AP, _ALLOW_AP_INTERRUPTIONS = 0x0001, 0x0002
 _HANDLE_KIND = 0xC0

@@ -45,6 +45,13 @@ def query_information(machine: MachineState, issuer: Issuer) -> QuiUvcb:
         uv_feature_indications=settings.features,
         supp_se_hdr_versions=version_mask(settings.header_versions),
         supp_se_hdr_pcf=settings.plaintext_flags,
+        supp_att_req_hdr_ver=version_mask(settings.attestation_versions),
+        supp_att_pflags=settings.attestation_flags,
+        supp_add_secret_req_ver=version_mask(settings.add_secret_versions),
+        supp_add_secret_pcf=settings.add_secret_flags,
+        supp_secret_types=sum(1 << (63 - kind) for kind in settings.secret_types),
+        max_assoc_secrets=settings.max_association_secrets,
+        max_retr_secrets=settings.max_retrievable_secrets,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zseal.formats import uvcb
 from zseal.formats.uv_codes import Command, Issuer
-from zseal.ultravisor.calls import configuration, cpu, machine, storage
+from zseal.ultravisor.calls import attestation, configuration, cpu, machine, secrets, storage
 from zseal.ultravisor.settings import Settings
 from zseal.ultravisor.state import Call, Row
 
@@ -35,6 +35,11 @@ CALLS: tuple[Row, ...] = (
     Call(Command.UNPIN_PAGE_SHARED, uvcb.GuestPageUvcb, storage.unpin_page),
     Call(Command.SET_SHARED_ACCESS, uvcb.ShareUvcb, storage.share_page),
     Call(Command.REMOVE_SHARED_ACCESS, uvcb.ShareUvcb, storage.unshare_page),
+    Call(Command.RETR_ATTEST, uvcb.AttestUvcb, attestation.retrieve_attestation),
+    Call(Command.ADD_SECRET, uvcb.AddSecretUvcb, secrets.add),
+    Call(Command.LIST_SECRETS, uvcb.ListSecretsUvcb, secrets.list_page),
+    Call(Command.LOCK_SECRETS, uvcb.HandleUvcb, secrets.lock),
+    Call(Command.RETR_SECRET, uvcb.RetrieveSecretUvcb, secrets.retrieve),
 )
 
 

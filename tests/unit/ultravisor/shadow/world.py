@@ -95,6 +95,8 @@ SMALL, LARGE = Shape(), Shape(guests=4, pages=2 * MIB_PAGES + 8, large_frames=3)
 class GuestBlock:
     """The control block of a guest's call, in storage that is always there."""
 
+    designation = None
+
     def __init__(self, block: UvcbHeader) -> None:
         self.data = bytearray(block.pack())
 

@@ -14,10 +14,10 @@ from zseal.crypto.keyexchange import MachineKeys
 from zseal.crypto.xts import XtsPages
 from zseal.errors import ZsealError
 from zseal.formats.ipib import IpibComponent
-from zseal.ultravisor.acceptance import accept_header
+from zseal.ultravisor.image.acceptance import accept_header
+from zseal.ultravisor.image.unpacking import Unpacked
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.settings import Settings
-from zseal.ultravisor.unpacking import Unpacked
 
 _LIMIT = 64 << 20
 """The most bytes of an image to keep twice meanwhile, stored and decrypted; more could not be done in time anyway."""
