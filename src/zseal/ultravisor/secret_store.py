@@ -74,7 +74,7 @@ class SecretStore:
         """Return ``secret`` as the guest gets it: plaintext as it is, a key wrapped.
 
         A wrapped key is encrypted with a key of this guest alone and followed by 32 bytes that name that key. Real
-        machines do the same; how they encrypt is not public, and nothing outside the machine can tell.
+        machines do the same; how they encrypt is not public, and makes no difference outside the machine.
         """
         if secret.type is SecretType.PLAINTEXT:
             return secret.value.reveal()
