@@ -12,7 +12,7 @@ from zseal.domain.guest import GuestInputs, ParameterFile
 from zseal.domain.lint import LintFinding, LintSettings, lint_document
 from zseal.domain.repair import repair
 from zseal.domain.rules.interface import Safety
-from zseal.errors import InputError
+from zseal.errors import InputError, UsageError
 
 MAX_ROUNDS = 50
 """More rounds than any document needs; without a limit, two repairs that undo each other would never end."""
@@ -33,8 +33,13 @@ class FixResult:
         return self.before != self.after
 
 
-def _applicable(finding: LintFinding, *, unsafe: bool) -> bool:
-    allowed = (Safety.SAFE, Safety.ASK) if unsafe else (Safety.SAFE,)
+PORTED_FROM = ("x86_64",)
+"""The architectures that a domain can be ported from."""
+
+
+def _applicable(finding: LintFinding, *, unsafe: bool, port: bool) -> bool:
+    asked = unsafe or (port and finding.rule.ports)
+    allowed = (Safety.SAFE, Safety.ASK) if asked else (Safety.SAFE,)
     return finding.fixable and finding.rule.safety in allowed
 
 
@@ -43,9 +48,10 @@ def fix_domain(
     settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
     *,
     unsafe: bool = False,
+    port_from: str | None = None,
 ) -> FixResult:
     """Repair the domain XML in ``source``, a path or the content, as :func:`fix_bytes` does. Nothing is written."""
-    return fix_bytes(*read_source(source), settings, unsafe=unsafe)
+    return fix_bytes(*read_source(source), settings, unsafe=unsafe, port_from=port_from)
 
 
 def fix_bytes(
@@ -54,11 +60,14 @@ def fix_bytes(
     settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
     *,
     unsafe: bool = False,
+    port_from: str | None = None,
 ) -> FixResult:
     """Repair the domain XML ``raw``: mistakes in the XML, and all findings with a safe repair.
 
-    With ``unsafe`` also those that change what the guest has or does. Raises InputError where
-    :func:`~zseal.domain.lint.lint_bytes` does, and for XML mistakes that zseal cannot repair.
+    With ``unsafe`` also those that change what the guest has or does; with ``port_from``, a name in PORTED_FROM, those
+    of them that put what s390x has in the place of what that architecture has. Raises InputError where
+    :func:`~zseal.domain.lint.lint_bytes` does, for XML mistakes that zseal cannot repair, and for a domain of a third
+    architecture.
     """
     data, encoding = decode(name, raw)
     repaired: list[str] = []
@@ -72,8 +81,19 @@ def fix_bytes(
             raise InputError(last.message, where=where, hint="repair it by hand") from error
         repaired += [f"PV001 {diagnosis.message}" for diagnosis in result.diagnoses]
         document = Document(name, result.data, encoding)
-    document, done = fix_document(document, settings, unsafe=unsafe)
+    if port_from is not None:
+        _check_origin(document, port_from)
+    document, done = fix_document(document, settings, unsafe=unsafe, port=port_from is not None)
     return FixResult(raw, _written(raw, document), (*repaired, *done))
+
+
+def _check_origin(document: Document, port_from: str) -> None:
+    if port_from not in PORTED_FROM:
+        raise UsageError(f"domains cannot be ported from {port_from!r}", hint=f"use {' or '.join(PORTED_FROM)}")
+    kind = document.root.find("os", "type")
+    stated = kind.get("arch") if kind is not None else ""
+    if stated not in ("", "s390x", "i686", port_from):
+        raise InputError(f"the domain is for {stated}, not for {port_from}", where=document.name)
 
 
 def _written(raw: bytes, document: Document) -> bytes:
@@ -87,15 +107,16 @@ def fix_document(
     settings: LintSettings = LintSettings(),  # noqa: B008 - frozen
     *,
     unsafe: bool = False,
+    port: bool = False,
 ) -> tuple[Document, list[str]]:
-    """Repair a parsed domain; return it and one line for each repair."""
+    """Repair a parsed domain; return it and one line for each repair. With ``port`` port it, as fix_bytes does."""
     settings = dataclasses.replace(settings, schema=False)
 
     def findings(data: bytes) -> list[LintFinding]:
         text = Document(document.name, data, document.encoding)
         return [finding for finding in lint_document(text, settings).findings if finding.file == document.name]
 
-    data, repaired = _in_rounds(document.data, findings, unsafe=unsafe)
+    data, repaired = _in_rounds(document.data, findings, unsafe=unsafe, port=port)
     return Document(document.name, data, document.encoding), repaired
 
 
@@ -119,17 +140,18 @@ def fix_parameters(
 
 
 def _line(finding: LintFinding) -> str:
-    return f"{finding.rule.id} {finding.message}" + (f": {finding.becomes}" if finding.becomes else "")
+    left = finding.becomes if not finding.becomes or finding.becomes.startswith("removed") else f"now {finding.becomes}"
+    return f"{finding.rule.id} {finding.message}" + (f": {left}" if left else "")
 
 
 def _in_rounds(
-    data: bytes, findings_in: Callable[[bytes], list[LintFinding]], *, unsafe: bool
+    data: bytes, findings_in: Callable[[bytes], list[LintFinding]], *, unsafe: bool, port: bool = False
 ) -> tuple[bytes, list[str]]:
     """Apply the changes of the findings until none is left; return the text and one line for each repair."""
     repaired: list[str] = []
     found = findings_in(data)
     for _ in range(MAX_ROUNDS):
-        wanted = [finding for finding in found if _applicable(finding, unsafe=unsafe)]
+        wanted = [finding for finding in found if _applicable(finding, unsafe=unsafe, port=port)]
         data, applied = apply(data, (finding.change for finding in wanted))
         if not applied:
             break

@@ -11,6 +11,9 @@ from zseal.domain.lint import LintFinding, LintSettings, lint_bytes
 from zseal.domain.model import Style
 from zseal.domain.rules.interface import Severity
 from zseal.domain.versions import Target
+from zseal.errors import InputError, UsageError
+
+from .samples import read
 
 SCLP = "<console type='pty'><target type='sclp'/></console>"
 SETTINGS = LintSettings(local_files=False, schema=False)
@@ -117,7 +120,7 @@ def test_a_guest_has_one_operator_console_of_each_kind(devices: str, found: bool
 def test_a_second_console_becomes_a_virtio_one() -> None:
     raw = _with("", devices=SCLP * 2)
     fixed = fix_bytes("x", raw, SETTINGS, unsafe=True)
-    assert fixed.repaired == ("PV623 a guest has one SCLP console, and this is the second: type='virtio'",)
+    assert fixed.repaired == ("PV623 a guest has one SCLP console, and this is the second: now type='virtio'",)
     assert b"<target type='virtio'/>" in fixed.after
 
 
@@ -263,3 +266,66 @@ def test_a_domain_generated_as_for_a_pc_is_repaired_as_a_whole() -> None:
     assert _ids(fixed.after) == []
     assert fix_bytes("x", fixed.after, SETTINGS, unsafe=True).after == fixed.after
     assert b"<timer name='rtc' tickpolicy='catchup'/>" in fixed.after
+
+
+PC = read("pc-x86_64.xml")
+
+
+def test_a_domain_of_a_pc_is_ported_with_all_that_s390x_has() -> None:
+    ported = fix_bytes("pc.xml", PC, SETTINGS, port_from="x86_64")
+    assert _ids(ported.after) == ["PV611"]  # the guest agent stays: it is a risk and not a PC's device
+    devices = Document("x", ported.after).root.find("devices")
+    assert devices is not None
+    assert [device.tag for device in devices.children] == [
+        "disk", "disk", "disk", "controller", "interface", "serial", "console", "channel", "input", "input", "input",
+        "watchdog", "memballoon", "rng",
+    ]  # fmt: skip
+    targets = [disk.find("target") for disk in devices.all("disk")]
+    assert [(t.get("dev"), t.get("bus")) for t in targets if t is not None] == [
+        ("vdb", "virtio"), ("vda", "virtio"), ("sdb", "scsi"),
+    ]  # fmt: skip
+    text = ported.after.decode()
+    for gone in ("pci", "usb", "x86", "spice", "acpi", "kvmclock", "firmware", "hugepages", "migratable", "threads"):
+        assert gone not in text, gone
+    for kept in ("<metadata>", "tickpolicy='catchup'", "<apic/>", "52:54:00:aa:bb:cc", "discard='unmap'"):
+        assert kept in text, kept
+
+
+def test_porting_says_what_goes_and_what_takes_its_place() -> None:
+    lines = fix_bytes("pc.xml", PC, SETTINGS, port_from="x86_64").repaired
+    for line in (
+        "PV607 s390x does not have a sata disk: now bus='virtio'",
+        "PV608 s390x does not have a sata bus; use scsi: now bus='scsi'",
+        "PV618 s390x does not have the watchdog itco: now model='diag288'",
+        "PV607 s390x does not have a TPM: removed",
+        "PV610 the host sees what the guest shows on its screen: removed",
+    ):
+        assert line in lines
+
+
+def test_a_ported_domain_is_not_ported_again() -> None:
+    once = fix_bytes("pc.xml", PC, SETTINGS, port_from="x86_64").after
+    assert fix_bytes("pc.xml", once, SETTINGS, port_from="x86_64").after == once
+
+
+def test_without_being_asked_nothing_is_removed_that_the_guest_has() -> None:
+    text = fix_bytes("pc.xml", PC, SETTINGS).after.decode()
+    for kept in ("<tpm", "<sound", "bus='sata'", "<graphics"):
+        assert kept in text
+
+
+def test_what_a_domain_is_ported_from_has_to_be_so() -> None:
+    with pytest.raises(UsageError, match="cannot be ported from 'vax'; use x86_64"):
+        fix_bytes("pc.xml", PC, SETTINGS, port_from="vax")
+    arm = PC.replace(b"x86_64", b"aarch64")
+    with pytest.raises(InputError, match=r"pc.xml: the domain is for aarch64, not for x86_64"):
+        fix_bytes("pc.xml", arm, SETTINGS, port_from="x86_64")
+
+
+def test_spice_graphics_go_with_all_that_libvirt_refuses_without_them() -> None:
+    spice = (
+        "<graphics type='spice'/><channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>"
+        "<audio id='1' type='spice'/>"
+    )
+    fixed = fix_bytes("x", _with("", devices=spice), SETTINGS, unsafe=True).after
+    assert b"spice" not in fixed

@@ -52,6 +52,12 @@ class StyleName(enum.StrEnum):
     IOMMU = "iommu"
 
 
+class Origin(enum.StrEnum):
+    """The architectures that a domain can be ported from."""
+
+    X86_64 = "x86_64"
+
+
 class Program(enum.StrEnum):
     """The programs that a domain can be exported for."""
 
@@ -252,6 +258,10 @@ def fix(
             "--parmfile", metavar="FILE", help="Also repair this file with the kernel parameters for the image."
         ),
     ] = None,
+    origin: Annotated[
+        Origin | None,
+        typer.Option("--from", help="Also port the domain from this architecture: replace what s390x does not have."),
+    ] = None,
     target: _Targets = None,
     select: _Select = "",
     ignore: _Ignore = "",
@@ -275,7 +285,9 @@ def fix(
         ignore=check_rule_ids(ignore.split(",")),
     )
     failed = False
-    for name, result in _repairs(files, parmfile, settings, unsafe=unsafe):
+    if origin is not None:
+        _note(f"the disks of the domain need an operating system for s390x; one for {origin.value} does not boot")
+    for name, result in _repairs(files, parmfile, settings, unsafe=unsafe, origin=origin):
         if isinstance(result, ZsealError):
             if len(files) == 1:
                 raise result
@@ -311,7 +323,7 @@ def _check_outputs(files: list[str], parmfile: Path | None, output: Path | None,
 
 
 def _repairs(
-    files: list[str], parmfile: Path | None, settings: LintSettings, *, unsafe: bool
+    files: list[str], parmfile: Path | None, settings: LintSettings, *, unsafe: bool, origin: Origin | None
 ) -> Iterator[tuple[str, FixResult | ZsealError]]:
     """Yield each file with its repairs, or with the error; the kernel parameters come last."""
     from zseal.domain.document import Document, decode
@@ -323,7 +335,8 @@ def _repairs(
         try:
             if isinstance(content, ZsealError):
                 raise content
-            result = fix_bytes(name, content, settings, unsafe=unsafe)
+            port_from = origin.value if origin is not None else None
+            result = fix_bytes(name, content, settings, unsafe=unsafe, port_from=port_from)
         except ZsealError as error:
             yield name, error
             continue

@@ -224,14 +224,23 @@ def _removable_media(ctx: Context) -> Iterator[Hit]:
     "PV610", Severity.WARNING, "graphics or video",
     why="QEMU draws the screen, so the host can see it.",
     effect="The host sees what the guest shows on its screen, and what a user types there.",
-    remedy="Remove <graphics> and <video>; use the console or ssh.",
-    safety=Safety.ASK, example="<graphics type='vnc'/>",
+    remedy="Remove <graphics> and <video>, with what only a SPICE client uses; use the console or ssh.",
+    safety=Safety.ASK, ports=True, example="<graphics type='vnc'/>",
 )  # fmt: skip
 def _graphics(ctx: Context) -> Iterator[Hit]:
     for device in ctx.domain.devices.all("graphics", "video"):
         if device.tag == "video" and (model := device.find("model")) is not None and model.get("type") == "none":
             continue
-        yield Hit(device, "the host sees what the guest shows on its screen", remove_element(device))
+        change = remove_element(device)
+        if device.get("type") == "spice":
+            change = remove_elements([device, *_spice_devices(ctx)])
+        yield Hit(device, "the host sees what the guest shows on its screen", change, becomes="removed")
+
+
+def _spice_devices(ctx: Context) -> list[Element]:
+    """The devices that libvirt refuses without SPICE graphics."""
+    devices = ctx.domain.devices.children
+    return [d for d in devices if d.get("type") == "spicevmc" or (d.tag == "audio" and d.get("type") == "spice")]
 
 
 @TABLE.rule(
