@@ -22,7 +22,7 @@ struct sccb_header {
 /* Zero the SCCB page and return it as an SCCB of `length` bytes (header included). */
 void *sclp_sccb(unsigned int length);
 
-/* Run `command` to its end. Returns the response code, or 0 where there is no SCLP. */
+/* Run `command` to its end. Returns the response code, or 0 if there is no SCLP. */
 unsigned int sclp_call(uint32_t command, void *sccb);
 
 #endif

@@ -7,7 +7,7 @@
  * void wait_external(uint64_t subclass)
  *
  * Opens the CPU for external interruptions of one subclass (its bit in control register 0) and sleeps until one comes. One
- * that is pending already ends the wait at once, so nothing is lost between, say, a service call and this wait. Control
+ * that is pending already ends the wait immediately, so nothing is lost between, say, a service call and this wait. Control
  * register 0 and the PSW mask are left as they were.
  */
         .text

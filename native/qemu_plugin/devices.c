@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A DIAGNOSE 0x500 tells a virtio device that there is work. zseal is asked about it, unless all that is new in the
+ * A DIAGNOSE 0x500 notifies a virtio device that there is work. zseal is asked about it, unless all that is new in the
  * queues is plain.
  *
  * Channel programs set up queues. So each question says how many of those began: as long as that number stays the same,

@@ -9,7 +9,7 @@
  *     lock.c         sees them when a CPU takes QEMU's global lock instead
  *     calibration.c  which call site of the lock stands for which instruction
  *     cpu.c          the CPU that the calling thread executes
- *     devices.c      what a guest tells its devices
+ *     devices.c      notifications of virtio devices
  *     queues.c       whether all that is new in their queues is plain
  */
 

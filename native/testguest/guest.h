@@ -10,7 +10,7 @@
 #define STOP_UNKNOWN_WORD 0xbad
 #define STOP_PROGRAM_CHECK 0xbadc
 
-/* The storage the guest works with: from the first MiB boundary behind kernel and ramdisk. */
+/* The storage the guest works with: from the first MiB boundary after kernel and ramdisk. */
 struct storage {
     uint64_t end;          /* of main storage */
     uint64_t ramdisk;      /* 0: none */
@@ -56,7 +56,7 @@ struct outcome {
     unsigned int program; /* 0: it was executed */
 };
 
-/* Ultravisor-call control block header; the fields behind it are the command's. */
+/* Ultravisor-call control block header; the fields after it are the command's. */
 struct uvcb {
     uint16_t length;
     uint16_t command;

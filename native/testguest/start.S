@@ -22,7 +22,7 @@ main_entry:
         brasl   %r14,main
 
 /*
- * A program check comes back behind the instruction that was tried, where LC_RESUME says so, with all registers kept and
+ * A program check comes back after the instruction that was tried, if LC_RESUME says so, with all registers kept and
  * its code in LC_TRIED_CODE. Problem state ends with it. Any other program check is reported and stops the guest.
  */
         .text
@@ -45,7 +45,7 @@ program_check:
 /*
  * int diag308_try(uint64_t subcode, uint64_t address, uint64_t *response)
  *
- * Returns 0 behind the instruction (check LC_TRIED_CODE), or 1 when the CPU came back through the PSW at absolute address
+ * Returns 0 after the instruction (check LC_TRIED_CODE), or 1 when the CPU came back through the PSW at absolute address
  * 0, as the resets of subcodes 0 and 1 make it. Registers are lost there, storage is not.
  */
         .globl  diag308_try

@@ -267,7 +267,7 @@ static void word_misaligned(const char *value)
     }
 }
 
-/* The control block's header is the last doubleword of storage, then one that lies behind it altogether. */
+/* The control block's header is the last doubleword of storage, then one that lies after it altogether. */
 static void word_crossing(const char *value)
 {
     struct uvcb *uvcb = prepare(storage.end - sizeof(*uvcb), UVC_QUERY, sizeof(*uvcb));

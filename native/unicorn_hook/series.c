@@ -22,7 +22,7 @@ struct series {
 	const int *names;      /* of the 16 general registers, the PSW's mask and its address */
 	void *const *values;   /* where `read` and `write` have them: in `registers` */
 	uint64_t *registers;
-	uint8_t *block;        /* the control block in guest storage, NULL: there is no series */
+	uint8_t *block;        /* the control block in guest storage, NULL if there is no series */
 	const uint8_t *wanted; /* what is in each call's block ... */
 	const uint8_t *mask;   /* ... in the bits that are one here */
 	const uint8_t *answer; /* what is stored in it, from `answer_offset` on */
@@ -42,7 +42,7 @@ struct series {
 	uint32_t limit;
 };
 
-/* Returns the page that the call at the PSW is for; `ready_count` where it is no call of the series. */
+/* Returns the page that the call at the PSW is for; `ready_count` if it is not a call of the series. */
 static uint64_t page_of_call(const struct series *series)
 {
 	const uint64_t *registers = series->registers;

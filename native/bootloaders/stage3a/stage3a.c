@@ -39,7 +39,7 @@ __attribute__((noreturn)) void report_program_check(void)
     uint64_t address = load64(LC_PROGRAM_OLD_PSW + 8);
     struct text text = {0};
 
-    /* a second one, while this one is being told, ends here too */
+    /* a second one, during this report, ends here too */
     set_new_psw(LC_PROGRAM_NEW_PSW, PSW_WAIT | PSW_64BIT, (void *)address);
     text_string(&text, "Program check 0x");
     text_hex(&text, code, 4);

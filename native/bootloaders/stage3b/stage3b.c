@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The encrypted bootloader of a Secure Execution image: the first code that runs in protected mode. It puts the kernel and
- * its command line where Linux expects them, tells it where the ramdisk is, and starts it.
+ * its command line where Linux expects them, passes the place of the ramdisk to it, and starts it.
  */
 #include "console.h"
 #include "cpu.h"

@@ -309,6 +309,42 @@ def test_both_have_the_same_account(plugin: ctypes.CDLL, script: list[tuple[obje
     assert with_help.asked <= alone.asked
 
 
+TOTAL = PAGES * PAGE_SIZE
+places = st.sampled_from(
+    (0x1000, 0x3FF0, 0x10000, TOTAL - 4096, TOTAL - 64, TOTAL - 16, TOTAL - 4, TOTAL, 1 << 63, (1 << 64) - 4)
+)
+layouts = st.builds(
+    QueueLayout,
+    size=st.sampled_from((1, 2, 8, 256, 1024, 2048, 32768)),
+    descriptors=places,
+    available=places,
+    used=places,
+    big_endian=st.booleans(),
+)
+contents = st.lists(st.sampled_from((0, 0, 0, 1, 2, 4, 16, 0x1F, 0xFF)), min_size=1, max_size=40).map(bytes)
+
+
+@given(where=layouts, content=contents, added=st.lists(st.integers(0, 3), max_size=4))
+@settings(max_examples=examples(300), deadline=None)
+@example(where=QueueLayout(1, TOTAL - 16, 0x1000, 0x1100), content=bytes(8) + b"\1" + bytes(7), added=[1, 1])
+@example(where=QueueLayout(8, 0x1000, TOTAL - 4, 0x2000), content=b"\0", added=[1])
+def test_queues_may_lie_anywhere_and_hold_anything(
+    plugin: ctypes.CDLL, where: QueueLayout, content: bytes, added: list[int]
+) -> None:
+    storage = Storage(where)
+    storage.data[:] = (content * (TOTAL // len(content) + 1))[:TOTAL]
+    with_help, alone = Guest(storage, plugin), Guest(storage, None)
+    index, form = where.available + 2, ">H" if where.big_endian else "<H"
+    for count in (0, *added):
+        if index + 2 <= TOTAL:
+            (known,) = struct.unpack_from(form, storage.data, index)
+            struct.pack_into(form, storage.data, index, (known + count) % 0x10000)
+        with_help.notify()
+        alone.notify()
+        assert len(storage.data) == TOTAL
+    compare(with_help, alone)
+
+
 def disk(*descriptors: Descriptor, where: QueueLayout = BOTH[0]) -> Storage:
     """Return storage with one queue, whose descriptors are these and whose rings are empty."""
     storage = Storage(where)
