@@ -24,11 +24,26 @@ def output_exists(path: Path) -> OutputError:
     return OutputError("the output exists", where=str(path), hint="choose another name or give `overwrite=True`")
 
 
+_LONGEST_NAME = 4095  # bytes; Linux takes no longer path
+
+
+def named_path(name: str | os.PathLike[str]) -> Path:
+    """Return the path ``name``; raises InputError if it is the text of a file rather than a file's name.
+
+    Nothing of it is shown: it may be a key.
+    """
+    text = os.fspath(name)
+    if "-----BEGIN " in text or text.count("\n") > 1 or text.startswith("<") or len(text.encode()) > _LONGEST_NAME:
+        raise InputError("text was given where a file name is expected", hint="give the content as bytes")
+    return Path(text)
+
+
 def read_limited(path: Path, limit: int, what: str) -> bytes:
     """Return the content of the file ``path``, which is ``what`` for messages and has at most ``limit`` bytes.
 
     Raises InputError if it cannot be read or is larger.
     """
+    path = named_path(path)
     try:
         with path.open("rb") as stream:
             data = stream.read(limit + 1)

@@ -6,9 +6,10 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any, Protocol
 
 import typer.main
-from typer.core import TyperArgument
+from typer.core import TyperArgument, TyperOption
 
 from zseal.cli.logs import with_log_options
+from zseal.cli.parameters import Argument, Option
 from zseal.cli.program import Program
 
 
@@ -24,18 +25,6 @@ class Command(Protocol):
         """Return the command's options and arguments."""
 
 
-class _Argument(TyperArgument):
-    """An argument that help shows as ``IMAGE``, where typer shows ``{IMAGE}`` and ``IMAGE <path>``."""
-
-    def display_type_rich(self, ctx: object) -> None:
-        """Return None: the name is enough."""
-
-    def get_usage_pieces(self, ctx: object) -> list[str]:
-        """Return the name as in manuals: ``NAME``, ``[NAME]``, ``NAME...`` or ``[NAME...]``."""
-        name = self.display_name_raw + ("..." if self.nargs != 1 else "")
-        return [name if self.required else f"[{name}]"]
-
-
 def command_of(app: typer.Typer) -> Program:
     """Return the command that ``app`` describes, with the help described above and the options for the log."""
     command = typer.main.get_command(app)
@@ -48,6 +37,8 @@ def improve_help(command: Command) -> None:
     command.context_settings.setdefault("help_option_names", ["-h", "--help"])
     for parameter in command.params:
         if isinstance(parameter, TyperArgument):
-            parameter.__class__ = _Argument
+            parameter.__class__ = Argument
+        elif isinstance(parameter, TyperOption):
+            parameter.__class__ = Option
     for child in getattr(command, "commands", {}).values():
         improve_help(child)

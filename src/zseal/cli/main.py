@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("zseal.cli.inspect", "Recognise a file and describe it."),
 }
 
+_OF_ZSEAL = frozenset({"-h", "--help", "--version"})
 PLAIN_COMMANDS = frozenset({"attest", "secret"})
 
 _HELP = "IBM Secure Execution for everyone: seal images, check keys, domains and hosts, run protected guests."
@@ -75,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = _command_in(args)
 
     def build() -> Program:
-        if args and args[0] == wanted and wanted in PLAIN_COMMANDS:
+        if wanted in PLAIN_COMMANDS and _OF_ZSEAL.isdisjoint(args[: args.index(wanted)]):
             plain: Program = importlib.import_module(COMMANDS[wanted][0]).program()
+            args.remove(wanted)  # the first such word: what comes before it are options for the log
             return lambda rest, /, *, prog_name, standalone_mode: plain(
-                rest[1:], prog_name=f"{prog_name} {wanted}", standalone_mode=standalone_mode
+                args, prog_name=f"{prog_name} {wanted}", standalone_mode=standalone_mode
             )
         from zseal.cli.help import command_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
@@ -55,6 +56,12 @@ def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> i
     _write_what_can_be_written()
     try:
         code = build()(list(arguments), prog_name=name, standalone_mode=False)
+        sys.stdout.flush()  # the last moment to notice that its reader is gone
+    except SystemExit as ended:
+        # typer ends the program with 1 when a reader is gone
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        return _broken_pipe()
     except wrong_usage as error:
         tell(_wrong_usage(error))
         return 2
@@ -65,15 +72,20 @@ def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> i
         tell("error: interrupted")
         return 130
     except BrokenPipeError:
-        # the reader is gone: nothing more can be printed, and Python's own flush at exit must not fail either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _broken_pipe()
     except OSError as error:
         # only the code that opened the file knows what it is; here its name has to suffice
         where = f"{error.filename}: " if error.filename else ""
         tell(f"error: {one_line(where)}{error.strerror or type(error).__name__}")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _broken_pipe() -> int:
+    """Return the exit code when the reader of the output is gone: as for other signals, because 1 is a verdict."""
+    # nothing more can be printed, and Python's own flush at exit must not fail either
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _errors_of_typer() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from zseal.errors import FormatError, InputError
-from zseal.files import read_limited
+from zseal.files import named_path, read_limited
 
 MAX_SIZE = 16 * 1024 * 1024
 """Largest document read, in bytes; libvirt's own largest domains have some hundred KiB."""
@@ -298,7 +298,7 @@ def read_source(source: DomainSource) -> tuple[str, bytes]:
     """Return a name for messages and the raw content of ``source``; raises InputError if its file cannot be read."""
     if isinstance(source, bytes):
         return "<bytes>", source
-    return os.fspath(source), read_document_bytes(Path(source))
+    return os.fspath(source), read_document_bytes(named_path(source))
 
 
 def load_document(source: DomainSource) -> Document:

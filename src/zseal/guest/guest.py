@@ -24,6 +24,7 @@ from typing import Self, TypeVar, Unpack
 
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Engine
+from zseal.files import named_path
 from zseal.guest.audit.audit import IoAudit
 from zseal.guest.boot import UNPROTECTED, Boot, BootDisk, PlainKernel, SealedImage, Unprotected
 from zseal.guest.control.registry import listen
@@ -57,13 +58,17 @@ class Guest:
     """
 
     def __init__(
-        self, image: Path | Boot | None, *, machine: Machine | Path | Unprotected, **options: Unpack[GuestKeywords]
+        self,
+        image: str | os.PathLike[str] | Boot | None,
+        *,
+        machine: Machine | str | os.PathLike[str] | Unprotected,
+        **options: Unpack[GuestKeywords],
     ) -> None:
         self._options = GuestOptions(**options)
         if not isinstance(machine, Machine | Unprotected):
-            machine = Machine.load(Path(machine))
+            machine = Machine.load(machine)
         if not isinstance(image, Boot):
-            image = BootDisk() if image is None else SealedImage(image)
+            image = BootDisk() if image is None else SealedImage(named_path(image))
         self._control: ControlServer | None = None
         self._started = self._closed = False
         with contextlib.ExitStack() as files:

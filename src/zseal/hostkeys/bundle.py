@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 
 from zseal.errors import FormatError, InputError
-from zseal.files import new_directory, read_description, write_atomic
+from zseal.files import named_path, new_directory, read_description, write_atomic
 from zseal.hostkeys import machine
 from zseal.hostkeys.certificates import Certificate, Crl
 from zseal.hostkeys.describe import Role, State, Validity, role_of, validity_of
@@ -94,11 +95,12 @@ class Bundle:
         return cls.load(directory), changes
 
     @classmethod
-    def load(cls, directory: Path) -> Bundle:
+    def load(cls, directory: str | os.PathLike[str]) -> Bundle:
         """Return the bundle in ``directory``; raises InputError if it is not a bundle or a file in it is damaged.
 
         The directory of a software machine also serves as a bundle, but without its root, which has to be named.
         """
+        directory = named_path(directory)
         if (directory / machine.DESCRIPTION).is_file():
             return cls._of_machine(directory)
         description = read_description(

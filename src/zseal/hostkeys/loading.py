@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from zseal.errors import FormatError, InputError
-from zseal.files import read_limited
+from zseal.files import named_path, read_limited
 from zseal.hostkeys.certificates import Certificate, Crl, parse_certificate, parse_crl
 from zseal.hostkeys.pem import CERTIFICATE_LABELS, CRL_LABELS, pem_blocks
+from zseal.hostkeys.wrappings import wrapping_of
 
 # CRLs of large public CAs have a few MiB
 MAX_FILE = 16 << 20
@@ -26,6 +27,7 @@ Source = str | os.PathLike[str] | bytes
 
 _Parsed = TypeVar("_Parsed")
 
+_MAX_LENGTH_BYTES = 4  # of a DER length; a longer one is nonsense
 _PEM_MARK = b"-----BEGIN "
 
 
@@ -69,25 +71,48 @@ def _parse_pem(
 
 
 def _parse_der(data: bytes, source: str) -> Objects:
+    data = _der_value(data, source)
     try:
         return Objects(certificates=(parse_certificate(data, source),))
     except FormatError as as_certificate:
         try:
             return Objects(crls=(parse_crl(data, source),))
         except FormatError:
+            if wrapping := wrapping_of(data):
+                raise FormatError(f"it is {wrapping.what}", where=source, hint=wrapping.hint) from None
             raise as_certificate from None
+
+
+def _der_value(data: bytes, source: str) -> bytes:
+    """Return the DER value at the beginning of ``data``; only white space may follow it, as OpenSSL allows.
+
+    Raises FormatError if it is cut off.
+    """
+    count = max(0, data[1] - 0x80) if len(data) > 1 else 0
+    end = 2 + count + (int.from_bytes(data[2 : 2 + count]) if count else data[1] if len(data) > 1 else 0)
+    if len(data) < end and count <= _MAX_LENGTH_BYTES:
+        raise FormatError(f"damaged DER: cut off after {len(data)} of {end} bytes", where=source)
+    return data[:end] if not data[end:].strip() else data
+
+
+def not_found(message: str, data: bytes, name: str, hint: str) -> InputError:
+    """Return the error that a file lacks the expected content; it says what the file is instead, if that is known."""
+    if wrapping := wrapping_of(data):
+        return InputError(f"{message}: it is {wrapping.what}", where=name, hint=wrapping.hint)
+    return InputError(message, where=name, hint=hint)
 
 
 def read_source(source: Source, what: str) -> tuple[bytes, str]:
     """Return the content of ``source``, which is ``what``, and its name for messages; raises InputError."""
     if isinstance(source, bytes):
         return source, what
-    return read_limited(Path(source), MAX_FILE, what), str(source)
+    path = named_path(source)
+    return read_limited(path, MAX_FILE, what), str(path)
 
 
 def is_directory(source: Source) -> bool:
     """Return whether ``source`` is a directory, of which every file with the name of a certificate or CRL counts."""
-    return not isinstance(source, bytes) and Path(source).is_dir()
+    return not isinstance(source, bytes) and named_path(source).is_dir()
 
 
 def files_of(source: Source) -> tuple[Source, ...]:
@@ -119,7 +144,7 @@ def load_objects(source: Source) -> Objects:
     data, name = read_source(source, "certificate file")
     objects = parse_objects(data, name)
     if not objects.all:
-        raise InputError("no certificate and no CRL in it", where=name, hint="give PEM or DER")
+        raise not_found("no certificate and no CRL in it", data, name, "give PEM or DER")
     return objects
 
 
@@ -129,12 +154,13 @@ def load_crls(source: Source) -> tuple[Crl, ...]:
     Raises InputError if there are none.
     """
     if is_directory(source):
-        crls, name = load_objects(source).crls, str(source)
+        data, name = b"", str(source)
+        crls = load_objects(source).crls
     else:
         data, name = read_source(source, "CRL")
         crls = parse_objects(data, name).crls
     if not crls:
-        raise InputError("no CRL in it", where=name, hint="give a certificate revocation list in PEM or DER")
+        raise not_found("no CRL in it", data, name, "give a certificate revocation list in PEM or DER")
     return crls
 
 
@@ -145,7 +171,7 @@ def load_root(source: Source) -> Objects:
     data, name = read_source(source, "root CA certificate")
     objects = parse_objects(data, name)
     if not objects.certificates:
-        raise InputError("no certificate in it", where=name, hint="give the root CA certificate in PEM or DER")
+        raise not_found("no certificate in it", data, name, "give the root CA certificate in PEM or DER")
     return objects
 
 
@@ -154,5 +180,5 @@ def load_first_certificate(source: Source) -> Certificate:
     data, name = read_source(source, "certificate")
     certificates = parse_objects(data, name).certificates
     if not certificates:
-        raise InputError("no certificate in it", where=name, hint="give one in PEM or DER")
+        raise not_found("no certificate in it", data, name, "give one in PEM or DER")
     return certificates[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from zseal.arch.machine_model import MachineModel
 from zseal.crypto.keyexchange import MachineKeys, key_hash
 from zseal.errors import FormatError, InputError
-from zseal.files import new_directory, read_description, read_limited, write_atomic
+from zseal.files import named_path, new_directory, read_description, read_limited, write_atomic
 from zseal.formats.key_hashes import pack_key_hashes
 from zseal.hostkeys.authority import INTERMEDIATE_CRL, ROOT_CRL, SIGNING_KEY_CRL, Authority, Issuer, issue_crl
 from zseal.hostkeys.keyfile import load_private_key, private_key_pem
@@ -63,7 +64,7 @@ class Machine:
     @classmethod
     def create(
         cls,
-        directory: Path,
+        directory: str | os.PathLike[str],
         *,
         host_key: Path | None = None,
         backup_host_key: Path | None = None,
@@ -82,6 +83,7 @@ class Machine:
         The directory appears whole, with mode 0700 and keys 0600, or not at all. Raises OutputError if it exists or
         cannot be written, InputError for an unsuitable key or name.
         """
+        directory = named_path(directory)
         name = _checked_name(directory.absolute().name if name is None else name)
         if not crl_url.startswith(("http://", "https://")):
             raise InputError("the address of the CRLs must begin with http:// or https://", where=crl_url)
@@ -117,8 +119,9 @@ class Machine:
         return cls(directory, name, created, MachineKeys(host, backup), document, backup_document, model)
 
     @classmethod
-    def load(cls, directory: Path) -> Machine:
+    def load(cls, directory: str | os.PathLike[str]) -> Machine:
         """Return the machine in ``directory``; raises InputError if it is not a machine or its files do not match."""
+        directory = named_path(directory)
         description = read_description(
             directory, DESCRIPTION, _MAX_FILE, "software machine", "create one with: `Machine.create()`"
         )

@@ -239,6 +239,13 @@ def _check_key(document: HostKeyDocument) -> list[Check]:
             f"{key_kind(certificate)} has {certificate.strength} bits of security, {MIN_STRENGTH} needed",
             "give the host-key document of the machine",
         )
+    if document.other_role is not None:
+        raise _failure(
+            HostKeyRule.KEY_TYPE,
+            Reason.WRONG_KEY_TYPE,
+            f"this is {document.other_role}, not a host-key document",
+            "give the host-key document of the machine",
+        )
     key = certificate.key
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVE):
         raise _failure(

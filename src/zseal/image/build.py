@@ -47,7 +47,13 @@ from zseal.formats.se_header import (
 )
 from zseal.image import stage3b
 from zseal.image.bootloaders import Bootloaders
-from zseal.image.checks import check_command_line, check_kernel, check_ramdisk, read_command_line
+from zseal.image.checks import (
+    check_command_line,
+    check_kernel,
+    check_ramdisk,
+    command_line_warnings,
+    read_command_line,
+)
 from zseal.image.controls import Controls
 from zseal.image.keys import ImageKeys
 from zseal.image.model import Component, Progress
@@ -72,6 +78,8 @@ class BuiltImage:
     components: tuple[Component, ...]
     size: int
     """Bytes of the image."""
+    warnings: tuple[str, ...] = ()
+    """What its builder may not have wanted."""
 
 
 def build_image(
@@ -110,6 +118,8 @@ def build_image(
         ramdisk_stream = None if ramdisk is None else stack.enter_context(open_source(ramdisk, "ramdisk"))
         parmfile = None if cmdline is None else stack.enter_context(open_source(cmdline, "parmfile"))
         command_line = _checked_inputs(kernel_stream, ramdisk_stream, parmfile, check=check_components)
+        odd = command_line if check_components else None
+        warnings = () if odd is None or parmfile is None else command_line_warnings(odd, parmfile.where)
         if is_path(output):
             target = stack.enter_context(atomic_output(Path(str(output)), overwrite=overwrite))
         else:
@@ -139,7 +149,8 @@ def build_image(
             scf=SecretFlags(secret_flags),
         )
         header = seal_header(_fixed_part(keys, flags, digests), slots, area, keys.header_key)
-        return _write_frame(target, layout, bootloaders, header, components)
+        built = _write_frame(target, layout, bootloaders, header, components)
+        return dataclasses.replace(built, warnings=warnings)
 
 
 def _check_host_keys(host_keys: Sequence[ec.EllipticCurvePublicKey]) -> None:

@@ -52,9 +52,41 @@ def read_command_line(parmfile: SourceStream) -> bytes:
     return text if text.endswith(b"\0") else text + b"\0"
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_CONTROLS = bytes({*range(1, 32), 127} - set(b"\t\n\v\f\r"))
+
+
 def check_command_line(stored: bytes, limit: int, where: str | None) -> None:
-    """Refuse a command line that is too long for the kernel."""
+    """Refuse a command line that is not text, or too long for the kernel."""
+    text = stored.rstrip(b"\0")
+    if text.startswith(_UTF16_MARKS):
+        raise InputError(
+            "the parmfile is UTF-16 text, of which the kernel reads one character",
+            where=where,
+            hint="save it as ASCII or UTF-8",
+        )
+    if text.translate(None, _CONTROLS) != text:
+        raise InputError(
+            "the parmfile is not text: it has control characters",
+            where=where,
+            hint="give the file with the kernel parameters",
+        )
+    if b"\0" in text:
+        raise InputError(
+            f"the parmfile has a NUL at byte {text.index(0)}: the kernel reads nothing after it",
+            where=where,
+            hint="remove it",
+        )
     if len(stored) > limit:
         raise InputError(
             f"the command line is too long: {len(stored)} bytes with its NUL, this kernel takes {limit}", where=where
         )
+
+
+def command_line_warnings(stored: bytes, where: str | None) -> tuple[str, ...]:
+    """Return what is odd about a command line that the kernel can use."""
+    if stored.startswith(_BYTE_ORDER_MARK):
+        begins = "begins with a UTF-8 byte order mark, which the kernel takes for part of the first parameter"
+        return (f"{where or 'the parmfile'} {begins}",)
+    return ()

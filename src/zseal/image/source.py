@@ -6,10 +6,10 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Protocol, TypeGuard
 
 from zseal.errors import InputError
+from zseal.files import named_path
 from zseal.image.disks import as_disk
 
 
@@ -82,7 +82,7 @@ def open_source(source: Source, what: str) -> Iterator[SourceStream]:
     if isinstance(source, bytes):
         yield SourceStream(io.BytesIO(source), what, None, len(source))
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = named_path(source)
         try:
             # no buffer in between: whole chunks are read directly into the caller's buffer
             stream = path.open("rb", buffering=0)
@@ -106,7 +106,7 @@ def open_seekable(source: Source | BinaryIO, what: str) -> Iterator[tuple[Binary
     if isinstance(source, bytes):
         yield as_disk(io.BytesIO(source), None), None
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = named_path(source)
         try:
             if path.is_fifo():  # opening it would wait for its other end
                 raise _not_seekable(what, str(path))

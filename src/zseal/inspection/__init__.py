@@ -12,9 +12,11 @@ Example::
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from zseal.files import named_path
 from zseal.inspection.recognisers import ALL_RECOGNISERS, Description, Sample, Value
 
 __all__ = ["UNKNOWN", "Description", "inspect", "to_json", "to_text"]
@@ -27,13 +29,13 @@ UNKNOWN = "unknown"
 _LONGEST_VALUE = 300
 
 
-def inspect(path: Path) -> Description:
+def inspect(path: str | os.PathLike[str]) -> Description:
     """Return the description of the file or directory ``path``; its kind is ``unknown`` if no recogniser knows it.
 
     Reads a bounded part of it; only a kernel is read as a whole, to find its release. Raises InputError if it cannot be
     read.
     """
-    sample = Sample(path)
+    sample = Sample(named_path(path))
     if not sample.is_directory and not sample.size:
         return Description(UNKNOWN, "empty file", {"size": 0})
     for recogniser in ALL_RECOGNISERS:

@@ -99,6 +99,15 @@ def test_every_command_and_every_group_takes_them(capsys: pytest.CaptureFixture[
         assert "--log-level" in out, path
 
 
+def test_they_may_come_before_the_commands_that_need_nothing_but_python(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in sorted(PLAIN_COMMANDS):
+        for options in (["-v"], ["-vv", "--log-level", "debug"], ["--log-level=info"]):
+            code, out, err = run(capsys, *options, name, "--help")
+            assert (code, err) == (0, "")
+            assert out.startswith(f"Usage: zseal {name} ")
+        assert run(capsys, "--version", name)[1].startswith("zseal ")
+
+
 def test_what_a_command_did_with_verbose_stays(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     capture = Path(__file__).parents[2] / "vectors" / "hosts" / "x86"
     short, long = (run(capsys, "host", "check", "--root", capture, *options)[1] for options in ([], ["-v"]))

@@ -69,3 +69,47 @@ def test_what_an_encoding_does_not_have_is_replaced(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, b"? \n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["image", "create", "-i", "", "-k", "x", "--no-verify", "-o", "out"], "--kernel"),
+        (["image", "create", "-i", "k", "-r", "", "-k", "x", "--no-verify", "-o", "out"], "--ramdisk"),
+        (["image", "create", "-i", "k", "-k", "x", "--no-verify", "-o", ""], "--output"),
+        (["image", "info", ""], "INPUT"),
+        (["image", "verify", "", "--machine", "m"], "IMAGE"),
+        (["image", "verify", "x", "--machine", ""], "--machine"),
+        (["run", "", "--machine", "m"], "IMAGE"),
+        (["run", "x", "--machine", "m", "--report", ""], "--report"),
+        (["machine", "create", ""], "DIR"),
+        (["inspect", "x", ""], "FILE"),
+        (["host", "check", "--root", ""], "--root"),
+    ],
+)
+def test_an_empty_file_name_is_wrong_usage(arguments: list[str], name: str) -> None:
+    """The name that a shell variable has that is not set; Python takes it for the current directory."""
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"error: {name}: the file name is empty\n"
+
+
+@pytest.mark.parametrize("option", [["-k", ""], ["-k", "a,,b", "-C", ""], ["-k", "a", "--crl", ""]])
+def test_an_empty_file_name_among_many_is_wrong_usage(option: list[str]) -> None:
+    done = run("hostkey", "verify", *option, "-C", "x")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: a file name is empty\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["explain", "--list"], ["domain", "rules"], ["image", "create", "--help"], ["inspect", *["."] * 2000]]
+)
+def test_a_reader_that_is_gone_gives_no_verdict(arguments: list[str]) -> None:
+    """Not 1, which would mean that an image was refused: 141, as a program that SIGPIPE ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "zseal", *arguments], stdout=output, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

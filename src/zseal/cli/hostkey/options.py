@@ -62,6 +62,8 @@ def split_files(values: Iterable[str] | None) -> list[Path]:
     """
     names: list[str] = []
     for value in values or ():
+        if not value:
+            raise UsageError("a file name is empty")
         # os.path.exists(), because many names together may be too long for a file name, for which Path.exists() raises
         single = "," not in value or os.path.exists(value)  # noqa: PTH110
         names += [value] if single else [part for part in value.split(",") if part]

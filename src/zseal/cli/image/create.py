@@ -222,9 +222,11 @@ class _Request:
 def _documents(
     paths: list[Path], trust: TrustMaterial | None, offline: bool, messages: Messages
 ) -> list[HostKeyDocument]:
-    from zseal.hostkeys.document import load_host_key_documents
+    from zseal.hostkeys.document import load_host_key_documents, newest_of_each_key
 
-    documents = load_host_key_documents(paths)
+    documents, superseded = newest_of_each_key(load_host_key_documents(paths))
+    for old, new in superseded:
+        messages.warning(f"{old.source} is not used: {new.source} is a newer document of the same host key")
     for document in documents:
         if document.certificate.software:
             messages.warning(f"{document.source}: this is the key of a software machine, not of hardware")
@@ -286,6 +288,8 @@ def _create(request: _Request, documents: list[HostKeyDocument], messages: Messa
             overwrite=request.overwrite,
             progress=progress,
         )
+    for warning in built.warnings:
+        messages.warning(warning)
     for part in built.components:
         messages.detail(f"{part.name:<8} {part.address:#010x} {part.original_size} bytes")
     hosts = len(documents)
