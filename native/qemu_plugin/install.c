@@ -101,6 +101,7 @@ EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int a
 		lock_watch(info);
 	if (!channel_open(options.socket))
 		return -1;
+	halt_watch(id);
 	translation_start(id, info, (uintptr_t)options.entry);
 	return 0;
 }

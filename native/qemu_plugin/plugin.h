@@ -9,6 +9,9 @@
  *     lock.c         sees them when a CPU takes QEMU's global lock instead
  *     calibration.c  which call site of the lock stands for which instruction
  *     cpu.c          the CPU that the calling thread executes
+/* Keeps CPUs from halting after they were woken. No effect if QEMU lacks something. */
+void halt_watch(plugin_id id);
+
  *     devices.c      notifications of virtio devices
  *     queues.c       whether all that is new in their queues is plain
  */
@@ -79,6 +82,9 @@ bool cpu_is_current(void);
 uint32_t cpu_number(void);
 /* Whether it is at a UVC, and at which address. */
 bool cpu_is_at_call(uint64_t *address);
+
+/* Keeps CPUs from halting after they were woken. No effect if QEMU lacks something. */
+void halt_watch(plugin_id id);
 
 /* Watches devices. With descriptors >= 0 it shares `queues` with zseal and `storage` with the guest; false if it cannot. */
 bool devices_watch(int queues, int storage);

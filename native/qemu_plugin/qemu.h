@@ -41,7 +41,9 @@ enum { CALLBACK_WITHOUT_REGISTERS = 0, INSN_DATA_IS_COPIED_FROM = 3, NEWEST_KNOW
 
 typedef void (*translation_callback)(plugin_id id, struct qemu_plugin_tb *tb);
 typedef void (*instruction_callback)(unsigned int cpu, void *userdata);
+typedef void (*cpu_callback)(plugin_id id, unsigned int cpu);
 
+void qemu_plugin_register_vcpu_idle_cb(plugin_id id, cpu_callback callback);
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, translation_callback callback);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, instruction_callback callback, int flags,
 					    void *userdata);
@@ -74,6 +76,9 @@ struct byte_array {
 };
 enum { PSW_ADDRESS = 1 }; /* registers are numbered as for gdb, their values big endian */
 struct cpu *qemu_get_cpu(int index) WEAK;
+bool cpu_is_stopped(struct cpu *cpu) WEAK;
+void cpu_reset_interrupt(struct cpu *cpu, int mask) WEAK;
+enum { INTERRUPT_HALT = 0x20 };
 int s390_cpu_gdb_read_register(struct cpu *cpu, struct byte_array *buffer, int number) WEAK;
 int cpu_memory_rw_debug(struct cpu *cpu, uint64_t address, void *buffer, size_t length, bool is_write) WEAK;
 struct byte_array *g_byte_array_new(void) WEAK;

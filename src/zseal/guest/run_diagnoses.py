@@ -20,6 +20,8 @@ class RunFacts:
     outcome: Outcome
     stop: Stop
     ever_protected: bool
+    linux: bool
+    """Whether the kernel that began last is Linux by its own account."""
     kernel_began: bool
     """Whether a kernel left its decompressor, which uses no device and need not share anything."""
     calls: Mapping[str, int]
@@ -39,7 +41,7 @@ def diagnose_run(facts: RunFacts) -> Sequence[Diagnosis]:
         return (end,)
     # The boot code of every Linux queries the ultravisor; a kernel with support then shares its buffers.
     asked, shared = facts.calls.get("QUI"), facts.calls.get("SET_SHARED_ACCESS")
-    unaware = facts.kernel_began and asked and not shared and "missed-call" not in facts.known
+    unaware = facts.linux and facts.kernel_began and asked and not shared and "missed-call" not in facts.known
     return (kernel_unaware(),) if unaware else ()
 
 

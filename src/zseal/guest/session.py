@@ -20,6 +20,7 @@ from zseal.guest.records import DeviceTraffic
 from zseal.guest.report import Report
 from zseal.guest.run_diagnoses import RunFacts, diagnose_run, diagnose_unused
 from zseal.jsonvalue import Json
+from zseal.linux import kernel_file
 from zseal.logs import logger
 
 _LOG = logger(__name__)
@@ -54,7 +55,7 @@ class Session:
         self._watch = ConsoleWatch()
         self._wanted: Result | None = None
         self._failure: BaseException | None = None
-        self._paused = False
+        self._paused = self._linux = False
         self._about_run: Sequence[Diagnosis] = ()
         self.result: Result | None = None
         self.report: dict[str, Json] = {}
@@ -153,8 +154,16 @@ class Session:
 
     def milestone(self, milestone: Milestone) -> None:
         """Note the boot's progress."""
+        if milestone is Milestone.KERNEL_ENTRY:
+            self._linux = self._is_linux()
         _LOG.info("the boot has reached: %s", milestone.value)
         self.events.add(Reached(self.events.seconds(), milestone))
+
+    def _is_linux(self) -> bool:
+        try:
+            return kernel_file.release(self.engine.memory.read) is not None
+        except ProgramInterruption:
+            return False  # what looks like Linux would lie outside of storage
 
     def console(self, console: Console, data: bytes) -> None:
         """Pass on the guest's output."""
@@ -201,6 +210,7 @@ class Session:
             outcome=outcome,
             stop=stop,
             ever_protected=ever,
+            linux=self._linux,
             kernel_began=self._report.kernel_began,
             calls=self.protection.calls.made,
             known={found.id for found in self.diagnoses},

@@ -32,3 +32,18 @@ def s390x_program(folder: Path, source: str) -> bytes:
     done = subprocess.run(command, cwd=folder, env=os.environ | cache, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return (folder / "program").read_bytes()
+
+
+def bare_metal_program(folder: Path, source: str) -> bytes:
+    """Return the assembly ``source`` as an image to load at 0; it begins at ``_start`` (``.org 0x10000``)."""
+    cache = {"ZIG_GLOBAL_CACHE_DIR": str(folder), "ZIG_LOCAL_CACHE_DIR": str(folder)}
+    (folder / "program.S").write_text(source)
+    (folder / "program.lds").write_text(
+        "ENTRY(_start) SECTIONS { . = 0; .text : { *(.text) } /DISCARD/ : { *(.note*) *(.comment) } }"
+    )
+    compiled = ["cc", "-target", "s390x-linux-none", "-mcpu=z13", "-static", "-nostdlib", "-Wl,-T,program.lds"]
+    for command in ([*compiled, "-o", "program", "program.S"], ["objcopy", "-O", "binary", "program", "image"]):
+        whole = [sys.executable, "-m", "ziglang", *command]
+        done = subprocess.run(whole, cwd=folder, env=os.environ | cache, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return (folder / "image").read_bytes()

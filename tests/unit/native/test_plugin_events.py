@@ -107,6 +107,10 @@ class Qemu:
     def lock(self, site: int, cpu: int | None, address: int, code: bytes) -> None:
         self._library.test_lock(site, -1 if cpu is None else cpu, ctypes.c_uint64(address), code)
 
+    def become_idle(self, cpu: int, *, stopped: bool, interrupts: int) -> int:
+        left: int = self._library.test_become_idle(cpu, stopped, interrupts)
+        return left
+
     def __enter__(self) -> Qemu:
         return self
 
@@ -384,6 +388,18 @@ def test_a_plain_notification_is_let_through_and_counted(load: Callable[[bool], 
         assert watch.notifications == published
     watch.close()
     memory.close()
+
+
+@pytest.mark.parametrize(
+    ("exported", "stopped", "left"),
+    [(True, False, 0x02), (True, True, 0x22), (False, False, 0x22), (False, True, 0x22)],
+)
+def test_a_cpu_that_is_idle_while_the_machine_runs_is_not_halted_again(
+    load: Callable[[bool], Qemu], exported: bool, stopped: bool, left: int
+) -> None:
+    with load(exported) as qemu, Zseal() as zseal:
+        assert qemu.install([b"socket=%d" % zseal.theirs.fileno(), b"entry=65536"]) == 0
+        assert qemu.become_idle(3, stopped=stopped, interrupts=0x22) == left
 
 
 # --- options ---

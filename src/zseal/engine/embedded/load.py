@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-from collections.abc import Callable
 
 from zseal.arch.psw import Psw
-from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.arch.storage import MIB
 from zseal.engine.errors import EngineError
 from zseal.engine.memory import SharedMemory
 from zseal.linux import kernel_file
 
 _RAMDISK_FLOOR = 32 * MIB
 _PIECE = 4 * MIB
-_LINUX_RELEASE = re.compile(rb"\d{1,2}\.\d{1,3}[ -~]{0,100}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Program:
     def load(self, memory: SharedMemory) -> int:
         """Load it into cleared ``memory`` and return the address of its first instruction."""
         end = _copy(self.kernel, memory, 0, "kernel")
-        if end <= kernel_file.COMMAND_LINE_OFFSET or not _is_linux(memory.read):
+        if end <= kernel_file.COMMAND_LINE_OFFSET or not kernel_file.is_kernel(memory.read):
             return Psw.from_short(int.from_bytes(memory.read(0, 8), "big")).address or kernel_file.ENTRY
         if self.cmdline is not None:
             self._put_cmdline(memory, self.cmdline.encode() + b"\0")
@@ -60,21 +57,3 @@ def _copy(descriptor: int, memory: SharedMemory, address: int, what: str) -> int
         memory.write(address + done, data)
         done += len(data)
     return address + size
-
-
-def _is_linux(read: Callable[[int, int], bytes]) -> bool:
-    return read(kernel_file.MAGIC_OFFSET, len(kernel_file.MAGIC)) == kernel_file.MAGIC
-
-
-def linux_release(read: Callable[[int, int], bytes]) -> str | None:
-    """Return the release of the Linux kernel whose decompressor is at 0x10000, None if there is none.
-
-    Linux has its version string since 5.2, at an address in its boot code (``kernel_file.VERSION_OFFSET``).
-    """
-    if not _is_linux(read):
-        return None
-    offset = int.from_bytes(read(kernel_file.VERSION_OFFSET, 8), "big")
-    if not PAGE_SIZE <= offset < 64 * MIB:
-        return None
-    match = _LINUX_RELEASE.match(read(offset, 128))
-    return match[0].decode("ascii").split(" ")[0] if match else None

@@ -12,7 +12,7 @@ from zseal.arch.psw import MASK_64BIT, WAIT, Psw
 from zseal.arch.storage import PAGE_SIZE
 from zseal.engine.embedded import control, interruptions, sigp
 from zseal.engine.embedded.cpu import EmbeddedCpu
-from zseal.engine.embedded.load import Program, linux_release
+from zseal.engine.embedded.load import Program
 from zseal.engine.embedded.sclp import Sclp
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Action, EngineListener, FirstTouch, Milestone, Stop, StopKind, Trap, TrapKind
@@ -93,7 +93,7 @@ class EmbeddedMachine:
         """Reset everything, load the program into cleared memory and let CPU 0 begin."""
         self._memory.clear(0, self._memory.size)
         entry = self._program.load(self._memory)
-        release = linux_release(self._memory.read) if entry == kernel_file.ENTRY else None
+        release = kernel_file.release(self._memory.read) if entry == kernel_file.ENTRY else None
         self._refuse_linux(release)
         self._reset_all(clear=True)
         self._phase = Phase.IMAGE
@@ -238,7 +238,7 @@ class EmbeddedMachine:
             return
         if self._phase is Phase.LOADER and psw.address == kernel_file.ENTRY and not psw.dat:
             self._phase = Phase.KERNEL
-            self._refuse_linux(linux_release(cpu.read_range))
+            self._refuse_linux(kernel_file.release(cpu.read_range))
             self._listener.milestone(Milestone.KERNEL_ENTRY)
         elif self._phase is Phase.KERNEL and psw.dat:
             self._phase = Phase.PROPER

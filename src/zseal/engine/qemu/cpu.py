@@ -133,8 +133,9 @@ class QemuCpu:
 
     @psw.setter
     def psw(self, value: Psw) -> None:
-        self._set(self._registers.psw_mask, value.mask)
+        # In this order: QEMU looks at the whole PSW when it is given a mask that has the CPU wait.
         self._set(self._registers.psw_address, value.address)
+        self._set(self._registers.psw_mask, value.mask)
 
     def gr(self, number: int) -> int:
         """Return general register ``number``."""

@@ -182,7 +182,7 @@ class TrappedRun(QemuRun):
         """
         if what is PluginEvent.ENTRY and self._sites.stage is not Stage.KERNEL:
             return  # there is a breakpoint
-        if what is PluginEvent.LOAD and not self._sites.may_start_kernel(address):
+        if what is PluginEvent.LOAD and not self._traps.may_start_kernel(cpu, address):
             return
         self._reached.append((cpu, what, address))
         self._gdb.interrupt()
@@ -297,11 +297,13 @@ class TrappedRun(QemuRun):
         """
         self._prefixes[cpu.thread] = cpu.known_prefix
         psw = cpu.psw
-        if psw.mask & WAIT and psw.disabled_wait and not native:
-            # If it is set from outside, the wait bit does not stop QEMU's CPU, but this is still the end.
-            self.finish(Stop(StopKind.PANIC, "disabled-wait", cpu.number, psw))
-            return None
-        return cpu.pending()
+        if native or not (psw.mask & WAIT and psw.disabled_wait):
+            return cpu.pending()
+        # It is the end if no other CPU runs: QEMU knows, whether it executed an LPSWE or is given the PSW from outside.
+        self._gdb.command(*cpu.pending())
+        self.machine.qmp.execute("query-status")  # all that came before the answer is known then
+        self.read_events()
+        return None if self.finished else []
 
     # --- rest ---
 

@@ -19,13 +19,16 @@ from zseal.engine.qemu.sites import Sites, Stage
 from zseal.engine.unicorn.runahead import RunAhead
 from zseal.linux import kernel_file
 
+LOADS_LIMIT = 256
+"""LPSWEs of one kernel that are looked at, at most: boot code has few, and what is not Linux may never turn DAT on."""
+
 
 class Traps:
     """Handles stopped CPUs of one machine.
 
     ``notify`` is asked about a DIAGNOSE 0x500 of a CPU (by number) and returns whether QEMU shall execute it;
-    ``kernel_begins`` is called when the kernel proper is about to begin; ``going_on`` returns whether the machine still
-    runs.
+    ``kernel_begins`` is called when the kernel proper is about to begin, or is no longer expected to; ``going_on``
+    returns whether the machine still runs.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class Traps:
         self._notify = notify
         self._kernel_begins = kernel_begins
         self._going_on = going_on
+        self._kernel_cpu = 0
+        self._loads = 0
         self.calls = 0
         """Ultravisor calls completed so far."""
         self.calls_ahead = 0
@@ -85,13 +90,24 @@ class Traps:
         if self._complete(cpu, TrapKind.UVC):
             cpu.psw = new
 
+    def may_start_kernel(self, cpu: int, address: int) -> bool:
+        """Whether the instruction at ``address`` may start the kernel proper on CPU ``cpu``. Any thread may ask.
+
+        Only on the CPU that the kernel began on: others are started later. So those may be stopped and started by the
+        guest (SIGP) meanwhile without zseal's stops in between.
+        """
+        return cpu == self._kernel_cpu and self._sites.may_start_kernel(address)
+
     def handle_load(self, cpu: QemuCpu, address: int) -> None:
         """Handle ``cpu``, which has just executed the LPSWE at real ``address``: it may have started the kernel proper.
 
         Raises EngineError if it went on since, because the kernel may then have read its facilities.
         """
         psw = cpu.psw
-        if self._sites.stage is not Stage.DECOMPRESSOR or not psw.dat:
+        if self._sites.stage is not Stage.DECOMPRESSOR:
+            return
+        if not psw.dat:
+            self._count_load()
             return
         try:
             instruction = self._memory.read(real_to_absolute(address, cpu.prefix), LPSWE_LENGTH)
@@ -125,6 +141,7 @@ class Traps:
         """
         if self._sites.resets_unseen:
             self._listener.restarted(cpu)
+        self._kernel_cpu, self._loads = cpu, 0
         self._sites.kernel_entered(kernel_file.ENTRY)
         self._listener.milestone(Milestone.KERNEL_ENTRY)
 
@@ -199,7 +216,7 @@ class Traps:
         except ProgramInterruption:
             return True
         new = Psw.unpack(data)
-        if new.dat:
+        if new.dat and cpu.number == self._kernel_cpu:
             self._kernel_proper(cpu, new)
             return False  # its breakpoint is gone: the CPU executes the LPSWE itself
         if new.mask & WAIT:
@@ -207,9 +224,20 @@ class Traps:
             return False
         if not new.valid:
             return True
+        if self._count_load():
+            return False  # as above
         # QEMU's single step does not stop after an LPSWE, but after the next instruction.
         cpu.psw = new
         return False
+
+    def _count_load(self) -> bool:
+        """Count an LPSWE that does not turn DAT on; returns whether it was the last one to look at."""
+        self._loads += 1
+        if self._loads < LOADS_LIMIT:
+            return False
+        self._sites.drop_kind(TrapKind.LPSWE)
+        self._kernel_begins()
+        return True
 
     def _kernel_proper(self, cpu: QemuCpu, psw: Psw) -> None:
         """Note that the kernel proper begins on ``cpu`` with ``psw``."""

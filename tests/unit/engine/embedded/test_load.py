@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from zseal.arch.storage import MIB
-from zseal.engine.embedded.load import Program, linux_release
+from zseal.engine.embedded.load import Program
 from zseal.engine.errors import EngineError
 from zseal.engine.memory import SharedMemory
+from zseal.linux import kernel_file
 
 
 @pytest.fixture
@@ -77,11 +78,11 @@ def test_linux_is_known_by_its_version(
     tmp_path: Path, memory: SharedMemory, version: bytes | None, release: str | None
 ) -> None:
     Program(opened(tmp_path / "k", kernel(version=version))).load(memory)
-    assert linux_release(memory.read) == release
+    assert kernel_file.release(memory.read) == release
 
 
 def test_the_test_guest_is_not_linux(tmp_path: Path, memory: SharedMemory) -> None:
     from zseal.testguest import kernel as test_guest
 
     Program(opened(tmp_path / "k", test_guest())).load(memory)
-    assert linux_release(memory.read) is None
+    assert kernel_file.release(memory.read) is None

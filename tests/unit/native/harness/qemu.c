@@ -13,6 +13,8 @@
 enum { CPUS = 4, INSTRUCTIONS = 256, CALLBACKS = 4, SITES = 10 };
 
 struct cpu {
+	int interrupts;
+	bool stopped;
 	uint64_t address;
 	uint8_t code[2];
 };
@@ -35,6 +37,7 @@ struct qemu_plugin_tb {
 static struct cpu cpus[CPUS];
 static __thread struct cpu *current_cpu;
 static translation_callback on_translation;
+static cpu_callback on_idle;
 static struct qemu_plugin_insn instructions[INSTRUCTIONS];
 static unsigned int translated;
 static int version;
@@ -48,6 +51,13 @@ void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, translation_callback ca
 	if (id != 77)
 		abort();
 	on_translation = callback;
+}
+
+void qemu_plugin_register_vcpu_idle_cb(plugin_id id, cpu_callback callback)
+{
+	if (id != 77)
+		abort();
+	on_idle = callback;
 }
 
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, instruction_callback callback, int flags,
@@ -126,6 +136,18 @@ struct cpu *qemu_get_cpu(int index)
 	return index < CPUS ? &cpus[index] : NULL;
 }
 
+#ifndef NO_LOCK
+bool cpu_is_stopped(struct cpu *cpu)
+{
+	return cpu->stopped;
+}
+
+void cpu_reset_interrupt(struct cpu *cpu, int mask)
+{
+	cpu->interrupts &= ~mask;
+}
+#endif
+
 int s390_cpu_gdb_read_register(struct cpu *cpu, struct byte_array *buffer, int number)
 {
 	if (number != PSW_ADDRESS || buffer->length)
@@ -202,6 +224,16 @@ void test_execute(unsigned int number, unsigned int cpu)
 	for (unsigned int i = 0; i < insn->count; i++)
 		insn->callbacks[i].call(cpu, insn->callbacks[i].data);
 	current_cpu = NULL;
+}
+
+/* Returns what is left of the interrupts that wait for `cpu`, which becomes idle. */
+int test_become_idle(unsigned int cpu, bool stopped, int interrupts)
+{
+	cpus[cpu].stopped = stopped;
+	cpus[cpu].interrupts = interrupts;
+	if (on_idle)
+		on_idle(77, cpu);
+	return cpus[cpu].interrupts;
 }
 
 /* A negative `cpu` is QEMU's main thread. */
