@@ -9,9 +9,7 @@
  *     lock.c         sees them when a CPU takes QEMU's global lock instead
  *     calibration.c  which call site of the lock stands for which instruction
  *     cpu.c          the CPU that the calling thread executes
-/* Keeps CPUs from halting after they were woken. No effect if QEMU lacks something. */
-void halt_watch(plugin_id id);
-
+ *     halt.c         a CPU that QEMU forgets to wake
  *     devices.c      notifications of virtio devices
  *     queues.c       whether all that is new in their queues is plain
  */
