@@ -19,6 +19,7 @@ from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk
 from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu import engine as engine_module
+from zseal.engine.qemu import trapped_run
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.engine import QemuEngine
 from zseal.engine.qemu.sites import Sites, Stage
@@ -137,7 +138,7 @@ def boot(folder: Path, machine: Machine, suite: str, parameters: str = "") -> Bo
 @pytest.fixture(autouse=True)
 def prng(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "Sites", SitesWithPrng)
-    monkeypatch.setattr(QemuEngine, "traps_type", TrapsWithPrng)
+    monkeypatch.setattr(trapped_run, "Traps", TrapsWithPrng)
 
 
 @pytest.mark.parametrize(("suite", "plugin"), [("trixie", False), ("sid", False), ("sid", True)], indirect=["plugin"])
