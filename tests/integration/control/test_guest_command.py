@@ -176,7 +176,7 @@ def test_what_can_not_be_done_is_one_line(start: Start, tmp_path: Path) -> None:
         ("page-out", "one", "5", str(tmp_path / "x"), "--from", "0x10000000"): "no private pages from 0x10000000",
         ("page-out", "one", "5", str(tmp_path / "no" / "x")): "cannot create the output: No such file",
         ("page-in", "one", str(tmp_path / "x")): "cannot read the page file: No such file",
-        ("page-in", "one", sys.executable): f"{sys.executable}: this is no page file",
+        ("page-in", "one", sys.executable): f"{sys.executable}: this is not a page file",
         ("pages", "one", "--png", str(tmp_path / "no" / "x")): "cannot create the output",
         ("dump", "one", str(tmp_path)): "the output exists",
     }
