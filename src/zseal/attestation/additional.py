@@ -1,4 +1,4 @@
-"""The additional data of an answer, taken apart."""
+"""Parses the additional data of an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdditionalData:
-    """What a request asked for beside the measurement; None means that it did not."""
+    """The data that a request asked for in addition to the measurement; None means that it did not."""
 
     image_phkh: bytes | None = None
     """Hash of the host key that opened the SE header of the running image, 32 bytes."""
@@ -32,7 +32,7 @@ class AdditionalData:
 
     @classmethod
     def parse(cls, data: bytes, flags: AttestationFlags) -> AdditionalData:
-        """Take ``data`` apart as ``flags`` of the request say; raises FormatError if it is too short."""
+        """Parse ``data`` by the request's ``flags``; raises FormatError if it is too short."""
         found: dict[str, bytes] = {}
         for flag, size in ADDITIONAL_SIZES.items():
             if flag in flags:
@@ -44,6 +44,6 @@ class AdditionalData:
         return cls(**found)
 
     def items(self) -> list[tuple[str, bytes]]:
-        """Return names and values of what is there, in the order of the data."""
+        """Return names and values of the data that exist, in their order."""
         names = [field.name for field in dataclasses.fields(self)]
         return [(name, value) for name in names if (value := getattr(self, name)) is not None]

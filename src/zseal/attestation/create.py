@@ -1,4 +1,4 @@
-"""Creating an attestation request: what an owner sends to a guest to find out which image runs where."""
+"""Creates an attestation request, which an owner sends to a guest to find out which image runs where."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zseal.secret import Secret
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttestationRequestKeys:
-    """Everything random in an attestation request: with the same values the same request results."""
+    """Everything random in an attestation request: the same values give the same request."""
 
     protection_key: Secret
     """32 bytes (ARPK): decrypts the request; the verifier of the answer needs it."""
@@ -73,8 +73,8 @@ def create_attestation_request(
 ) -> CreatedAttestationRequest:
     """Return a request that machines with one of ``host_keys`` answer, measured with a nonce.
 
-    ``additional`` says which additional data belong to the answer. ``keys`` are the random values to use instead of new
-    ones. Raises InputError for no host key, for more than 255, or for a key on another curve than P-521.
+    ``additional`` selects the additional data of the answer. ``keys`` are random values to use instead of new ones.
+    Raises InputError for no host key, for more than 255, or for a key that is not on P-521.
     """
     keys = keys or AttestationRequestKeys.generate()
     flags = AttestationFlags.NONCE

@@ -1,4 +1,4 @@
-"""Answering a request inside a guest; needs nothing but Python's standard library."""
+"""Answers a request inside a guest; needs only Python's standard library."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from zseal.uvdevice.interface import GuestUltravisor
 
 
 def perform_attestation(request: RequestFile, ultravisor: GuestUltravisor, *, user_data: bytes = b"") -> ResponseFile:
-    """Have ``ultravisor`` answer ``request`` and return the response.
+    """Let ``ultravisor`` answer ``request`` and return the response.
 
-    ``user_data``, at most 256 bytes, becomes part of the measurement. Raises InputError if it is longer, and what
-    ``ultravisor`` raises.
+    ``user_data``, at most 256 bytes, becomes part of the measurement. Raises InputError if it is longer, and the errors
+    of ``ultravisor``.
     """
     if len(user_data) > MAX_USER_DATA:
         raise InputError(f"user data have at most {MAX_USER_DATA} bytes, not {len(user_data)}")

@@ -33,7 +33,7 @@ class SecretStore:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What an answer has to show; what is None or empty is not checked."""
+    """What an answer must show; None and empty values are not checked."""
 
     host_keys: Sequence[ExpectedHostKey] = ()
     require_image_key: bool = False
@@ -47,7 +47,7 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class HostKeyResult:
-    """The check of one host-key hash: whether the policy insists on it, and the document that it belongs to."""
+    """The check of one host-key hash: whether the policy requires it, and the document that it belongs to."""
 
     enforced: bool
     name: str | None
@@ -73,8 +73,8 @@ class PolicyResult:
 def check_attestation(response: ResponseFile, policy: Policy) -> PolicyResult:
     """Check ``response`` against ``policy``.
 
-    Nothing is decrypted and no measurement verified: only an answer that :func:`verify_attestation` accepted says
-    anything. Raises FormatError for a damaged answer.
+    It decrypts nothing and verifies no measurement: first let :func:`verify_attestation` accept the answer. Raises
+    FormatError for a damaged answer.
     """
     block = AttestationRequestBlock.parse(response.arcb)
     fields = AdditionalData.parse(response.additional, block.flags)
@@ -111,9 +111,9 @@ def _host_key(
     if len(names) == 1:
         return HostKeyResult(enforced, names[0])
     if names:
-        issues.append(f"several of the host-key documents hold the host key that opened the {what}")
+        issues.append(f"several of the host-key documents contain the host key that opened the {what}")
     else:
-        issues.append(f"none of the host-key documents holds the host key that opened the {what}")
+        issues.append(f"none of the host-key documents contains the host key that opened the {what}")
     return HostKeyResult(enforced, None) if enforced else None
 
 
@@ -123,7 +123,9 @@ def _secret_store(found: bytes | None, expected: SecretStore | None, issues: lis
     if found is None:
         issues.append("the response has no hash of the secret store")
     elif found != secret_store_hash(expected.request_tags, locked=expected.locked):
-        issues.append("the hash of the secret store is another: other requests, another order, or the lock differs")
+        issues.append(
+            "the hash of the secret store differs: other requests, another order, or another state of the lock"
+        )
     else:
         return expected
     return None

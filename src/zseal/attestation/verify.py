@@ -1,4 +1,4 @@
-"""Verifying an answer: was it measured by a machine that the request was for, of a guest with this image?"""
+"""Verifies an answer: did a machine of the request measure a guest with this image?"""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from zseal.secret import Secret
 
 
 class MeasurementMismatchError(VerificationError):
-    """The measurement is another: other image, instance, user data or additional data, or a forged answer."""
+    """The measurement differs: another image, instance, user data or additional data, or a forged answer."""
 
     exit_code = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class VerifiedAttestation:
-    """What a verified answer proves of the guest that gave it."""
+    """What a verified answer proves about its guest."""
 
     cuid: bytes
     """The configuration unique ID of the running guest, 16 bytes."""
     additional: bytes
-    """The additional data as they came; empty if none were requested."""
+    """The additional data as received; empty if none were requested."""
     fields: AdditionalData
     user_data: bytes
-    """What the guest itself added, at most 256 bytes; the guest's word, not the machine's."""
+    """The data that the guest itself added, at most 256 bytes. The guest states them, not the machine."""
 
 
 def verify_attestation(response: ResponseFile, *, tags: HeaderTags, protection_key: Secret) -> VerifiedAttestation:
     """Return what ``response`` proves: a machine that could open the request measured a guest whose image has ``tags``.
 
     ``protection_key`` are the 32 bytes kept when the request was created. Raises MeasurementMismatchError if the
-    measurement is another, VerificationError if the key is not that of the request or the request was changed,
-    FormatError if request or additional data are damaged. Comparison takes constant time.
+    measurement differs, VerificationError if the key is not that of the request or the request was changed, FormatError
+    if request or additional data are damaged. Comparison takes constant time.
     """
     block = AttestationRequestBlock.parse(response.arcb)
     try:
@@ -47,7 +47,7 @@ def verify_attestation(response: ResponseFile, *, tags: HeaderTags, protection_k
     except VerificationError as error:
         raise VerificationError(
             "the request in the response cannot be decrypted",
-            hint="give the protection key of the very request that the guest answered",
+            hint="give the protection key of the request that the guest answered",
         ) from error
     key = Secret(plaintext.view()[:MEASUREMENT_KEY_SIZE])
     nonce = Secret(plaintext.view()[MEASUREMENT_KEY_SIZE:]) if AttestationFlags.NONCE in block.flags else None

@@ -38,7 +38,7 @@ _HOST_KEY_CHECKS = ("att-key-hash", "boot-key-hash")
 
 
 def _lists(values: Sequence[str] | None, allowed: Sequence[str], option: str) -> list[str]:
-    """Return what an option lists, repeated or separated by commas; raises UsageError for anything else."""
+    """Return the values of an option, repeated or separated by commas; raises UsageError for unknown ones."""
     found = [part for value in values or () for part in value.split(",") if part]
     for value in found:
         if value not in allowed:
@@ -62,7 +62,7 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help=f"Ask for additional data (repeatable, or separated by commas): {', '.join(_ADDITIONAL)}.",
     )
-    add("--overwrite", action="store_true", help="Replace outputs that exist.")
+    add("--overwrite", action="store_true", help="Replace existing outputs.")
 
 
 def _create(options: argparse.Namespace) -> None:
@@ -92,7 +92,7 @@ def _perform_options(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="FILE", type=Path, help="Write the response to FILE.")
     add("-u", "--user-data", metavar="FILE", type=Path, help="Add the contents of FILE, at most 256 bytes.")
     add_guest_options(parser)
-    add("--overwrite", action="store_true", help="Replace an output that exists.")
+    add("--overwrite", action="store_true", help="Replace an existing output.")
 
 
 def _two_files(options: argparse.Namespace) -> tuple[Path, Path]:
@@ -130,7 +130,7 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="FILE", type=Path, help="Write the result to FILE.")
     add("--format", choices=("yaml", "json"), default="yaml", help="Format of the result (default: yaml).")
     add("-u", "--user-data", metavar="FILE", type=Path, help="Write the user data of the response to FILE.")
-    add("--overwrite", action="store_true", help="Replace outputs that exist.")
+    add("--overwrite", action="store_true", help="Replace existing outputs.")
 
 
 def _hex(data: bytes) -> str:
@@ -217,7 +217,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
         help="Version of that service's interface (default: 1).",
     )
     add("--firmware-verify-url", metavar="URL", help="Address of that service.")
-    add("--overwrite", action="store_true", help="Replace an output that exists.")
+    add("--overwrite", action="store_true", help="Replace an existing output.")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -287,11 +287,11 @@ def program() -> Program:
     """Return the program."""
     built = PlainProgram(
         "Create, answer, verify and check attestations of protected guests. Exit codes: 0 success, 1 an error, 2 the "
-        "measurement is another (verify) or a policy is not met (check).",
+        "measurement differs (verify) or the policy is not met (check).",
         usage_code=1,
     )
     built.command("create", "Create an attestation request, on a trusted computer.", _create_options, _create)
-    built.command("perform", "Have this guest's machine answer a request.", _perform_options, _perform)
+    built.command("perform", "Let this guest's machine answer a request.", _perform_options, _perform)
     built.command("verify", "Verify an answer: does the guest run the image?", _verify_options, _verify)
     built.command("check", "Check a verified answer against a policy.", _check_options, _check)
     return built

@@ -1,4 +1,4 @@
-"""Follow a run on the command line: its console, its outputs, how it ended."""
+"""Follows a run on the command line: its console, its outputs and its result."""
 
 from __future__ import annotations
 

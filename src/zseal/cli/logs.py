@@ -1,4 +1,4 @@
-"""``--verbose`` and ``--log-level`` of every command: what zseal's loggers say goes to stderr."""
+"""``--verbose`` and ``--log-level`` of every command: zseal's log goes to stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zseal.cli.log_stream import Level, level_of, log_on_stderr
 from zseal.cli.program import Program
 
 if TYPE_CHECKING:
-    import logging  # costs time that only a user who asks for the log spends
+    import logging  # it takes time, so import it only if the user asks for the log
 
 
 class Command(Protocol):
@@ -37,7 +37,7 @@ def with_log_options(command: Command) -> Program:
 
 
 class _Verbosity:
-    """What the options of one command line ask for; they may stand in front of the command and after it."""
+    """The log options of one command line, which may be before the command and after it."""
 
     def __init__(self, at_end: contextlib.ExitStack) -> None:
         self._at_end = at_end
@@ -78,7 +78,7 @@ def _options(
     ] = 0,
     log_level: Annotated[
         Level | None,
-        typer.Option("--log-level", expose_value=False, help="Log on stderr what has at least this level."),
+        typer.Option("--log-level", expose_value=False, help="Log messages of at least this level on stderr."),
     ] = None,
 ) -> None:
     """Describe the options; a command's function does not see them."""
@@ -92,7 +92,7 @@ def _add_options(command: Command, verbosity: _Verbosity) -> None:
     for option in command.params:
         if isinstance(option, TyperOption):
             if "--verbose" in option.opts:
-                option.callback = verbosity.add  # a command that has the option itself keeps what it does about it
+                option.callback = verbosity.add  # a command with an option of this name keeps its own
             elif "--log-level" in option.opts:
                 option.callback = verbosity.choose
     for child in getattr(command, "commands", {}).values():

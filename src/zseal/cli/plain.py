@@ -1,7 +1,7 @@
 """Command lines that Python's standard library parses, for programs that also run inside guests.
 
-Options, messages and exit codes are as those of all other commands; only the parser is another, so that a guest needs
-nothing but Python.
+Options, messages and exit codes are like those of all other commands. Only the parser differs, so that a guest needs
+only Python.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Run = Callable[[argparse.Namespace], "int | None"]
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help that begins as that of all other commands."""
+    """Help that begins like that of all other commands."""
 
     def add_usage(
         self,
@@ -112,7 +112,7 @@ class PlainProgram:
 
 
 def one_of(option: _T | None, positional: _T | None, name: str) -> _T:
-    """Return the value that is given as an option or by its position; raises UsageError for both and for neither."""
+    """Return the value given as an option or by its position; raises UsageError for both and for neither."""
     if option is not None and positional is not None:
         raise UsageError(f"{name} is given twice, as an option and by its position")
     value = option if option is not None else positional

@@ -58,9 +58,9 @@ def exit_codes(**other: str) -> str:
 def console_server(
     console: str | None, *, watch: bool, elsewhere: str | None = None
 ) -> Callable[[Guest], ConsoleServer] | None:
-    """Return what serves the guest's console as --console says; None if it is here, or where ``elsewhere`` names.
+    """Return the server of the guest's console for --console; None if the console is here, or at ``elsewhere``.
 
-    Raises UsageError if the console is to be where the view is.
+    Raises UsageError if console and view need the same terminal.
     """
     if console == "stdio" and watch:
         raise UsageError("--console stdio and --watch need the same terminal", hint="use --console pty")

@@ -1,6 +1,6 @@
 """``genprotimg``, ``pvimg``, ``pvverify`` and ``pvextract-hdr``: commands of zseal under the names of s390-tools.
 
-Scripts compare the version of these programs, so each says first which s390-tools its options are those of.
+Scripts compare the version of these programs, so each first names the s390-tools whose options it has.
 """
 
 from __future__ import annotations

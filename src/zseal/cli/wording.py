@@ -1,7 +1,7 @@
-"""Says in the words of the command line what the library says in those of Python.
+"""Translates the library's errors from the words of Python to those of the command line.
 
-An error of the library names parameters and functions in backquotes, as in "give `overwrite=True`". Here stands what a
-user of the commands has instead, once for all of them: a parameter is called alike wherever it means the same.
+An error of the library names parameters and functions in backquotes, as in "give `overwrite=True`". This table has the
+equivalents for users of the commands: a parameter has one name wherever it means the same.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NAME = re.compile(r"`([\w.]+(?:\(\))?)(?:=([\w.\"-]+))?`")
 
 
 def for_command_line(text: str) -> str:
-    """Return ``text`` with options and commands in the place of what is in backquotes; what is neither stays."""
+    """Return ``text`` with options and commands in place of the names in backquotes; other text stays."""
     return _NAME.sub(_spelled, text)
 
 

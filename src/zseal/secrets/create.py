@@ -1,4 +1,4 @@
-"""Creating an add-secret request: one secret, for the guests of one image, or for one guest alone."""
+"""Creates an add-secret request: one secret, for the guests of one image, or for one guest alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_FLAGS = AddSecretFlags(0)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AddSecretRequestKeys:
-    """Everything random in an add-secret request: with the same values the same request results."""
+    """Everything random in an add-secret request: the same values give the same request."""
 
     protection_key: Secret
     """32 bytes; it is not needed once the request is made."""
@@ -65,10 +65,10 @@ def create_add_secret_request(
 ) -> Request:
     """Return a request that machines with one of ``host_keys`` accept for guests whose image has ``tags``.
 
-    ``cuid`` (16 bytes) binds it to one running guest, None to none. ``extension_secret`` (32 bytes; None: zeros) has to
-    be that of the guest's other requests, or the one derived from the image's CCK if the image demands that. ``keys``
+    ``cuid`` (16 bytes) binds it to one running guest, None to none. ``extension_secret`` (32 bytes; None: zeros) must
+    be that of the guest's other requests, or the one derived from the image's CCK if the image requires that. ``keys``
     are the random values to use instead of new ones. The request's ``tag`` names it. Raises InputError for no host key,
-    more than 255, one on another curve than P-521, and for values of another size.
+    more than 255, one that is not on P-521, and for values of another size.
     """
     keys = keys or AddSecretRequestKeys.generate()
     data = user_data or UserData()

@@ -1,4 +1,4 @@
-"""The text that describes a secret: pvsecret writes it beside a request, and retrieves by it. No secret is in it."""
+"""The text that describes a secret: pvsecret writes it next to a request, and retrieves by it. It holds no secret."""
 
 from __future__ import annotations
 

@@ -34,12 +34,12 @@ class NewSecret:
 
     @classmethod
     def meta(cls) -> NewSecret:
-        """Return no secret at all: for requests that only set flags or carry user data."""
+        """Return no secret, for requests that only set flags or carry user data."""
         return cls(SecretType.META, Secret(b""))
 
     @classmethod
     def association(cls, name: str, secret: Secret | None = None, *, use_name: bool = False) -> NewSecret:
-        """Return a secret of 32 bytes (default: random) that crypto adapters are associated with."""
+        """Return a secret of 32 bytes (default: random) with which crypto adapters are associated."""
         secret = secret if secret is not None else Secret(secrets.token_bytes(32))
         return cls._of_size({32: SecretType.ASSOCIATION}, "association secret", name, secret, use_name)
 

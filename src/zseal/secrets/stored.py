@@ -12,7 +12,7 @@ from zseal.formats.add_secret_request import MAX_SECRET_SIZE, PLAINTEXT_BLOCK, S
 from zseal.formats.secret_list import ListEntry, SecretList
 
 LENGTH_SIZE = 2
-"""Bytes in front of a plaintext secret that say how long it is."""
+"""Bytes before a plaintext secret that contain its length."""
 MAX_PLAINTEXT = MAX_SECRET_SIZE - LENGTH_SIZE
 
 
@@ -24,7 +24,7 @@ def secret_id(name: str, *, use_name: bool = False) -> bytes:
 
 
 def plaintext_of(stored: bytes) -> bytes:
-    """Return the payload of a retrieved plaintext secret; the bytes as they are if they are not one in our form."""
+    """Return the payload of a retrieved plaintext secret; the bytes unchanged if they do not have our form."""
     length = int.from_bytes(stored[:LENGTH_SIZE], "big")
     end = LENGTH_SIZE + length
     fits = length <= MAX_PLAINTEXT and end <= len(stored) and len(stored) - end < PLAINTEXT_BLOCK
@@ -32,7 +32,7 @@ def plaintext_of(stored: bytes) -> bytes:
 
 
 def type_text(number: int) -> str:
-    """Return how pvsecret names the type ``number`` in a list."""
+    """Return pvsecret's name for the type ``number`` in a list."""
     try:
         kind = SecretType(number)
     except ValueError:
@@ -41,7 +41,7 @@ def type_text(number: int) -> str:
 
 
 def name_in(identifier: bytes) -> str | None:
-    """Return the name that an ID holds: printable ASCII followed by zeros only; None if it is a hash."""
+    """Return the name in an ID: printable ASCII followed by zeros only; None if it is a hash."""
     text = identifier.rstrip(b"\0")
     return text.decode() if text and text.isascii() and text.decode().isprintable() else None
 
@@ -75,7 +75,7 @@ def find_secrets(listed: SecretList, identifiers: Sequence[bytes]) -> list[ListE
         found = [entry for entry in listed.entries if entry.secret_id == identifier]
         if found:
             return found
-    raise InputError("the guest has no such secret", hint="zseal secret list shows those it has")
+    raise InputError("the guest has no such secret", hint="zseal secret list shows its secrets")
 
 
 def pem(kind: SecretType, secret: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """User data of add-secret requests: up to 512 bytes that the ultravisor authenticates but does not read.
 
-They may be signed, so that whoever hands a request on can prove where it is from. EC: ECDSA with SHA-512; RSA:
+They may be signed, so that whoever passes on a request can prove its origin. EC: ECDSA with SHA-512; RSA:
 RSASSA-PSS with SHA-512 and the longest salt.
 """
 
@@ -25,7 +25,7 @@ _EC_LENGTH_PLACE = 0x190
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
-    """Where things lie in the 512 bytes: the payload first, the signature after ``capacity`` bytes."""
+    """The layout of the 512 bytes: the payload first, the signature after ``capacity`` bytes."""
 
     capacity: int
     signature_size: int
@@ -99,8 +99,8 @@ def verified_user_data(data: bytes, key: VerifyingKey | None) -> bytes:
     """Return the user data of the add-secret request ``data``: 512 bytes if unsigned, otherwise 128 or 256, with zeros
     at their end.
 
-    Empty if there are none. ``key`` verifies a signature. Raises FormatError for what is not a request, InputError for
-    a missing or unfit key, VerificationError if the signature is another. The request's own tag is not checked: that
+    Empty if there are none. ``key`` verifies a signature. Raises FormatError for anything but a request, InputError for
+    a missing or unsuitable key, VerificationError if the signature differs. The request's own tag is not checked: that
     takes its protection key.
     """
     if not data.startswith(MAGIC):

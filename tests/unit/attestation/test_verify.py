@@ -65,7 +65,7 @@ def test_another_image_is_not_recognised(tags: HeaderTags) -> None:
 
 
 def test_the_key_of_another_request_does_not_open_it(tags: HeaderTags) -> None:
-    with pytest.raises(VerificationError, match="cannot be decrypted; give the protection key of the very request"):
+    with pytest.raises(VerificationError, match="cannot be decrypted; give the protection key of the request"):
         verify_attestation(response("a1-1"), tags=tags, protection_key=protection_key("a0"))
 
 

@@ -138,9 +138,9 @@ def test_a_policy_of_host_keys_data_and_secrets_is_met(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "issue"),
     [
-        (["-k", str(MACHINE / "backup-host-key.crt")], "none of the host-key documents holds"),
+        (["-k", str(MACHINE / "backup-host-key.crt")], "none of the host-key documents contains"),
         (["-k", f"{MACHINE / 'host-key.crt'},{MACHINE / 'host-key.crt'}"], "several of the host-key documents"),
-        (["--secret-store-locked", "false"], "hash of the secret store is another"),
+        (["--secret-store-locked", "false"], "hash of the secret store differs"),
         (["-u", str(FOLDER / "cck")], "user data of the response are not the expected ones"),
     ],
 )

@@ -69,13 +69,13 @@ def options_of_create(parser: argparse.ArgumentParser) -> None:
     add("--user-sign-key", metavar="FILE", type=Path, help="Sign the request with this private key.")
     add("--policy", metavar="FILE", type=Path, help="Refer to this policy in the user data.")
     add("--toc-policy", metavar="FILE", type=Path, help="Append the request's tag to FILE.")
-    add("--use-name", action="store_true", help="Use the name itself as ID of the secret, instead of its hash.")
+    add("--use-name", action="store_true", help="Use the name itself as the secret's ID, instead of its hash.")
     add("--input-secret", metavar="FILE", type=Path, help="Association secret of 32 bytes (default: random).")
     add("--output-secret", metavar="FILE", type=Path, help="Write the association secret to FILE.")
     add("--stdout", action="store_true", help="Print the description of the secret instead of writing a file.")
     add("--secret", metavar="FILE", type=Path, help="The retrievable secret, or the new communication key.")
-    add("--type", choices=_TYPES, help="What the retrievable secret is.")
-    add("--overwrite", action="store_true", help="Replace outputs that exist.")
+    add("--type", choices=_TYPES, help="Type of the retrievable secret.")
+    add("--overwrite", action="store_true", help="Replace existing outputs.")
 
 
 def _kind_and_name(options: argparse.Namespace) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def _check_create(options: argparse.Namespace, kind: str) -> None:
 
 
 def create(options: argparse.Namespace) -> None:
-    """Create the request and what belongs to it."""
+    """Create the request and its other files."""
     from zseal.secrets import AddSecretFlags, create_add_secret_request, derive_extension_secret
 
     kind, name = _kind_and_name(options)

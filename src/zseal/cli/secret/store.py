@@ -1,4 +1,4 @@
-"""The secret store of the guest in which this runs; needs nothing but Python."""
+"""The secret store of the guest in which this runs; it needs only Python."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def options_of_add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("positional", metavar="FILE", nargs="*", help="The request, instead of -i.")
     add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: stdin).")
-    add("-f", "--force", action="store_true", help="Add it even if a secret with the same ID is there.")
+    add("-f", "--force", action="store_true", help="Add it even if a secret with the same ID exists.")
     add_guest_options(parser)
 
 
 def single(options: argparse.Namespace, name: str, given: str | None) -> str:
-    """Return what is given as an option or by its position; raises UsageError for both, for neither, and for more."""
+    """Return the value given as an option or by its position; raises UsageError for both, for neither, and for more."""
     if len(options.positional) > 1:
         raise UsageError(f"too many arguments: {options.positional[1]}")
     positional: str | None = options.positional[0] if options.positional else None
@@ -48,7 +48,7 @@ def add_secret(options: argparse.Namespace) -> None:
             named = block.secret.type not in (SecretType.META, SecretType.UPDATE_CCK)
             listed = SecretList.parse(ultravisor.list_secrets()) if named else None
             if listed is not None and any(entry.secret_id == block.secret_id for entry in listed.entries):
-                raise InputError("a secret with this ID is there already", hint="give --force to add another")
+                raise InputError("a secret with this ID already exists", hint="give --force to add another")
         ultravisor.add_secret(data)
     if not options.quiet:
         tell("The secret was added.")
@@ -61,7 +61,7 @@ def options_of_list(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="FILE", help="Write the list to FILE (default: stdout).")
     add("--format", choices=("human", "yaml", "json", "bin"), default="human", help="Format (default: human).")
     add_guest_options(parser)
-    add("--overwrite", action="store_true", help="Replace an output that exists.")
+    add("--overwrite", action="store_true", help="Replace an existing output.")
 
 
 def list_secrets(options: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ def options_of_retrieve(parser: argparse.ArgumentParser) -> None:
     add("--inform", choices=("yaml", "hex", "name", "idx"), default="yaml", help="What ID is (default: yaml, a file).")
     add_guest_options(parser)
     add("--outform", choices=("pem", "bin"), default="pem", help="Form of the output (default: pem).")
-    add("--overwrite", action="store_true", help="Replace an output that exists.")
+    add("--overwrite", action="store_true", help="Replace an existing output.")
 
 
 def retrieve_secret(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Files that may also be stdin or output."""
+"""Files that may also be stdin or stdout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zseal.files import read_limited, write_atomic
 
 
 def read_input(name: str, limit: int, what: str) -> bytes:
-    """Return what is in the file ``name``, or on stdin for ``-``."""
+    """Return the content of the file ``name``, or of stdin for ``-``."""
     if name != "-":
         return read_limited(Path(name), limit, what)
     data: bytes = sys.stdin.buffer.read(limit + 1)

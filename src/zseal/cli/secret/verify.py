@@ -18,7 +18,7 @@ def options_of_verify(parser: argparse.ArgumentParser) -> None:
     add("-i", "--input", metavar="FILE", help="Read the request from FILE (-: stdin).")
     add("-o", "--output", metavar="FILE", help="Write the user data to FILE (default: stdout).")
     add("--user-cert", "--user-key", metavar="FILE", type=Path, help="Certificate or public key of the signer.")
-    add("--overwrite", action="store_true", help="Replace an output that exists.")
+    add("--overwrite", action="store_true", help="Replace an existing output.")
 
 
 def verify(options: argparse.Namespace) -> None:
