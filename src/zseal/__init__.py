@@ -24,7 +24,8 @@ Three places to start::
 
 Everything that zseal raises on purpose is a :class:`ZsealError`. Each name below is imported when it is first used. The
 packages ``zseal.guest``, ``zseal.image``, ``zseal.hostkeys``, ``zseal.domain``, ``zseal.readiness``,
-``zseal.ultravisor`` and others offer more. Names that no package lists in ``__all__`` may change without notice.
+``zseal.ultravisor`` and others offer more; docs/api.md describes them all. Names that no package lists in ``__all__``
+may change without notice.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class ProtectedGuests:
 
         Give either a sealed ``image``, or a ``kernel`` (with ``ramdisk`` and ``cmdline``) that is sealed first.
         ``machine`` replaces ``zseal_machine``: the kernel is sealed for it and runs on it.
-        :class:`zseal.guest.options.GuestOptions` explains the other options; ``timeout`` is 60 here unless given.
+        :class:`zseal.guest.GuestOptions` explains the other options; ``timeout`` is 60 here unless given.
         Raises ZsealError if it cannot be sealed or started, ValueError if neither or both are given, or if an image
         comes with options of a kernel.
         """

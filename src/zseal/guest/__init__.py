@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     )
     from zseal.guest.guest import Guest
     from zseal.guest.host_view import HostView
-    from zseal.guest.options import GuestKeywords, GuestOptions
+    from zseal.guest.observation import Observation
+    from zseal.guest.options import GuestKeywords, GuestOptions, RunKeywords, RunOptions
     from zseal.guest.outcome import Outcome, Result
     from zseal.guest.paging import PageIntegrityError
     from zseal.guest.records import RunRecord
@@ -49,12 +50,15 @@ __all__ = [
     "IoFinding",
     "IoPolicy",
     "IoViolation",
+    "Observation",
     "Outcome",
     "PageIntegrityError",
     "Protected",
     "Reached",
     "Reset",
     "Result",
+    "RunKeywords",
+    "RunOptions",
     "RunRecord",
     "StartRefused",
     "Started",
@@ -83,9 +87,10 @@ if not TYPE_CHECKING:
         ),
         guest=("Guest",),
         host_view=("HostView",),
-        options=("GuestKeywords", "GuestOptions"),
         outcome=("Outcome", "Result"),
         paging=("PageIntegrityError",),
+        observation=("Observation",),
+        options=("GuestKeywords", "GuestOptions", "RunKeywords", "RunOptions"),
         records=("RunRecord",),
         watch=("render_html",),
     )

@@ -52,7 +52,7 @@ class Guest:
     """One run of ``image`` on ``machine``; a context manager that starts it and always ends it.
 
     ``machine`` may also be a machine's directory. Without an image (None) the firmware boots an image that zipl
-    installed on the disk with the lowest boot index, or on the first. :class:`zseal.guest.options.GuestOptions`
+    installed on the disk with the lowest boot index, or on the first. :class:`zseal.guest.GuestOptions`
     explains the other keyword arguments. Raises ZsealError if the guest cannot be run: the image is not a boot image,
     the memory is too small for it or more than this computer has free, QEMU is missing or does not start.
     """

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import re
 from pathlib import Path
-from types import ModuleType
 
 from tests.paths import REPOSITORY
+from tests.programs import load_program
 from zseal import ultravisor
 
 ROOT = REPOSITORY
@@ -33,27 +32,15 @@ def test_the_code_runs() -> None:
         assert re.sub(r"^ *[0-9.]+ ", "", line) in PAGE  # all but the time
 
 
-def generator(name: str) -> ModuleType:
-    """Return a program that makes a part of the documentation."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_reference_is_of_today() -> None:
-    module = generator("reference")
-    made = module.reference()
-    assert made == (FOLDER / "reference.md").read_text(), "run docs/ultravisor/reference.py"
+def test_the_reference_has_every_name() -> None:
+    made = (FOLDER / "reference.md").read_text()
     for name in ultravisor.__all__:
         assert re.search(rf"^### `{name}\b", made, re.MULTILINE), name
     assert "(ultravisor/reference.md)" in PAGE
 
 
 def test_the_pictures_are_of_today() -> None:
-    made = generator("pictures").pictures()
+    made = load_program(FOLDER / "pictures.py").pictures()
     assert made == {path.name: path.read_text() for path in FOLDER.glob("*.svg")}, "run docs/ultravisor/pictures.py"
     shown = set(re.findall(r"\(ultravisor/(\S+\.svg)\)", PAGE))
     assert shown == set(made)
