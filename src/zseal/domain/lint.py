@@ -24,11 +24,12 @@ from zseal.domain.edits import Change
 from zseal.domain.facts import TargetHost
 from zseal.domain.guest import GuestInputs
 from zseal.domain.model import Domain, Style
+from zseal.domain.newer import newer_parts
 from zseal.domain.repair import Repaired, repair
 from zseal.domain.rules import RULES
 from zseal.domain.rules.interface import CaughtBy, Context, Input, LintRule, Severity
 from zseal.domain.schema import installed_schema
-from zseal.domain.versions import Target
+from zseal.domain.versions import Target, show
 from zseal.errors import UsageError
 
 PROOF = (
@@ -219,15 +220,26 @@ def _run(rule: LintRule, ctx: Context) -> Iterator[LintFinding]:
 
 
 def _validate(ctx: Context, findings: list[LintFinding]) -> Iterator[LintFinding]:
-    """Apply PV003: report the schema's objection, unless another rule explains it."""
+    """Apply PV003: what the target's libvirt does not have, and the schema's objection unless a rule explains it."""
     schema = installed_schema()
-    if schema is None or any(CaughtBy.SCHEMA in finding.rule.caught_by for finding in findings):
+    if schema is None:
+        return
+    rule = RULES["PV003"]
+    # what rules say of the domain as a whole explains nothing
+    explained = {finding.element for finding in findings} - {ctx.root.path}
+    target = ctx.target.libvirt
+    for part in newer_parts(ctx.root, target) if target is not None else ():
+        if part.element.path not in explained:
+            message = f"libvirt {show(target or ())} does not have {part.name}, {show(part.since)} does"
+            position = ctx.document.position(part.element.start)
+            yield LintFinding(rule, rule.severity, message, ctx.document.name, position, part.element.path)
+    if any(CaughtBy.SCHEMA in finding.rule.caught_by for finding in findings):
         return
     error = schema.validate(ctx.document)
-    if error is not None:
-        rule = RULES["PV003"]
-        element = _element_on(ctx.root, ctx.document, error.line)
-        message = f"schema violation: {error.message}"
+    element = _element_on(ctx.root, ctx.document, error.line) if error is not None else None
+    if error is not None and element is not None and element.path not in explained:
+        release = f"{'' if schema.exact else 'about '}{show(schema.version)}"
+        message = f"the schema of libvirt {release} does not accept it: {error.message}"
         position = ctx.document.position(element.start)
         yield LintFinding(rule, rule.severity, message, ctx.document.name, position, element.path)
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from pathlib import Path
 
-from zseal.domain.document import Document, Element
+from zseal.domain.document import Document
+from zseal.domain.newer import newer_parts
+from zseal.domain.versions import Version
 from zseal.errors import InputError
 
-SCHEMA_FOLDERS = ("/usr/share/libvirt/schemas", "/usr/local/share/libvirt/schemas")
+SCHEMA_DIRECTORIES = ("/usr/share/libvirt/schemas", "/usr/local/share/libvirt/schemas")
 SCHEMA_VARIABLE = "VIRTXML_SCHEMA_DIR"
 """The environment variable that names another schema directory, also for libvirt's virt-xml-validate."""
 
-# (path of an element, XPath that finds something in libvirt's domaincommon.rng if the schema knows the element)
-_NEWER = (
-    ("features/async-teardown", "//r:element[@name='async-teardown']"),
-    ("devices/crypto", "//r:element[@name='crypto']//r:element[@name='driver']"),
-    ("devices/sound[virtio]", "//r:element[@name='sound']//r:value[.='virtio']"),
-)
+_LANDMARKS: tuple[tuple[str, Version], ...] = (
+    ("throttlegroups", (11, 2, 0)), ("aia", (11, 1, 0)), ("dataStore", (10, 10, 0)), ("ps2", (10, 7, 0)),
+    ("pstore", (10, 6, 0)), ("ras", (10, 4, 0)), ("async-teardown", (9, 6, 0)), ("crypto", (9, 1, 0)),
+)  # fmt: skip
+"""Elements by which a schema's release is estimated if its library does not name it, the newest first."""
+_OLDEST: Version = (9, 0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,50 +37,44 @@ class SchemaError:
     message: str
 
 
-def schema_folder() -> Path | None:
+def schema_directory() -> Path | None:
     """The directory with libvirt's domain.rng, or None if libvirt's schemas are not installed."""
     override = os.environ.get(SCHEMA_VARIABLE)
-    for folder in (override,) if override else SCHEMA_FOLDERS:
-        path = Path(folder)
+    for directory in (override,) if override else SCHEMA_DIRECTORIES:
+        path = Path(directory)
         if (path / "domain.rng").is_file():
             return path
     return None
 
 
 class Schema:
-    """libvirt's domain schema, loaded once."""
+    """libvirt's domain schema, loaded once; ``version`` is its release, and an estimate unless ``exact`` is true.
 
-    def __init__(self, folder: Path) -> None:
+    libvirt does not write its release into its schemas. Its library, which is installed with them, has it in its name.
+    """
+
+    def __init__(self, directory: Path) -> None:
         from lxml import etree
 
-        self.folder = folder
+        self.directory = directory
         try:
-            self._schema = etree.RelaxNG(etree.parse(str(folder / "domain.rng")))
-            common = etree.parse(str(folder / "domaincommon.rng"))
+            self._schema = etree.RelaxNG(etree.parse(str(directory / "domain.rng")))
+            common = etree.parse(str(directory / "domaincommon.rng"))
         except (etree.Error, OSError) as error:
-            raise InputError(f"libvirt's schema cannot be loaded: {error}", where=str(folder)) from error
-        namespaces = {"r": "http://relaxng.org/ns/structure/1.0"}
-        self._unknown = [path for path, mark in _NEWER if not common.xpath(mark, namespaces=namespaces)]
-
-    def newer_than_schema(self, document: Document) -> list[Element]:
-        """The elements of the document that are newer than the installed schema."""
-        found = []
-        for path in self._unknown:
-            found += _matching(document.root, path)
-        return found
+            raise InputError(f"libvirt's schema cannot be loaded: {error}", where=str(directory)) from error
+        installed = _library_version(directory)
+        names = {element.get("name") for element in common.iter("{http://relaxng.org/ns/structure/1.0}element")}
+        estimated = next((version for name, version in _LANDMARKS if name in names), _OLDEST)
+        self.exact = installed is not None
+        self.version = installed or estimated
 
     def validate(self, document: Document) -> SchemaError | None:
         """Return the schema's objection to the document, or None."""
         from lxml import etree
 
-        data = document.data
-        for element in sorted(self.newer_than_schema(document), key=lambda element: -element.start):
-            text = data[element.start : element.end]
-            # blanks instead of the text keep the line numbers
-            data = data[: element.start] + bytes(c if c in b"\r\n" else 0x20 for c in text) + data[element.end :]
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
-            tree = etree.fromstring(data, parser)
+            tree = etree.fromstring(self._without_newer(document), parser)
         except etree.XMLSyntaxError as error:
             return SchemaError(error.lineno or 1, error.msg or "not well-formed")
         if self._schema.validate(tree):
@@ -85,21 +82,37 @@ class Schema:
         first = self._schema.error_log[0]
         return SchemaError(first.line, first.message)
 
+    def _without_newer(self, document: Document) -> bytes:
+        """The text with blanks in the place of what the schema is too old for."""
+        data = document.data
+        for part in newer_parts(document.root, self.version):
+            start, end = part.element.start, part.element.end
+            if part.attribute:
+                span = part.element.attribute_spans()[part.attribute]
+                start, end = span.start, span.end
+            # blanks instead of the text keep the line numbers
+            blanks = bytes(c if c in b"\r\n" else 0x20 for c in data[start:end])
+            data = data[:start] + blanks + data[end:]
+        return data
 
-def _matching(root: Element, path: str) -> list[Element]:
-    section, _, name = path.partition("/")
-    tag, bracket, model = name.partition("[")
-    wanted = model.rstrip("]")
-    return [
-        element
-        for parent in root.all(section)
-        for element in parent.all(tag)
-        if not bracket or element.get("model") == wanted
-    ]
+
+def _library_version(directory: Path) -> Version | None:
+    """The release of the libvirt whose library is installed under the prefix of the schema ``directory``."""
+    parts = directory.parts
+    if parts[-3:] != ("share", "libvirt", "schemas"):
+        return None
+    prefix = Path(*parts[:-3])
+    for pattern in ("lib*/libvirt.so.0.*", "lib/*/libvirt.so.0.*"):
+        for library in sorted(prefix.glob(pattern)):
+            match = re.fullmatch(r"libvirt\.so\.0\.(\d{4,6})\.\d+", library.name)
+            if match:
+                number = int(match[1])
+                return number // 1000, number % 1000, 0
+    return None
 
 
 @functools.cache
 def installed_schema() -> Schema | None:
     """The installed schema, or None; searched for once in a process."""
-    folder = schema_folder()
-    return Schema(folder) if folder is not None else None
+    directory = schema_directory()
+    return Schema(directory) if directory is not None else None

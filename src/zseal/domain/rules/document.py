@@ -40,8 +40,9 @@ def _root(ctx: Context) -> Iterator[Hit]:
 
 TABLE.rule(
     "PV003", Severity.WARNING, "libvirt's schema does not accept the document",
-    why="libvirt drops unknown elements and attributes without a message, and what they ask for is lost.",
-    effect="libvirt may define the domain, but without the misplaced or misspelt part.",
+    why="libvirt drops unknown elements and attributes without a message, and what they ask for is lost. Parts that "
+    "libvirt got later than the installed schema are judged by the target, if there is one, and not by the schema.",
+    effect="libvirt may define the domain, but without the misplaced, misspelt or too new part.",
     remedy="Compare the element with libvirt's documentation of the domain format.",
     caught_by=CaughtBy.SCHEMA, example="<domain type='kvm'>\n  <nmae>guest</nmae>\n</domain>",
     needs=[Input.SCHEMA],
