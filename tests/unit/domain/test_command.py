@@ -147,7 +147,7 @@ def test_rules_as_json(run) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = run("rules", "--format", "json")
     assert code == 0
     rules = json.loads(out)
-    assert len(rules) == 134
+    assert len(rules) == 135
     assert set(rules[0]) == {
         "id", "severity", "title", "why", "effect", "fix", "fix_safety", "caught_by_schema", "caught_by_libvirt",
         "needs", "example", "source",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,19 @@ def test_rules_that_nothing_was_given_for_are_skipped_not_passed() -> None:
     report = _report("ok-ls-minimal.xml")
     assert {"PV801", "PV806", "PV309", "PV901", "PV912"} <= set(report.skipped)
     assert not {"PV801", "PV901"} & set(report.checked)
+
+
+def test_capabilities_of_emulation_are_named_as_such_and_judge_nothing() -> None:
+    for name in (
+        "caps-ready.xml",
+        "caps-host-off.xml",
+        "caps-pv-yes-no-unpack.xml",
+        "caps-unpack-only-in-blockers.xml",
+    ):
+        emulated = re.sub(rb"<domain>\w+</domain>", b"<domain>qemu</domain>", read(name))
+        settings = LintSettings(host=from_capabilities(emulated), schema=False, local_files=False)
+        found = lint_bytes("x", read("ok-ls-minimal.xml"), settings).findings
+        assert [f.rule.id for f in found if f.rule.id.startswith("PV8")] == ["PV810"], name
+        assert next(f for f in found if f.rule.id == "PV810").message == (
+            "the capabilities are those of type qemu, not of kvm: they say nothing about the host"
+        )

@@ -1,4 +1,4 @@
-"""Rules that compare the domain with a host: PV801 to PV809. They need facts about it, or a target version."""
+"""Rules that compare the domain with a host: PV801 to PV810. They need facts about it, or a target version."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from zseal.domain.versions import (
     LAUNCH_SECURITY_QEMU,
     show,
 )
+from zseal.libvirt.capabilities import DomainCapabilities
 from zseal.linux.cmdline import kata_enables, kernel_enables, libvirt_enables, spellings
 from zseal.messages import bootloaders, libvirt, qemu
 
 TABLE = Table(__name__)
+
+EMULATION = "qemu"
 
 _HOST_CHECK = "Run zseal host check on the host; it names the missing step."
 
 
 def _uses_launch_security(ctx: Context) -> bool:
     return ctx.domain.style is Style.LAUNCH_SECURITY
+
+
+def _capabilities(ctx: Context) -> DomainCapabilities | None:
+    """libvirt's domain capabilities, None for those of QEMU's emulation, which say nothing about the host."""
+    capabilities = ctx.host.capabilities if ctx.host is not None else None
+    return None if capabilities is None or capabilities.virt_type == EMULATION else capabilities
 
 
 @TABLE.rule(
@@ -34,7 +43,7 @@ def _uses_launch_security(ctx: Context) -> bool:
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _not_offered(ctx: Context) -> Iterator[Hit]:
-    capabilities = ctx.host.capabilities if ctx.host is not None else None
+    capabilities = _capabilities(ctx)
     if capabilities is not None and _uses_launch_security(ctx) and capabilities.s390_pv is False:
         if capabilities.unpack:
             reason = "the host offers unpack, so /sys/firmware is masked or QEMU is old; the iommu style can work"
@@ -50,7 +59,7 @@ def _not_offered(ctx: Context) -> Iterator[Hit]:
     remedy=_HOST_CHECK, needs=[Input.HOST],
 )  # fmt: skip
 def _no_unpack(ctx: Context) -> Iterator[Hit]:
-    capabilities = ctx.host.capabilities if ctx.host is not None else None
+    capabilities = _capabilities(ctx)
     if capabilities is not None and not capabilities.unpack:
         cpu = ctx.root.find("cpu")
         yield Hit(cpu if cpu is not None else ctx.root, "the host does not offer the CPU feature unpack")
@@ -106,14 +115,13 @@ def _qemu(ctx: Context) -> Iterator[Hit]:
     needs=[Input.HOST],
 )  # fmt: skip
 def _disagree(ctx: Context) -> Iterator[Hit]:
-    host = ctx.host
-    if host is None or host.capabilities is None:
+    host, capabilities = ctx.host, _capabilities(ctx)
+    if host is None or capabilities is None:
         return
-    if host.capabilities.s390_pv and not host.capabilities.unpack:
-        message = "libvirt offers s390-pv but the host model lacks unpack: the ultravisor failed to start, or the "
-        "cache is stale"
-        yield Hit(ctx.root, message)
-    elif host.prot_virt_host and host.capabilities.s390_pv is False:
+    if capabilities.s390_pv and not capabilities.unpack:
+        reason = "the ultravisor failed to start, or the cache is stale"
+        yield Hit(ctx.root, f"libvirt offers s390-pv but the host model lacks unpack: {reason}")
+    elif host.prot_virt_host and capabilities.s390_pv is False:
         yield Hit(
             ctx.root,
             "the kernel can host protected guests but libvirt does not offer s390-pv: its capabilities cache is stale",
@@ -190,3 +198,18 @@ def _processors(ctx: Context) -> Iterator[Hit]:
 def _container(ctx: Context) -> Iterator[Hit]:
     if ctx.host is not None and ctx.host.firmware_masked:
         yield Hit(ctx.root, "/sys/firmware is empty, as in a container, so lint cannot examine the ultravisor")
+
+
+@TABLE.rule(
+    "PV810", Severity.WARNING, "the capabilities are those of QEMU's emulation",
+    why="libvirt has capabilities for each type of domain. Those of type qemu describe QEMU's emulation of s390x, "
+    "not the "
+    "host and its KVM.",
+    effect="They do not show whether the host can run protected guests, and no rule judges the host by them.",
+    remedy="Take the capabilities of type kvm: virsh domcapabilities --virttype kvm.",
+    needs=[Input.HOST],
+)  # fmt: skip
+def _emulated(ctx: Context) -> Iterator[Hit]:
+    capabilities = ctx.host.capabilities if ctx.host is not None else None
+    if capabilities is not None and capabilities.virt_type == EMULATION:
+        yield Hit(ctx.root, "the capabilities are those of type qemu, not of kvm: they say nothing about the host")

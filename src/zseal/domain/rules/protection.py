@@ -207,8 +207,8 @@ def _misplaced(ctx: Context) -> Iterator[Hit]:
             if not ctx.domain.launch_security:
                 change += add_launch_security(ctx)
             where = element.parent.name if element.parent else "?"
-            message = f"launchSecurity inside {where}: libvirt drops it silently and the guest cannot switch to "
-            "protected mode"
+            effect = "libvirt drops it silently, and the guest cannot switch to protected mode"
+            message = f"launchSecurity inside {where}: {effect}"
             yield Hit(element, message, Change(change))
 
 
