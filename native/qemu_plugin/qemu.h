@@ -88,11 +88,13 @@ ptrdiff_t send(int socket, const void *data, size_t size, int flags);
 ptrdiff_t recv(int socket, void *data, size_t size, int flags);
 int pause(void);
 void *mmap(void *address, size_t size, int protection, int flags, int file, long offset);
+int madvise(void *address, size_t size, int advice);
 int pthread_mutex_lock(void *mutex);
 int pthread_mutex_trylock(void *mutex);
 int pthread_mutex_unlock(void *mutex);
 void *dlsym(void *handle, const char *name);
 
+#define MADV_DONTDUMP 16
 #define MAP_FAILED ((void *)-1)
 #define MAP_SHARED 1
 #define PROT_READ 1

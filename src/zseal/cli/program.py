@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 
 from zseal.cli.signals import Signalled, signals_as_exceptions
 from zseal.cli.wording import for_command_line
+from zseal.coredumps import forbid_core_dumps
 from zseal.errors import ZsealError
 
 
@@ -55,6 +56,7 @@ def _run(build: Callable[[], Program], arguments: Sequence[str], name: str) -> i
     _open_standard_descriptors()
     _write_what_can_be_written()
     try:
+        forbid_core_dumps()
         code = build()(list(arguments), prog_name=name, standalone_mode=False)
         sys.stdout.flush()  # the last moment to notice that its reader is gone
     except SystemExit as ended:

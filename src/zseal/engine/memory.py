@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, PAGE_SIZE
+from zseal.coredumps import keep_out_of_core_dumps
 from zseal.engine.memoryfile import memory_file
 from zseal.errors import InputError
 
@@ -31,6 +32,7 @@ class SharedMemory:
         except (OSError, OverflowError) as error:
             os.close(self.descriptor)
             raise InputError(f"this computer cannot provide {size // MIB} MiB of guest memory: {error}") from error
+        keep_out_of_core_dumps(self._map)
         self._view = memoryview(self._map)
 
     @property

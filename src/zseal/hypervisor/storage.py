@@ -6,6 +6,7 @@ import mmap
 
 from zseal.arch.interruption import ProgramCode, ProgramInterruption
 from zseal.arch.storage import MIB, Storage
+from zseal.coredumps import keep_out_of_core_dumps
 from zseal.engine.memory import SharedMemory
 
 DONATION_FLOOR = 2 << 30
@@ -25,6 +26,7 @@ class HostStorage:
         self.base = max(DONATION_FLOOR, -(-ram.size // MIB) * MIB)
         self._length = -(-own // MIB) * MIB
         self._map = mmap.mmap(-1, self._length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        keep_out_of_core_dumps(self._map)  # what is donated to the ultravisor lies here
         self._own = memoryview(self._map)
 
     @property

@@ -17,6 +17,7 @@ GROUND = {
     "parts": "",
     "files": "errors parts",
     "sizes": "errors",
+    "coredumps": "errors",
     "yamltext": "errors",
     "_native": "",
 }

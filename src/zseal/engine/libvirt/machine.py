@@ -19,6 +19,7 @@ from typing import Protocol
 
 from lxml import etree
 
+from zseal.coredumps import core_dumps_allowed
 from zseal.engine.errors import EngineError
 from zseal.engine.interface import Console, EngineHooks
 from zseal.engine.libvirt.pty_socket import Terminal
@@ -243,7 +244,9 @@ def _accept(listener: socket.socket) -> tuple[socket.socket, int]:
 def _arguments(folder: Path, memory: SharedMemory) -> list[str]:
     """The arguments that QEMU gets in addition to those from libvirt."""
     path = f"/proc/{os.getpid()}/fd/{memory.descriptor}"
-    backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,align={LARGE_PAGE},size={memory.size}"
+    dump = "on" if core_dumps_allowed() else "off"
+    size = f"align={LARGE_PAGE},size={memory.size}"
+    backend = f"memory-backend-file,id=zseal-ram,mem-path={path},share=on,{size},dump={dump}"
     arguments = ["-object", backend, "-machine", "memory-backend=zseal-ram"]
     for name in ("qmp", "gdb"):
         arguments += ["-chardev", f"socket,id=zseal-{name},path={folder / name}"]

@@ -16,6 +16,8 @@ from zseal.engine.memoryfile import LARGE_PAGE
 from zseal.engine.qemu.devices import device_arguments
 from zseal.linux import kernel_file
 
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+"""QEMU gives up becoming another user, starting programs and changing its priority: it needs none of that."""
 _NOTIFIED_IN_A_THREAD = tuple(f"virtio-{kind}-ccw" for kind in ("blk", "net", "rng", "scsi", "serial"))
 _VECTORS_RIGHT = (10, 0)
 _SECRET = re.compile(r"""\b((?:data|password|passwd|secret)"?\s*[=:]\s*"?)[^,"]*""")
@@ -61,20 +63,30 @@ class Descriptors:
     monitor: int | None = None
 
 
-def arguments(config: MachineConfig, inherited: Descriptors, *, cpu: str = "max") -> list[str]:
-    """Return QEMU's command line without the program's name; the machine is created stopped."""
+def arguments(
+    config: MachineConfig, inherited: Descriptors, *, cpu: str = "max", sandbox: bool = False, core_dumps: bool = False
+) -> list[str]:
+    """Return QEMU's command line without the program's name; the machine is created stopped.
+
+    With ``sandbox`` QEMU gives up system calls that it does not need; unless ``core_dumps``, no dump of QEMU has the
+    guest's memory.
+    """
     memory = {
         "qom-type": "memory-backend-file",
         "id": "ram",
         "mem-path": f"/proc/self/fd/{inherited.memory}",
         "share": True,
         "align": LARGE_PAGE,
+        "dump": core_dumps,
         "size": config.memory,
     }
     out = ["-nodefaults", "-no-user-config", "-display", "none"]
     out += ["-name", f"{config.name},debug-threads=on", "-uuid", str(config.uuid)]
-    out += ["-machine", f"{config.machine_type},memory-backend=ram", "-accel", "tcg", "-cpu", cpu]
+    machine = f"{config.machine_type},memory-backend=ram,dump-guest-core={'on' if core_dumps else 'off'}"
+    out += ["-machine", machine, "-accel", "tcg", "-cpu", cpu]
     out += ["-m", f"{config.memory // MIB}M", "-smp", str(config.cpus), "-object", json.dumps(memory), "-S"]
+    if sandbox:
+        out += ["-sandbox", SANDBOX]
     # QEMU and its RAM stay after a guest's end, to be inspected; a reset waits until protection is dropped.
     out += ["-action", "reboot=shutdown,shutdown=pause,panic=pause,watchdog=pause"]
     out += ["-chardev", f"socket,id=qmp,fd={inherited.qmp}", "-mon", "chardev=qmp,mode=control"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from zseal.arch.storage import MIB
+from zseal.coredumps import core_dumps_allowed
 from zseal.engine.errors import EngineError, EngineLostError, EngineSilentError
 from zseal.engine.interface import Console, EngineHooks
 from zseal.engine.machine import MachineConfig
@@ -15,7 +16,7 @@ from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
 from zseal.engine.qemu.plugin import Plugin, find_plugin, plugin_is_off
-from zseal.engine.qemu.process import Channel, OwnProcess, find_program, program_version
+from zseal.engine.qemu.process import Channel, OwnProcess, find_program, knows_sandbox, program_version
 from zseal.engine.qemu.qmp import Qmp
 from zseal.logs import logger
 
@@ -148,12 +149,23 @@ def start_qemu(
 
 
 def _start_process(config: MachineConfig, given: Descriptors, program: str | None) -> OwnProcess:
-    cpu = cpu_model(program_version(find_program(program)), audited=config.audited)
+    path = find_program(program)
+    cpu = cpu_model(program_version(path), audited=config.audited)
+    sandbox = knows_sandbox(path) and not _chooses_sandbox(config.extra)
     optional = (given.line_mode, given.gdb, given.plugin_socket, given.monitor, given.queues)
     files = (config.kernel, config.ramdisk)
     inherit = [given.memory, given.qmp, given.terminal]
     inherit += [number for number in (*optional, *files) if number is not None]
-    return OwnProcess(arguments(config, given, cpu=cpu), inherit=inherit, program=program)
+    return OwnProcess(
+        arguments(config, given, cpu=cpu, sandbox=sandbox, core_dumps=core_dumps_allowed()),
+        inherit=inherit,
+        program=program,
+    )
+
+
+def _chooses_sandbox(extra: Sequence[str]) -> bool:
+    """Whether the user's own arguments say what QEMU may do; two -sandbox would add up."""
+    return any(argument.startswith("-") and argument.lstrip("-") == "sandbox" for argument in extra)
 
 
 def _greet(machine: QemuMachine, config: MachineConfig) -> None:

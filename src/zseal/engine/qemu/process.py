@@ -19,8 +19,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from zseal.coredumps import LIMIT, core_dumps_allowed
 from zseal.engine.errors import EngineError
-from zseal.engine.qemu.commandline import without_secrets
+from zseal.engine.qemu.commandline import SANDBOX, without_secrets
 from zseal.errors import MissingDependencyError
 from zseal.logs import logger
 
@@ -29,6 +30,7 @@ _LOG = logger(__name__)
 PROGRAM = "qemu-system-s390x"
 _STDERR_LIMIT = 1 << 16
 _VERSION_SECONDS = 30.0
+_SECCOMP = Path("/proc/sys/kernel/seccomp")
 _TIED = Path(__file__).with_name("die_with_parent.py")
 
 
@@ -56,6 +58,19 @@ def program_version(path: str) -> tuple[int, int] | None:
         return None
     match = re.match(r"QEMU emulator version (\d{1,4})\.(\d{1,4})", done.stdout)
     return (int(match[1]), int(match[2])) if match else None
+
+
+@functools.cache
+def knows_sandbox(path: str) -> bool:
+    """Whether the QEMU at ``path`` can give up system calls: it was built with seccomp, and the kernel has that."""
+    if not _SECCOMP.is_dir():
+        return False
+    command = [path, "-sandbox", SANDBOX, "-version"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_VERSION_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False  # nor does it start
+    return done.returncode == 0
 
 
 class Channel:
@@ -136,7 +151,8 @@ class OwnProcess(QemuProcess):
         self._messages = bytearray()
         _LOG.info("starting %s", path)
         _LOG.debug("its arguments: %s", without_secrets(arguments))
-        tied = [sys.executable, "-I", "-S", str(_TIED), str(os.getpid())]
+        core_limit = "-" if core_dumps_allowed() else str(LIMIT)
+        tied = [sys.executable, "-I", "-S", str(_TIED), str(os.getpid()), core_limit]
         try:
             self._process = subprocess.Popen(
                 [*tied, path, *arguments],

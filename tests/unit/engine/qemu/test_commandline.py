@@ -49,6 +49,21 @@ def test_everything_is_reached_through_inherited_descriptors() -> None:
     assert "-append" not in given
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_no_core_dump_has_the_guests_memory_unless_that_is_allowed(allowed: bool) -> None:
+    given = arguments(MachineConfig(kernel=5, memory=GIB), INHERITED, core_dumps=allowed)
+    assert f"dump-guest-core={'on' if allowed else 'off'}" in after("-machine", given)[0].split(",")
+    assert json.loads(after("-object", given)[0])["dump"] is allowed
+
+
+def test_qemu_gives_up_other_users_programs_and_priorities() -> None:
+    config = MachineConfig(kernel=5, memory=GIB)
+    (given,) = after("-sandbox", arguments(config, INHERITED, sandbox=True))
+    denied = {"obsolete", "elevateprivileges", "spawn", "resourcecontrol"}
+    assert set(given.split(",")) == {"on", *(f"{each}=deny" for each in denied)}
+    assert "-sandbox" not in arguments(config, INHERITED)
+
+
 def test_a_plugin_is_given_its_descriptors() -> None:
     watched = dataclasses.replace(INHERITED, plugin=Path("/a,b.so"), plugin_socket=14, monitor=15)
     for queues, more in ((None, ""), (16, ",queues=16,storage=10")):
