@@ -53,7 +53,7 @@ def part_directory(parent: Path, *, prefix: str = PREFIX, suffix: str = SUFFIX, 
             stack.callback(shutil.rmtree, part, ignore_errors=True)
             if os.name != "posix":
                 break
-            descriptor = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(part, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
             stack.callback(os.close, descriptor)
             if _lock(descriptor) is not False and part.exists():
                 break

@@ -28,6 +28,16 @@ IOMMU_NOT_VIRTIO = Message(
     ),
 )
 
+NO_MACHINE_TYPE = Message(
+    "NO_MACHINE_TYPE",
+    LIBVIRT,
+    "does not support machine type",
+    Meaning(
+        "this QEMU does not have the domain's machine type",
+        "the type belongs to a newer QEMU or to another distribution's (-rhel…, -noble)",
+        "use machine='s390-ccw-virtio' (zseal domain lint)",
+    ),
+)
 MESSAGES = (
     HOST_NOT_READY,
     Message(
@@ -148,16 +158,7 @@ MESSAGES = (
             "qemu-system-s390x --version; zseal host check on the host; restart libvirt's daemon after installing QEMU",
         ),
     ),
-    Message(
-        "NO_MACHINE_TYPE",
-        LIBVIRT,
-        "does not support machine type",
-        Meaning(
-            "this QEMU does not have the domain's machine type",
-            "the type belongs to a newer QEMU or to another distribution's (-rhel…, -noble)",
-            "use machine='s390-ccw-virtio' (zseal domain lint)",
-        ),
-    ),
+    NO_MACHINE_TYPE,
     Message(
         "NO_VIRT_TYPE",
         LIBVIRT,

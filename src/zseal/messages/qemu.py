@@ -71,6 +71,26 @@ PCI_ONLY_MODEL = Message(
     ),
 )
 
+NO_NUMA = Message(
+    "NO_NUMA",
+    QEMU,
+    "NUMA is not supported by this machine-type",
+    Meaning(
+        "s390x guests have no NUMA nodes",
+        "<numa> in the domain, often from a PC",
+        "remove <cpu><numa> and <numatune>; shared memory is <memoryBacking><access mode='shared'/> without them",
+    ),
+)
+ONE_CONSOLE = Message(
+    "ONE_CONSOLE",
+    QEMU,
+    "Multiple VT220 operator consoles are not supported",
+    Meaning(
+        "a machine has one ASCII console (sclp), and two were given",
+        "two <console> or <serial> devices with target type sclp, often from a PC's serial port",
+        "keep one sclp console; make the others type='virtio'",
+    ),
+)
 MESSAGES = (
     Message(
         "SET_SEC_PARMS_FAILED",
@@ -280,26 +300,8 @@ MESSAGES = (
             "remove <memoryBacking><hugepages/> from the domain (zseal domain fix)",
         ),
     ),
-    Message(
-        "NO_NUMA",
-        QEMU,
-        "NUMA is not supported by this machine-type",
-        Meaning(
-            "s390x guests have no NUMA nodes",
-            "<numa> in the domain, often from a PC",
-            "remove <cpu><numa> and <numatune>; shared memory is <memoryBacking><access mode='shared'/> without them",
-        ),
-    ),
-    Message(
-        "ONE_CONSOLE",
-        QEMU,
-        "Multiple VT220 operator consoles are not supported",
-        Meaning(
-            "a machine has one ASCII console (sclp), and two were given",
-            "two <console> or <serial> devices with target type sclp, often from a PC's serial port",
-            "keep one sclp console; make the others type='virtio'",
-        ),
-    ),
+    NO_NUMA,
+    ONE_CONSOLE,
     Message(
         "GUEST_MEMORY",
         QEMU,

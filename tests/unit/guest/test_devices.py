@@ -72,7 +72,7 @@ def test_machine_type_is_a_name(name: str) -> None:
 
 def test_machine_type_reaches_qemu() -> None:
     command = arguments(MachineConfig(kernel=7, memory=1 << 30, machine_type="s390-ccw-virtio-7.0"), INHERITED)
-    assert command[command.index("-machine") + 1] == "s390-ccw-virtio-7.0,memory-backend=ram"
+    assert command[command.index("-machine") + 1] == "s390-ccw-virtio-7.0,memory-backend=ram,dump-guest-core=off"
 
 
 def test_disk_options(disk: Path) -> None:

@@ -17,6 +17,7 @@ from zseal.domain.edits import (
 from zseal.domain.rules.interface import CaughtBy, Context, Hit, Safety, Severity, Table
 from zseal.domain.s390x import CPU_FEATURES_UNTIL, MODEL, MODEL_SETTINGS, TOPOLOGY, is_feature
 from zseal.messages import bootloaders, qemu
+from zseal.messages.qemu import NO_NUMA
 
 TABLE = Table(__name__)
 
@@ -200,7 +201,7 @@ def _foreign_model(ctx: Context) -> Iterator[Hit]:
     why="Threads, dies, clusters, NUMA cells, caches, the size of physical addresses and migratable are settings of "
     "other processors. Processors of s390x form sockets, books, drawers and cores.",
     effect="libvirt refuses the domain, or QEMU does when it starts: 'S390 does not support more than 1 threads', "
-    "'NUMA is not supported by this machine-type'.",
+    f"'{NO_NUMA.text}'.",
     remedy="Remove the setting; count processors as cores.",
     safety=Safety.SAFE, ports=True, caught_by=CaughtBy.LIBVIRT,
     example="<cpu mode='host-model'>\n  <topology sockets='1' cores='1' threads='2'/>\n</cpu>",

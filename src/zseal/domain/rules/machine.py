@@ -20,6 +20,7 @@ from zseal.domain.s390x import (
     machine_release,
 )
 from zseal.domain.versions import show
+from zseal.messages.libvirt import NO_MACHINE_TYPE
 
 TABLE = Table(__name__)
 
@@ -63,7 +64,7 @@ def _kvm_features(kvm: Element) -> Iterator[Hit]:
     "PV009", Severity.ADVICE, "a machine type of one QEMU release or distribution",
     why="virsh dumpxml writes the machine type with the release of its QEMU. Older releases do not have it, and "
     "names of distributions (such as rhel9.6.0 or noble) exist only in their own QEMU.",
-    effect="Another QEMU refuses the domain: 'does not support machine type'.",
+    effect=f"Another QEMU refuses the domain: '{NO_MACHINE_TYPE.text}'.",
     remedy=f"Write machine='{MACHINE}', unless guests migrate between these hosts.",
     safety=Safety.ASK, ports=True,
     example=f"<os>\n  <type arch='s390x' machine='{MACHINE}-noble'>hvm</type>\n</os>",

@@ -33,11 +33,12 @@ from zseal.domain.s390x import (
     VIRTIO_ADDRESSES,
     WATCHDOGS,
 )
+from zseal.messages.qemu import ONE_CONSOLE, PCI_ONLY_MODEL
 
 TABLE = Table(__name__)
 
 REMOVED = "removed"
-NO_MODEL = "libvirt refuses the domain, or QEMU does when it starts: 'is not a valid device model name'."
+NO_MODEL = f"libvirt refuses the domain, or QEMU does when it starts: '{PCI_ONLY_MODEL.text}'."
 
 
 @TABLE.rule(
@@ -216,7 +217,7 @@ def _sclp_consoles(ctx: Context) -> Iterator[tuple[str, Element]]:
 @TABLE.rule(
     "PV623", Severity.ERROR, "several operator consoles of one kind",
     why="A guest has one SCLP console (sclp) and one line-mode SCLP console (sclplm). More consoles are virtio ones.",
-    effect="QEMU ends when it starts: 'Multiple VT220 operator consoles are not supported'.",
+    effect=f"QEMU ends when it starts: '{ONE_CONSOLE.text}'.",
     remedy="Write <target type='sclplm'/> or <target type='virtio'/> in the second one.",
     safety=Safety.ASK, ports=True,
     example="<domain type='kvm'>\n  <devices>\n    <console type='pty'>\n      <target type='sclp' port='0'/>\n"
