@@ -11,10 +11,21 @@
 
 EXPORT int qemu_plugin_version;
 
+static bool equal(const char *left, const char *right)
+{
+	while (*left && *left == *right)
+		left++, right++;
+	return *left == *right;
+}
+
 /* QEMU looks at the version before it calls anything but this. */
 __attribute__((constructor)) static void choose_version(void)
 {
-	if (qemu_plugin_n_vcpus)
+	const char *told = getenv("ZSEAL_PLUGIN_INTERFACE");
+
+	if (told && equal(told, "7"))
+		qemu_plugin_version = 7;
+	else if (qemu_plugin_n_vcpus)
 		qemu_plugin_version = 1;
 	else if (qemu_plugin_translate_vaddr)
 		qemu_plugin_version = 5;
@@ -32,13 +43,6 @@ struct options {
 	bool notifications;
 	bool lock;
 };
-
-static bool equal(const char *left, const char *right)
-{
-	while (*left && *left == *right)
-		left++, right++;
-	return *left == *right;
-}
 
 static int number_after(const char *text, const char *name)
 {
@@ -101,7 +105,8 @@ EXPORT int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int a
 		lock_watch(info);
 	if (!channel_open(options.socket))
 		return -1;
-	halt_watch(id);
+	if (info->version.cur < USER_DATA_FROM)
+		halt_watch(id); /* it knows the older form of the callback only */
 	translation_start(id, info, (uintptr_t)options.entry);
 	return 0;
 }

@@ -10,6 +10,10 @@
  *     3   QEMU 9.1           qemu_plugin_insn_data copies the instruction and returns its length
  *     4   QEMU 9.2           qemu_plugin_read_memory_vaddr
  *     5   QEMU 10.1          qemu_plugin_translate_vaddr
+ *     6   QEMU 10.2          qemu_plugin_set_pc; plugins for version 5 are taken
+ *     7   QEMU 11.1          all callbacks have user data, translation callbacks no plugin_id; others are refused
+ *
+ * No function of version 7 is new, so nothing that QEMU exports shows it: zseal says so in the environment.
  *
  * What is declared weak belongs to no plugin interface. A QEMU that can load modules of its own exports it;
  * others do not.
@@ -37,14 +41,17 @@ struct qemu_info {
 	bool system_emulation;
 };
 
-enum { CALLBACK_WITHOUT_REGISTERS = 0, INSN_DATA_IS_COPIED_FROM = 3, NEWEST_KNOWN = 5 };
+enum { CALLBACK_WITHOUT_REGISTERS = 0, INSN_DATA_IS_COPIED_FROM = 3, USER_DATA_FROM = 7, NEWEST_KNOWN = 7 };
 
-typedef void (*translation_callback)(plugin_id id, struct qemu_plugin_tb *tb);
 typedef void (*instruction_callback)(unsigned int cpu, void *userdata);
 typedef void (*cpu_callback)(plugin_id id, unsigned int cpu);
 
 void qemu_plugin_register_vcpu_idle_cb(plugin_id id, cpu_callback callback);
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, translation_callback callback);
+/*
+ * With the arguments of version 7, the last of which older ones do not look at. The callback takes (plugin_id, tb) up to
+ * version 6, and (tb, userdata) since.
+ */
+void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void *callback, void *userdata);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, instruction_callback callback, int flags,
 					    void *userdata);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -93,6 +100,7 @@ int pthread_mutex_lock(void *mutex);
 int pthread_mutex_trylock(void *mutex);
 int pthread_mutex_unlock(void *mutex);
 void *dlsym(void *handle, const char *name);
+char *getenv(const char *name);
 
 #define MADV_DONTDUMP 16
 #define MAP_FAILED ((void *)-1)

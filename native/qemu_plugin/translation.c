@@ -16,6 +16,7 @@ enum { SIZE = 4 }; /* bytes of each of them */
 static struct {
 	plugin_id self;
 	bool copied; /* qemu_plugin_insn_data copies */
+	void *callback; /* on_translation, in the form that this QEMU calls */
 	uintptr_t entry;
 	bool booting; /* between ENTRY and KERNEL */
 } translation;
@@ -107,26 +108,38 @@ static void on_instruction(struct qemu_plugin_insn *insn)
 		qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, CALLBACK_WITHOUT_REGISTERS, address);
 }
 
-static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
+static void on_block(const struct qemu_plugin_tb *tb)
 {
 	size_t count = qemu_plugin_tb_n_insns(tb);
 
-	(void)id;
 	for (size_t i = 0; i < count; i++)
 		on_instruction(qemu_plugin_tb_get_insn(tb, i));
+}
+
+static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
+{
+	(void)id;
+	on_block(tb);
+}
+
+static void on_newer_translation(struct qemu_plugin_tb *tb, void *userdata)
+{
+	(void)userdata;
+	on_block(tb);
 }
 
 void translation_start(plugin_id id, const struct qemu_info *info, uintptr_t entry)
 {
 	translation.self = id;
 	translation.copied = info->version.cur >= INSN_DATA_IS_COPIED_FROM;
+	translation.callback = info->version.cur >= USER_DATA_FROM ? (void *)on_newer_translation : (void *)on_translation;
 	translation.entry = entry;
 	translation_watch(true);
 }
 
 void translation_watch(bool whether)
 {
-	qemu_plugin_register_vcpu_tb_trans_cb(translation.self, whether ? on_translation : NULL);
+	qemu_plugin_register_vcpu_tb_trans_cb(translation.self, whether ? translation.callback : NULL, NULL);
 }
 
 void translation_kernel_begins(void)

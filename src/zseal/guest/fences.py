@@ -99,6 +99,10 @@ def _for_monitor(properties: Properties) -> bool:
     return properties[""].startswith("mon:")
 
 
+def _monitor_object(properties: Properties) -> bool:
+    return properties.get("qom-type", "").startswith("monitor-")
+
+
 FENCES: Sequence[Fence] = (
     Fence("device", _driver("virtio-balloon"), _BALLOON, "remove it"),
     Fence("balloon", _always, _BALLOON, "remove it"),
@@ -111,6 +115,7 @@ FENCES: Sequence[Fence] = (
     Fence("only-migratable", _always, _MIGRATION, "remove it"),
     *(Fence(option, _always, _MONITOR, "use `GuestControl`") for option in ("monitor", "mon", "qmp", "qmp-pretty")),
     *(Fence(option, _for_monitor, _MONITOR, "remove mon:") for option in ("serial", "parallel")),
+    Fence("object", _monitor_object, _MONITOR, "use `GuestControl`"),
     Fence("device", _driver("vfio-ap"), _CRYPTO, "remove it"),
     Fence("device", _driver("vfio-"), _PASSTHROUGH, "use a virtio device with iommu_platform=on"),
 )

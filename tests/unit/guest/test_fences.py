@@ -124,3 +124,12 @@ def test_devices_on_pci_are_refused_where_they_can_not_be_audited() -> None:
 def test_what_a_guests_end_does_is_zseals(option: str) -> None:
     with pytest.raises(UsageError, match="zseal sets this itself"):
         check_arguments([option, "watchdog=reset"], protected=False)
+
+
+@pytest.mark.parametrize(
+    "value", ["monitor-qmp,id=m0,chardev=c0", "monitor-hmp,chardev=c0", '{"qom-type": "monitor-qmp", "id": "m0"}']
+)
+def test_monitors_as_objects_are_monitors_too(value: str) -> None:
+    with pytest.raises(UsageError, match="monitor"):
+        check_arguments(["-object", value], protected=True)
+    check_arguments(["-object", value], protected=False)

@@ -26,7 +26,7 @@ MESSAGE = struct.Struct("=IIQ")
 READY, NOTIFICATION, CALL, ENTRY, LOAD, START, RESET, NOTHING = range(8)
 GO, BEGIN, KERNEL = b"\1", b"\2", b"\3"
 KERNEL_ENTRY = 0x10000
-NEWEST_KNOWN = 5
+NEWEST_KNOWN = 7
 PASSED = -1
 """The call site where the plugin itself takes the lock."""
 CPUS = 4
@@ -319,7 +319,7 @@ def perform(script: Sequence[Step], qemu: Qemu, zseal: Zseal, model: Model | Non
 
 @given(
     exported=st.booleans(),
-    interface=st.sampled_from((1, 2, 3, NEWEST_KNOWN, NEWEST_KNOWN + 1)),
+    interface=st.sampled_from((1, 2, 3, 5, 6, NEWEST_KNOWN, NEWEST_KNOWN + 1)),
     lock=st.booleans(),
     notifications=st.booleans(),
     places=calibrations,

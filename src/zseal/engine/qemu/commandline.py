@@ -20,6 +20,7 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 """QEMU gives up becoming another user, starting programs and changing its priority: it needs none of that."""
 _NOTIFIED_IN_A_THREAD = tuple(f"virtio-{kind}-ccw" for kind in ("blk", "net", "rng", "scsi", "serial"))
 _VECTORS_RIGHT = (10, 0)
+_MONITORS_ARE_OBJECTS = (11, 1)
 _SECRET = re.compile(r"""\b((?:data|password|passwd|secret)"?\s*[=:]\s*"?)[^,"]*""")
 
 
@@ -64,9 +65,15 @@ class Descriptors:
 
 
 def arguments(
-    config: MachineConfig, inherited: Descriptors, *, cpu: str = "max", sandbox: bool = False, core_dumps: bool = False
+    config: MachineConfig,
+    inherited: Descriptors,
+    *,
+    cpu: str = "max",
+    version: tuple[int, int] | None = None,
+    sandbox: bool = False,
+    core_dumps: bool = False,
 ) -> list[str]:
-    """Return QEMU's command line without the program's name; the machine is created stopped.
+    """Return the command line of a QEMU of ``version``, without the program's name; the machine is created stopped.
 
     With ``sandbox`` QEMU gives up system calls that it does not need; unless ``core_dumps``, no dump of QEMU has the
     guest's memory.
@@ -89,7 +96,7 @@ def arguments(
         out += ["-sandbox", SANDBOX]
     # QEMU and its RAM stay after a guest's end, to be inspected; a reset waits until protection is dropped.
     out += ["-action", "reboot=shutdown,shutdown=pause,panic=pause,watchdog=pause"]
-    out += ["-chardev", f"socket,id=qmp,fd={inherited.qmp}", "-mon", "chardev=qmp,mode=control"]
+    out += _control("qmp", inherited.qmp, version)
     if inherited.gdb is not None:
         out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb}", "-gdb", "chardev:gdb"]
     if inherited.plugin is not None:
@@ -99,7 +106,7 @@ def arguments(
         if inherited.queues is not None:
             options += f",queues={inherited.queues},storage={inherited.memory}"
         out += ["-plugin", f"file={str(inherited.plugin).replace(',', ',,')},{options}"]
-        out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
+        out += _control("monitor", inherited.monitor, version)
     out += ["-chardev", f"socket,id=terminal,fd={inherited.terminal}", "-device", "sclpconsole,chardev=terminal"]
     if inherited.line_mode is not None:
         out += ["-chardev", f"socket,id=line,fd={inherited.line_mode}", "-device", "sclplmconsole,chardev=line"]
@@ -113,6 +120,14 @@ def arguments(
         for driver in _NOTIFIED_IN_A_THREAD:
             out += ["-global", f"{driver}.ioeventfd=off"]
     return [*out, *device_arguments(config), *config.extra]
+
+
+def _control(name: str, descriptor: int | None, version: tuple[int, int] | None) -> list[str]:
+    """Return the arguments for a QMP connection; -mon is deprecated since monitors are objects."""
+    monitor = ["-mon", f"chardev={name},mode=control"]
+    if version is not None and version >= _MONITORS_ARE_OBJECTS:
+        monitor = ["-object", f"monitor-qmp,id={name}-monitor,chardev={name}"]
+    return ["-chardev", f"socket,id={name},fd={descriptor}", *monitor]
 
 
 def without_secrets(arguments: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.commandline import Descriptors, arguments, cpu_model
 from zseal.engine.qemu.gdbremote import GdbRemote
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.plugin import Plugin, find_plugin, plugin_is_off
+from zseal.engine.qemu.plugin import Plugin, find_plugin, plugin_environment, plugin_is_off
 from zseal.engine.qemu.process import Channel, OwnProcess, find_program, knows_sandbox, program_version
 from zseal.engine.qemu.qmp import Qmp
 from zseal.logs import logger
@@ -150,16 +150,18 @@ def start_qemu(
 
 def _start_process(config: MachineConfig, given: Descriptors, program: str | None) -> OwnProcess:
     path = find_program(program)
-    cpu = cpu_model(program_version(path), audited=config.audited)
+    version = program_version(path)
+    cpu = cpu_model(version, audited=config.audited)
     sandbox = knows_sandbox(path) and not _chooses_sandbox(config.extra)
     optional = (given.line_mode, given.gdb, given.plugin_socket, given.monitor, given.queues)
     files = (config.kernel, config.ramdisk)
     inherit = [given.memory, given.qmp, given.terminal]
     inherit += [number for number in (*optional, *files) if number is not None]
     return OwnProcess(
-        arguments(config, given, cpu=cpu, sandbox=sandbox, core_dumps=core_dumps_allowed()),
+        arguments(config, given, cpu=cpu, version=version, sandbox=sandbox, core_dumps=core_dumps_allowed()),
         inherit=inherit,
         program=program,
+        environment=plugin_environment(version),
     )
 
 

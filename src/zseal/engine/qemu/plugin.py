@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from zseal import _native
@@ -35,6 +35,7 @@ _LOG = logger(__name__)
 _MESSAGE = struct.Struct("=IIQ")
 _READY = 0
 _VARIABLE = "ZSEAL_PLUGIN"
+_INTERFACE_7 = (11, 1)
 _EventHook = Callable[[int, "PluginEvent", int], None]
 _JOIN_SECONDS = 10.0
 _END_SECONDS = 5.0
@@ -104,6 +105,15 @@ def find_plugin() -> Plugin | None:
         return None
     _LOG.info("the plugin in QEMU is %s", path)
     return Plugin(path=path, lock=setting is not PluginSetting.TRANSLATIONS)
+
+
+def plugin_environment(version: tuple[int, int] | None) -> Mapping[str, str]:
+    """Return what the plugin has to find in the environment of a QEMU of ``version``.
+
+    QEMU takes plugins for interface 7 only since 11.1, and nothing that it exports shows a plugin that it is such a
+    QEMU.
+    """
+    return {} if version is None or version < _INTERFACE_7 else {"ZSEAL_PLUGIN_INTERFACE": "7"}
 
 
 def plugin_is_off() -> bool:

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zseal.coredumps import LIMIT, core_dumps_allowed
@@ -31,6 +31,7 @@ PROGRAM = "qemu-system-s390x"
 _STDERR_LIMIT = 1 << 16
 _VERSION_SECONDS = 30.0
 _SECCOMP = Path("/proc/sys/kernel/seccomp")
+NOTHING_MORE: Mapping[str, str] = {}
 _TIED = Path(__file__).with_name("die_with_parent.py")
 
 
@@ -144,7 +145,9 @@ class OwnProcess(QemuProcess):
         *,
         inherit: Sequence[int],
         program: str | None = None,
+        environment: Mapping[str, str] = NOTHING_MORE,
     ) -> None:
+        """Start it with ``arguments``; ``environment`` is added to ours."""
         path = find_program(program)
         output, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(stderr, True)
@@ -161,6 +164,7 @@ class OwnProcess(QemuProcess):
                 stderr=stderr,
                 pass_fds=list(inherit),
                 start_new_session=True,
+                env={**os.environ, **environment},
             )
         except OSError as error:
             os.close(output)

@@ -138,3 +138,14 @@ def test_a_guest_is_told_its_name_and_an_identifier_of_its_own() -> None:
     assert after("-name", arguments(one, INHERITED)) == ["web-1,debug-threads=on"]
     assert after("-uuid", arguments(one, INHERITED)) == [str(one.uuid)]
     assert one.uuid != other.uuid
+
+
+def test_monitors_are_objects_for_a_qemu_that_deprecates_the_option() -> None:
+    given = dataclasses.replace(INHERITED, plugin=Path("/plugin.so"), plugin_socket=8, monitor=9)
+    config = MachineConfig(kernel=5, memory=GIB)
+    assert len(after("-mon", arguments(config, given, version=(10, 0)))) == 2
+    newer = arguments(config, given, version=(11, 1))
+    assert "-mon" not in newer
+    objects = [text for text in after("-object", newer) if text.startswith("monitor-qmp,")]
+    assert objects == ["monitor-qmp,id=qmp-monitor,chardev=qmp", "monitor-qmp,id=monitor-monitor,chardev=monitor"]
+    assert after("-chardev", newer)[0] == after("-chardev", arguments(config, given))[0]

@@ -17,7 +17,15 @@ from zseal.engine.memory import SharedMemory
 from zseal.engine.qemu.cpu import QemuCpu
 from zseal.engine.qemu.launch import with_plugin
 from zseal.engine.qemu.machine import QemuMachine
-from zseal.engine.qemu.plugin import Ability, Notifications, Plugin, PluginEvent, PluginThread, find_plugin
+from zseal.engine.qemu.plugin import (
+    Ability,
+    Notifications,
+    Plugin,
+    PluginEvent,
+    PluginThread,
+    find_plugin,
+    plugin_environment,
+)
 from zseal.engine.qemu.qmp import Qmp
 from zseal.engine.qemu.sites import Sites
 from zseal.engine.virtio import FindQueues, Notification, NotifyHook
@@ -333,3 +341,19 @@ def test_without_a_plugin_breakpoints_are_set_and_asked_about() -> None:
     with pytest.raises(EngineLostError):
         notifications.at_breakpoint(0, machine)
     assert ended
+
+
+@pytest.mark.parametrize(
+    ("version", "environment"),
+    [
+        (None, {}),
+        ((7, 2), {}),
+        ((11, 0), {}),
+        ((11, 1), {"ZSEAL_PLUGIN_INTERFACE": "7"}),
+        ((12, 0), {"ZSEAL_PLUGIN_INTERFACE": "7"}),
+    ],
+)
+def test_a_qemu_that_takes_newer_plugins_only_is_named_to_the_plugin(
+    version: tuple[int, int] | None, environment: dict[str, str]
+) -> None:
+    assert plugin_environment(version) == environment

@@ -37,6 +37,8 @@ class FakeQmp:
             (RANDOM, 1): queue(0),
         }
         self.asked: list[str] = []
+        self.version = (10, 0, 0)
+        self.properties: dict[tuple[str, str], Json] = {}
         self.lost = False
 
     def execute(self, command: str, **arguments: Json) -> Json:
@@ -47,6 +49,7 @@ class FakeQmp:
         if command == "x-query-virtio":
             return self.devices
         if command == "x-query-virtio-status":
+            assert self.version < (11, 0, 0), "QEMU 11.1 ends here"
             return {
                 "num-vqs": 2,
                 "device-endian": "big",
@@ -55,8 +58,12 @@ class FakeQmp:
                 "status": self.status,
             }
         if command == "x-query-virtio-queue-status":
+            if (path, arguments["queue"]) not in self.queues:
+                raise EngineError("Invalid virtqueue number")
             return self.queues[path, cast(int, arguments["queue"])]
-        if command == "qom-get" and f"{path}/virtio-backend" in self.names:
+        if command == "qom-get" and (path, str(arguments["property"])) in self.properties:
+            return self.properties[path, str(arguments["property"])]
+        if command == "qom-get" and arguments["property"] == "dev_id" and f"{path}/virtio-backend" in self.names:
             return self.names[f"{path}/virtio-backend"]
         raise EngineError(f"QEMU refused {command}")
 
@@ -173,3 +180,53 @@ def test_features_that_are_not_told_are_missed() -> None:
     qmp.features[BLOCK] = None
     with pytest.raises(EngineError, match="features"):
         view(qmp).queues()
+
+
+def newer() -> FakeQmp:
+    """QEMU 11.1, which must not be asked for a device's status."""
+    qmp = FakeQmp()
+    qmp.version = (11, 1, 3)
+    qmp.properties = {
+        (BLOCK, "iommu_platform"): True,
+        (BLOCK, "packed"): False,
+        (RANDOM, "iommu_platform"): False,
+        (RANDOM.removesuffix("/virtio-backend"), "max_revision"): 0,
+        (BLOCK.removesuffix("/virtio-backend"), "max_revision"): 2,
+    }
+    return qmp
+
+
+def test_a_newer_qemu_gives_the_same_queues_without_being_asked_for_a_status() -> None:
+    assert view(newer()).queues() == view(FakeQmp()).queues()
+
+
+def test_what_a_device_offers_is_asked_for_once() -> None:
+    qmp = newer()
+    devices = view(qmp)
+    devices.queues()
+    before = qmp.asked.count("qom-get")
+    devices.queues()
+    assert qmp.asked.count("qom-get") == before
+    assert qmp.asked.count("x-query-virtio-queue-status") == 2 * 3 + 2 * 4, (
+        "each device: until there is none, then twice"
+    )
+
+
+def test_packed_rings_that_a_newer_qemu_offers_count_as_agreed_on() -> None:
+    qmp = newer()
+    qmp.properties[BLOCK, "packed"] = True
+    assert [found.packed for found in view(qmp).queues()] == [True, False]
+
+
+def test_a_newer_qemus_devices_without_iommu_and_without_queues_are_unused() -> None:
+    qmp = newer()
+    assert view(qmp).unused_without_iommu() == []
+    qmp.queues[RANDOM, 0] = queue(0)
+    assert [str(device) for device in view(qmp).unused_without_iommu()] == ["virtio-rng 0.1.00af"]
+
+
+def test_a_newer_qemu_that_is_lost_is_not_taken_for_a_device_without_queues() -> None:
+    qmp = newer()
+    qmp.lost = True
+    with pytest.raises(EngineLostError):
+        view(qmp).unused_without_iommu()

@@ -36,7 +36,7 @@ struct qemu_plugin_tb {
 
 static struct cpu cpus[CPUS];
 static __thread struct cpu *current_cpu;
-static translation_callback on_translation;
+static void *on_translation;
 static cpu_callback on_idle;
 static struct qemu_plugin_insn instructions[INSTRUCTIONS];
 static unsigned int translated;
@@ -46,9 +46,9 @@ int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, ch
 
 /* --- what plugins call --- */
 
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, translation_callback callback)
+void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void *callback, void *userdata)
 {
-	if (id != 77)
+	if (id != 77 || userdata)
 		abort();
 	on_translation = callback;
 }
@@ -211,8 +211,10 @@ unsigned int test_translate(uint64_t address, const uint8_t *code, size_t size)
 	insn->address = address;
 	insn->size = size;
 	memcpy(insn->code, code, size);
-	if (on_translation)
-		on_translation(77, &tb);
+	if (on_translation && version >= USER_DATA_FROM)
+		((void (*)(struct qemu_plugin_tb *, void *))on_translation)(&tb, NULL);
+	else if (on_translation)
+		((void (*)(plugin_id, struct qemu_plugin_tb *))on_translation)(77, &tb);
 	return translated++;
 }
 
