@@ -391,14 +391,20 @@ def test_a_plain_notification_is_let_through_and_counted(load: Callable[[bool], 
 
 
 @pytest.mark.parametrize(
-    ("exported", "stopped", "left"),
-    [(True, False, 0x02), (True, True, 0x22), (False, False, 0x22), (False, True, 0x22)],
+    ("exported", "interface", "stopped", "left"),
+    [
+        (True, 5, False, 0x02),
+        (True, 5, True, 0x22),
+        (False, 5, False, 0x22),
+        (False, 5, True, 0x22),
+        (True, 7, False, 0x22),  # its callback has another form there
+    ],
 )
 def test_a_cpu_that_is_idle_while_the_machine_runs_is_not_halted_again(
-    load: Callable[[bool], Qemu], exported: bool, stopped: bool, left: int
+    load: Callable[[bool], Qemu], exported: bool, interface: int, stopped: bool, left: int
 ) -> None:
     with load(exported) as qemu, Zseal() as zseal:
-        assert qemu.install([b"socket=%d" % zseal.theirs.fileno(), b"entry=65536"]) == 0
+        assert qemu.install([b"socket=%d" % zseal.theirs.fileno(), b"entry=65536"], interface) == 0
         assert qemu.become_idle(3, stopped=stopped, interrupts=0x22) == left
 
 
