@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zseal.ultravisor.host import HostInterface
     from zseal.ultravisor.image.acceptance import AcceptedHeader, accept_header, check_digests
     from zseal.ultravisor.pagemap import Kind, PageMap
-    from zseal.ultravisor.refusal import UvcRefusal
+    from zseal.ultravisor.refusal import OutOfMemoryError, UvcRefusal
     from zseal.ultravisor.settings import Feature, Settings
     from zseal.ultravisor.sie import PrefixIntercept, Validity, ValidityIntercept
     from zseal.ultravisor.snapshot import ConfigurationSnapshot, CpuSnapshot, Snapshot
@@ -44,6 +44,7 @@ __all__ = [
     "Level",
     "MappedSpace",
     "OffsetSpace",
+    "OutOfMemoryError",
     "PageMap",
     "PageState",
     "PrefixIntercept",
@@ -68,7 +69,7 @@ if not TYPE_CHECKING:
         firmware=("FirmwareInterface",),
         host=("HostInterface",),
         pagemap=("Kind", "PageMap"),
-        refusal=("UvcRefusal",),
+        refusal=("OutOfMemoryError", "UvcRefusal"),
         settings=("Feature", "Settings"),
         sie=("PrefixIntercept", "Validity", "ValidityIntercept"),
         snapshot=("ConfigurationSnapshot", "CpuSnapshot", "Snapshot"),

@@ -58,6 +58,7 @@ def host_view(storage: SecureStorage, address: int, length: int, *, live: bool) 
                 data: bytes | bytearray = storage.peek_run(frame, count)
             else:
                 storage.export_run(frame, count)
+                storage.undo.keep()  # what is encrypted has to be in its frames before they are read
                 data = storage.storage.read(frame << PAGE_SHIFT, count << PAGE_SHIFT)
             yield data[skip : skip + stop - address]
         else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from zseal.arch.storage import MIB, Storage
+import numpy as np
+
+from zseal.arch.storage import Storage
 
 
 @runtime_checkable
@@ -20,6 +22,5 @@ def clear(storage: Storage, address: int, length: int) -> None:
     if isinstance(storage, ClearableStorage):
         storage.clear(address, length)
         return
-    for at in range(address, address + length, MIB):
-        size = min(MIB, address + length - at)
-        storage.write(at, bytes(size))
+    with storage.view(address, length) as view:
+        np.frombuffer(view, np.uint8)[:] = 0

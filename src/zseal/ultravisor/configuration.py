@@ -110,11 +110,12 @@ class Configuration:
             self.accepted.wipe()
         self.accepted = None
 
-    def replace_communication_key(self, key: Secret) -> None:
-        """Take ``key`` (32 bytes) for the customer communication key from now on."""
+    def replace_communication_key(self, key: Secret) -> Secret:
+        """Take ``key`` (32 bytes) for the customer communication key from now on; return the one before."""
         assert self.accepted is not None  # noqa: S101 - only a running guest gets a new key
-        self.accepted.cck.wipe()
+        before = self.accepted.cck
         self.accepted = dataclasses.replace(self.accepted, cck=key)
+        return before
 
     def forget_image_key(self) -> None:
         """Forget the key of the image's components, which is not needed once they are unpacked."""

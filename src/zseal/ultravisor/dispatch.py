@@ -12,7 +12,7 @@ from zseal.formats.uv_codes import Generic as AnyCommand
 from zseal.ultravisor.configuration import Configuration
 from zseal.ultravisor.events import Level
 from zseal.ultravisor.faults import BUSY
-from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.refusal import OutOfMemoryError, UvcRefusal
 from zseal.ultravisor.state import Busy, HostMemory, MachineState, Reply, Request, Row
 
 _BLOCK_ALIGNMENT = 8
@@ -44,15 +44,24 @@ def execute(
 
     ``caller`` is the guest that issues it; ``host`` is the same memory for a call of the host. Raises
     ProgramInterruption, with nothing stored, if the block is misaligned or not accessible, and non-secure storage
-    access if a guest has to wait for its host to import a page.
+    access if a guest has to wait for its host to import a page;
+    OutOfMemoryError, with nothing changed.
     """
     if address % _BLOCK_ALIGNMENT:
         raise ProgramInterruption(ProgramCode.SPECIFICATION, address)
+    try:
+        return _execute(machine, address, memory, host, caller)
+    except MemoryError:
+        raise OutOfMemoryError from None
+
+
+def _execute(
+    machine: MachineState, address: int, memory: OperandMemory, host: HostMemory | None, caller: Configuration | None
+) -> int:
     memory.check(address, uvcb.HEADER_SIZE, write=True)
     header = uvcb.UvcbHeader.unpack(memory.read(address, uvcb.HEADER_SIZE))
     memory.check(address, header.length, write=True)
     row = (machine.host_rows if caller is None else machine.guest_rows).get(header.command)
-    reply, rc, rrc = Reply(), 0, 0
     try:
         row = _permitted(machine, caller, row, header.length)
         machine.calls[header.command] += 1
@@ -63,18 +72,20 @@ def execute(
             return fault
         size = row.layout.SIZE if row.minimum is None else uvcb.HEADER_SIZE
         block = row.layout.unpack(memory.read(address, size))
-        reply = row.handler(machine, Request(block, memory, host, caller, header.length))
-        rc, rrc = reply.answer.rc | (RC_NEED_DESTROY if reply.need_destroy else 0), reply.answer.rrc or 0
+        with machine.whole():
+            reply = row.handler(machine, Request(block, memory, host, caller, header.length))
+            rc = reply.answer.rc | (RC_NEED_DESTROY if reply.need_destroy else 0)
+            _store(memory, address, rc, reply.answer.rrc or 0, row=row, reply=reply)
         if machine.log.level <= Level.DEBUG:
             machine.log.add(Level.DEBUG, row.command.name, **_page_details(block, caller))
     except Busy:
         return BUSY
     except UvcRefusal as refusal:
-        rc, rrc = refusal.rc, refusal.rrc
+        rc = refusal.rc
         if row is not None:
             machine.refused[header.command] += 1
-        machine.log.add(Level.WARNING, "call refused", command=header.command, rc=rc, rrc=rrc)
-    _store(memory, address, row, reply, rc, rrc)
+        machine.log.add(Level.WARNING, "call refused", command=header.command, rc=rc, rrc=refusal.rrc)
+        _store(memory, address, rc, refusal.rrc)
     return 0 if rc == _EXECUTED else 1
 
 
@@ -99,12 +110,14 @@ def _permitted(machine: MachineState, caller: Configuration | None, row: Row | N
     return row
 
 
-def _store(memory: OperandMemory, address: int, row: Row | None, reply: Reply, rc: int, rrc: int) -> None:
+def _store(
+    memory: OperandMemory, address: int, rc: int, rrc: int, *, row: Row | None = None, reply: Reply | None = None
+) -> None:
     """Store the outputs, rc and rrc last."""
     try:
-        if reply.raw:
+        if reply is not None and reply.raw:
             memory.write(address + reply.raw_offset, reply.raw)
-        if row is not None:
+        if reply is not None and row is not None:
             for name, value in reply.fields.items():
                 spec = row.layout.FIELDS[name]
                 data = value if isinstance(value, bytes) else value.to_bytes(spec.size, "big")

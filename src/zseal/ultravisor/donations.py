@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import PAGE_SHIFT, PAGE_SIZE, Storage
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.tables import FrameState, FrameTable, Index, runs
+from zseal.ultravisor.undo import Undo
 
 
 class NotInStorage(Exception):  # noqa: N818 - a finding that becomes the answer of the call
@@ -52,8 +54,9 @@ def _repeated(frames: Index) -> bool:
 class DonationLedger:
     """The donations and their donors. A refused donation leaves every frame unchanged."""
 
-    def __init__(self, storage: Storage, frames: FrameTable) -> None:
+    def __init__(self, storage: Storage, frames: FrameTable, undo: Undo) -> None:
         self._storage = storage
+        self._undo = undo
         self._frames = frames
         self.total = 0
         """Bytes donated at present."""
@@ -75,12 +78,14 @@ class DonationLedger:
         self.check(frames)
         self._frames.take(frames, FrameState.DONATED, owner, 0)
         donation = Donation(frames)
+        self._undo.fields(self)
         self.total += donation.size
         return donation
 
     def give_back(self, donation: Donation) -> None:
         """Clear the donated storage and return it to the host."""
-        for _, frame, length in runs(donation.frames, self._frames.count):
-            clear(self._storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
         self._frames.release(donation.frames)
+        self._undo.fields(self)
         self.total -= donation.size
+        for _, frame, length in runs(donation.frames, self._frames.count):
+            self._undo.last(functools.partial(clear, self._storage, frame << PAGE_SHIFT, length << PAGE_SHIFT))

@@ -89,17 +89,17 @@ class FirmwareInterface:
 
         Raises ValidityIntercept, and PrefixIntercept while the host has to import the CPU's prefix pages.
         """
-        with self._machine.lock:
+        with self._machine.whole():
             return sie.enter(self._machine, configuration, cpu, asce)
 
     def leave(self, cpu: int) -> None:
         """Take note that the CPU with handle ``cpu`` no longer runs."""
-        with self._machine.lock:
+        with self._machine.whole():
             sie.leave(self._machine, cpu)
 
     def request_reset(self, handle: int) -> None:
         """Take note that the guest asked for a reset (DIAGNOSE 308 subcode 0 or 1)."""
-        with self._machine.lock:
+        with self._machine.whole():
             sie.request_reset(self._machine, handle)
 
     def adopt_all(self, handle: int) -> int:
@@ -108,7 +108,7 @@ class FirmwareInterface:
         It is for engines that cannot see a guest's first touch of a page. Storage with a ``clear`` method of its own
         is cleared through it, so that nothing is allocated.
         """
-        with self._machine.lock:
+        with self._machine.whole():
             guest = self._guest(handle).guest
             return self._machine.secure.adopt(guest, 0, guest.pages.count)
 
@@ -132,8 +132,7 @@ class FirmwareInterface:
         Returns None for a command that does not share or unshare pages, and if each call has to come to
         :meth:`guest_call`.
         """
-        lock = self._machine.lock
-        with lock:
+        with self._machine.lock:
             if command not in self._machine.guest_rows:
                 return None
             calls = page_calls(self._machine, self._guest(handle), Command(command))
@@ -142,7 +141,7 @@ class FirmwareInterface:
         carry_out = calls.carry_out
 
         def locked(pages: Index) -> None:
-            with lock:
+            with self._machine.whole():
                 carry_out(pages)
 
         return dataclasses.replace(calls, carry_out=locked)

@@ -110,7 +110,7 @@ class HostInterface:
 
     def interrupt(self, cpu: int) -> None:
         """Take the CPU with handle ``cpu`` out of its guest, as any interruption for the host does."""
-        with self._machine.lock:
+        with self._machine.whole():
             sie.leave(self._machine, cpu)
 
     # ---------------------------------------------------------------- runs of pages
@@ -145,10 +145,11 @@ class HostInterface:
     def _calls(self, command: Command, offset: int, length: int) -> Iterator[None]:
         """Do one piece of a run, ``offset`` bytes after its beginning, under the lock; count its pages as calls."""
         machine = self._machine
+        done = length >> PAGE_SHIFT
         with machine.lock:
-            done = length >> PAGE_SHIFT
             try:
-                yield
+                with machine.whole():
+                    yield
             except UvcRefusal as refusal:
                 done = refusal.done + 1
                 refusal.done += offset >> PAGE_SHIFT
@@ -201,7 +202,7 @@ class HostInterface:
     def view_pieces(self, address: int, length: int, *, live: bool = False) -> Iterator[bytes]:
         """Yield what :meth:`view` returns in pieces of 2 MiB or less."""
         for at, size in _pieces(length):
-            with self._machine.lock:
+            with self._machine.whole():
                 piece = b"".join(access.host_view(self._machine.secure, address + at, size, live=live))
             yield piece
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from zseal.arch.storage import PAGE_SIZE
 from zseal.crypto.xts import XtsPages
 from zseal.secret import Secret
+from zseal.ultravisor.tables import Counters
 
 COUNTER_LIMIT = (1 << 48) - 1
 TAG_SIZE = 16
@@ -30,7 +31,6 @@ _NONCE_SIZE = 12
 _NONCE_BYTES = (0, 1, 2, 8, 9)
 
 Buffer = bytes | bytearray | memoryview
-Counters = NDArray[np.uint64]
 
 
 def components(pages: NDArray[np.int64], counters: Counters) -> bytes:

@@ -1,4 +1,4 @@
-"""The exception for an ultravisor answer other than success."""
+"""The exceptions that end a call of the ultravisor: an answer other than success, and no answer."""
 
 from __future__ import annotations
 
@@ -23,4 +23,14 @@ class UvcRefusal(ZsealError):  # noqa: N818 - the term for what it is
             f"refused by the ultravisor with rc {self.rc:#06x} rrc {self.rrc:#06x} ({type(answer).__name__}."
             f"{answer.name}): {meaning}",
             hint=answer.advice,
+        )
+
+
+class OutOfMemoryError(ZsealError):
+    """This computer has too little memory left for a call, which was done completely then or not at all."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this computer has too little memory left for an ultravisor call",
+            hint="give guests less memory, or end other programs",
         )

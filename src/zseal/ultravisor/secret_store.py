@@ -33,7 +33,10 @@ class StoredSecret:
 
 
 class SecretStore:
-    """Secrets in the order in which they came, the tags of all requests, and the lock; empty at the guest's start."""
+    """Secrets in the order in which they came, the tags of all requests, and the lock; empty at the guest's start.
+
+    Attributes are replaced, never changed inside, so that a call which adds a secret can be taken back.
+    """
 
     def __init__(self) -> None:
         self.stored: list[StoredSecret] = []
@@ -56,13 +59,13 @@ class SecretStore:
 
     def record(self, tag: bytes, extension_secret: Secret) -> None:
         """Remember a request that was carried out, by its tag; the first one fixes the extension secret."""
-        self._tags.append(tag)
+        self._tags = [*self._tags, tag]
         if self.extension_secret is None:
             self.extension_secret = extension_secret
 
     def add(self, kind: SecretType, secret_id: bytes, value: Secret) -> None:
         """Store a secret under the next index."""
-        self.stored.append(StoredSecret(len(self.stored), kind, secret_id, value))
+        self.stored = [*self.stored, StoredSecret(len(self.stored), kind, secret_id, value)]
 
     def page(self, start: int) -> SecretList:
         """Return as much of the list from index ``start`` on as fits a page."""

@@ -1,12 +1,15 @@
 """Secure storage: the owners and pages of frames, and how pages enter and leave it.
 
-All functions work on runs of pages; a single UVC is a run of one. A run stops at the first page that fails, with the
-pages before it done and the failing one unchanged, as if each page had been a call of its own.
+All functions work on runs of at most CHUNK pages; a single UVC is a run of one. A run stops at the first page that
+fails, with the pages before it done and the failing one unchanged, as if each page had been a call of its own. The
+tables change first and the content of frames last, so that a run that cannot be completed is taken back
+(``zseal.ultravisor.undo``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,7 +21,7 @@ from zseal.formats.uv_codes import PageCall, ResponseCode
 from zseal.ultravisor.addressspace import LARGE_PAGES, AddressSpace
 from zseal.ultravisor.clearing import clear
 from zseal.ultravisor.image.unpacking import Unpacking
-from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, Counters, PageSealer
+from zseal.ultravisor.pagecrypto import COUNTER_LIMIT, PageSealer
 from zseal.ultravisor.refusal import UvcRefusal
 from zseal.ultravisor.tables import (
     DONATED,
@@ -32,6 +35,7 @@ from zseal.ultravisor.tables import (
     SHARED_FRAME,
     SHARED_OUT,
     UNUSED,
+    Counters,
     FrameTable,
     Index,
     PageTable,
@@ -40,6 +44,7 @@ from zseal.ultravisor.tables import (
     consecutive,
     runs,
 )
+from zseal.ultravisor.undo import Undo
 
 CHUNK = 512
 """Pages handled together: 2 MiB of data, for which the cipher prepares its tweaks in one go."""
@@ -61,11 +66,12 @@ class GuestStorage:
         origin: int,
         pages: int,
         space: AddressSpace,
+        undo: Undo,
         blank_states: Callable[[int], States] = blank_states,
     ) -> None:
         self.serial = serial
         self.origin = origin
-        self.pages = PageTable(pages, blank_states)
+        self.pages = PageTable(pages, undo, blank_states)
         self.space = space
         self.sealer = PageSealer()
 
@@ -86,10 +92,11 @@ class GuestStorage:
 class SecureStorage:
     """The frame table of one machine's storage, and the guests that own frames of it."""
 
-    def __init__(self, storage: Storage, *, transfers_shared: bool) -> None:
+    def __init__(self, storage: Storage, undo: Undo, *, transfers_shared: bool) -> None:
         """``transfers_shared``: importing a frame that another guest shares takes it over (feature MISC)."""
         self.storage = storage
-        self.frames = FrameTable(storage.size)
+        self.undo = undo
+        self.frames = FrameTable(storage.size, undo)
         self.guests: dict[int, GuestStorage] = {}
         self.large: set[int] = set()
         """1 MiB frames (by number) whose 256 pages were verified as one."""
@@ -100,13 +107,19 @@ class SecureStorage:
 
     def attach(self, guest: GuestStorage) -> None:
         """Let ``guest`` own frames."""
+        self.undo.step(guest.sealer.wipe)
+        self.undo.entry(self.guests, guest.serial)
         self.guests[guest.serial] = guest
 
     def detach(self, guest: GuestStorage) -> None:
         """End ``guest``: its keys and pins are gone; its frames stay secure until they are exported or destroyed."""
-        self.frames.state[self.frames_of(guest, np.flatnonzero(guest.pages.state == SHARED))] = SHARED_FRAME
+        self.frames.change(self.frames_of(guest, np.flatnonzero(guest.pages.state == SHARED)), SHARED_FRAME)
+        self.undo.entry(self.guests, guest.serial)
         del self.guests[guest.serial]
-        guest.sealer.wipe()
+        self.undo.afterwards(guest.sealer.wipe)
+        self.undo.afterwards(self._forget_copy)
+
+    def _forget_copy(self) -> None:
         self._copy[:] = bytes(len(self._copy))
 
     def owner(self, frame: int) -> tuple[GuestStorage | None, int]:
@@ -149,42 +162,42 @@ class SecureStorage:
 
         Non-secure and pinned frames stay as they are. Raises UvcRefusal for a donated frame and an exhausted counter.
         """
-        state = self.frames.state[first : first + count]
-        donated = np.flatnonzero(state == DONATED)
-        good = int(donated[0]) if donated.size else count
-        for at in range(first, first + good, CHUNK):
-            self._export_chunk(np.arange(at, min(at + CHUNK, first + good)), at - first)
-        if good < count:
-            raise UvcRefusal(PageCall.DONATED, done=good)
-
-    def _export_chunk(self, frames: Index, done: int) -> None:
-        table = self.frames
-        exhausted = self._exhausted(frames)
-        shared = frames[table.state[frames] == SHARED_FRAME]
-        secure = frames[table.state[frames] == SECURE]
-        if exhausted is not None:
-            shared, secure = shared[shared < exhausted], secure[secure < exhausted]
-        self.retire_shared(shared)
-        for guest, part in self._by_owner(secure):
+        table, frames = self.frames, np.arange(first, first + count)
+        good, answer = self._first_hit(
+            frames.size, (table.state[frames] == DONATED, PageCall.DONATED), (self._exhausted(frames), PageCall.COUNTER)
+        )
+        frames = frames[:good]
+        self.retire_shared(frames[table.state[frames] == SHARED_FRAME])
+        for guest, part in self._by_owner(frames[table.state[frames] == SECURE]):
+            self.undo.keep()  # what encryption gives is valid until it is used again
             data, tags, counters = self._encrypted(guest, part, keep_tags=True)
-            self._scatter(part, data)
             if guest is not None:
-                pages = table.page[part].astype(np.int64)
-                guest.pages.counter[pages] = counters
-                guest.pages.tag[pages] = np.frombuffer(tags, np.uint64).reshape(-1, 2)
-                guest.pages.state[pages] = EXPORTED
+                guest.pages.seal(table.page[part].astype(np.int64), counters, tags)
             self._split_large(part)
             table.release(part)
-        if exhausted is not None:
-            raise UvcRefusal(PageCall.COUNTER, done=done + exhausted - int(frames[0]))
+            self._replace(part, data)
+        if answer is not None:
+            raise UvcRefusal(answer, done=good)
 
-    def _exhausted(self, frames: Index) -> int | None:
-        """Return the first secure frame whose page cannot be exported once more."""
-        table, over = self.frames, []
-        for guest, part in self._by_owner(frames[table.state[frames] == SECURE]):
+    @staticmethod
+    def _first_hit(count: int, *reasons: tuple[NDArray[np.bool_], ResponseCode]) -> tuple[int, ResponseCode | None]:
+        """Return how many of ``count`` pages, from the first on, nothing hinders, and what hinders the next one."""
+        good, answer = count, None
+        for hit, reason in reasons:
+            found = np.flatnonzero(hit[:good])
+            if found.size:
+                good, answer = int(found[0]), reason
+        return good, answer
+
+    def _exhausted(self, frames: Index) -> NDArray[np.bool_]:
+        """Return a mask of the secure frames whose pages cannot be exported once more."""
+        over, secure = np.zeros(frames.size, bool), self.frames.state[frames] == SECURE
+        for guest, part in self._by_owner(frames[secure]):
             if guest is not None:
-                over += part[guest.pages.counter[table.page[part]] >= COUNTER_LIMIT].tolist()
-        return min(over, default=None)
+                limit = part[guest.pages.counter[self.frames.page[part]] >= COUNTER_LIMIT]
+                if limit.size:
+                    over |= np.isin(frames, limit)
+        return over
 
     def _encrypted(
         self, guest: GuestStorage | None, frames: Index, *, keep_tags: bool
@@ -194,6 +207,7 @@ class SecureStorage:
         if guest is None:
             # The guest is gone and its keys with it: nothing can decrypt what the host gets.
             counters = np.arange(self._orphan_counter + 1, self._orphan_counter + 1 + frames.size, dtype=np.uint64)
+            self.undo.fields(self)
             self._orphan_counter += frames.size
             with self._content(frames) as plain:
                 return self._orphans.encrypt(plain, pages, counters), b"", counters
@@ -211,12 +225,12 @@ class SecureStorage:
         """
         result = bytearray(count * PAGE_SIZE)
         frames = np.arange(first, first + count)
-        if self._exhausted(frames) is not None:
+        if self._exhausted(frames).any():
             raise UvcRefusal(PageCall.COUNTER)
         for guest, part in self._by_owner(frames):
             data, _, counters = self._encrypted(guest, part, keep_tags=False)
             if guest is not None:
-                guest.pages.counter[self.frames.page[part]] = counters
+                guest.pages.count_export(self.frames.page[part].astype(np.int64), counters)
             for at, frame, length in runs(part, CHUNK):
                 to = (frame - first) * PAGE_SIZE
                 result[to : to + length * PAGE_SIZE] = data[at * PAGE_SIZE : (at + length) * PAGE_SIZE]
@@ -224,9 +238,11 @@ class SecureStorage:
 
     def retire_shared(self, frames: Index) -> None:
         """Take shared (or pinned) frames from their guests: the host then has the pages, in plaintext."""
+        if not frames.size:
+            return
         for guest, part in self._by_owner(frames):
             if guest is not None:
-                guest.pages.state[self.frames.page[part]] = SHARED_OUT
+                guest.pages.change(self.frames.page[part].astype(np.int64), SHARED_OUT)
         self._split_large(frames)
         self.frames.release(frames)
 
@@ -238,15 +254,13 @@ class SecureStorage:
         Unused pages are cleared, exported ones checked and decrypted, shared ones only taken back; resident ones stay.
         Raises UvcRefusal.
         """
-        for at in range(0, count, CHUNK):
-            size = min(CHUNK, count - at)
-            pages = np.arange(first + at, first + at + size)
-            frames = guest.space.resolve_run(guest.origin + first + at, size)
-            good, answer = self._importable(guest, pages, frames)
-            done, failure = self._import_chunk(guest, pages[:good], frames[:good])
-            answer = failure or answer
-            if answer is not None:
-                raise UvcRefusal(answer, done=at + done)
+        pages = np.arange(first, first + count)
+        frames = guest.space.resolve_run(guest.origin + first, count)
+        good, answer = self._importable(guest, pages, frames)
+        done, failure = self._import(guest, pages[:good], frames[:good])
+        answer = failure or answer
+        if answer is not None:
+            raise UvcRefusal(answer, done=done)
 
     def _importable(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
         """Return how many pages, from the first on, may be imported, and the obstacle for the next one."""
@@ -260,17 +274,13 @@ class SecureStorage:
         takeable = state == NON_SECURE
         if self._transfers_shared:
             takeable |= (state == SHARED_FRAME) & (owner != guest.serial)
-        reasons: list[tuple[NDArray[np.bool_], ResponseCode]] = [
+        good, answer = self._first_hit(
+            frames.size,
             (~mapped, PageCall.NOT_MAPPED),
             (state == DONATED, PageCall.FRAME_DONATED),
             (~mine & (~takeable | resident | ~_first_of_each(frames)), PageCall.OWNER),
             (page_state == LOST, PageCall.LOST),
-        ]
-        good, answer = frames.size, None
-        for hit, reason in reasons:
-            found = np.flatnonzero(hit[:good])
-            if found.size:
-                good, answer = int(found[0]), reason
+        )
         absent = np.flatnonzero(~self._exist(frames[:good]))
         return (int(absent[0]), PageCall.NOT_MAPPED) if absent.size else (good, answer)
 
@@ -289,7 +299,7 @@ class SecureStorage:
                 mask[middle:end] = self._exist(frames[middle:end])
         return mask
 
-    def _import_chunk(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
+    def _import(self, guest: GuestStorage, pages: Index, frames: Index) -> tuple[int, ResponseCode | None]:
         """Import pages that :meth:`_importable` passed; return how many succeeded, and the next one's obstacle."""
         state = guest.pages.state[pages]
         done, answer = len(pages), None
@@ -299,8 +309,7 @@ class SecureStorage:
             done, answer = int(exported[authentic]), PageCall.INTEGRITY
         pages, frames, state = pages[:done], frames[:done], state[:done]
         unused = state == UNUSED
-        for _, frame, length in runs(frames[unused], CHUNK):
-            clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+        self._clear(frames[unused])
         private = unused | (state == EXPORTED)
         self._settle(guest, pages[private], frames[private], SECURE)
         back = state == SHARED_OUT
@@ -311,6 +320,7 @@ class SecureStorage:
         """Check and decrypt exported pages in their frames; return how many, from the first on, are authentic."""
         data = self.gather(frames)  # a copy, so that the host cannot change it between check and use
         counters, tags = guest.pages.counter[pages], guest.pages.tag[pages].tobytes()
+        self.undo.step(functools.partial(self._scatter, frames, data))
         if consecutive(frames):
             with self.storage.view(int(frames[0]) << PAGE_SHIFT, len(data)) as target:
                 return guest.sealer.open(data, pages, counters, tags, target)
@@ -324,9 +334,10 @@ class SecureStorage:
 
         A frame has one owner: if another guest shares it, it is first taken from that guest (feature MISC).
         """
+        if not frames.size:
+            return
         foreign = (self.frames.state[frames] == SHARED_FRAME) & (self.frames.owner[frames] != guest.serial)
-        if foreign.any():
-            self.retire_shared(frames[foreign])
+        self.retire_shared(frames[foreign])
         self.frames.take(frames, state, guest.serial, pages)
         guest.pages.settle(pages, frames, SHARED if state == SHARED_FRAME else PRIVATE)
 
@@ -346,20 +357,19 @@ class SecureStorage:
 
         ``prefix`` and the byte ``offset`` make up the tweak of the first page. Raises UvcRefusal.
         """
-        for at in range(0, count, CHUNK):
-            size = min(CHUNK, count - at)
-            pages = np.arange(first + at, first + at + size)
-            frames = guest.space.resolve_run(guest.origin + first + at, size)
-            good, answer = self._importable(guest, pages, frames)
-            shift = at << PAGE_SHIFT
-            if good:
-                address = (first + at) << PAGE_SHIFT
-                plain = unpacking.unpack(self.gather(frames[:good]), address, prefix, offset + shift)
-                if plain is not None:
-                    self._scatter(frames[:good], plain)
-                self._settle(guest, pages[:good], frames[:good], SECURE)
-            if answer is not None:
-                raise UvcRefusal(answer, done=at + good)
+        pages = np.arange(first, first + count)
+        frames = guest.space.resolve_run(guest.origin + first, count)
+        good, answer = self._importable(guest, pages, frames)
+        if good:
+            pages, frames = pages[:good], frames[:good]
+            plain, digests = unpacking.unpack(self.gather(frames), first << PAGE_SHIFT, prefix, offset)
+            self.undo.fields(unpacking)
+            unpacking.digested = digests
+            self._settle(guest, pages, frames, SECURE)
+            if plain is not None:
+                self._replace(frames, plain)
+        if answer is not None:
+            raise UvcRefusal(answer, done=good)
 
     def destroy_run(self, first: int, count: int) -> None:
         """Clear ``count`` frames and give them to the host; a living guest loses its data in them.
@@ -371,25 +381,25 @@ class SecureStorage:
         frames = np.arange(first, first + count)
         state = table.state[frames]
         alive = np.isin(table.owner[frames], list(self.guests))
-        good, answer = count, None
-        for hit, reason in (
-            (state == DONATED, PageCall.DONATED),
-            ((state == PINNED) & alive, PageCall.PINNED),
-        ):
-            found = np.flatnonzero(hit[:good])
-            if found.size:
-                good, answer = int(found[0]), reason
-        frames = frames[:good][state[:good] != NON_SECURE]
+        good, answer = self._first_hit(
+            count, (state == DONATED, PageCall.DONATED), ((state == PINNED) & alive, PageCall.PINNED)
+        )
+        for _, frame, length in runs(frames[:good][state[:good] != NON_SECURE], count):
+            self.undo.keep()  # each piece by itself: what is cleared does not come back
+            self._destroy(np.arange(frame, frame + length))
+        if answer is not None:
+            raise UvcRefusal(answer, done=good)
+
+    def _destroy(self, frames: Index) -> None:
+        table = self.frames
         for guest, part in self._by_owner(frames):
             if guest is not None:
                 secure = table.state[part] == SECURE
-                guest.pages.state[table.page[part]] = np.where(secure, LOST, SHARED_OUT)
+                lost = np.where(secure, LOST, SHARED_OUT).astype(np.uint8)
+                guest.pages.change(table.page[part].astype(np.int64), lost)
         self._split_large(frames)
-        for _, frame, length in runs(frames, count):
-            clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
         table.release(frames)
-        if answer is not None:
-            raise UvcRefusal(answer, done=good)
+        self._clear(frames)
 
     def adopt(self, guest: GuestStorage, first: int, count: int) -> int:
         """Import those of ``count`` pages that were never used and have an ordinary frame; return how many."""
@@ -405,9 +415,8 @@ class SecureStorage:
             exist = self._exist(frames)
             if not exist.all():
                 pages, frames = pages[exist], frames[exist]
-            for _, frame, length in runs(frames, step):
-                clear(self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
             self._settle(guest, pages, frames, SECURE)
+            self._clear(frames)
             adopted += frames.size
         return adopted
 
@@ -422,7 +431,26 @@ class SecureStorage:
 
     def _split_large(self, frames: Index) -> None:
         if self.large:
-            self.large.difference_update((frames // LARGE_PAGES).tolist())
+            self.undo.fields(self)
+            self.large = self.large.difference((frames // LARGE_PAGES).tolist())
+
+    def join_large(self, frame: int) -> None:
+        """Count the 1 MiB frame that begins at ``frame`` as one from now on."""
+        self.undo.fields(self)
+        self.large = self.large | {frame // LARGE_PAGES}
+
+    # ---------------------------------------------------------------- content
+
+    def _clear(self, frames: Index) -> None:
+        """Make ``frames`` zero at the end of the call."""
+        for _, frame, length in runs(frames, self.frames.count):
+            self.undo.last(functools.partial(clear, self.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT))
+
+    def _replace(self, frames: Index, data: bytearray) -> None:
+        """Overwrite ``frames``, whose content was gathered unless they are consecutive, at the end of the call."""
+        if not consecutive(frames):  # several writes: one of them may fail after others are done
+            self.undo.step(functools.partial(self._scatter, frames, memoryview(self._copy)[: len(data)]))
+        self.undo.last(functools.partial(self._scatter, frames, data))
 
     def gather(self, frames: Index) -> memoryview:
         """Return a copy of the content of ``frames``, joined, valid until the next call; at most CHUNK of them.

@@ -35,7 +35,7 @@ def share(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
     elif state != PRIVATE:
         raise _with_host(guest, page)
     _change(storage, guest, page, SHARED_FRAME)
-    guest.pages.state[page] = SHARED
+    guest.pages.change(page, SHARED)
     return True
 
 
@@ -52,7 +52,7 @@ def unshare(storage: SecureStorage, guest: GuestStorage, page: int) -> bool:
     if storage.frames.state.item(guest.pages.frame.item(page)) == PINNED:
         return False
     _change(storage, guest, page, SECURE)
-    guest.pages.state[page] = PRIVATE
+    guest.pages.change(page, PRIVATE)
     return True
 
 
@@ -60,13 +60,13 @@ def _change(storage: SecureStorage, guest: GuestStorage, page: int, state: int) 
     """Give the frame of one resident ``page`` the FrameState ``state``; see ``SecureStorage.frames_of``."""
     frame = guest.pages.frame.item(page)
     if storage.holds(guest, page, frame):
-        storage.frames.state[frame] = state
+        storage.frames.change(frame, state)
 
 
 def _take_back(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
     """Make shared ``pages`` private again, even if pinned."""
-    storage.frames.state[storage.frames_of(guest, pages)] = SECURE
-    guest.pages.state[pages] = PRIVATE
+    storage.frames.change(storage.frames_of(guest, pages), SECURE)
+    guest.pages.change(pages, PRIVATE)
 
 
 def ready_to_share(guest: GuestStorage) -> NDArray[np.bool_]:
@@ -84,8 +84,8 @@ def _unchanged(ready: NDArray[np.bool_]) -> None:
 def share_pages(storage: SecureStorage, guest: GuestStorage, pages: Index) -> None:
     """Do :func:`share` for each of ``pages``, all of which were ready; raises UvcRefusal if one no longer is."""
     _unchanged(guest.pages.state[pages] == PRIVATE)
-    storage.frames.state[storage.frames_of(guest, pages)] = SHARED_FRAME
-    guest.pages.state[pages] = SHARED
+    storage.frames.change(storage.frames_of(guest, pages), SHARED_FRAME)
+    guest.pages.change(pages, SHARED)
 
 
 def ready_to_unshare(storage: SecureStorage, guest: GuestStorage) -> NDArray[np.bool_]:
@@ -111,7 +111,7 @@ def unshare_all(storage: SecureStorage, guest: GuestStorage) -> int:
     shared = np.flatnonzero(table.state == SHARED)
     _take_back(storage, guest, shared)
     out = np.flatnonzero(table.state == SHARED_OUT)
-    table.state[out] = UNUSED
+    table.change(out, UNUSED)
     return int(shared.size + out.size)
 
 
@@ -122,7 +122,7 @@ def pin(storage: SecureStorage, frame: int) -> None:
         raise UvcRefusal(PageCall.DONATED)
     if state not in (SHARED_FRAME, PINNED) or storage.owner(frame)[0] is None:
         raise UvcRefusal(PageCall.NOT_SHARED)
-    storage.frames.state[frame] = PINNED
+    storage.frames.change(frame, PINNED)
 
 
 def unpin(storage: SecureStorage, guest: GuestStorage, page: int) -> None:

@@ -72,7 +72,9 @@ def enter(machine: MachineState, configuration_handle: int, cpu_handle: int, asc
         raise ValidityIntercept(Validity.ASCE)
     _check_timer(machine, cpu)
     _check_prefix(machine, cpu)
+    machine.undo.fields(cpu)
     if cpu.state is CpuState.OPERATING_LOAD:
+        machine.undo.fields(cpu.registers)
         cpu.registers.psw = _load_psw(machine, configuration)
         cpu.state = CpuState.OPERATING
     cpu.running = True
@@ -139,6 +141,7 @@ def leave(machine: MachineState, cpu_handle: int) -> None:
 
 
 def _stop(machine: MachineState, cpu: SecureCpu) -> None:
+    machine.undo.fields(cpu)
     cpu.running = False
     try:
         cpu.timer_at_exit = _timer(machine, cpu), timer_clock()
@@ -149,8 +152,9 @@ def _stop(machine: MachineState, cpu: SecureCpu) -> None:
 def request_reset(machine: MachineState, configuration_handle: int) -> None:
     """Stop the guest, which issued DIAGNOSE 308 subcode 0 or 1, until the host has carried out the reset."""
     configuration = machine.configuration(configuration_handle, ConfigurationState.SECURE)
+    machine.undo.fields(configuration)
     configuration.state = ConfigurationState.RESETTING
     for cpu in configuration.cpus.values():
         if cpu.running:
             _stop(machine, cpu)
-    machine.log.add(Level.INFO, "reset requested", configuration=configuration.guest.serial)
+    machine.note(Level.INFO, "reset requested", configuration=configuration.guest.serial)

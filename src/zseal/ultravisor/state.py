@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from zseal.arch.interruption import ProgramInterruption
 from zseal.arch.storage import OperandMemory, Storage
 from zseal.crypto.keyexchange import MachineKeys
 from zseal.formats.layout import Layout
@@ -17,14 +20,15 @@ from zseal.formats.uv_codes import Generic as AnyCommand
 from zseal.ultravisor.addressspace import AddressSpace
 from zseal.ultravisor.configuration import Configuration, ConfigurationState, SecureCpu
 from zseal.ultravisor.donations import Donation, DonationLedger
-from zseal.ultravisor.events import EventLog
+from zseal.ultravisor.events import EventLog, Level
 from zseal.ultravisor.faults import FaultPlan
 from zseal.ultravisor.image.unpack_ahead import UnpackAhead
 from zseal.ultravisor.image.unpacking import Unpacked
-from zseal.ultravisor.refusal import UvcRefusal
+from zseal.ultravisor.refusal import OutOfMemoryError, UvcRefusal
 from zseal.ultravisor.securestorage import SecureStorage
 from zseal.ultravisor.settings import Feature, Settings
 from zseal.ultravisor.tables import States
+from zseal.ultravisor.undo import Undo
 
 BlockT = TypeVar("BlockT", bound=Layout)
 
@@ -134,6 +138,7 @@ class MachineState:
     ) -> None:
         """``host_rows`` and ``guest_rows`` are the installed calls by command code; see ``Ultravisor`` for the rest."""
         self.lock = threading.RLock()
+        self.undo = Undo()
         self.storage = storage
         self.keys = keys
         self.settings = settings
@@ -154,11 +159,37 @@ class MachineState:
 
     def forget(self) -> None:
         """Reset the state, as after a machine reset: no configuration, no donation, every frame ordinary."""
-        self.secure = SecureStorage(self.storage, transfers_shared=Feature.MISC in self.settings.features)
-        self.ledger = DonationLedger(self.storage, self.secure.frames)
+        self.secure = SecureStorage(self.storage, self.undo, transfers_shared=Feature.MISC in self.settings.features)
+        self.ledger = DonationLedger(self.storage, self.secure.frames, self.undo)
         self.configurations: dict[int, Configuration] = {}
         self.cpus: dict[int, SecureCpu] = {}
         self.base: Donation | None = None
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Do one call, or one piece of a run of calls: completely, as far as it was refused, or not at all.
+
+        Raises OutOfMemoryError, with nothing changed, if this computer's memory does not suffice.
+        """
+        with self.lock:
+            try:
+                try:
+                    yield
+                except (UvcRefusal, ProgramInterruption, Busy):  # answers: what was done before them counts
+                    self.undo.keep()
+                    raise
+                else:
+                    self.undo.keep()
+            except MemoryError:
+                self.undo.take_back()
+                raise OutOfMemoryError from None
+            except BaseException:
+                self.undo.take_back()
+                raise
+
+    def note(self, level: Level, name: str, **details: int | str) -> None:
+        """Put an event into the log once the call in progress is complete."""
+        self.undo.afterwards(functools.partial(self.log.add, level, name, **details))
 
     def unpacked_ahead(self, header: bytes) -> Sequence[Unpacked]:
         """Return the results prepared for an image with ``header``; none the second time."""

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zseal.arch.storage import PAGE_SHIFT
+from zseal.ultravisor.undo import Undo
 
 Index = NDArray[np.int64]
 States = NDArray[np.uint8]
+Counters = NDArray[np.uint64]
 NO_FRAME = -1
 _PIECE = 1 << 20
 MACHINE = 0
@@ -61,9 +63,13 @@ def blank_states(pages: int) -> States:
 
 
 class FrameTable:
-    """The frame table: for each frame its state and, unless it is non-secure, its owner and page."""
+    """The frame table: for each frame its state and, unless it is non-secure, its owner and page.
 
-    def __init__(self, storage_size: int) -> None:
+    Entries are changed by the methods only, so that ``undo`` knows.
+    """
+
+    def __init__(self, storage_size: int, undo: Undo) -> None:
+        self._undo = undo
         self.count = storage_size >> PAGE_SHIFT
         self.state = np.zeros(self.count, np.uint8)
         self.owner = np.zeros(self.count, np.uint32)
@@ -72,9 +78,17 @@ class FrameTable:
     def take(self, frames: Index, state: int, owner: int, pages: Index | int) -> None:
         """Give ``frames`` with ``pages`` to ``owner``; ``state`` is a FrameState."""
         where = _where(frames)
+        for array in (self.state, self.owner, self.page):
+            self._undo.array(array, where)
         self.state[where] = state
         self.owner[where] = owner
         self.page[where] = pages
+
+    def change(self, frames: Index | int, state: int) -> None:
+        """Give ``frames``, which stay with their owner, another state."""
+        where = frames if isinstance(frames, int) else _where(frames)
+        self._undo.array(self.state, where)
+        self.state[where] = state
 
     def release(self, frames: Index) -> None:
         """Make ``frames`` ordinary again."""
@@ -85,10 +99,11 @@ class PageTable:
     """The page table of a guest: for each page its state, its frame while resident, and the values that check its last
     export.
 
-    ``blank`` allocates the states.
+    ``blank`` allocates the states. Entries are changed by the methods only, so that ``undo`` knows.
     """
 
-    def __init__(self, pages: int, blank: Callable[[int], States] = blank_states) -> None:
+    def __init__(self, pages: int, undo: Undo, blank: Callable[[int], States] = blank_states) -> None:
+        self._undo = undo
         self.count = pages
         self.state = blank(pages)
         self.frame = np.zeros(pages, np.uint32)
@@ -98,8 +113,30 @@ class PageTable:
     def settle(self, pages: Index, frames: Index, state: int) -> None:
         """Make ``pages`` resident in ``frames``; ``state`` is a PageState."""
         where = _where(pages)
+        self._undo.array(self.state, where)
+        self._undo.array(self.frame, where)
         self.state[where] = state
         self.frame[where] = frames
+
+    def change(self, pages: Index | int, state: int | States) -> None:
+        """Give ``pages`` another state, or one each."""
+        where = pages if isinstance(pages, int) else _where(pages)
+        self._undo.array(self.state, where)
+        self.state[where] = state
+
+    def count_export(self, pages: Index, counters: Counters) -> None:
+        """Note that ``counters`` are used up."""
+        where = _where(pages)
+        self._undo.array(self.counter, where)
+        self.counter[where] = counters
+
+    def seal(self, pages: Index, counters: Counters, tags: bytes) -> None:
+        """Note that ``pages`` left, and what they must look like when they come back."""
+        self.count_export(pages, counters)
+        where = _where(pages)
+        self._undo.array(self.tag, where)
+        self.tag[where] = np.frombuffer(tags, np.uint64).reshape(-1, 2)
+        self.change(pages, EXPORTED)
 
 
 def consecutive(index: Index) -> bool:

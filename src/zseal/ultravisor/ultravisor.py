@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -88,13 +89,17 @@ class Ultravisor:
     def machine_reset(self) -> None:
         """Reset the whole machine (load-normal): all secure and donated storage is cleared, everything forgotten."""
         machine = self._machine
-        with machine.lock:
+        with machine.whole():
             table = machine.secure.frames
-            hidden = np.flatnonzero((table.state == FrameState.SECURE) | (table.state == FrameState.DONATED))
-            for _, frame, length in runs(hidden, table.count):
-                clear(machine.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT)
+            # page by page final, so that a reset that cannot be completed leaves none half cleared
+            for _, frame, length in runs(np.flatnonzero(table.state == FrameState.SECURE), table.count):
+                machine.secure.destroy_run(frame, length)
+            machine.undo.keep()
+            for _, frame, length in runs(np.flatnonzero(table.state == FrameState.DONATED), table.count):
+                machine.undo.last(functools.partial(clear, machine.storage, frame << PAGE_SHIFT, length << PAGE_SHIFT))
             for configuration in machine.configurations.values():
-                configuration.wipe()
-                machine.secure.detach(configuration.guest)
+                machine.undo.afterwards(configuration.wipe)
+                machine.undo.afterwards(configuration.guest.sealer.wipe)
+            machine.undo.fields(machine)
             machine.forget()
-            machine.log.add(Level.INFO, "machine reset")
+        machine.log.add(Level.INFO, "machine reset")

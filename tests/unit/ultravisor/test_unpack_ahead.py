@@ -74,9 +74,9 @@ def cipher(image: ModelImage) -> XtsPages | None:
 def unpack(unpacking: Unpacking, calls: Iterator[tuple[bytes, int, int, int]]) -> tuple[list[bytes], DigestValues]:
     plain = []
     for stored, address, prefix, offset in calls:
-        found = unpacking.unpack(memoryview(stored), address, prefix, offset)
+        found, unpacking.digested = unpacking.unpack(memoryview(stored), address, prefix, offset)
         plain.append(stored if found is None else bytes(found))
-    return plain, unpacking.digests()
+    return plain, unpacking.digested.values()
 
 
 def test_the_expected_image_is_not_worked_on_again(monkeypatch: pytest.MonkeyPatch, image: ModelImage) -> None:

@@ -81,7 +81,7 @@ def retrieve_attestation(machine: MachineState, call: Request[AttestUvcb]) -> Re
     if additional:
         memory.write(block.add_data_addr_virt, additional)
     key.wipe()
-    machine.log.add(Level.INFO, "guest attested", configuration=guest.guest.serial, flags=int(flags))
+    machine.note(Level.INFO, "guest attested", configuration=guest.guest.serial, flags=int(flags))
     return Reply(fields={"config_uid": guest.uid, "add_data_len": len(additional)})
 
 

@@ -122,6 +122,7 @@ def create(machine: MachineState, call: Request[CreateConfUvcb]) -> Reply:
         origin=block.guest_stor_origin >> PAGE_SHIFT,
         pages=block.guest_stor_len >> PAGE_SHIFT,
         space=machine.spaces[block.guest_asce],
+        undo=machine.undo,
         blank_states=machine.blank_states,
     )
     machine.secure.attach(guest)
@@ -133,13 +134,14 @@ def create(machine: MachineState, call: Request[CreateConfUvcb]) -> Reply:
         uid=secrets.token_bytes(16),
         donation=donation,
     )
+    machine.undo.entry(machine.configurations, configuration.handle)
     machine.configurations[configuration.handle] = configuration
-    machine.log.add(Level.INFO, "configuration created", configuration=serial, bytes=block.guest_stor_len)
+    machine.note(Level.INFO, "configuration created", configuration=serial, bytes=block.guest_stor_len)
     fields = {"guest_handle": configuration.handle}
     failure = machine.faults.take(Command.CREATE_SEC_CONF, half_done=True)
     if isinstance(failure, ResponseCode):
-        configuration.state = ConfigurationState.BROKEN
-        machine.log.add(Level.WARNING, "creation failed half-way", configuration=serial, rc=failure.rc)
+        configuration.state = ConfigurationState.BROKEN  # it is new: nothing of it would be left
+        machine.note(Level.WARNING, "creation failed half-way", configuration=serial, rc=failure.rc)
         return Reply(fields, answer=failure, need_destroy=True)
     return Reply(fields)
 
@@ -148,11 +150,12 @@ def _destroy(machine: MachineState, handle: int) -> None:
     configuration = machine.configuration(handle)
     if configuration.cpus:
         raise UvcRefusal(Generic.INVALID_STATE, detail=f"it still has {len(configuration.cpus)} CPUs")
-    configuration.wipe()
     machine.secure.detach(configuration.guest)
     machine.ledger.give_back(configuration.donation)
+    machine.undo.entry(machine.configurations, handle)
     del machine.configurations[handle]
-    machine.log.add(Level.INFO, "configuration destroyed", configuration=configuration.guest.serial)
+    machine.undo.afterwards(configuration.wipe)
+    machine.note(Level.INFO, "configuration destroyed", configuration=configuration.guest.serial)
 
 
 def destroy(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
@@ -177,15 +180,17 @@ def set_parameters(machine: MachineState, call: Request[SetParametersUvcb]) -> R
         data = call.memory.read(block.sec_header_origin_virt, block.sec_header_len)
     except ProgramInterruption:
         raise UvcRefusal(SetParameters.ACCESS) from None
+    machine.undo.fields(configuration)
     try:
         accepted = accept_header(data, machine.keys, settings=machine.settings)
+        machine.undo.step(accepted.wipe)
         configuration.unpacking = Unpacking(_image_cipher(accepted), machine.unpacked_ahead(data))
     except UvcRefusal:
         configuration.state = ConfigurationState.BROKEN
         raise
     configuration.accepted = accepted
     configuration.state = ConfigurationState.PARAMETERS
-    machine.log.add(
+    machine.note(
         Level.INFO,
         "header accepted",
         configuration=configuration.guest.serial,
@@ -214,6 +219,7 @@ def unpack_run(machine: MachineState, handle: int, gaddr: int, length: int, *, p
     if first is None or length % PAGE_SIZE or not 0 < length >> PAGE_SHIFT <= guest.pages.count - first:
         raise UvcRefusal(PageCall.OUTSIDE)
     assert unpacking is not None  # noqa: S101 - set with the state PARAMETERS
+    machine.undo.fields(configuration)
     try:
         machine.secure.unpack_run(guest, first, length >> PAGE_SHIFT, prefix=prefix, offset=offset, unpacking=unpacking)
     finally:
@@ -241,24 +247,28 @@ def verify(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     accepted, unpacking = configuration.accepted, configuration.unpacking
     assert accepted is not None and unpacking is not None  # noqa: S101 - set with the state PARAMETERS
     serial = configuration.guest.serial
-    configuration.forget_image_key()
+    machine.undo.fields(configuration)
+    configuration.unpacking = None
+    machine.undo.afterwards(unpacking.wipe)
+    machine.undo.afterwards(accepted.image_key.wipe)
     try:
-        check_digests(accepted, unpacking.digests())
+        check_digests(accepted, unpacking.digested.values())
     except UvcRefusal as refusal:
         configuration.state = ConfigurationState.BROKEN
-        machine.log.add(Level.ERROR, "image not verified", configuration=serial, reason=refusal.answer.name)
+        machine.note(Level.ERROR, "image not verified", configuration=serial, reason=refusal.answer.name)
         raise
     configuration.state = ConfigurationState.SECURE
-    machine.log.add(Level.INFO, "image verified", configuration=serial)
+    machine.note(Level.INFO, "image verified", configuration=serial)
     return DONE
 
 
 def unshare_all(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     """SET_UNSHARE_ALL: with all CPUs stopped, nothing stays shared."""
     configuration = _resettable(machine, call.uvcb.handle)
+    machine.undo.fields(configuration)
     count = sharing.unshare_all(machine.secure, configuration.guest)
     configuration.unshared = True
-    machine.log.add(Level.INFO, "unshared all", configuration=configuration.guest.serial, pages=count)
+    machine.note(Level.INFO, "unshared all", configuration=configuration.guest.serial, pages=count)
     return DONE
 
 
@@ -267,9 +277,10 @@ def prepare_reset(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     configuration = _resettable(machine, call.uvcb.handle)
     if not configuration.unshared:
         raise UvcRefusal(Generic.INVALID_STATE, detail="unshare all pages first")
+    machine.undo.fields(configuration)
     configuration.was_reset = True
     configuration.state = ConfigurationState.SECURE
-    machine.log.add(Level.INFO, "reset prepared", configuration=configuration.guest.serial)
+    machine.note(Level.INFO, "reset prepared", configuration=configuration.guest.serial)
     return DONE
 
 

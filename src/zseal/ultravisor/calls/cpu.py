@@ -52,9 +52,11 @@ def create(machine: MachineState, call: Request[CreateCpuUvcb]) -> Reply:
         donation=machine.ledger.donate(frames, configuration.guest.serial),
         sie_block=block.state_origin,
     )
+    machine.undo.entry(configuration.cpus, cpu.number)
+    machine.undo.entry(machine.cpus, cpu.handle)
     configuration.cpus[cpu.number] = cpu
     machine.cpus[cpu.handle] = cpu
-    machine.log.add(Level.INFO, "CPU created", configuration=configuration.guest.serial, cpu=cpu.number)
+    machine.note(Level.INFO, "CPU created", configuration=configuration.guest.serial, cpu=cpu.number)
     return Reply(fields={"cpu_handle": cpu.handle})
 
 
@@ -68,17 +70,21 @@ def _idle(machine: MachineState, handle: int) -> SecureCpu:
 def destroy(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     """DESTROY_SEC_CPU: in any phase, but not while the CPU runs."""
     cpu = _idle(machine, call.uvcb.handle)
-    cpu.registers.clear_reset()
     machine.ledger.give_back(cpu.donation)
+    machine.undo.entry(cpu.configuration.cpus, cpu.number)
+    machine.undo.entry(machine.cpus, cpu.handle)
+    machine.undo.afterwards(cpu.registers.clear_reset)
     del cpu.configuration.cpus[cpu.number]
     del machine.cpus[cpu.handle]
-    machine.log.add(Level.INFO, "CPU destroyed", configuration=cpu.configuration.guest.serial, cpu=cpu.number)
+    machine.note(Level.INFO, "CPU destroyed", configuration=cpu.configuration.guest.serial, cpu=cpu.number)
     return DONE
 
 
 def _reset(machine: MachineState, handle: int) -> SecureCpu:
     cpu = _idle(machine, handle)
     machine.configuration(cpu.configuration.handle, ConfigurationState.SECURE)
+    machine.undo.fields(cpu)
+    machine.undo.fields(cpu.registers)
     cpu.state = CpuState.STOPPED
     return cpu
 
@@ -116,10 +122,12 @@ def set_state(machine: MachineState, call: Request[CpuStateUvcb]) -> Reply:
     starts = state in (CpuState.OPERATING, CpuState.OPERATING_LOAD)
     phases = [ConfigurationState.SECURE] if starts else [ConfigurationState.SECURE, ConfigurationState.RESETTING]
     machine.configuration(configuration.handle, *phases)
+    machine.undo.fields(cpu)
+    machine.undo.fields(configuration)
     cpu.state = state
     if starts:
         configuration.unshared = False
-    machine.log.add(
+    machine.note(
         Level.INFO, "CPU state set", configuration=configuration.guest.serial, cpu=cpu.number, state=state.name
     )
     return DONE

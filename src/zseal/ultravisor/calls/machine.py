@@ -91,9 +91,10 @@ def initialise(machine: MachineState, call: Request[InitUvcb]) -> Reply:
     frames = contiguous(block.stor_origin, block.stor_len)
     if holds_prefix(frames, machine.host_cpus.prefixes):
         raise UvcRefusal(Init.PREFIX)
+    machine.undo.fields(machine)
     try:
         machine.base = machine.ledger.donate(frames, MACHINE)
     except (NotInStorage, InUse):
         raise UvcRefusal(Init.END) from None
-    machine.log.add(Level.INFO, "ultravisor initialised", origin=block.stor_origin, length=block.stor_len)
+    machine.note(Level.INFO, "ultravisor initialised", origin=block.stor_origin, length=block.stor_len)
     return DONE

@@ -57,9 +57,11 @@ def add(machine: MachineState, call: Request[AddSecretUvcb]) -> Reply:
     _check_binding(guest, part, extension)
     _check_room(machine, guest, kind)
     secret_id = request.authenticated[at + SecretHeader.SIZE :]
-    _carry_out(guest, kind, secret_id, opened, secret.length, AddSecretFlags(part.flags))
+    machine.undo.fields(guest)
+    machine.undo.fields(store)
+    _carry_out(machine, guest, kind, secret_id, opened, secret.length, AddSecretFlags(part.flags))
     store.record(request.tag, extension)
-    machine.log.add(Level.INFO, "secret added", configuration=guest.guest.serial, type=kind.name)
+    machine.note(Level.INFO, "secret added", configuration=guest.guest.serial, type=kind.name)
     return DONE
 
 
@@ -112,14 +114,21 @@ def _check_room(machine: MachineState, guest: Configuration, kind: SecretType) -
 
 
 def _carry_out(
-    guest: Configuration, kind: SecretType, secret_id: bytes, opened: OpenedRequest, length: int, flags: AddSecretFlags
+    machine: MachineState,
+    guest: Configuration,
+    kind: SecretType,
+    secret_id: bytes,
+    opened: OpenedRequest,
+    length: int,
+    flags: AddSecretFlags,
 ) -> None:
     value = Secret(opened.plaintext.view()[:length])
+    machine.undo.step(value.wipe)
     opened.plaintext.wipe()
     if AddSecretFlags.DISABLE_DUMP in flags:
         guest.secret_store.dump_disabled = True
     if kind is SecretType.UPDATE_CCK:
-        guest.replace_communication_key(value)
+        machine.undo.afterwards(guest.replace_communication_key(value).wipe)
     elif kind.stored:
         guest.secret_store.add(kind, secret_id, value)
 
@@ -139,8 +148,9 @@ def lock(machine: MachineState, call: Request[HandleUvcb]) -> Reply:
     store = call.guest.secret_store
     if store.locked:
         raise UvcRefusal(LockSecrets.ALREADY)
+    machine.undo.fields(store)
     store.locked = True
-    machine.log.add(Level.INFO, "secret store locked", configuration=call.guest.guest.serial)
+    machine.note(Level.INFO, "secret store locked", configuration=call.guest.guest.serial)
     return DONE
 
 

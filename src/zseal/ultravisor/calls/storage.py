@@ -54,7 +54,7 @@ def import_run(machine: MachineState, handle: int, gaddr: int, length: int) -> N
     except UvcRefusal as refusal:
         if refusal.answer in (PageCall.INTEGRITY, PageCall.LOST):
             page = first + refusal.done
-            machine.log.add(
+            machine.note(
                 Level.ERROR, "page refused", configuration=configuration.guest.serial, page=page,
                 reason=refusal.answer.name,
             )  # fmt: skip
@@ -113,7 +113,7 @@ def verify_large_frame(machine: MachineState, call: Request[GuestPageUvcb]) -> R
     private = (guest.pages.state[pages] == PageState.PRIVATE) & (table.state[frames] == FrameState.SECURE)
     if not np.all(private & (table.owner[frames] == guest.serial) & (table.page[frames] == pages)):
         raise UvcRefusal(LargeFrame.NOT_IMPORTED)
-    machine.secure.large.add(int(frames[0]) // LARGE_PAGES)
+    machine.secure.join_large(int(frames[0]))
     return DONE
 
 
@@ -127,7 +127,8 @@ def _own_page(call: Request[ShareUvcb]) -> int:
 
 def share_page(machine: MachineState, call: Request[ShareUvcb]) -> Reply:
     """SET_SHARED_ACCESS."""
-    if sharing.share(machine.secure, call.guest.guest, _own_page(call)):
+    if sharing.share(machine.secure, call.guest.guest, _own_page(call)) and call.guest.unshared:
+        machine.undo.fields(call.guest)
         call.guest.unshared = False
     return DONE
 
@@ -164,6 +165,7 @@ def page_calls(machine: MachineState, guest: Configuration, command: Command) ->
         return None
 
     def carry_out(pages: Index) -> None:
+        machine.undo.fields(guest)
         change(storage, secure, pages)
         machine.calls[command.value] += len(pages)
         if command is Command.SET_SHARED_ACCESS:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from zseal.arch.storage import PAGE_SHIFT
-from zseal.crypto.digests import DigestValues, ImageDigests
+from zseal.crypto.digests import ImageDigests
 from zseal.crypto.xts import XtsPages
 
 _WORTH_A_THREAD = 64  # pages
@@ -42,35 +42,32 @@ class Unpacking:
     """Takes the pages of one image in the order of the host's calls. Without ``cipher`` they are taken as they are.
 
     ``ahead`` has results for the first runs, if those come as expected, so that they are not computed twice.
+    ``digested`` are the digests of all pages unpacked so far; the caller replaces them once it has the pages.
     """
 
     def __init__(self, cipher: XtsPages | None, ahead: Iterable[Unpacked] = ()) -> None:
         self._cipher = cipher
         self._ahead = deque(ahead)
-        self._digests = ImageDigests()
+        self.digested = ImageDigests()
 
-    def unpack(self, data: memoryview, gaddr: int, prefix: int, offset: int) -> bytearray | None:
-        """Digest successive pages, and return them decrypted; None if they are taken as they are.
+    def unpack(self, data: memoryview, gaddr: int, prefix: int, offset: int) -> tuple[bytearray | None, ImageDigests]:
+        """Return successive pages decrypted (None if they are taken as they are), and the digests with them added.
 
-        ``data`` (of whole pages) is stored at guest address ``gaddr``, ``prefix`` and the byte ``offset`` make
+        ``data`` (of whole pages) is stored at guest absolute ``gaddr``, ``prefix`` and the byte ``offset`` make
         up the tweak of the first page.
         """
         found = self._ahead.popleft() if self._ahead else None
         if found is not None and found.answers(data, gaddr, prefix, offset):
-            self._digests = found.digests
-            return found.plain
+            return found.plain, found.digests
         self._ahead.clear()
-        with _beside(functools.partial(self._digests.update_run, data, gaddr, prefix, offset), len(data) >> PAGE_SHIFT):
-            return self._cipher.decrypt_run(data, prefix, offset) if self._cipher is not None else None
+        digests = self.digested.copy()
+        with _beside(functools.partial(digests.update_run, data, gaddr, prefix, offset), len(data) >> PAGE_SHIFT):
+            return self._cipher.decrypt_run(data, prefix, offset) if self._cipher is not None else None, digests
 
     @property
     def begun(self) -> bool:
         """Whether any page was unpacked."""
-        return self._digests.count > 0
-
-    def digests(self) -> DigestValues:
-        """Return the digests of everything unpacked so far."""
-        return self._digests.values()
+        return self.digested.count > 0
 
     def wipe(self) -> None:
         """Forget the key, after which nothing can be unpacked."""

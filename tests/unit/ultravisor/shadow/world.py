@@ -97,8 +97,8 @@ class GuestBlock:
 
     designation = None
 
-    def __init__(self, block: UvcbHeader) -> None:
-        self.data = bytearray(block.pack())
+    def __init__(self, block: UvcbHeader, size: int = 0) -> None:
+        self.data = bytearray(block.pack().ljust(size, b"\0"))
 
     def read(self, address: int, length: int) -> bytes:
         return bytes(self.data[address : address + length])
