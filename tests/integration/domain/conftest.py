@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +19,14 @@ NEEDED = (
 
 
 @pytest.fixture(scope="session")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def connection() -> Iterator[Connection]:
     if importlib.util.find_spec("libvirt") is None:
         pytest.fail(NEEDED)
-    root = tmp_path_factory.mktemp("libvirt")
-    os.environ["LIBVIRT_LOG_OUTPUTS"] = f"3:file:{root / 'libvirt.log'}"
-    with open_connection(f"qemu:///embed?root={root}") as opened:
-        yield opened
+    # not below pytest's directory: the name of a socket in it has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="zseal-", ignore_cleanup_errors=True) as root:
+        os.environ["LIBVIRT_LOG_OUTPUTS"] = f"3:file:{root}/libvirt.log"
+        with open_connection(f"qemu:///embed?root={root}") as opened:
+            yield opened
 
 
 @pytest.fixture

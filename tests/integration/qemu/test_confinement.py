@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 from pathlib import Path
 
@@ -51,10 +52,14 @@ def test_qemu_runs_confined_and_a_crash_of_it_leaves_no_memory(start: Start) -> 
 
 def test_core_dumps_can_be_asked_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZSEAL_CORE_DUMPS", "allow")
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # commands that other tests ran in this process have lowered the limit, which QEMU inherits
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     with start("wait", memory=48 << 20) as guest:
         guest.wait_for_output("waiting")
         assert core_limit(guest) != "1"
         assert dumps_memory(guest, 48 << 20)
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_the_users_own_sandbox_takes_the_place_of_ours(start: Start) -> None:

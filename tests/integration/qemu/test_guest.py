@@ -355,7 +355,7 @@ def test_what_can_not_be_run_is_refused_before_the_start(
         with pytest.raises((FormatError, InputError)) as caught:
             Guest(path, machine=machine)
         assert str(path) in str(caught.value)
-    with pytest.raises(InputError, match="too little"):
+    with pytest.raises(InputError, match="too small"):
         Guest(image, machine=machine, memory=0)
     with pytest.raises(ZsealError, match="248 CPUs"):
         Guest(image, machine=machine, cpus=1000)
