@@ -33,7 +33,7 @@ _CALLS = (Command.QUI, Command.SET_SHARED_ACCESS, Command.REMOVE_SHARED_ACCESS)
 
 
 class Indulgent:
-    """A hypervisor (``zseal.hypervisor.diag308.Hypervisor``) whose guest is told that all its calls succeeded."""
+    """A hypervisor (``zseal.hypervisor.diag308.Hypervisor``) that answers every call of its guest with success."""
 
     protected = True
 

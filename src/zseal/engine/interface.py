@@ -314,7 +314,7 @@ class Engine(abc.ABC):
         return ()
 
     def kill(self) -> None:
-        """End the machine immediately: data that it has not written to its disks is lost. ``stopped`` follows."""
+        """End the machine immediately: data not yet on its disks is lost. ``stopped`` follows."""
         self.end()
 
     @abc.abstractmethod

@@ -209,12 +209,12 @@ class Guest:
 
     @property
     def result(self) -> Result | None:
-        """The result of the run; None while it has not ended."""
+        """The result of the run; None until the run ends."""
         return self._session.result
 
     @property
     def report(self) -> dict[str, Json]:
-        """The report of the run, empty while it has not ended; docs/run-results.md has the keys."""
+        """The report of the run, empty until the run ends; docs/run-results.md has the keys."""
         return self._session.report
 
     @property

@@ -400,7 +400,7 @@ def stop(
 
 @app.command()
 def kill(name: Name, form: Form = Format.TEXT) -> None:
-    """End the guest immediately. Data that it has not written to its disks is lost."""
+    """End the guest immediately. Data not yet on its disks is lost."""
     with _connect(name) as guest:
         message = guest.kill()
     _told(form, {"name": name, "message": message}, message)
