@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,9 +23,6 @@ from zseal.cli.run_options import (
 from zseal.errors import UsageError
 from zseal.guest.audit.policy import IoPolicy
 from zseal.guest.engines import EngineName
-
-if TYPE_CHECKING:
-    pass
 
 COMMAND_SETTINGS: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "allow_interspersed_args": True},
