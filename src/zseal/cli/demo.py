@@ -14,7 +14,7 @@ from zseal.errors import UsageError
 from zseal.guest.engines import EngineName
 
 if TYPE_CHECKING:
-    from zseal.demo.linux import Demonstration, RefusedStart
+    from zseal.demo.demonstration import Demonstration, RefusedStart
 
 COMMAND_SETTINGS = {
     "help": "Seal a Debian s390x kernel, boot it as a protected guest under the software ultravisor, and show what "

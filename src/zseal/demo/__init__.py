@@ -8,7 +8,8 @@ from zseal.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zseal.demo.bare_metal import demonstrate_embedded
-    from zseal.demo.linux import DemoError, Demonstration, demonstrate
+    from zseal.demo.demonstration import DemoError, Demonstration
+    from zseal.demo.linux import demonstrate
 
 __all__ = [
     "DemoError",
@@ -21,5 +22,6 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         bare_metal=("demonstrate_embedded",),
-        linux=("DemoError", "Demonstration", "demonstrate"),
+        demonstration=("DemoError", "Demonstration"),
+        linux=("demonstrate",),
     )

@@ -6,24 +6,25 @@ What only Linux can show (its devices, its own statements) is not shown, and is 
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import time
 from pathlib import Path
 
 from zseal.arch.storage import MIB
-from zseal.demo.linux import (
+from zseal.demo.demonstration import (
+    Boot,
     DemoError,
     Demonstration,
+    demonstration,
     flip_one_byte,
     host_sees,
     refused_start,
+    require_poweroff,
     shared_pages,
 )
 from zseal.engine.unicorn.emulator import emulator_version
 from zseal.guest.engines import EngineName
 from zseal.guest.guest import Guest
-from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
 from zseal.progress import NoProgress, Progress
@@ -43,18 +44,6 @@ def _words(marker: str) -> str:
         f"await=pool+1000,{_LOOK.decode()} store=pool,{marker} share-at=pool say=shared "
         f"await=pool+1000,{_END.decode()} poweroff"
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Boot:
-    """The observations of one boot."""
-
-    facility: bool
-    marker_held: bool
-    seconds: float
-    seen_before: bool
-    seen_after: bool
-    shared_pages: int
 
 
 def demonstrate_embedded(directory: Path, *, progress: Progress | None = None) -> Demonstration:
@@ -89,24 +78,10 @@ def demonstrate_embedded(directory: Path, *, progress: Progress | None = None) -
     changed = flip_one_byte(image, directory / "tampered.img")
     tampered = refused_start(changed, machine, memory=MEMORY, engine=_ENGINE)
 
-    return Demonstration(
-        booted=True,
-        kernel=None,
-        prot_virt_guest=None,
-        facility_158=sealed.facility,
-        marker_in_guest=sealed.marker_held,
-        marker_in_host_view=sealed.seen_before,
-        marker_after_share=sealed.seen_after,
-        marker_in_plain_host_view=plain.seen_before,
-        wrong_machine=wrong_machine,
-        tampered=tampered,
-        boot_seconds=sealed.seconds,
-        plain_boot_seconds=plain.seconds,
-        shared_pages=sealed.shared_pages,
-    )
+    return demonstration(sealed, plain, wrong_machine=wrong_machine, tampered=tampered)
 
 
-def _boot(guest: Guest, marker: str) -> _Boot:
+def _boot(guest: Guest, marker: str) -> Boot:
     """Let the guest report what it sees, and search its memory before and after it shares the marker."""
     start = time.monotonic()
     with guest:
@@ -119,10 +94,8 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         guest.wait_for_output(": shared", _TIMEOUT)
         seen_after = host_sees(guest, marker)
         _put(guest, _END)
-        result = guest.wait(_TIMEOUT)
-        if result is None or result.outcome is not Outcome.POWEROFF:
-            raise DemoError(f"the guest did not power off: {result.message if result else 'it is still running'}")
-    return _Boot(
+        require_poweroff(guest.wait(_TIMEOUT))
+    return Boot(
         facility="facility 158 yes" in told,
         marker_held=" yes" in told.partition(": holds ")[2].partition("\n")[0],
         seconds=round(seconds, 3),

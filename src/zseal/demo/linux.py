@@ -7,7 +7,6 @@ QEMU: ``zseal.demo.bare_metal``.
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import hashlib
 import re
@@ -18,17 +17,24 @@ from pathlib import Path
 from zseal.arch.storage import MIB
 from zseal.debian.archive import DebianArchive
 from zseal.debian.ramdisk import busybox_ramdisk, file, newc
+from zseal.demo.demonstration import (
+    Boot,
+    DemoError,
+    Demonstration,
+    demonstration,
+    flip_one_byte,
+    host_sees,
+    refused_start,
+    require_poweroff,
+    shared_pages,
+)
 from zseal.engine.devices import Disk
 from zseal.engine.qemu.process import find_program
-from zseal.errors import InputError, ZsealError
 from zseal.files import read_limited
 from zseal.guest.engines import EngineName
 from zseal.guest.guest import Guest
-from zseal.guest.outcome import Outcome
 from zseal.hostkeys.machine import Machine
 from zseal.image.build import build_image
-from zseal.image.read import read_image
-from zseal.jsonvalue import Json
 from zseal.progress import NoProgress, Progress
 
 MEMORY = 512 * MIB
@@ -64,76 +70,6 @@ echo "{done}"
 read -r answer
 $b poweroff -f
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class RefusedStart:
-    """A start that must fail: whether it did, the ultravisor's answer and what it means."""
-
-    refused: bool
-    rc: int
-    rrc: int
-    message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Boot:
-    """The observations of one boot."""
-
-    kernel: str
-    guest: bool
-    facility: bool
-    marker_held: bool
-    seconds: float
-    seen_before: bool
-    seen_after: bool
-    shared_pages: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Demonstration:
-    """The measured result; ``ok`` is whether every promise was kept. Seconds are from the start to the guest's own
-    report.
-
-    ``kernel`` and ``prot_virt_guest`` are None if the guest was not Linux.
-    """
-
-    booted: bool
-    kernel: str | None
-    prot_virt_guest: bool | None
-    facility_158: bool
-    marker_in_guest: bool
-    marker_in_host_view: bool
-    marker_after_share: bool
-    marker_in_plain_host_view: bool
-    wrong_machine: RefusedStart
-    tampered: RefusedStart
-    boot_seconds: float
-    plain_boot_seconds: float
-    shared_pages: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether every promise was kept."""
-        return (
-            self.booted
-            and self.prot_virt_guest is not False
-            and self.facility_158
-            and self.marker_in_guest
-            and not self.marker_in_host_view
-            and self.marker_after_share
-            and self.marker_in_plain_host_view
-            and self.wrong_machine.refused
-            and self.tampered.refused
-        )
-
-    def json(self) -> dict[str, Json]:
-        """Return the report that ``zseal demo --report`` writes."""
-        return dataclasses.asdict(self)
-
-
-class DemoError(ZsealError):
-    """The demonstration could not be completed."""
 
 
 def demonstrate(
@@ -188,25 +124,12 @@ def demonstrate(
         marker,
     )
     progress.step("Starting the image on the other machine")
-    wrong_machine = refused_start(image, other)
+    wrong_machine = refused_start(image, other, memory=MEMORY, engine=EngineName.QEMU)
     progress.step("Starting it with one byte flipped")
-    tampered = refused_start(flip_one_byte(image, directory / "tampered.img"), machine)
+    changed = flip_one_byte(image, directory / "tampered.img")
+    tampered = refused_start(changed, machine, memory=MEMORY, engine=EngineName.QEMU)
 
-    return Demonstration(
-        booted=True,
-        kernel=sealed.kernel,
-        prot_virt_guest=sealed.guest,
-        facility_158=sealed.facility,
-        marker_in_guest=sealed.marker_held,
-        marker_in_host_view=sealed.seen_before,
-        marker_after_share=sealed.seen_after,
-        marker_in_plain_host_view=plain.seen_before,
-        wrong_machine=wrong_machine,
-        tampered=tampered,
-        boot_seconds=sealed.seconds,
-        plain_boot_seconds=plain.seconds,
-        shared_pages=sealed.shared_pages,
-    )
+    return demonstration(sealed, plain, wrong_machine=wrong_machine, tampered=tampered)
 
 
 def _inputs(
@@ -235,7 +158,7 @@ def _disk(directory: Path) -> Disk:
     return Disk(str(path))
 
 
-def _boot(guest: Guest, marker: str) -> _Boot:
+def _boot(guest: Guest, marker: str) -> Boot:
     """Let the guest report what it sees, and search its memory before and after it writes the marker to its disk."""
     start = time.monotonic()
     with guest:
@@ -250,10 +173,8 @@ def _boot(guest: Guest, marker: str) -> _Boot:
             raise DemoError("the guest found no disk", hint="its kernel or ramdisk needs virtio_blk")
         seen_after = host_sees(guest, marker)
         guest.write_console(b"\n")
-        result = guest.wait(60.0)
-        if result is None or result.outcome is not Outcome.POWEROFF:
-            raise DemoError(f"the guest did not power off: {result.message if result else 'it is still running'}")
-    return _Boot(
+        require_poweroff(guest.wait(60.0))
+    return Boot(
         kernel=told[1],
         guest=told[2] == "1",
         facility=told[3] == "1",
@@ -263,45 +184,3 @@ def _boot(guest: Guest, marker: str) -> _Boot:
         seen_after=seen_after,
         shared_pages=shared_pages(guest.report),
     )
-
-
-def shared_pages(report: dict[str, Json]) -> int:
-    """Return how many pages the guest had shared at its end; 0 for a plain guest."""
-    ultravisor = report["ultravisor"]
-    pages = ultravisor["pages"] if isinstance(ultravisor, dict) else None
-    shared = pages["shared"] if isinstance(pages, dict) else 0
-    return shared if isinstance(shared, int) else 0
-
-
-def host_sees(guest: Guest, marker: str) -> bool:
-    """Search everything that the host gets of the guest's memory, while the guest is paused."""
-    guest.pause()
-    try:
-        return guest.host.find(marker.encode()) is not None
-    finally:
-        guest.resume()
-
-
-def refused_start(
-    image: Path, machine: Machine, *, memory: int = MEMORY, engine: EngineName = EngineName.QEMU
-) -> RefusedStart:
-    """Start ``image`` and return how it was refused; raises DemoError if nothing happens."""
-    with Guest(image, machine=machine, memory=memory, timeout=60.0, engine=engine) as guest:
-        result = guest.wait(90.0)
-    if result is None:
-        raise DemoError("the guest neither started nor was refused")
-    if result.refusal is None:
-        return RefusedStart(False, 0, 0, result.message)
-    refusal = result.refusal
-    return RefusedStart(result.outcome is Outcome.REFUSED, refusal.rc, refusal.rrc, refusal.message)
-
-
-def flip_one_byte(image: Path, copy: Path) -> Path:
-    """Write a copy of the image whose kernel component differs in one bit."""
-    components = read_image(image).components
-    if not components:
-        raise InputError("the image lists no components", where=str(image))
-    data = bytearray(image.read_bytes())
-    data[components[0].address + components[0].size // 2] ^= 1
-    copy.write_bytes(data)
-    return copy
